@@ -1,0 +1,1 @@
+"""Differentiable augmentation of real and generated images."""

@@ -1,0 +1,1 @@
+"""What happens around the training: sheets, scores, checkpoints, progress."""

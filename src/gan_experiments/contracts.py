@@ -1,0 +1,29 @@
+"""The words that every part of the package shares: the batch vocabulary, and the error for a user's mistake."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Batch = dict[str, Tensor]
+
+BATCH_KEYS: dict[str, str] = {
+    "real": "real images, float [N, C, H, W] in [-1, 1]",
+    "label": "class of each real image, int64 [N]",
+    "real_a": "images of domain A, float [N, C, H, W] in [-1, 1]; not paired with real_b",
+    "real_b": "images of domain B, float [N, C, H, W] in [-1, 1]; not paired with real_a",
+}
+"""Every key that a batch may hold. A data module names the keys it `provides`, a model those it `needs`."""
+
+
+class ConfigError(Exception):
+    """A user's mistake: one line a fault, each saying what was given, what is needed and what to type.
+
+    The verbs print the lines without a traceback and end with exit status 2.
+    """
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults

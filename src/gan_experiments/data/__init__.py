@@ -1,0 +1,1 @@
+"""Batches of images, one batch shape per file."""

@@ -1,0 +1,1 @@
+"""Adversarial losses, penalties and reconstruction losses: pure functions and small modules."""
