@@ -1,0 +1,173 @@
+"""Adversarial losses: what the discriminator and the generator minimise, as means over the batch.
+
+Every loss takes raw logits (no sigmoid) of any shape, `[N]` or PatchGAN's `[N, 1, H, W]`, where high means real, and
+returns a scalar in float32 at least.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_experiments.contracts import ConfigError
+
+
+class AdversarialLoss(Protocol):
+    """What every adversarial loss offers."""
+
+    needs_lipschitz: bool
+    """The loss only has a meaning for a critic that is held Lipschitz, by a penalty, clipping or spectral norm."""
+    needs_real_logits: bool
+    """The generator's loss also looks at the real images' logits."""
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The discriminator's loss, a scalar."""
+        ...
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """The generator's loss, a scalar."""
+        ...
+
+
+class NonSaturating:
+    """Cross-entropy for D, -log D(G(z)) for G (Goodfellow et al. 2014, section 3, last paragraph)."""
+
+    needs_lipschitz = False
+    needs_real_logits = False
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """-log D(x) - log(1 - D(G(z)))."""
+        return _says_real(real_logits) + _says_fake(fake_logits)
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """-log D(G(z))."""
+        return _says_real(fake_logits)
+
+
+class Minimax(NonSaturating):
+    """The two-player game itself, whose G saturates while D wins (Goodfellow et al. 2014, eq. 1)."""
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """log(1 - D(G(z)))."""
+        return -_says_fake(fake_logits)
+
+
+class LeastSquares:
+    """Squared distance to labels: `a` for fake, `b` for real, `c` what G wants D to say (Mao et al. 2017, eq. 2).
+
+    The defaults are eq. 9; `a=-1, b=1, c=0` is eq. 8. `generator_scale=1` is CycleGAN's convention (½ for D alone).
+    """
+
+    needs_lipschitz = False
+    needs_real_logits = False
+
+    def __init__(self, a: float = 0.0, b: float = 1.0, c: float = 1.0, generator_scale: float = 0.5) -> None:
+        self.a, self.b, self.c = a, b, c
+        self.generator_scale = generator_scale
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """½ (D(x) - b)² + ½ (D(G(z)) - a)²."""
+        real_cost = (_at_least_float32(real_logits) - self.b).square().mean()
+        fake_cost = (_at_least_float32(fake_logits) - self.a).square().mean()
+        return 0.5 * real_cost + 0.5 * fake_cost
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """generator_scale · (D(G(z)) - c)²."""
+        return self.generator_scale * (_at_least_float32(fake_logits) - self.c).square().mean()
+
+
+class Wasserstein:
+    """The critic's mean difference, an earth mover's distance while it is Lipschitz (Arjovsky et al. 2017, eq. 3)."""
+
+    needs_lipschitz = True
+    needs_real_logits = False
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """D(G(z)) - D(x): minus the estimated distance."""
+        return _at_least_float32(fake_logits).mean() - _at_least_float32(real_logits).mean()
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """-D(G(z))."""
+        return -_at_least_float32(fake_logits).mean()
+
+
+class Hinge:
+    """D is done with a sample once it is beyond the margin ±1 (Miyato et al. 2018, eq. 16 and 17)."""
+
+    needs_lipschitz = False
+    needs_real_logits = False
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """max(0, 1 - D(x)) + max(0, 1 + D(G(z)))."""
+        return F.relu(1 - _at_least_float32(real_logits)).mean() + F.relu(1 + _at_least_float32(fake_logits)).mean()
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """-D(G(z))."""
+        return -_at_least_float32(fake_logits).mean()
+
+
+class RelativisticPaired:
+    """How much more real than its partner: each real image against one fake (Jolicoeur-Martineau 2018, RSGAN)."""
+
+    needs_lipschitz = False
+    needs_real_logits = True
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """-log sigmoid(D(x) - D(G(z))), pair by pair; raises ConfigError if the two batches differ in size."""
+        if real_logits.shape != fake_logits.shape:
+            given = f"{list(real_logits.shape)} real and {list(fake_logits.shape)} fake logits"
+            raise ConfigError(
+                f"relativistic_paired was given {given}: it needs one fake for each real; make both batches equal"
+                " or type loss=relativistic_average"
+            )
+        return _says_real(real_logits - fake_logits)
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """The discriminator's loss with the roles exchanged; raises ConfigError without real logits."""
+        return self.discriminator(fake_logits, _required("relativistic_paired", real_logits))
+
+
+class RelativisticAverage:
+    """How much more real than the other kind on average (Jolicoeur-Martineau 2018, RaSGAN), halved as the author does.
+
+    The averages are over the logits given: under several processes, over this rank's part of the batch.
+    """
+
+    needs_lipschitz = False
+    needs_real_logits = True
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """½ [-log sigmoid(D(x) - mean D(G(z))) - log(1 - sigmoid(D(G(z)) - mean D(x)))]."""
+        real_logits, fake_logits = _at_least_float32(real_logits), _at_least_float32(fake_logits)
+        return 0.5 * (_says_real(real_logits - fake_logits.mean()) + _says_fake(fake_logits - real_logits.mean()))
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """The discriminator's loss with the roles exchanged; raises ConfigError without real logits."""
+        return self.discriminator(fake_logits, _required("relativistic_average", real_logits))
+
+
+def _says_real(logits: Tensor) -> Tensor:
+    """Mean of -log sigmoid(logits), stable at any logit."""
+    return F.softplus(-_at_least_float32(logits)).mean()
+
+
+def _says_fake(logits: Tensor) -> Tensor:
+    """Mean of -log(1 - sigmoid(logits)), stable at any logit."""
+    return F.softplus(_at_least_float32(logits)).mean()
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    """Under bf16 autocast a mean would otherwise keep three digits only."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _required(name: str, real_logits: Tensor | None) -> Tensor:
+    if real_logits is None:
+        raise ConfigError(
+            f"loss={name} compares fakes with reals also for the generator, but this model gives it no real logits:"
+            " type loss=non_saturating, or another model"
+        )
+    return real_logits

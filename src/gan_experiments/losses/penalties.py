@@ -1,0 +1,56 @@
+"""Gradient penalties on the discriminator, unweighted: the model multiplies them by the paper's λ or γ.
+
+They run with autocast off and on images of float32 at least, because a second derivative in half precision is noise.
+Keep them out of `torch.compile`, which cannot differentiate twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def gradient_penalty(
+    discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, alpha: Tensor, center: float = 1.0
+) -> Tensor:
+    """Mean of (‖∇D(x̂)‖₂ - center)² at x̂ = α·real + (1 - α)·fake, to be multiplied by λ (Gulrajani et al. 2017, eq. 3).
+
+    `real` and `fake` are `[N, ...]`, `alpha` holds one number of U[0, 1] per sample, `[N]`. `fake` is detached here: no
+    gradient reaches the generator. `center=0` is the zero-centred penalty of Thanh-Tung et al. 2019. Raises ValueError
+    for an `alpha` of another shape, or for batches of different shapes.
+    """
+    if alpha.shape != real.shape[:1]:
+        raise ValueError(f"alpha has shape {list(alpha.shape)}: it needs one number per sample, [{real.shape[0]}]")
+    if real.shape != fake.shape:
+        raise ValueError(f"real is {list(real.shape)} and fake {list(fake.shape)}: they are interpolated pair by pair")
+    real, fake = _leaf(real), _leaf(fake)
+    alpha = alpha.to(real.dtype).reshape(-1, *[1] * (real.ndim - 1))
+    interpolates = alpha * real + (1 - alpha) * fake
+    norms = _gradient(discriminator, interpolates).flatten(1).norm(dim=1)  # [N]
+    return (norms - center).square().mean()
+
+
+def r1_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """½ · mean of ‖∇D(x)‖², to be multiplied by γ alone (Mescheder et al. 2018, eq. 9); on fakes it is R2 (eq. 10).
+
+    `images` are `[N, ...]`, as they enter the augmentation if D has one: give `lambda x: D(augment(x))` then.
+    No gradient reaches what made the images.
+    """
+    gradient = _gradient(discriminator, _leaf(images))
+    return 0.5 * gradient.flatten(1).square().sum(dim=1).mean()
+
+
+def _leaf(images: Tensor) -> Tensor:
+    return images.detach().to(torch.promote_types(images.dtype, torch.float32))
+
+
+def _gradient(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Gradient of each sample's logits with respect to that sample, `[N, ...]`, itself differentiable."""
+    images = images.requires_grad_()
+    with torch.autocast(device_type=images.device.type, enabled=False):
+        logits = discriminator(images)
+        # A sum, not a mean: each sample's gradient is its own, not a 1/N of it.
+        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient
