@@ -24,7 +24,7 @@ def init_normal(network: nn.Module, std: float = 0.02) -> None:
 
 
 def init_uniform(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, gain: float = 1.0) -> None:
-    """Draw a layer's weights uniformly with std gain·√(2 / (fan_in + fan_out)), its bias 0 (Glorot & Bengio 2010, eq. 16).
+    """Draw weights uniformly with std gain·√(2 / (fan_in + fan_out)), the bias 0 (Glorot & Bengio 2010, eq. 16).
 
     `gain=√2` is what WGAN-GP's code calls He. Unlike `nn.init.xavier_uniform_`, a stride s divides one fan by s²: the
     output's for a convolution, the input's for a transposed one, as in improved_wgan_training/tflib/ops.

@@ -3,8 +3,8 @@
 Alec Radford, Luke Metz, Soumith Chintala, 2015. arXiv:1511.06434
 
 Differs from the paper: the width is 64, as in both reference codes (dcgan.torch, pytorch/examples), where figure 1 has
-128 (1024 channels at 4x4); the discriminator returns logits, without the sigmoid; resolutions other than 64 add stages at
-the wide end, or take them away.
+128 (1024 channels at 4x4); the discriminator returns logits, without the sigmoid; resolutions other than 64 add stages
+at the wide end, or take them away.
 """
 
 from __future__ import annotations

@@ -1,0 +1,53 @@
+"""Image-to-Image Translation with Conditional Adversarial Networks.
+
+Phillip Isola, Jun-Yan Zhu, Tinghui Zhou, Alexei A. Efros, 2016. arXiv:1611.07004
+
+Differs from the paper: logits, without the sigmoid. CycleGAN's discriminator is this one with instance norm.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.layers.init import init_normal
+
+
+class PatchDiscriminator(nn.Module):
+    """Images to a logit for each overlapping patch, `[N, channels, H, W]` -> `[N, 1, H', W']` (appendix 6.1.2).
+
+    C64-C128-C256-C512: `layers` convolutions of stride 2, then two of stride 1: 30x30 logits at 256 pixels. A logit
+    sees 16x16, 34x34, 70x70 or 142x142 pixels with 1, 2, 3 or 4 layers. `norm` is "instance", "batch" or "none"; before
+    batch norm a convolution has no bias. Raises ConfigError for another norm, and in forward for images that leave no
+    logit.
+    """
+
+    def __init__(self, channels: int = 3, width: int = 64, layers: int = 3, norm: str = "instance") -> None:
+        super().__init__()
+        if norm not in ("instance", "batch", "none"):
+            raise ConfigError(f"PatchDiscriminator was given norm={norm}: type norm=instance, norm=batch or norm=none")
+        self.smallest = 3 * 2**layers
+        stack: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        narrow = width
+        for i in range(1, layers + 1):
+            wide = width * min(2**i, 8)
+            stride = 2 if i < layers else 1
+            stack += [nn.Conv2d(narrow, wide, 4, stride=stride, padding=1, bias=norm != "batch")]
+            if norm == "instance":
+                stack += [nn.InstanceNorm2d(wide)]
+            elif norm == "batch":
+                stack += [nn.BatchNorm2d(wide)]
+            stack += [nn.LeakyReLU(0.2, inplace=True)]
+            narrow = wide
+        self.layers = nn.Sequential(*stack, nn.Conv2d(narrow, 1, 4, stride=1, padding=1))
+        init_normal(self, std=0.02)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """A logit for each patch, `[N, channels, H, W]` -> `[N, 1, H', W']`."""
+        height, width = images.shape[-2:]
+        if min(height, width) < self.smallest:
+            raise ConfigError(
+                f"PatchDiscriminator was given images of {height}x{width}: with this number of layers it needs"
+                f" {self.smallest} pixels or more; type data.resolution=256, or fewer layers"
+            )
+        return self.layers(images)

@@ -1,0 +1,263 @@
+"""Improved Training of Wasserstein GANs.
+
+Ishaan Gulrajani, Faruk Ahmed, Martin Arjovsky, Vincent Dumoulin, Aaron Courville, 2017. arXiv:1704.00028
+
+Three pairs, each as in the authors' code (igul222/improved_wgan_training fa66c57): `ResNet*` for CIFAR-10, as wide
+everywhere (gan_cifar_resnet.py), `PyramidResNet*` for 64x64 ("Good" in gan_64x64.py) and `Conv*` for CIFAR-10, a DCGAN
+with 5x5 kernels (gan_cifar.py).
+
+Differs from the paper: 1x1 shortcuts are computed on the smaller side of an upsampling or a mean pooling, with which
+they commute: the same function, sooner. In eval mode batch norm uses running averages, where the code always uses its
+batch's. Resolutions other than the code's add stages, or take them away.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments.layers.init import init_uniform
+from gan_experiments.layers.resolution import doublings_from_4
+
+HE = math.sqrt(2)
+
+
+def _convolution(channels_in: int, channels_out: int, size: int, bias: bool = True, gain: float = HE) -> nn.Conv2d:
+    layer = nn.Conv2d(channels_in, channels_out, size, padding=size // 2, bias=bias)
+    init_uniform(layer, gain)
+    return layer
+
+
+def _linear(features_in: int, features_out: int) -> nn.Linear:
+    layer = nn.Linear(features_in, features_out)
+    init_uniform(layer)
+    return layer
+
+
+def _layer_norm(channels: int) -> nn.Module:
+    """Normalise each sample over C, H and W; scale and offset per channel (tflib/ops/layernorm.py)."""
+    return nn.GroupNorm(1, channels)
+
+
+class ResidualBlock(nn.Module):
+    """Norm, ReLU, conv3, norm, ReLU, conv3, next to a shortcut; `"up"` doubles the size, `"down"` halves it.
+
+    `[N, channels_in, H, W]` -> `[N, channels_out, 2H or H/2 or H, ...]`. `norm` makes a normalisation of a number of
+    channels. The shortcut is the identity where the shape stays, else a 1x1 convolution.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        resample: str | None = None,
+        norm: Callable[[int], nn.Module] = nn.Identity,
+        first_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.resample = resample
+        hidden = channels_in if resample == "down" else channels_out
+        self.norm1, self.norm2 = norm(channels_in), norm(hidden)
+        self.conv1 = _convolution(channels_in, hidden, 3, bias=first_bias)
+        self.conv2 = _convolution(hidden, channels_out, 3)
+        same = channels_in == channels_out and resample is None
+        self.shortcut = nn.Identity() if same else _convolution(channels_in, channels_out, 1, gain=1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output, see the class."""
+        h = F.relu(self.norm1(x))  # not in place: the shortcut reads x too
+        h = self.conv1(_double(h) if self.resample == "up" else h)
+        h = self.conv2(F.relu(self.norm2(h)))
+        if self.resample == "up":
+            return h + _double(self.shortcut(x))
+        if self.resample == "down":
+            return F.avg_pool2d(h, 2) + self.shortcut(F.avg_pool2d(x, 2))
+        return h + self.shortcut(x)
+
+
+class FirstCriticBlock(nn.Module):
+    """Conv3, ReLU, conv3, mean pool, next to mean pool, conv1: no ReLU first, because it reads an image.
+
+    `[N, channels, H, W]` -> `[N, width, H/2, W/2]`.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.conv1 = _convolution(channels, width, 3)
+        self.conv2 = _convolution(width, width, 3)
+        self.shortcut = _convolution(channels, width, 1, gain=1.0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The block's output, see the class."""
+        h = self.conv2(F.relu(self.conv1(images)))
+        return F.avg_pool2d(h, 2) + self.shortcut(F.avg_pool2d(images, 2))
+
+
+class ResNetGenerator(nn.Module):
+    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, as wide everywhere.
+
+    Raises ConfigError unless `resolution` is a power of two from 16 on; the code's is 32.
+    """
+
+    def __init__(self, latent_dim: int = 128, resolution: int = 32, channels: int = 3, width: int = 128) -> None:
+        super().__init__()
+        stages = doublings_from_4(resolution, "wgan_gp.ResNetGenerator")
+        self.width = width
+        self.input = _linear(latent_dim, width * 4 * 4)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, width, "up", nn.BatchNorm2d) for _ in range(stages)))
+        self.norm = nn.BatchNorm2d(width)
+        self.output = _convolution(width, channels, 3, gain=1.0)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images of noise, `[N, latent_dim]` -> `[N, channels, resolution, resolution]` in [-1, 1]."""
+        h = self.blocks(self.input(z).view(-1, self.width, 4, 4))  # [N, 128, 4, 4] -> [N, 128, 32, 32]
+        return self.output(F.relu(self.norm(h))).tanh()
+
+
+class ResNetCritic(nn.Module):
+    """Images `[N, channels, resolution, resolution]` to logits `[N]`, without any normalisation.
+
+    Halves down to 8x8, then two blocks and a mean over the pixels. Raises ConfigError unless `resolution` is a power of
+    two from 16 on; the code's is 32.
+    """
+
+    def __init__(self, resolution: int = 32, channels: int = 3, width: int = 128) -> None:
+        super().__init__()
+        halvings = doublings_from_4(resolution, "wgan_gp.ResNetCritic") - 1
+        self.blocks = nn.Sequential(
+            FirstCriticBlock(channels, width),
+            *(ResidualBlock(width, width, "down") for _ in range(halvings - 1)),
+            ResidualBlock(width, width),
+            ResidualBlock(width, width),
+        )
+        self.output = _linear(width, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
+        h = F.relu(self.blocks(images))  # [N, 128, 8, 8]
+        return self.output(h.mean(dim=(2, 3))).squeeze(1)
+
+
+def _pyramid(width: int, stages: int) -> list[int]:
+    """Channels from the image inwards: 1·2·4·8·8 times the width at 64 pixels."""
+    widths = [width * min(2**i, 8) for i in range(stages)]
+    return [*widths, widths[-1]]
+
+
+class PyramidResNetGenerator(nn.Module):
+    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, narrower as they grow.
+
+    Raises ConfigError unless `resolution` is a power of two from 16 on; the code's is 64.
+    """
+
+    def __init__(self, latent_dim: int = 128, resolution: int = 64, channels: int = 3, width: int = 64) -> None:
+        super().__init__()
+        widths = _pyramid(width, doublings_from_4(resolution, "wgan_gp.PyramidResNetGenerator"))[::-1]
+        self.widest = widths[0]
+        self.input = _linear(latent_dim, self.widest * 4 * 4)
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(a, b, "up", nn.BatchNorm2d, first_bias=False) for a, b in itertools.pairwise(widths))
+        )
+        self.norm = nn.BatchNorm2d(width)
+        self.output = _convolution(width, channels, 3)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images of noise, `[N, latent_dim]` -> `[N, channels, resolution, resolution]` in [-1, 1]."""
+        h = self.blocks(self.input(z).view(-1, self.widest, 4, 4))  # [N, 512, 4, 4] -> [N, 64, 64, 64]
+        return self.output(F.relu(self.norm(h))).tanh()
+
+
+class PyramidResNetCritic(nn.Module):
+    """Images `[N, channels, resolution, resolution]` to logits `[N]`, with layer norm (section 4).
+
+    Raises ConfigError unless `resolution` is a power of two from 16 on; the code's is 64.
+    """
+
+    def __init__(self, resolution: int = 64, channels: int = 3, width: int = 64) -> None:
+        super().__init__()
+        widths = _pyramid(width, doublings_from_4(resolution, "wgan_gp.PyramidResNetCritic"))
+        self.input = _convolution(channels, width, 3, gain=1.0)
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(a, b, "down", _layer_norm, first_bias=False) for a, b in itertools.pairwise(widths))
+        )
+        self.output = _linear(widths[-1] * 4 * 4, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
+        h = self.blocks(self.input(images))  # [N, 512, 4, 4]
+        return self.output(h.flatten(1)).squeeze(1)
+
+
+class ConvGenerator(nn.Module):
+    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` by 5x5 transposed convolutions.
+
+    The first batch norm has a scale for each unit, not for each channel, as in the code. Raises ConfigError unless
+    `resolution` is a power of two from 16 on; the code's is 32.
+    """
+
+    def __init__(self, latent_dim: int = 128, resolution: int = 32, channels: int = 3, width: int = 128) -> None:
+        super().__init__()
+        stages = doublings_from_4(resolution, "wgan_gp.ConvGenerator")
+        widths = [width * 2**i for i in reversed(range(stages))]  # 512, 256, 128
+        units = widths[0] * 4 * 4
+        layers: list[nn.Module] = [_linear(latent_dim, units), nn.BatchNorm1d(units), nn.ReLU(inplace=True)]
+        layers += [nn.Unflatten(1, (widths[0], 4, 4))]
+        for wide, narrow in itertools.pairwise(widths):
+            layers += [SameConvTranspose(wide, narrow), nn.BatchNorm2d(narrow), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers, SameConvTranspose(width, channels), nn.Tanh())
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images of noise, `[N, latent_dim]` -> `[N, channels, resolution, resolution]` in [-1, 1]."""
+        return self.layers(z)
+
+
+class ConvCritic(nn.Module):
+    """Images `[N, channels, resolution, resolution]` to logits `[N]` by 5x5 convolutions of stride 2.
+
+    Raises ConfigError unless `resolution` is a power of two from 16 on; the code's is 32.
+    """
+
+    def __init__(self, resolution: int = 32, channels: int = 3, width: int = 128) -> None:
+        super().__init__()
+        stages = doublings_from_4(resolution, "wgan_gp.ConvCritic")
+        widths = [channels, *(width * 2**i for i in range(stages))]  # 3, 128, 256, 512
+        layers: list[nn.Module] = []
+        for narrow, wide in itertools.pairwise(widths):
+            layers += [SameConv(narrow, wide), nn.LeakyReLU(0.2, inplace=True)]
+        self.layers = nn.Sequential(*layers, nn.Flatten(), _linear(widths[-1] * 4 * 4, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
+        return self.layers(images).squeeze(1)
+
+
+class SameConv(nn.Conv2d):
+    """5x5 convolution of stride 2 with TensorFlow's "SAME" padding: `[N, c, H, W]` -> `[N, channels_out, H/2, W/2]`."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 5, stride=2)
+        init_uniform(self, HE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Half the size; H and W are even."""
+        return super().forward(F.pad(x, (1, 2, 1, 2)))  # the odd pixel of padding comes last
+
+
+class SameConvTranspose(nn.ConvTranspose2d):
+    """The transpose of `SameConv`: `[N, c, H, W]` -> `[N, channels_out, 2H, 2W]`."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 5, stride=2, padding=1)
+        init_uniform(self, HE)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Twice the size."""
+        return super().forward(x)[..., :-1, :-1]  # 2H + 1 without the last row and column
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
