@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Batch = dict[str, Tensor]
+Batch: TypeAlias = "dict[str, Tensor]"
 
 BATCH_KEYS: dict[str, str] = {
     "real": "real images, float [N, C, H, W] in [-1, 1]",
@@ -27,3 +27,7 @@ class ConfigError(Exception):
     def __init__(self, *faults: str) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+
+
+class TrainingFailure(Exception):
+    """The training itself went wrong (a loss that is not finite); one line that says where and when."""

@@ -1,0 +1,158 @@
+"""From a config to a run: the only place that instantiates."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import yaml
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from gan_experiments import launch
+from gan_experiments.callbacks.record import Record
+from gan_experiments.callbacks.stopping import Stopping
+from gan_experiments.contracts import ConfigError
+from gan_experiments.engine import AdversarialModule, RunSettings
+
+log = logging.getLogger(__name__)
+
+BEFORE_CHECKPOINTS = ("samples", "scores", "checkpoints")
+
+
+@dataclass
+class Run:
+    """Everything that a training needs, and its folder."""
+
+    folder: Path
+    cfg: DictConfig
+    model: AdversarialModule
+    data: L.LightningDataModule
+    trainer: L.Trainer
+
+    def train(self, checkpoint: Path | None) -> None:
+        """Train until the run's images have been seen, from the checkpoint on where there is one."""
+        self.data.prepare_data()
+        self.data.setup("fit")
+        if self.trainer.is_global_zero:
+            log.info("%s", self.data.describe())  # type: ignore[attr-defined]
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "config.yaml").write_text(yaml.safe_dump(self.model.run.config, sort_keys=False))
+            for logger in self.trainer.loggers:
+                if hasattr(logger, "start"):
+                    logger.start(self.model.run.config)
+        self.trainer.fit(self.model, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
+
+    def finish(self) -> None:
+        """Close what was opened, so that the next run of this process starts afresh."""
+        for logger in self.trainer.loggers:
+            if hasattr(logger, "finish"):
+                logger.finish()
+
+    def callback(self, kind: type) -> Any:
+        """The callback of that kind, or None."""
+        return next((c for c in self.trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
+
+
+def build(cfg: DictConfig) -> Run:
+    """Instantiate a checked config."""
+    _quieten()
+    data = make(cfg.data)
+    data.channels_last = cfg.trainer.channels_last
+    model = build_model(cfg)
+    # Sheets and scores come before the checkpoint that holds them; what others add comes last.
+    named = {name: make(node) for name, node in cfg.callbacks.items()}
+    callbacks = [Record(), Stopping()]
+    callbacks += [named.pop(name) for name in BEFORE_CHECKPOINTS if name in named]
+    loggers = [make(node) for node in cfg.logger.values()]
+    trainer = build_trainer(cfg, [*callbacks, *named.values()], loggers)
+    return Run(Path(cfg.output), cfg, model, data, trainer)
+
+
+def build_model(cfg: DictConfig) -> AdversarialModule:
+    """The model of a config, its weights drawn from the config's seed."""
+    L.seed_everything(cfg.seed, verbose=False)
+    model = make(cfg.model)
+    if cfg.trainer.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    model.run = RunSettings(
+        images=cfg.images,
+        seed=cfg.seed,
+        accumulate=cfg.trainer.accumulate,
+        log_every=cfg.trainer.log_every,
+        config=plain(cfg),
+    )
+    return model
+
+
+def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -> L.Trainer:
+    """Lightning's Trainer, with all that our callbacks do switched off."""
+    node = cfg.trainer
+    return L.Trainer(
+        accelerator=node.accelerator,
+        devices=node.devices,
+        num_nodes=node.num_nodes,
+        strategy=make(node.strategy) if node.strategy else "auto",
+        precision=node.precision,
+        sync_batchnorm=node.sync_batchnorm,
+        logger=loggers,
+        callbacks=callbacks,
+        max_epochs=-1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1_000_000_000,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=cfg.output,
+    )
+
+
+def make(node: DictConfig) -> Any:
+    """What a node's `_target_` makes of its arguments, all in plain types; a ConfigError comes out as itself."""
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ConfigError):
+                raise cause from error
+            cause = cause.__cause__
+        raise
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config in plain types, with the run folder left open: enough to run it again elsewhere."""
+    folder = cfg.output
+
+    def open_folder(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: open_folder(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [open_folder(item) for item in value]
+        return "${output}" if value == folder else value
+
+    resolved = open_folder(OmegaConf.to_container(cfg, resolve=True))
+    return {**resolved, "output": "${outputs:}", "ckpt": None, "check": False}
+
+
+def from_plain(config: dict[str, Any], folder: Path) -> DictConfig:
+    """The config that a checkpoint carries, for the run folder given."""
+    launch.register_resolvers()
+    cfg = OmegaConf.create({**config, "output": str(folder)})
+    OmegaConf.resolve(cfg)
+    return cfg
+
+
+def _quieten() -> None:
+    """Leave out what Lightning says to those who write the loop themselves."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for text in (".*does not have many workers.*", ".*IterableDataset.*__len__.*", ".*Checkpoint directory.*"):
+        warnings.filterwarnings("ignore", message=text)

@@ -1,0 +1,60 @@
+"""Checkpoints: the last state, and the best by score."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from gan_experiments import distributed
+from gan_experiments.callbacks.scores import Scores
+from gan_experiments.engine import AdversarialModule
+
+
+class Checkpoints(L.Callback):
+    """Writes `checkpoints/last.ckpt` every `every` images and at the end, `checkpoints/best.ckpt` when a score is the best yet.
+
+    A checkpoint is written beside the old one and then takes its name, so a kill at any moment leaves one whole. None is
+    written of a state that is not finite. Must come after `Scores` among the callbacks.
+
+    Args:
+        folder: the run folder.
+        every: images from one checkpoint to the next.
+    """
+
+    def __init__(self, folder: str, every: int) -> None:
+        self.folder = Path(folder) / "checkpoints"
+        self.every = every
+        self._saved_at = -1
+
+    @property
+    def last(self) -> Path:
+        """The file to go on from."""
+        return self.folder / "last.ckpt"
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+        """Save where a checkpoint is due."""
+        best = any(isinstance(c, Scores) and c.best_at == module.images_seen for c in trainer.callbacks)  # type: ignore[attr-defined]
+        due = module.passed(self.every) or module.at_end() or trainer.should_stop
+        if best:
+            self._save(trainer, module, self.folder / "best.ckpt")
+        if due:
+            self._save(trainer, module, self.last)
+
+    def _save(self, trainer: L.Trainer, module: AdversarialModule, path: Path) -> None:
+        with module.paused():
+            distributed.average_buffers_(module)
+            module.require_finite()
+            unfinished = path.with_suffix(".tmp")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                trainer.save_checkpoint(unfinished)
+                if trainer.is_global_zero:
+                    with unfinished.open("rb") as file:
+                        os.fsync(file.fileno())
+                    os.replace(unfinished, path)
+            except BaseException:
+                unfinished.unlink(missing_ok=True)
+                raise

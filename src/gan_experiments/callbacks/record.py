@@ -1,0 +1,68 @@
+"""The run's numbers, gathered every few batches and given to every logger."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+
+from gan_experiments.engine import AdversarialModule
+
+
+def log_metrics(trainer: L.Trainer, metrics: dict[str, float], images: int) -> None:
+    """Give scalars to every logger, at `images` images seen."""
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics, step=images)
+
+
+def log_picture(trainer: L.Trainer, name: str, path: Path, images: int) -> None:
+    """Give an image file to every logger that takes pictures."""
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_picture"):
+            logger.log_picture(name, path, images)
+
+
+def log_histograms(trainer: L.Trainer, histograms: dict[str, Tensor], images: int) -> None:
+    """Give distributions to every logger that takes them."""
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_histograms"):
+            logger.log_histograms(histograms, images)
+
+
+class Record(L.Callback):
+    """Every `log_every` batches: each term of each loss, D(real) and D(fake), gradient norms, learning rates, images/s.
+
+    `latest` holds the last of each, for the progress bar. Stops the run where a loss is not finite (see `flush`).
+    """
+
+    def __init__(self) -> None:
+        self.latest: dict[str, float] = {}
+        self._since: tuple[float, int] = (0.0, 0)
+
+    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
+        """Start the clock; after a resume, forget what was recorded beyond the checkpoint."""
+        for logger in trainer.loggers:
+            if trainer.is_global_zero and hasattr(logger, "forget_after"):
+                logger.forget_after(module.images_seen)
+        self._restart(module)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+        """Record at each `log_every`-th batch and after the last one."""
+        if module.batches % module.run.log_every and not module.at_end():
+            return
+        start, before = self._since
+        seconds = time.perf_counter() - module.paused_seconds - start
+        metrics = module.flush()
+        metrics |= {f"learning_rate/{name}": rate for name, rate in module.learning_rates().items()}
+        metrics["images_per_second"] = (module.images_seen - before) / max(seconds, 1e-9)
+        self.latest.update(metrics)
+        with module.paused():
+            log_metrics(trainer, metrics, module.images_seen)
+            log_histograms(trainer, {f"histogram/D({k})": v for k, v in module.histograms().items()}, module.images_seen)
+        self._restart(module)
+
+    def _restart(self, module: AdversarialModule) -> None:
+        self._since = (time.perf_counter() - module.paused_seconds, module.images_seen)

@@ -1,0 +1,71 @@
+"""Sample sheets from inputs that stay the same through the run, and a GIF of them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gan_experiments import distributed
+from gan_experiments.callbacks.record import log_picture
+from gan_experiments.engine import AdversarialModule
+from gan_experiments.images import save_sheet
+
+
+class SampleSheets(L.Callback):
+    """Saves `samples/<images seen, eight digits>.png` every `every` images, before the first and after the last one.
+
+    Args:
+        folder: the run folder.
+        every: images from one sheet to the next.
+        n: cells of a sheet.
+        ema: by the averaged networks, where the variant has them.
+        gif_seconds: length of `samples/training.gif`, made at the end.
+    """
+
+    def __init__(self, folder: str, every: int, n: int = 64, ema: bool = True, gif_seconds: float = 6.0) -> None:
+        self.folder = Path(folder) / "samples"
+        self.every, self.n, self.ema, self.gif_seconds = every, n, ema, gif_seconds
+        self.latest: Path | None = None
+        self._inputs: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
+        """Choose the inputs; draw the sheet of the untrained networks."""
+        self._inputs = module.sheet_inputs(trainer.datamodule.fixed(self.n), self.n)  # type: ignore[operator,attr-defined]
+        if module.images_seen == 0:
+            self._draw(trainer, module)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+        """Draw a sheet where one is due."""
+        if module.passed(self.every) or module.at_end():
+            self._draw(trainer, module)
+
+    def on_train_end(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
+        """Join the sheets to a GIF, the last one held for a second."""
+        if trainer.is_global_zero:
+            save_gif(sorted(self.folder.glob("[0-9]*.png")), self.folder / "training.gif", self.gif_seconds)
+
+    def _draw(self, trainer: L.Trainer, module: AdversarialModule) -> None:
+        with module.paused():
+            distributed.average_buffers_(module)
+            if trainer.is_global_zero:
+                with torch.random.fork_rng(devices=[]):
+                    cells = module.sheet(self._inputs, self.ema)  # type: ignore[operator]
+                self.latest = self.folder / f"{module.images_seen:08d}.png"
+                save_sheet(cells, self.latest)
+                log_picture(trainer, "samples", self.latest, module.images_seen)
+
+
+def save_gif(frames: list[Path], path: Path, seconds: float, most: int = 100) -> None:
+    """Join image files to a looping GIF of about `seconds` seconds, of at most `most` frames, the last held for one second."""
+    if not frames:
+        return
+    stride = math.ceil(len(frames) / most)
+    images = [Image.open(frame).convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames[::-stride][::-1]]
+    durations = [round(1000 * seconds / len(images))] * (len(images) - 1) + [1000]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)

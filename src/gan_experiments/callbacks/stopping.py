@@ -1,0 +1,51 @@
+"""When a run ends: its images have been seen, or someone asks it to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+import lightning as L
+
+from gan_experiments.engine import AdversarialModule
+
+
+class Stopping(L.Callback):
+    """Ends the run after the batch in which its images are complete, or SIGINT or SIGTERM arrived.
+
+    The batch is carried out to its end, so that what is saved is a state that an unbroken run passes through. A second
+    signal interrupts at once.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
+        """Take over the signals (only a program's main thread can)."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._asked)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+        print(f"\n{self.signal.name}: saving after this batch; once more to stop at once", file=sys.stderr)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+        """Tell Lightning to stop; all ranks agree, as one that stops alone would leave the others waiting."""
+        asked = trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False)
+        if asked and self.signal is None:
+            self.signal = signal.SIGTERM
+        if asked or module.at_end():
+            trainer.should_stop = True
+
+    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()

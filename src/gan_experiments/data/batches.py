@@ -1,0 +1,128 @@
+"""Endless streams of whole uint8 batches, each a pure function of (seed, number of the batch)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.cache import ImageArray
+
+_ORDER, _FLIP, _CROP = range(3)  # what is drawn, so that no two draws share their numbers
+
+
+class Stream(IterableDataset):
+    """An endless iteration over `batch(start)`, `batch(start + 1)`, ...; DataLoader workers take turns."""
+
+    start = 0
+
+    def batch(self, number: int) -> Batch:
+        """Make batch `number`, counted from 0 at the beginning of training."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Batch]:
+        info = get_worker_info()
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        for number in itertools.count(self.start + first, step):
+            yield self.batch(number)
+
+
+class BatchStream(Stream):
+    """Shuffled batches of one set of images: "real" uint8 [n, C, H, W] and, where asked for, "label", "flip", "crop".
+
+    `batch_size` counts all ranks together; rank r of `world` gets rows [r B / world, (r + 1) B / world) of each batch.
+    Every epoch shows every image once; a batch may lie across two epochs. "flip" is bool [n], "crop" int64 [n, 2] the
+    top left corner of a crop that lies `crop_margin` pixels or less inside. Raises ConfigError where the ranks cannot
+    share a batch evenly.
+    """
+
+    def __init__(
+        self,
+        images: ImageArray,
+        batch_size: int,
+        seed: int = 0,
+        flip: bool = False,
+        crop_margin: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch_size < 1 or batch_size % world:
+            raise ConfigError(
+                f"data.batch_size={batch_size} cannot be shared by {world} processes: it counts all of them, "
+                f"type data.batch_size={max(1, round(batch_size / world)) * world}"
+            )
+        self.data, self.batch_size, self.seed = images, batch_size, seed
+        self.flip, self.crop_margin = flip, crop_margin
+        share = batch_size // world
+        self._mine = slice(rank * share, (rank + 1) * share)
+        self._orders: dict[int, Tensor] = {}
+
+    def indices(self, number: int) -> Tensor:
+        """Return the rows of the whole batch `number`, all ranks together, int64 [batch_size]."""
+        position, end = number * self.batch_size, (number + 1) * self.batch_size
+        parts = []
+        while position < end:
+            epoch, offset = divmod(position, len(self.data))
+            parts.append(self._order(epoch)[offset : offset + end - position])
+            position += len(parts[-1])
+        return torch.cat(parts)
+
+    def batch(self, number: int) -> Batch:
+        """Read this rank's rows of batch `number`."""
+        rows = self.indices(number)[self._mine]
+        batch = {"real": self.data.pixels.index_select(0, rows)}
+        if self.data.labels is not None:
+            batch["label"] = self.data.labels.index_select(0, rows)
+        if self.flip:
+            batch["flip"] = (torch.rand(self.batch_size, generator=self._generator(_FLIP, number)) < 0.5)[self._mine]
+        if self.crop_margin:
+            generator = self._generator(_CROP, number)
+            corners = torch.randint(0, self.crop_margin + 1, (self.batch_size, 2), generator=generator)
+            batch["crop"] = corners[self._mine]
+        return batch
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            for old in [e for e in self._orders if e != epoch - 1]:
+                del self._orders[old]
+            self._orders[epoch] = torch.randperm(len(self.data), generator=self._generator(_ORDER, epoch))
+        return self._orders[epoch]
+
+    def _generator(self, what: int, number: int) -> torch.Generator:
+        mixed = np.random.SeedSequence([abs(self.seed), what, number]).generate_state(1, np.uint64)[0]
+        return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
+
+
+class StreamLoader(DataLoader):
+    """A DataLoader of a Stream that asks `position()` for the first batch's number each time an iteration begins."""
+
+    def __init__(self, stream: Stream, position: Callable[[], int], workers: int = 0, pin_memory: bool = False) -> None:
+        super().__init__(stream, batch_size=None, num_workers=workers, pin_memory=pin_memory)
+        self.position = position
+
+    def __iter__(self) -> Any:
+        self.dataset.start = self.position()  # type: ignore[attr-defined]
+        return super().__iter__()
+
+
+def to_float(pixels: Tensor, flip: Tensor | None = None, channels_last: bool = False) -> Tensor:
+    """Map uint8 [N, C, H, W] to the default float dtype in [-1, 1], mirrored where bool [N] `flip` says so."""
+    if flip is not None:
+        pixels = torch.where(flip.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return pixels.to(torch.get_default_dtype(), memory_format=layout).div_(127.5).sub_(1)
+
+
+def cut(pixels: Tensor, corners: Tensor, size: int) -> Tensor:
+    """Cut [N, C, size, size] out of [N, C, H, W], each image at its own top left corner, int64 [N, 2]."""
+    steps = torch.arange(size, device=pixels.device)
+    image = torch.arange(len(pixels), device=pixels.device).view(-1, 1, 1, 1)
+    channel = torch.arange(pixels.shape[1], device=pixels.device).view(1, -1, 1, 1)
+    row, column = (corners[:, :, None] + steps).unbind(1)  # [N, size] each
+    return pixels[image, channel, row[:, None, :, None], column[:, None, None, :]]

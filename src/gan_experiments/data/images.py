@@ -1,0 +1,413 @@
+"""Single images, with or without class labels: {"real", "label"}."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import math
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from filelock import FileLock
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import datasets
+
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.batches import BatchStream, Stream, StreamLoader, to_float
+from gan_experiments.data.cache import ImageArray, cached, collect
+from gan_experiments.data.sources import Arrays, Files, Settings
+
+log = logging.getLogger(__name__)
+
+_CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+_CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+class ImageData(LightningDataModule):
+    """Real images of one kind: "real" float [N, C, H, W] in [-1, 1] and, where `classes` > 0, "label" int64 [N].
+
+    `resolution` is in pixels, `channels` 1 or 3, `batch_size` the whole batch of one discriminator step over all ranks
+    and accumulation steps, `limit` the greatest number of images used (None: all), `cache` the folder of the decoded
+    images (None: $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments). Raises ConfigError for impossible values.
+    """
+
+    provides: frozenset[str] = frozenset({"real", "label"})
+    splits: tuple[str, ...] = ("train",)
+
+    def __init__(
+        self,
+        resolution: int,
+        channels: int = 3,
+        batch_size: int = 64,
+        classes: int = 0,
+        flip: bool = False,
+        workers: int = 0,
+        seed: int = 0,
+        cache: str | None = None,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__()
+        if channels not in (1, 3):
+            raise ConfigError(f"data.channels={channels}: images are grey or in colour, type data.channels=1 or 3")
+        for name, value in (("resolution", resolution), ("batch_size", batch_size), ("limit", limit)):
+            if value is not None and value < 1:
+                raise ConfigError(f"data.{name}={value}: a positive number is needed, type data.{name}=64")
+        self.resolution, self.channels, self.batch_size, self.classes = resolution, channels, batch_size, classes
+        self.flip, self.workers, self.seed, self.cache, self.limit = flip, workers, seed, cache, limit
+        self.channels_last = False
+        if not classes:
+            self.provides = self.provides - {"label"}
+        self._opened: dict[str, ImageArray] = {}
+
+    def load(self, split: str) -> ImageArray:
+        """Build or open the images of one of `splits`."""
+        raise NotImplementedError
+
+    def prepare_data(self) -> None:
+        """Download what is missing and build the cache of the train split; Lightning calls it once a node."""
+        self.reference("train")
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the train split; raises ConfigError where its classes are not `classes`."""
+        self.reference("train")
+
+    def reference(self, split: str = "train") -> ImageArray:
+        """Return the real images of a split, without flips or shuffling; raises ConfigError for an unknown split."""
+        if split not in self.splits:
+            raise ConfigError(f"{self.title} has no split {split!r}: type one of {', '.join(self.splits)}")
+        if split not in self._opened:
+            self._opened[split] = self._checked(self.load(split))
+        return self._opened[split]
+
+    @property
+    def size(self) -> int:
+        """Number of training images."""
+        return len(self.reference("train"))
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of their labels; empty where there are none."""
+        return self.reference("train").class_names
+
+    @property
+    def title(self) -> str:
+        """Name for messages."""
+        return type(self).__name__
+
+    def describe(self) -> str:
+        """Return one line for the terminal."""
+        images = self.reference("train")
+        line = f"{self.title}: {len(images):,} images {self.channels}x{self.resolution}x{self.resolution}"
+        line += f", {self.classes} classes" if self.classes else ""
+        return line + (f", {images.skipped:,} files left out" if images.skipped else "")
+
+    def stream(self, rank: int = 0, world: int = 1) -> Stream:
+        """Return the endless uint8 batches of one rank."""
+        return BatchStream(self.reference("train"), self.batch_size, self.seed, self.flip, rank=rank, world=world)
+
+    def train_dataloader(self) -> DataLoader:
+        """Return a loader that never ends; it goes on at the batch that the model's counter `batches` says."""
+        rank, world, pin = 0, 1, False
+        if self.trainer is not None:
+            rank, world = self.trainer.global_rank, self.trainer.world_size
+            pin = self.trainer.strategy.root_device.type not in ("cpu", "mps")  # where pinned memory helps
+        return StreamLoader(self.stream(rank, world), self._position, self.workers, pin)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """Turn uint8 "real" and bool "flip" into float "real" in [-1, 1], on the device where they are."""
+        batch = dict(batch)
+        if batch["real"].dtype == torch.uint8:
+            batch["real"] = to_float(batch["real"], batch.pop("flip", None), self.channels_last)
+        return batch
+
+    def fixed(self, n: int) -> Batch:
+        """Return the same `n` items each time, for sample sheets: labels 0, 1, 2, ... in turn, else evenly spread."""
+        images = self.reference("train")
+        if images.labels is None:
+            rows = torch.arange(n) * len(images) // n if n <= len(images) else torch.arange(n) % len(images)
+            return {"real": to_float(images.pixels[rows])}
+        members = [torch.nonzero(images.labels == c)[:, 0] for c in range(self.classes)]
+        members = [m for m in members if len(m)]  # `limit` can leave a class without images
+        rows = torch.stack([m[i // len(members) % len(m)] for i, m in zip(range(n), members * n, strict=False)])
+        return {"real": to_float(images.pixels[rows]), "label": images.labels[rows]}
+
+    def _position(self) -> int:
+        return 0 if self.trainer is None else int(getattr(self.trainer.lightning_module, "batches", 0))
+
+    def _settings(self, crop: int | None = None) -> Settings:
+        return Settings(self.resolution, self.channels, crop)
+
+    def _checked(self, images: ImageArray) -> ImageArray:
+        if not self.classes:
+            images.labels, images.class_names = None, []
+            return images
+        found = len(images.class_names)
+        if found != self.classes:
+            names = f" ({', '.join(images.class_names[:5])}{', ...' if found > 5 else ''})" if found else ""
+            raise ConfigError(
+                f"data.classes={self.classes}, but {self.title} has {found} classes{names}: type data.classes={found}"
+            )
+        if images.labels is None or (images.labels < 0).any():
+            raise ConfigError(
+                f"data.classes={self.classes}, but some images of {self.title} lie in no class folder: "
+                "move them into one or type data.classes=0"
+            )
+        return images
+
+
+class Digits(ImageData):
+    """5,000 real handwritten digits that come with the package (digits.txt says from where); 32x32 is 28x28 padded."""
+
+    def __init__(self, resolution: int = 32, channels: int = 1, classes: int = 10, **settings: Any) -> None:
+        super().__init__(resolution, channels, classes=classes, **settings)
+
+    def load(self, split: str) -> ImageArray:
+        """Decode the packed digits into memory: they are too few for a cache on disk."""
+        source = Arrays("digits", self._read, 5000, [str(c) for c in range(10)], pad=2, limit=self.limit)
+        return collect(source, self._settings(), split)
+
+    @staticmethod
+    def _read() -> tuple[Tensor, Tensor]:
+        with np.load(Path(__file__).with_name("digits.npz")) as packed:
+            return torch.from_numpy(packed["images"])[:, None], torch.from_numpy(packed["labels"])
+
+
+class MNIST(ImageData):
+    """60,000 and 10,000 handwritten digits 28x28 in torchvision's layout, `root`/MNIST/raw/; downloaded if missing."""
+
+    splits = ("train", "test")
+    names: ClassVar[Sequence[str]] = [str(c) for c in range(10)]
+    fetcher: ClassVar[type] = datasets.MNIST
+
+    def __init__(
+        self, root: str = "data", resolution: int = 32, channels: int = 1, classes: int = 10, **settings: Any
+    ) -> None:
+        super().__init__(resolution, channels, classes=classes, **settings)
+        self.root = Path(root).expanduser()
+
+    def load(self, split: str) -> ImageArray:
+        """Build or open the cache of "train" or "test"."""
+        prefix = "train" if split == "train" else "t10k"
+        files = [self._find(f"{prefix}-images-idx3-ubyte"), self._find(f"{prefix}-labels-idx1-ubyte")]
+        number = len(read_idx(files[1]))
+        source = Arrays(
+            f"{self.title}-{split}",
+            lambda: (read_idx(files[0])[:, None], read_idx(files[1])),
+            number,
+            self.names,
+            files,
+            pad=2,
+            limit=self.limit,
+        )
+        return cached(source, self._settings(), self.cache, split)
+
+    def _find(self, name: str) -> Path:
+        folder = self.root / self.title / "raw"
+        path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+        if path is not None:
+            return path
+        missing = f"{self.title} is not in data.root={self.root} (no {folder / name}[.gz])"
+        download(
+            self.root, partial(self.fetcher, self.root, download=True), missing, f"its four idx .gz files into {folder}"
+        )
+        return folder / name
+
+
+class FashionMNIST(MNIST):
+    """60,000 and 10,000 clothes 28x28 in torchvision's layout, `root`/FashionMNIST/raw/; downloaded if missing."""
+
+    names = _CLOTHES
+    fetcher = datasets.FashionMNIST
+
+
+class CIFAR10(ImageData):
+    """50,000 and 10,000 photographs 32x32, torchvision's `root`/cifar-10-batches-py/; downloaded if missing."""
+
+    splits = ("train", "test")
+
+    def __init__(self, root: str = "data", resolution: int = 32, classes: int = 10, **settings: Any) -> None:
+        super().__init__(resolution, classes=classes, **settings)
+        self.root = Path(root).expanduser()
+
+    def load(self, split: str) -> ImageArray:
+        """Build or open the cache of "train" or "test"."""
+        train = split == "train"
+        folder = self.root / "cifar-10-batches-py"
+        files = [folder / f"data_batch_{i}" for i in range(1, 6)] if train else [folder / "test_batch"]
+        if not all(path.is_file() for path in [*files, folder / "batches.meta"]):
+            missing = f"CIFAR10 is not in data.root={self.root} (no {folder})"
+            fetch = partial(datasets.CIFAR10, self.root, download=True)
+            download(self.root, fetch, missing, f"cifar-10-python.tar.gz and unpack it in {self.root}")
+
+        def read() -> tuple[Tensor, Tensor]:
+            try:
+                packed = datasets.CIFAR10(self.root, train=train)  # checks the files before it unpickles them
+            except RuntimeError as error:
+                raise ConfigError(f"CIFAR10 in {folder} is damaged ({error}): delete it and start again") from None
+            return torch.from_numpy(packed.data).permute(0, 3, 1, 2), torch.tensor(packed.targets)
+
+        number = 50_000 if train else 10_000
+        source = Arrays(f"CIFAR10-{split}", read, number, _CIFAR10, files, limit=self.limit)
+        return cached(source, self._settings(), self.cache, split)
+
+
+class CelebA(ImageData):
+    """Aligned faces 178x218, centre crop of `crop` pixels, from `root`: a folder or zip archive img_align_celeba.
+
+    It may lie in `root`, in `root`/celeba (torchvision's layout), or be `root` itself. Where list_eval_partition.txt
+    lies beside it, "train", "valid" and "test" are its parts, else all is "train". `attribute`, such as Smiling, makes
+    two classes (without, with) out of list_attr_celeba.txt. Raises ConfigError where they are missing.
+    """
+
+    splits = ("train", "valid", "test")
+
+    def __init__(
+        self,
+        root: str = "data",
+        resolution: int = 64,
+        crop: int | None = 178,
+        attribute: str | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(resolution, **settings)
+        if self.classes != (0 if attribute is None else 2):
+            raise ConfigError(
+                f"data.classes={self.classes} with data.attribute={attribute}: its classes come from an attribute, "
+                "type data.classes=2 data.attribute=Smiling, or data.classes=0 data.attribute=null"
+            )
+        self.root, self.crop, self.attribute = Path(root).expanduser(), crop, attribute
+
+    def load(self, split: str) -> ImageArray:
+        """Build or open the cache of a part."""
+        path = self._find()
+        names, labels, class_names = None, None, []
+        partition = self._table(path, "list_eval_partition.txt")
+        if partition:
+            wanted = str(self.splits.index(split))
+            names = [name for name, part in partition.items() if part[0] == wanted]
+        elif split != "train":
+            raise ConfigError(
+                f"CelebA has no split {split!r} without list_eval_partition.txt: put it into {path.parent}"
+            )
+        if self.attribute is not None:
+            names, labels = self._attributes(path, names)
+            class_names = [f"not {self.attribute}", self.attribute]
+        source = Files(path, "data.root", names, labels, class_names, self.limit)
+        source.name = f"CelebA-{split}"
+        return cached(source, self._settings(self.crop), self.cache, split)
+
+    def _find(self) -> Path:
+        name = "img_align_celeba"
+        if self.root.name in (name, f"{name}.zip") and self.root.exists():
+            return self.root
+        places = [folder / name for folder in (self.root / "celeba", self.root)]
+        for place in places:
+            for path in (place, place.with_suffix(".zip")):
+                if path.exists():
+                    return path
+        raise ConfigError(
+            f"CelebA is not in data.root={self.root}: fetch img_align_celeba.zip from the CelebA project's page "
+            f"and put it into {self.root / 'celeba'}, or type data.root=<the folder that holds it>"
+        )
+
+    @staticmethod
+    def _table(path: Path, name: str) -> dict[str, list[str]]:
+        file = path.parent / name
+        rows = [line.split() for line in file.read_text().splitlines()] if file.is_file() else []
+        return {row[0]: row[1:] for row in rows if len(row) > 1}
+
+    def _attributes(self, path: Path, names: list[str] | None) -> tuple[list[str], list[int]]:
+        file = path.parent / "list_attr_celeba.txt"
+        if not file.is_file():
+            raise ConfigError(f"data.attribute={self.attribute} needs {file}: put it there or type data.attribute=null")
+        head = file.read_text().split("\n", 2)[1].split()  # the first line is the number of images
+        if self.attribute not in head:
+            raise ConfigError(f"data.attribute={self.attribute} is not one of CelebA's: {', '.join(head)}")
+        column = head.index(self.attribute)
+        values = {name: row[column] for name, row in self._table(path, file.name).items() if len(row) == len(head)}
+        names = [name for name in names or values if name in values]
+        return names, [int(values[name] == "1") for name in names]
+
+
+class Folder(ImageData):
+    """Any images below `root`, a folder or zip archive; with `classes` > 0 its subfolders are the classes.
+
+    `test_root` is the like for the split "test"; `crop` in pixels (None: the short side). Files that are not images are
+    left out and named. Raises ConfigError where no image is left, or the subfolders are not `classes`.
+    """
+
+    splits = ("train", "test")
+
+    def __init__(
+        self,
+        root: str = "data",
+        resolution: int = 64,
+        test_root: str | None = None,
+        crop: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(resolution, **settings)
+        self.root, self.test_root, self.crop = root, test_root, crop
+
+    def load(self, split: str) -> ImageArray:
+        """Build or open the cache of "train" (`root`) or "test" (`test_root`)."""
+        if split == "test" and self.test_root is None:
+            raise ConfigError("Folder has no split 'test': type data.test_root=<folder or zip archive>")
+        source = Files(self.root if split == "train" else str(self.test_root), _key(split), limit=self.limit)
+        return cached(source, self._settings(self.crop), self.cache, split)
+
+    @property
+    def title(self) -> str:
+        """Name for messages."""
+        return f"Folder {self.root}"
+
+
+def _key(split: str) -> str:
+    return "data.root" if split == "train" else "data.test_root"
+
+
+def read_idx(path: Path) -> Tensor:
+    """Read an idx file, gzipped or not, to uint8 of its shape; raises ConfigError where it is damaged."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        kind, dimensions = raw[2], raw[3]
+        shape = np.frombuffer(raw, ">i4", dimensions, offset=4).tolist()
+        data = raw[4 + 4 * dimensions :]
+        if raw[:2] == b"\0\0" and kind == 8 and len(data) == math.prod(shape):
+            return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(shape)
+    except (OSError, EOFError, ValueError, IndexError):
+        pass
+    raise ConfigError(f"{path} is damaged: delete it and start again, or put the right file there")
+
+
+def download(root: Path, fetch: Callable[[], object], missing: str, what: str) -> None:
+    """Call torchvision's `fetch` once among processes; without a network raises ConfigError soon, in one line."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".download.lock"), _impatient():
+            log.info("%s: downloading", missing)
+            fetch()
+    except (OSError, RuntimeError) as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(":")
+        raise ConfigError(
+            f"{missing} and cannot be downloaded ({why}): fetch {what}, or type data.root=<the folder that holds it>"
+        ) from None
+
+
+@contextmanager
+def _impatient(seconds: float = 10) -> Iterator[None]:
+    """Let connections that say nothing fail: torchvision itself sets no limit."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,164 @@
+"""Two sets of images that do not belong together one by one: {"real_a", "real_b"}."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.batches import BatchStream, Stream, cut, to_float
+from gan_experiments.data.cache import ImageArray, cached
+from gan_experiments.data.images import ImageData
+from gan_experiments.data.sources import Files, Settings
+
+DOMAINS = ("a", "b")
+
+
+class TwoStreams(Stream):
+    """Batches of two streams side by side: the keys of each with its domain's suffix, as "real_a"."""
+
+    def __init__(self, streams: dict[str, BatchStream]) -> None:
+        self.streams = streams
+
+    def batch(self, number: int) -> Batch:
+        """Make batch `number` of both."""
+        return {
+            f"{key}_{domain}": value
+            for domain, stream in self.streams.items()
+            for key, value in stream.batch(number).items()
+        }
+
+
+class Unpaired(ImageData):
+    """Two folders or zip archives of images: "real_a" and "real_b", float [N, C, H, W] in [-1, 1], shuffled apart.
+
+    Either `root` with trainA, trainB and perhaps testA, testB, or `root_a` and `root_b`. With `load_resolution` images
+    are resized to it, and a random square of `resolution` pixels is taken. Raises ConfigError where a folder is missing.
+    """
+
+    provides = frozenset({"real_a", "real_b"})
+    splits = ("train_a", "train_b", "test_a", "test_b")
+
+    def __init__(
+        self,
+        root: str | None = "data",
+        resolution: int = 256,
+        root_a: str | None = None,
+        root_b: str | None = None,
+        load_resolution: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(resolution, **settings)
+        if (root_a is None) != (root_b is None):
+            raise ConfigError("data.root_a and data.root_b belong together: type both, or data.root=... alone")
+        if self.classes:
+            raise ConfigError(f"data.classes={self.classes}, but unpaired images have no classes: type data.classes=0")
+        if load_resolution is not None and load_resolution < resolution:
+            raise ConfigError(
+                f"data.load_resolution={load_resolution} is less than data.resolution={resolution}, which is cut out "
+                f"of it: type data.load_resolution={resolution * 286 // 256} or null"
+            )
+        self.root, self.roots = root, {"a": root_a, "b": root_b}
+        self.load_resolution = load_resolution
+        self._streams: dict[str, ImageArray] = {}
+
+    def prepare_data(self) -> None:
+        """Build the caches of both training folders; Lightning calls it once a node."""
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open both training folders."""
+        for domain in DOMAINS:
+            self._training(domain)
+
+    def load(self, split: str) -> ImageArray:
+        """Build or open the cache of one of `splits`, at `resolution`."""
+        return cached(self._files(split), self._settings(), self.cache, split)
+
+    def reference(self, split: str = "train_b") -> ImageArray:
+        """Return the images of a split; "train" and "test" mean domain B's, which A is translated to."""
+        return super().reference(f"{split}_b" if split in ("train", "test") else split)
+
+    @property
+    def size(self) -> int:
+        """Number of images of the larger domain."""
+        return max(len(self._training(domain)) for domain in DOMAINS)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Always empty."""
+        return []
+
+    def describe(self) -> str:
+        """Return one line for the terminal."""
+        arrays = [self._training(domain) for domain in DOMAINS]
+        skipped = sum(array.skipped for array in arrays)
+        line = f"{self.title}: {len(arrays[0]):,} and {len(arrays[1]):,} images "
+        line += f"{self.channels}x{self.resolution}x{self.resolution}, not paired"
+        return line + (f", {skipped:,} files left out" if skipped else "")
+
+    def stream(self, rank: int = 0, world: int = 1) -> Stream:
+        """Return the endless uint8 batches of one rank."""
+        margin = (self.load_resolution or self.resolution) - self.resolution
+        return TwoStreams(
+            {
+                domain: BatchStream(
+                    self._training(domain), self.batch_size, 2 * self.seed + i, self.flip, margin, rank, world
+                )
+                for i, domain in enumerate(DOMAINS)
+            }
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """Cut, mirror and scale both domains to float [-1, 1], on the device where they are."""
+        batch = dict(batch)
+        for domain in DOMAINS:
+            pixels = batch[f"real_{domain}"]
+            corners, flip = batch.pop(f"crop_{domain}", None), batch.pop(f"flip_{domain}", None)
+            if corners is not None:
+                pixels = cut(pixels, corners, self.resolution)
+            if pixels.dtype == torch.uint8:
+                batch[f"real_{domain}"] = to_float(pixels, flip, self.channels_last)
+        return batch
+
+    def fixed(self, n: int) -> Batch:
+        """Return the same `n` items each time, evenly spread: of the test folders where there are any."""
+        batch = {}
+        for domain in DOMAINS:
+            images = self.reference(f"{'test' if self._has_test(domain) else 'train'}_{domain}")
+            rows = torch.arange(n) * len(images) // n if n <= len(images) else torch.arange(n) % len(images)
+            batch[f"real_{domain}"] = to_float(images.pixels[rows])
+        return batch
+
+    def _training(self, domain: str) -> ImageArray:
+        if self.load_resolution is None:
+            return self.reference(f"train_{domain}")
+        if domain not in self._streams:
+            settings = Settings(self.load_resolution, self.channels)
+            images = cached(self._files(f"train_{domain}"), settings, self.cache, "train")
+            self._streams[domain] = self._checked(images)
+        return self._streams[domain]
+
+    def _has_test(self, domain: str) -> bool:
+        return self.roots[domain] is None and Path(str(self.root), f"test{domain.upper()}").expanduser().is_dir()
+
+    def _files(self, split: str) -> Files:
+        part, domain = split.split("_")
+        own = self.roots[domain]
+        if own is not None and part == "train":
+            return Files(own, f"data.root_{domain}", limit=self.limit)
+        if own is not None or self.root is None:
+            raise ConfigError(
+                f"Unpaired has no split {split!r}: type data.root=<folder with trainA, trainB, testA, testB>"
+            )
+        folder = Path(self.root, f"{part}{domain.upper()}").expanduser()
+        if not folder.is_dir():
+            raise ConfigError(
+                f"data.root={self.root} has no folder {folder.name}: "
+                "type data.root=<folder with trainA and trainB>, or data.root_a=... data.root_b=..."
+            )
+        source = Files(folder, "data.root", limit=self.limit)
+        source.name = f"unpaired-{folder.name}"
+        return source

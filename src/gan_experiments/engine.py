@@ -1,0 +1,389 @@
+"""The alternation, written once: a variant lists its phases, the engine carries them out.
+
+Who minimises which loss, with which optimizer and how often is the variant's affair. Which parameters ask for gradients,
+backward, averaging over ranks, accumulation, clipping, the step, learning rates, weight averages and logging is done here.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gan_experiments import distributed
+from gan_experiments.contracts import Batch, TrainingFailure
+
+Networks = nn.Module | tuple[nn.Module, ...]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One loss, minimised over the parameters of some networks by one optimizer.
+
+    `loss` maps a batch to weighted scalar terms by name; their sum is minimised and each is logged.
+    `every` counts batches: the phase is carried out at each `every`-th one (n_critic, lazy regularisation).
+    `keeps` are networks whose gradients a later phase of the same batch still needs: they stay trainable here, so that
+    what they made (see `AdversarialModule.once`) can be used again.
+    `optimizer` names the optimizer; phases that name the same one share it and its state.
+    """
+
+    name: str
+    loss: Callable[[Batch], Mapping[str, Tensor]]
+    networks: Networks
+    every: int = 1
+    keeps: Networks = ()
+    optimizer: str = ""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The parameters that this phase trains."""
+        return _parameters(self.networks)
+
+
+def _parameters(networks: Networks) -> list[nn.Parameter]:
+    modules = networks if isinstance(networks, tuple) else (networks,)
+    return [parameter for module in modules for parameter in module.parameters()]
+
+
+@dataclass
+class RunSettings:
+    """What belongs to the run and not to the algorithm; set by `build.py`."""
+
+    images: int = 0
+    seed: int = 0
+    accumulate: int = 1
+    log_every: int = 50
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+class WeightAverage(nn.Module):
+    """An exponential moving average of a network's parameters; its buffers are copies of the network's.
+
+    Either `decay` per step of the network, or `half_life` in images with `ramp_up`: the half-life is at most that
+    fraction of the images seen (Karras et al. 2020, arXiv:1912.04958, official code). Starts as a copy of the network.
+    """
+
+    def __init__(
+        self, network: nn.Module, decay: float | None = None, half_life: float | None = None, ramp_up: float | None = None
+    ) -> None:
+        super().__init__()
+        if (decay is None) == (half_life is None):
+            raise ValueError("a weight average needs either decay (per step) or half_life (in images)")
+        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+        self.decay, self.half_life, self.ramp_up = decay, half_life, ramp_up
+
+    def train(self, mode: bool = True) -> WeightAverage:
+        """Stay in evaluation mode, whatever the module around it does."""
+        return super().train(False)
+
+    def decay_after(self, images: int, images_seen: int) -> float:
+        """The share that the old average keeps after `images` further images, `images_seen` in all."""
+        if self.decay is not None:
+            return self.decay
+        half_life = self.half_life or 0.0
+        if self.ramp_up is not None:
+            half_life = min(half_life, images_seen * self.ramp_up)
+        return 0.5 ** (images / max(half_life, 1e-8))
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, images: int, images_seen: int) -> None:
+        """Move the average towards the network, which has seen `images` images since the last update."""
+        decay = self.decay_after(images, images_seen)
+        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1.0 - decay)
+        for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
+            average.copy_(buffer)
+
+
+class AdversarialModule(L.LightningModule):
+    """A LightningModule whose training is a list of phases.
+
+    A variant passes its networks by name to `__init__` (they become attributes) and returns its `phases()`.
+
+    Args:
+        networks: every network of the variant, by name.
+        optimizers: a callable `parameters -> Optimizer` for each optimizer that the phases name.
+        schedules: for some of the optimizers, a callable `images seen -> factor of the learning rate`.
+        ema: for some of the networks, the arguments of their `WeightAverage`.
+        clip_grad_norm: largest norm of the gradient of one optimizer step; None leaves it as it is.
+
+    Everything that a step draws derives from (seed, batch, phase), so a resumed run draws what an unbroken one does, and
+    each rank takes its rows of what is drawn for the whole batch, so the result does not depend on the number of ranks.
+    """
+
+    needs: frozenset[str] = frozenset({"real"})
+    """The keys that a batch must hold, see `contracts.BATCH_KEYS`."""
+    lipschitz: bool = False
+    """Whether the variant holds its discriminator Lipschitz, as the Wasserstein loss needs."""
+    per_sample_penalty: bool = False
+    """Whether a penalty looks at each sample's own gradient, which batch norm would mix with the others'."""
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        optimizers: Mapping[str, Callable[[list[nn.Parameter]], Optimizer]],
+        schedules: Mapping[str, Callable[[int], float]] | None = None,
+        ema: Mapping[str, Mapping[str, float]] | None = None,
+        clip_grad_norm: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.network_names = tuple(networks)
+        for name, network in networks.items():
+            setattr(self, name, network)
+        self.averages = nn.ModuleDict(
+            {name: WeightAverage(networks[name], **settings) for name, settings in (ema or {}).items()}
+        )
+        self.make_optimizer = dict(optimizers)
+        self.schedules = dict(schedules or {})
+        self.clip_grad_norm = clip_grad_norm
+        self.run = RunSettings()
+
+        self.batches = 0  # batches done; saved, unlike Lightning's batch_idx it never starts again
+        self.images_seen = 0  # real images shown, all ranks together
+        self._images_before = 0
+        self._averaged_at: dict[str, int] = dict.fromkeys(self.averages, 0)
+        self._history: dict[str, list[tuple[int, Tensor]]] = {}
+        self._histograms: dict[str, Tensor] = {}
+        self._once: dict[tuple[str, int], Any] = {}
+        self._micro = 0
+        self._rng: torch.Generator | None = None
+        self.paused_seconds = 0.0
+
+    # ---------------------------------------------------------------- what a variant writes
+
+    def phases(self) -> list[Phase]:
+        """The phases of one batch, in the order in which they are carried out."""
+        raise NotImplementedError(f"{type(self).__name__} lists no phases")
+
+    # ---------------------------------------------------------------- what a variant may use
+
+    def draw(self, sampler: Callable[..., Tensor], n: int, *shape: int) -> Tensor:
+        """`sampler` (torch.randn, torch.rand) for the whole batch of all ranks; of it the [n, *shape] rows of this part."""
+        assert self._rng is not None, "draw() is for the losses of a phase"
+        parts = distributed.world_size() * self.run.accumulate
+        whole = sampler((n * parts, *shape), generator=self._rng, device=self.device)
+        part = distributed.rank() * self.run.accumulate + self._micro
+        return whole[part * n : (part + 1) * n]
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returned the first time that this batch asked for `name`: the phases of a batch can share it."""
+        key = (name, self._micro)
+        if key not in self._once:
+            self._once[key] = make()
+        return self._once[key]
+
+    def observe(self, **values: Tensor) -> None:
+        """Log the mean of each tensor, and its histogram, beside the terms of the losses."""
+        for name, value in values.items():
+            value = value.detach()
+            self._remember(f"D({name})" if name in {"real", "fake"} else name, value.float().mean())
+            self._histograms[name] = value
+
+    def network(self, name: str, ema: bool = True) -> nn.Module:
+        """A network by name: its weight average where it has one and `ema` asks for it, else the one in training."""
+        return self.averages[name].network if ema and name in self.averages else getattr(self, name)  # type: ignore[return-value]
+
+    def passed(self, interval: int) -> bool:
+        """Whether the last batch reached or crossed a multiple of `interval` images."""
+        return interval > 0 and self.images_seen // interval > self._images_before // interval
+
+    def at_end(self) -> bool:
+        """Whether the run's images have all been seen."""
+        return self.images_seen >= self.run.images
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around work that is not training (sheets, scores, checkpoints), so that the images per second leave it out."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.paused_seconds += time.perf_counter() - start
+
+    # ---------------------------------------------------------------- one batch
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Carry out the phases that are due on a batch of [n, ...] rows per key, n on each rank."""
+        n = len(next(iter(batch.values())))
+        self._once.clear()
+        self._histograms.clear()
+        # What layers draw by themselves (dropout) differs between ranks, as it should, and is the same after a resume.
+        torch.manual_seed(self._seed("layers", distributed.rank()))
+        for phase in self._phases:
+            if (self.batches + 1) % phase.every == 0:
+                self._minimise(phase, batch, n)
+        self._once.clear()
+        self.batches += 1
+        self._images_before = self.images_seen
+        self.images_seen += n * distributed.world_size()
+        self._update_averages()
+
+    def _minimise(self, phase: Phase, batch: Batch, n: int) -> None:
+        trained = {id(parameter) for parameter in (*phase.parameters(), *_parameters(phase.keeps))}
+        for parameter in self._trainable:
+            parameter.requires_grad_(id(parameter) in trained)
+
+        accumulate = self.run.accumulate
+        totals: dict[str, Tensor] = {}
+        for self._micro, part in enumerate(self._parts(batch, n // accumulate)):
+            self._seed_draws(phase.name)
+            terms = phase.loss(part)
+            self.manual_backward(sum(terms.values()) / accumulate)
+            for name, term in terms.items():
+                totals[name] = totals.get(name, 0.0) + term.detach() / accumulate
+        for name, total in totals.items():
+            self._remember(f"{phase.name}/{name}", total)
+
+        self._micro = 0
+        name = phase.optimizer or phase.name
+        optimizer = self._optimizers[name]
+        for group, base in zip(optimizer.param_groups, self._base_rates[name], strict=True):
+            group["lr"] = base * self.schedules[name](self.images_seen) if name in self.schedules else base
+        # Ranks are averaged inside the closure: before mixed precision looks for overflow, and before clipping.
+        optimizer.step(closure=lambda: distributed.average_gradients_(phase.parameters()))
+        optimizer.zero_grad(set_to_none=True)
+
+    def _parts(self, batch: Batch, size: int) -> Iterator[Batch]:
+        if self.run.accumulate == 1:
+            yield batch
+            return
+        for part in range(self.run.accumulate):
+            yield {key: rows[part * size : (part + 1) * size] for key, rows in batch.items()}
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip the averaged and unscaled gradients, and log their norm."""
+        logged = (self.batches + 1) % self.run.log_every < max(phase.every for phase in self._phases)
+        if self.clip_grad_norm is None and not logged:
+            return
+        name = next(name for name, own in self._optimizers.items() if own.optimizer is optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.clip_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_grad_norm, norm)
+        self._remember(f"gradient_norm/{name}", norm, must_be_finite=False)
+
+    def _update_averages(self) -> None:
+        for name, average in self.averages.items():
+            network = getattr(self, name)
+            own = {id(parameter) for parameter in network.parameters()}
+            if any(self.batches % p.every == 0 and own & {id(q) for q in p.parameters()} for p in self._phases):
+                average.update(network, self.images_seen - self._averaged_at[name], self.images_seen)  # type: ignore[operator]
+                self._averaged_at[name] = self.images_seen
+
+    # ---------------------------------------------------------------- randomness
+
+    def _seed(self, *words: object) -> int:
+        text = repr((self.run.seed, self.batches, *words))
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+    def _seed_draws(self, phase: str) -> None:
+        if self._rng is None or self._rng.device != self.device:
+            self._rng = torch.Generator(self.device)
+        self._rng.manual_seed(self._seed("draws", phase))
+
+    # ---------------------------------------------------------------- what is logged
+
+    def _remember(self, name: str, scalar: Tensor, must_be_finite: bool = True) -> None:
+        # Kept as tensors on the device: reading a number here would wait for the device at every step.
+        self._history.setdefault(name if must_be_finite else f"?{name}", []).append((self.images_seen, scalar.detach()))
+
+    def flush(self) -> dict[str, float]:
+        """The mean over ranks, and over the batches since the last flush, of everything logged.
+
+        Raises:
+            TrainingFailure: a term of a loss was not finite; names the phase, the term and the images seen by then.
+        """
+        numbers = self._read_history()
+        self._history.clear()
+        return {name.lstrip("?"): sum(value for _, value in rows) / len(rows) for name, rows in numbers.items()}
+
+    def require_finite(self) -> None:
+        """Raise TrainingFailure where a loss since the last flush, or a parameter, is not finite, naming it."""
+        self._read_history()
+        total = torch.stack([parameter.detach().float().sum() for parameter in self.parameters()])
+        if not torch.isfinite(total).all():
+            names = [name for name, p in self.named_parameters() if not torch.isfinite(p).all()]
+            if names:
+                raise TrainingFailure(f"the weights {names[0]!r} are not finite after {self.images_seen:,} images")
+
+    def _read_history(self) -> dict[str, list[tuple[int, float]]]:
+        if not self._history:
+            return {}
+        values = torch.stack([scalar.float() for rows in self._history.values() for _, scalar in rows])
+        distributed.average_([values])
+        flat = iter(values.tolist())
+        numbers = {name: [(images, next(flat)) for images, _ in rows] for name, rows in self._history.items()}
+        broken = [
+            (images, name, value)
+            for name, rows in numbers.items()
+            for images, value in rows
+            if not name.startswith("?") and not math.isfinite(value)
+        ]
+        if broken:
+            images, name, value = min(broken)
+            phase, _, term = name.partition("/")
+            raise TrainingFailure(f"the term {term!r} of the phase {phase!r} became {value} after {images:,} images")
+        return numbers
+
+    def histograms(self) -> dict[str, Tensor]:
+        """The last values of everything observed, by name."""
+        return dict(self._histograms)
+
+    def learning_rates(self) -> dict[str, float]:
+        """The learning rate of each optimizer's first group at its last step."""
+        return {name: optimizer.param_groups[0]["lr"] for name, optimizer in self._optimizers.items()}
+
+    # ---------------------------------------------------------------- Lightning's hooks
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """One optimizer for each name that the phases use, over all parameters of its phases."""
+        self._phases = self.phases()
+        parameters: dict[str, dict[int, nn.Parameter]] = {}
+        for phase in self._phases:
+            own = parameters.setdefault(phase.optimizer or phase.name, {})
+            own.update({id(parameter): parameter for parameter in phase.parameters()})
+        missing = sorted(set(parameters) ^ set(self.make_optimizer))
+        if missing:
+            raise ValueError(f"phases and optimizers do not match: {', '.join(missing)}")
+        self._trainable = [p for name in self.network_names for p in getattr(self, name).parameters()]
+        optimizers = {name: self.make_optimizer[name](list(own.values())) for name, own in parameters.items()}
+        self._base_rates = {name: [g["lr"] for g in optimizer.param_groups] for name, optimizer in optimizers.items()}
+        self._optimizer_names = tuple(optimizers)
+        return list(optimizers.values())
+
+    def on_fit_start(self) -> None:
+        """Find the wrapped optimizers by name once: Lightning's look-up builds a list at each call."""
+        wrapped = self.optimizers()
+        wrapped = wrapped if isinstance(wrapped, list) else [wrapped]
+        self._optimizers = dict(zip(self._optimizer_names, wrapped, strict=True))
+
+    def on_fit_end(self) -> None:
+        """Leave every network as trainable as it came."""
+        for parameter in self._trainable:
+            parameter.requires_grad_(True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the counters and the run's config, in plain types."""
+        checkpoint["gan_experiments"] = {
+            "batches": self.batches,
+            "images_seen": self.images_seen,
+            "averaged_at": dict(self._averaged_at),
+            "config": self.run.config,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the counters where they were."""
+        saved = checkpoint["gan_experiments"]
+        self.batches = saved["batches"]
+        self.images_seen = self._images_before = saved["images_seen"]
+        self._averaged_at = dict(saved["averaged_at"])
+

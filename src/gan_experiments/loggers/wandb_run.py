@@ -1,0 +1,66 @@
+"""Weights & Biases, with the images seen as the x-axis of everything."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import wandb
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+
+class WandbRun(WandbLogger):
+    """A W&B run in the run folder, the same run again when training goes on from a checkpoint there.
+
+    Args:
+        folder: the run folder; W&B keeps its files in `wandb/` below it.
+        project, group, tags, mode: as in `wandb.init`.
+    """
+
+    def __init__(
+        self, folder: str, project: str, group: str | None = None, tags: list[str] | None = None, mode: str = "offline"
+    ) -> None:
+        known = Path(folder) / "wandb" / "run-id"
+        if not known.exists():
+            known.parent.mkdir(parents=True, exist_ok=True)
+            known.write_text(uuid.uuid4().hex[:8])
+        super().__init__(
+            save_dir=folder,
+            project=project,
+            name="/".join(Path(folder).resolve().parts[-2:]),
+            version=known.read_text().strip(),
+            group=group,
+            tags=tags,
+            mode=mode,
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Log scalars at `step` images."""
+        self.experiment.log({**metrics, "images": step})
+
+    @rank_zero_only
+    def log_picture(self, name: str, path: Path, step: int) -> None:
+        """Log an image file at `step` images."""
+        self.experiment.log({name: wandb.Image(str(path)), "images": step})
+
+    @rank_zero_only
+    def log_histograms(self, histograms: dict[str, Tensor], step: int) -> None:
+        """Log the distribution of each tensor at `step` images."""
+        self.experiment.log({**{k: wandb.Histogram(v.float().cpu().numpy()) for k, v in histograms.items()}, "images": step})
+
+    @rank_zero_only
+    def start(self, config: dict[str, Any]) -> None:
+        """Open the run, so that what goes wrong with it does so before the training."""
+        self.experiment.config.update(config, allow_val_change=True)
+        self.experiment.define_metric("images", hidden=True)
+        self.experiment.define_metric("*", step_metric="images")
+
+    @rank_zero_only
+    def finish(self) -> None:
+        """Close the run, so that the next one of this process does not write into it."""
+        wandb.finish()

@@ -1,0 +1,221 @@
+"""Networks that turn images into the features and logits that every score is computed from."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch_fidelity.feature_extractor_inceptionv3 import (
+    URL_INCEPTION_V3,
+    BasicConv2d,
+    FeatureExtractorInceptionV3,
+)
+
+from gan_experiments.contracts import ConfigError
+
+PUBLISHED_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+DIGITS_WEIGHTS = Path(__file__).with_name("digits_classifier.pt")
+DOWNLOAD_TIMEOUT = 10.0  # seconds without an answer
+
+
+@contextmanager
+def plain_float32(device: torch.device) -> Iterator[None]:
+    """Compute in true float32 without gradients, whatever autocast, TF32 or cuDNN setting the training runs under."""
+    matmul = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with (
+            torch.no_grad(),
+            torch.autocast(device.type, enabled=False),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+
+
+class Extractor(nn.Module):
+    """A frozen network with what a score's passport says of it.
+
+    `name`; `suffix`, which ends the names of its scores and is empty for the published protocol alone; `weights_hash`,
+    the first 16 hex digits of the weights file's sha256; `resize`, in words; `features` and `classes`, the widths D, K.
+    """
+
+    name: str
+    suffix: str
+    weights_hash: str
+    resize: str
+    features: int
+    classes: int
+
+    def train(self, mode: bool = True) -> Extractor:
+        """Stay in evaluation mode, also when a parent module is put into training mode."""
+        return super().train(False)
+
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features [N, D] and logits [N, K], float32, of uint8 images [N, C, H, W] on the extractor's device."""
+        with plain_float32(images.device):
+            features, logits = self(images)
+        return features, logits
+
+
+class InceptionExtractor(Extractor):
+    """The Inception of published FIDs (2015-12-05, TensorFlow's weights), with TensorFlow 1's resize to 299 x 299.
+
+    Heusel et al. 2017, arXiv:1706.08500; the network is torch-fidelity's. Features are its last pooling (2048), logits
+    those without bias (1008), as in the original Inception Score. `weights` is a path; without one the file is looked
+    for in torch's cache folder, then downloaded.
+
+    Raises ConfigError where the weights are in neither place and no network answers, or are another network's.
+    """
+
+    name = "inception"
+    resize = "bilinear as in TensorFlow 1 (no antialiasing) to 299x299"
+    features = 2048
+    classes = 1008
+
+    def __init__(self, weights: str | None = None) -> None:
+        super().__init__()
+        path = find_inception_weights(weights)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.weights_hash = sha256[:16]
+        # Only the published weights make the published score: others are named for themselves.
+        self.suffix = "" if sha256 == PUBLISHED_SHA256 else f"_inception_{sha256[:8]}"
+        try:
+            # torch-fidelity unpickles whatever it is given, so it is given a clean copy.
+            copy = io.BytesIO()
+            torch.save(torch.load(path, map_location="cpu", weights_only=True), copy)
+            copy.seek(0)
+            with torch.random.fork_rng(devices=[]):  # it draws initial weights before it loads these
+                self.net = FeatureExtractorInceptionV3(
+                    self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=copy
+                )
+        except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError) as error:
+            raise ConfigError(
+                f"metrics.extractor.weights={path} does not hold torch-fidelity's Inception: fetch {URL_INCEPTION_V3}, "
+                "give its path, or type metrics=none"
+            ) from error
+        fold_batch_norms(self.net)
+        self.net.to(memory_format=torch.channels_last)
+        self.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features [N, 2048] and logits [N, 1008] of uint8 images [N, C, H, W], grey or RGB."""
+        return self.net(images.expand(-1, 3, -1, -1))
+
+
+def find_inception_weights(weights: str | None) -> Path:
+    """Return the path of the FID Inception's weights: the one given, else the one in torch's cache, else a download.
+
+    Raises ConfigError, with the file to fetch and the place to put it, where there is none of the three.
+    """
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise ConfigError(
+                f"metrics.extractor.weights={weights} is not a file: fetch {URL_INCEPTION_V3} and give its path, or "
+                "type metrics=none"
+            )
+        return Path(weights)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[-1]
+    if not path.is_file():
+        try:
+            download(URL_INCEPTION_V3, path, PUBLISHED_SHA256)
+        except OSError as error:
+            raise ConfigError(
+                f"metrics=inception needs the FID Inception's weights and no download came through ({error}): fetch "
+                f"{URL_INCEPTION_V3} into {path.parent}, or type metrics.extractor.weights=PATH, or metrics=none"
+            ) from error
+    return path
+
+
+def download(url: str, path: Path, sha256: str) -> None:
+    """Fetch `url` into `path`, which exists only once it is whole and its hash is `sha256`; raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as answer:
+        handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                shutil.copyfileobj(answer, file)
+            found = hashlib.sha256(Path(part).read_bytes()).hexdigest()
+            if found != sha256:
+                raise OSError(f"the file's sha256 is {found[:8]}..., not {sha256[:8]}...")
+            os.replace(part, path)
+        finally:
+            Path(part).unlink(missing_ok=True)
+
+
+def fold_batch_norms(net: nn.Module) -> None:
+    """Fold each batch norm of an Inception in evaluation mode into the convolution before it, in place, in float64."""
+    for block in net.modules():
+        if isinstance(block, BasicConv2d):
+            block.conv = fuse_conv_bn_eval(block.conv.double(), block.bn.double()).float()
+            block.bn = nn.Identity()
+
+
+class DigitsClassifier(nn.Module):
+    """A small classifier of handwritten digits, float [N, 1, 32, 32] in [-1, 1]."""
+
+    features = 64
+    classes = 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 16, 5, stride=2, padding=2),  # [N, 16, 16, 16]
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),  # [N, 32, 8, 8]
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),  # [N, 64, 4, 4]
+            nn.Flatten(),
+            nn.Linear(1024, self.features),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(self.features, self.classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features [N, 64] and logits [N, 10]."""
+        features = self.body(x)
+        return features, self.head(features)
+
+
+class DigitsExtractor(Extractor):
+    """The packed classifier of the embedded digits, whose scores end in `_digits` and compare with no published value.
+
+    `python -m gan_experiments.metrics.train_digits` trains its weights.
+    """
+
+    name = "digits"
+    suffix = "_digits"
+    resize = "mean over channels, antialiased bilinear to 32x32"
+    features = DigitsClassifier.features
+    classes = DigitsClassifier.classes
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights_hash = hashlib.sha256(DIGITS_WEIGHTS.read_bytes()).hexdigest()[:16]
+        with torch.random.fork_rng(devices=[]):
+            self.net = DigitsClassifier().float()
+        self.net.load_state_dict(torch.load(DIGITS_WEIGHTS, map_location="cpu", weights_only=True))
+        self.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features [N, 64] and logits [N, 10] of uint8 images [N, C, H, W], grey or RGB, of any size."""
+        x = images.to(torch.float32).mean(dim=1, keepdim=True) / 127.5 - 1
+        if x.shape[-2:] != (32, 32):
+            x = F.interpolate(x, (32, 32), mode="bilinear", antialias=True)
+        return self.net(x)

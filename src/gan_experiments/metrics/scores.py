@@ -1,0 +1,80 @@
+"""The scores themselves: pure functions of features and logits, computed in float64 on the device they come from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean [D] and the unbiased covariance [D, D] of `features` [N, D], N >= 2, in float64."""
+    features = features.double()
+    mean = features.mean(dim=0)
+    centred = features - mean
+    return mean, centred.T @ centred / (len(features) - 1)
+
+
+def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
+    """Return the squared Frechet distance of two Gaussians, given their means [D] and covariances [D, D].
+
+    FID is this distance between Inception features: Heusel et al. 2017, arXiv:1706.08500, eq. 6. The covariances may be
+    singular, as they are with fewer images than features.
+    """
+    mean1, cov1, mean2, cov2 = mean1.double(), cov1.double(), mean2.double(), cov2.double()
+    # The eigenvalues of cov1 @ cov2 are those of the symmetric root1 @ cov2 @ root1, whose solver is exact about being
+    # real; those below zero are rounding and would be NaN under the root.
+    values, vectors = torch.linalg.eigh(cov1)
+    root1 = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    product = root1 @ cov2 @ root1
+    overlap = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
+    distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * overlap
+    return distance.item()
+
+
+def kernel_distance(
+    real: Tensor, fake: Tensor, subsets: int = 100, subset_size: int = 1000, generator: torch.Generator | None = None
+) -> tuple[float, float]:
+    """Return mean and standard deviation over random subsets of the unbiased MMD^2 of features [N, D] and [M, D].
+
+    KID with the kernel (x.y / D + 1)^3: Binkowski et al. 2018, arXiv:1801.01401, eq. 4 and section 4. A subset is never
+    larger than the smaller sample (of at least two images). `generator` (on the CPU) draws the subsets, without one a
+    fresh generator of seed 0 does, never the global one.
+    """
+    real, fake = real.double(), fake.double()
+    generator = generator or torch.Generator().manual_seed(0)
+    size = min(subset_size, len(real), len(fake))
+
+    def draw(features: Tensor) -> Tensor:
+        return features[torch.randperm(len(features), generator=generator)[:size].to(features.device)]
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        return (x @ y.T / x.shape[1] + 1) ** 3
+
+    def between(x: Tensor) -> Tensor:  # the mean over pairs of two different images
+        k = kernel(x, x)
+        return (k.sum() - k.trace()) / (size * (size - 1))
+
+    values = []
+    for _ in range(subsets):
+        x, y = draw(real), draw(fake)
+        values.append(between(x) + between(y) - 2 * kernel(x, y).mean())
+    found = torch.stack(values)
+    return found.mean().item(), found.std(correction=0).item()
+
+
+def inception_score(logits: Tensor, splits: int = 10, generator: torch.Generator | None = None) -> tuple[float, float]:
+    """Return mean and standard deviation over `splits` parts of exp(E KL(p(y|x) || p(y))), given `logits` [N, K].
+
+    Salimans et al. 2016, arXiv:1606.03498, section 4. `generator` (on the CPU) shuffles the images before they are
+    split; without one the parts are consecutive, so images in the order of their classes would score too low. There are
+    never more parts than images.
+    """
+    if generator is not None:
+        logits = logits[torch.randperm(len(logits), generator=generator).to(logits.device)]
+    values = []
+    for part in logits.double().tensor_split(min(splits, len(logits))):
+        log_p = part.log_softmax(dim=1)
+        log_marginal = log_p.logsumexp(dim=0) - torch.tensor(len(part), dtype=torch.float64).log().to(part.device)
+        values.append((log_p.exp() * (log_p - log_marginal)).sum(dim=1).mean().exp())
+    found = torch.stack(values)
+    return found.mean().item(), found.std(correction=0).item()

@@ -1,0 +1,171 @@
+"""Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks.
+
+Jun-Yan Zhu, Taesung Park, Phillip Isola, Alexei A. Efros, 2017, arXiv:1703.10593.
+Differs from the paper: none; the weights, the pool and the order of the steps are those of the authors' PyTorch code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments import distributed
+from gan_experiments.contracts import Batch
+from gan_experiments.engine import AdversarialModule, Phase
+from gan_experiments.losses.adversarial import AdversarialLoss
+
+
+class ImagePool(nn.Module):
+    """A history of fakes for the discriminator (§4, after Shrivastava et al. 2017).
+
+    Until `size` images are stored, each is stored and returned. From then on each is, with probability 1/2, stored in
+    place of a random one, which is returned instead. The images are part of the checkpoint.
+    """
+
+    def __init__(self, size: int = 50) -> None:
+        super().__init__()
+        self.size = size
+        self.images: list[Tensor] = []
+
+    def forward(self, images: Tensor, coin: Tensor, index: Tensor) -> Tensor:
+        """Images [n, C, H, W] and two draws from U[0, 1) per image, [n] each -> images [n, C, H, W] for the discriminator."""
+        if self.size == 0:
+            return images
+        returned = []
+        for image, use_stored, place in zip(images, (coin < 0.5).tolist(), (index * self.size).long().tolist(), strict=True):
+            if len(self.images) < self.size:
+                self.images.append(image.clone())
+                returned.append(image)
+            elif use_stored:
+                returned.append(self.images[place].to(image))
+                self.images[place] = image.clone()
+            else:
+                returned.append(image)
+        return torch.stack(returned)
+
+    def get_extra_state(self) -> list[Tensor]:
+        """The stored images."""
+        return self.images
+
+    def set_extra_state(self, state: list[Tensor]) -> None:
+        """Put back the stored images; they move to the device of the fakes when next used."""
+        self.images = list(state)
+
+
+class CycleGAN(AdversarialModule):
+    """Two translators, each the other's inverse, and a discriminator for each domain.
+
+    Args:
+        generator_ab, generator_ba: images [N, C, H, W] of one domain -> the other, in [-1, 1].
+        discriminator_a, discriminator_b: images -> logits of patches [N, 1, h, w].
+        loss: least squares in the paper.
+        cycle_weight: λ of equation 3.
+        identity_weight: weight of the identity loss (§5.2), in units of `cycle_weight`; 0 for none.
+        pool_size: images kept for each discriminator; 0 for none.
+        engine: the arguments of `AdversarialModule`.
+    """
+
+    needs = frozenset({"real_a", "real_b"})
+
+    generator_ab: nn.Module
+    generator_ba: nn.Module
+    discriminator_a: nn.Module
+    discriminator_b: nn.Module
+
+    def __init__(
+        self,
+        generator_ab: nn.Module,
+        generator_ba: nn.Module,
+        discriminator_a: nn.Module,
+        discriminator_b: nn.Module,
+        loss: AdversarialLoss,
+        cycle_weight: float = 10.0,
+        identity_weight: float = 0.5,
+        pool_size: int = 50,
+        **engine: Any,
+    ) -> None:
+        networks = {
+            "generator_ab": generator_ab,
+            "generator_ba": generator_ba,
+            "discriminator_a": discriminator_a,
+            "discriminator_b": discriminator_b,
+        }
+        super().__init__(networks, **engine)
+        self.loss = loss
+        self.cycle_weight = cycle_weight
+        self.identity_weight = identity_weight
+        self.pool_a, self.pool_b = ImagePool(pool_size), ImagePool(pool_size)
+
+    def phases(self) -> list[Phase]:
+        """Both generators by one optimizer, then both discriminators by one."""
+        return [
+            Phase("generator", self.generator_loss, (self.generator_ab, self.generator_ba)),
+            Phase("discriminator", self.discriminator_loss, (self.discriminator_a, self.discriminator_b)),
+        ]
+
+    def fakes(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The translations (fake_a, fake_b) of this batch, with their graphs."""
+        return self.once("fakes", lambda: (self.generator_ba(batch["real_b"]), self.generator_ab(batch["real_a"])))
+
+    def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Equations 1 and 2 and the identity loss, in both directions."""
+        real_a, real_b = batch["real_a"], batch["real_b"]
+        fake_a, fake_b = self.fakes(batch)
+        cycle_a, cycle_b = self.generator_ba(fake_b), self.generator_ab(fake_a)
+        terms = {
+            "adversarial_ab": self.loss.generator(self.discriminator_b(fake_b)),
+            "adversarial_ba": self.loss.generator(self.discriminator_a(fake_a)),
+            "cycle_a": self.cycle_weight * F.l1_loss(cycle_a, real_a),
+            "cycle_b": self.cycle_weight * F.l1_loss(cycle_b, real_b),
+        }
+        if self.identity_weight:
+            weight = self.cycle_weight * self.identity_weight
+            # A translator into B leaves what is already in B as it is.
+            terms["identity_a"] = weight * F.l1_loss(self.generator_ba(real_a), real_a)
+            terms["identity_b"] = weight * F.l1_loss(self.generator_ab(real_b), real_b)
+        return terms
+
+    def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Each discriminator tells the real images of its domain from fakes out of the pool."""
+        fake_a, fake_b = self.fakes(batch)
+        real_a, real_b = self.discriminator_a(batch["real_a"]), self.discriminator_b(batch["real_b"])
+        pooled_a = self.discriminator_a(self.from_pool(self.pool_a, fake_a.detach()))
+        pooled_b = self.discriminator_b(self.from_pool(self.pool_b, fake_b.detach()))
+        self.observe(real_a=real_a, fake_a=pooled_a, real_b=real_b, fake_b=pooled_b)
+        return {
+            "adversarial_a": self.loss.discriminator(real_a, pooled_a),
+            "adversarial_b": self.loss.discriminator(real_b, pooled_b),
+        }
+
+    def from_pool(self, pool: ImagePool, fakes: Tensor) -> Tensor:
+        """Fakes [n, C, H, W] of this rank -> as many out of the pool, which is one and the same on every rank."""
+        n = len(fakes)
+        coin, index = self.draw(torch.rand, n), self.draw(torch.rand, n)
+        pooled = pool(*(distributed.gather_rows(rows) for rows in (fakes, coin, index)))
+        return pooled[distributed.rank() * n :][:n]
+
+    @torch.no_grad()
+    def translate(self, images: Tensor, direction: str = "ab", ema: bool = True) -> Tensor:
+        """Images [n, C, H, W] of domain A ("ab") or B ("ba") -> the other domain, in evaluation mode."""
+        generator = self.network(f"generator_{direction}", ema)
+        training = generator.training
+        translated = generator.eval()(images.to(self.device, dtype=next(generator.parameters()).dtype))
+        generator.train(training)
+        return translated
+
+    def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
+        """What the sample sheets are made from at every interval: the same images of both domains."""
+        return {key: fixed[key][: (n + 1) // 2] for key in ("real_a", "real_b")}
+
+    def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
+        """Images [n, 3, C, H, W]: input, output and back; those of domain A first, then those of B."""
+        cells = []
+        for key, there, back in (("real_a", "ab", "ba"), ("real_b", "ba", "ab")):
+            images = inputs[key].to(self.device)
+            output = self.translate(images, there, ema)
+            cells.append(torch.stack([images, output, self.translate(output, back, ema)], dim=1))
+        return torch.cat(cells)

@@ -1,0 +1,74 @@
+"""What every variant that turns noise into images shares: its two networks, its noise, its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gan_experiments.contracts import Batch
+from gan_experiments.engine import AdversarialModule
+
+
+class NoiseToImage(AdversarialModule):
+    """A generator [N, latent_dim] -> [N, C, H, W] in [-1, 1] and a discriminator of images -> logits, high means real.
+
+    Args:
+        generator: has the attribute `latent_dim`.
+        discriminator: ends in logits, not in a sigmoid.
+        augment: differentiable augmentation of all that the discriminator sees; None for none.
+        engine: the arguments of `AdversarialModule`.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+
+    def __init__(
+        self, generator: nn.Module, discriminator: nn.Module, augment: nn.Module | None = None, **engine: Any
+    ) -> None:
+        super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
+        self.augment = augment
+
+    def noise(self, n: int) -> Tensor:
+        """z ~ N(0, 1) of shape [n, latent_dim], for use in the losses."""
+        return self.draw(torch.randn, n, self.latent_dim)
+
+    @property
+    def latent_dim(self) -> int:
+        """The number of components of z."""
+        return int(self.generator.latent_dim)  # type: ignore[arg-type]
+
+    def judge(self, images: Tensor) -> Tensor:
+        """The discriminator's logits for images [n, C, H, W], augmented where the config asks for it."""
+        return self.discriminator(images if self.augment is None else self.augment(images, self.draw))
+
+    @torch.no_grad()
+    def sample(self, z: Tensor, ema: bool = True) -> Tensor:
+        """z [n, latent_dim] -> images [n, C, H, W] in [-1, 1], by the averaged generator, in evaluation mode."""
+        generator = self.network("generator", ema)
+        training = generator.training
+        images = generator.eval()(z.to(self.device, dtype=next(generator.parameters()).dtype))
+        generator.train(training)
+        return images
+
+    def fixed_noise(self, n: int, seed: int) -> Tensor:
+        """z [n, latent_dim] that depends on the seed alone, not on the device."""
+        return torch.randn(n, self.latent_dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+
+    def sampler(self, seed: int, ema: bool = True) -> Callable[[int, int], Tensor]:
+        """A function (chunk, n) -> images [n, C, H, W], for the scores: a chunk is the same on whichever rank it is made."""
+
+        def chunk(index: int, n: int) -> Tensor:
+            return self.sample(self.fixed_noise(n, seed=(seed << 32) + index), ema)
+
+        return chunk
+
+    def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
+        """What the sample sheets are made from at every interval: the same n points of the latent space."""
+        return {"z": self.fixed_noise(n, seed=self.run.seed)}
+
+    def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
+        """Images [n, 1, C, H, W]: n cells of one image."""
+        return self.sample(inputs["z"], ema)[:, None]

@@ -1,0 +1,37 @@
+"""Factors of the learning rate as functions of the images seen."""
+
+from __future__ import annotations
+
+import math
+
+
+class Linear:
+    """Constant until `start` images, then linear to `floor` at `end` images.
+
+    With `step`, the factor falls in stairs of that many images as in pytorch-CycleGAN-and-pix2pix, whose last stair
+    (of `step = one epoch`) is not yet zero: 1 - (epoch + 1 - start) / (end - start + 1), in epochs.
+    """
+
+    def __init__(self, end: float, start: float = 0, floor: float = 0.0, step: float | None = None) -> None:
+        self.start, self.end, self.floor, self.step = start, end, floor, step
+
+    def __call__(self, images: int) -> float:
+        """The factor in [floor, 1] after `images` images."""
+        if self.step is None:
+            done = (images - self.start) / max(self.end - self.start, 1)
+        else:
+            stair, start, end = images // self.step, self.start / self.step, self.end / self.step
+            done = (stair + 1 - start) / (end - start + 1)
+        return 1.0 - (1.0 - self.floor) * min(max(done, 0.0), 1.0)
+
+
+class Cosine:
+    """Half a cosine from 1 at `start` images to `floor` at `end` images."""
+
+    def __init__(self, end: float, start: float = 0, floor: float = 0.0) -> None:
+        self.start, self.end, self.floor = start, end, floor
+
+    def __call__(self, images: int) -> float:
+        """The factor in [floor, 1] after `images` images."""
+        done = min(max((images - self.start) / max(self.end - self.start, 1), 0.0), 1.0)
+        return self.floor + (1.0 - self.floor) * (1.0 + math.cos(math.pi * done)) / 2.0
