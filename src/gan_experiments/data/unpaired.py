@@ -35,7 +35,7 @@ class Unpaired(ImageData):
     """Two folders or zip archives of images: "real_a" and "real_b", float [N, C, H, W] in [-1, 1], shuffled apart.
 
     Either `root` with trainA, trainB and perhaps testA, testB, or `root_a` and `root_b`. With `load_resolution` images
-    are resized to it, and a random square of `resolution` pixels is taken. Raises ConfigError where a folder is missing.
+    are resized to it, and a random square of `resolution` pixels is taken. Raises ConfigError where one is missing.
     """
 
     provides = frozenset({"real_a", "real_b"})
