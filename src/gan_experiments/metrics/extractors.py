@@ -183,7 +183,7 @@ class DigitsClassifier(nn.Module):
             nn.MaxPool2d(2),  # [N, 64, 4, 4]
             nn.Flatten(),
             nn.Linear(1024, self.features),
-            nn.ReLU(),
+            nn.LeakyReLU(0.1),  # a plain one would leave a third of the features dead
         )
         self.head = nn.Linear(self.features, self.classes)
 

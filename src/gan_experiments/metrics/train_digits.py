@@ -1,6 +1,6 @@
 """Train the classifier behind `metrics=digits` and pack its weights: `python -m gan_experiments.metrics.train_digits`.
 
-About a minute on one core. It sees the train split alone, so the accuracy printed for the other one is honest.
+About a minute on one core. It never sees every fifth image, so the accuracy printed for these is an honest one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_experiments.metrics.extractors import DigitsClassifier
+from gan_experiments.data.images import Digits
+from gan_experiments.metrics.extractors import DIGITS_WEIGHTS, DigitsClassifier
 from gan_experiments.metrics.scores import inception_score
 
 EPOCHS = 60
@@ -61,3 +62,21 @@ def report(name: str, net: DigitsClassifier, images: Tensor, labels: Tensor) -> 
     accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
     score, _ = inception_score(logits, splits=1)
     print(f"{name}: {len(images)} images, accuracy {accuracy:.2%}, Inception Score {score:.3f} of 10")
+
+
+def main() -> None:
+    """Train, report, and write the weights into the package."""
+    torch.set_num_threads(1)  # the same bits on any machine of a kind
+    digits = Digits().reference()
+    assert digits.labels is not None
+    images, labels = digits.pixels / 127.5 - 1, digits.labels
+    held_out = torch.arange(len(images)) % 5 == 0
+    net = train(images[~held_out], labels[~held_out])
+    report("seen", net, images[~held_out], labels[~held_out])
+    report("held out", net, images[held_out], labels[held_out])
+    torch.save(net.state_dict(), DIGITS_WEIGHTS)
+    print(f"{DIGITS_WEIGHTS}: {DIGITS_WEIGHTS.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
