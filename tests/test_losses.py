@@ -227,6 +227,8 @@ def test_penalties_run_in_float32_under_autocast():
     real, fake, alpha = batch()
     critic = small_critic()
     exact = gradient_penalty(critic, real, fake, alpha), r1_penalty(critic, fake)
+    double = gradient_penalty(small_critic().double(), real.double(), fake.double(), alpha).float()
+    torch.testing.assert_close(exact[0], double, rtol=1e-5, atol=0)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = gradient_penalty(critic, real, fake, alpha), r1_penalty(critic, fake)
         rounded = r1_penalty(critic, fake.bfloat16())  # as the generator hands them over

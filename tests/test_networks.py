@@ -182,6 +182,11 @@ def test_shapes_at_every_resolution(generator, discriminator, resolution, channe
     assert discriminator(resolution, channels, 2)(images).shape == (2,)
 
 
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_generators_say_how_much_noise_they_take(generator):
+    assert generator(latent_dim=7, width=2).latent_dim == 7
+
+
 def test_dcgan_at_256():
     images = DCGANGenerator(5, 256, 3, 1)(torch.randn(2, 5))
     assert images.shape == (2, 3, 256, 256)

@@ -28,6 +28,7 @@ class DCGANGenerator(nn.Module):
         self, latent_dim: int = 100, resolution: int = 64, channels: int = 3, width: int = 64, batch_norm: bool = True
     ) -> None:
         super().__init__()
+        self.latent_dim = latent_dim
         stages = doublings_from_4(resolution, "DCGANGenerator")
         widths = [width * 2**i for i in reversed(range(stages))]  # 512, 256, 128, 64
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, widths[0], 4, stride=1, padding=0, bias=False)]

@@ -105,6 +105,7 @@ class ResNetGenerator(nn.Module):
 
     def __init__(self, latent_dim: int = 128, resolution: int = 32, channels: int = 3, width: int = 128) -> None:
         super().__init__()
+        self.latent_dim = latent_dim
         stages = doublings_from_4(resolution, "wgan_gp.ResNetGenerator")
         self.width = width
         self.input = _linear(latent_dim, width * 4 * 4)
@@ -156,6 +157,7 @@ class PyramidResNetGenerator(nn.Module):
 
     def __init__(self, latent_dim: int = 128, resolution: int = 64, channels: int = 3, width: int = 64) -> None:
         super().__init__()
+        self.latent_dim = latent_dim
         widths = _pyramid(width, doublings_from_4(resolution, "wgan_gp.PyramidResNetGenerator"))[::-1]
         self.widest = widths[0]
         self.input = _linear(latent_dim, self.widest * 4 * 4)
@@ -201,6 +203,7 @@ class ConvGenerator(nn.Module):
 
     def __init__(self, latent_dim: int = 128, resolution: int = 32, channels: int = 3, width: int = 128) -> None:
         super().__init__()
+        self.latent_dim = latent_dim
         stages = doublings_from_4(resolution, "wgan_gp.ConvGenerator")
         widths = [width * 2**i for i in reversed(range(stages))]  # 512, 256, 128
         units = widths[0] * 4 * 4
