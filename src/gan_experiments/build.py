@@ -15,7 +15,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from gan_experiments import launch
+from gan_experiments import launch, resume
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import ConfigError
@@ -87,6 +87,7 @@ def build_model(cfg: DictConfig) -> AdversarialModule:
         accumulate=cfg.trainer.accumulate,
         log_every=cfg.trainer.log_every,
         config=plain(cfg),
+        overrides=resume.overrides(),
     )
     return model
 
@@ -154,5 +155,5 @@ def _quieten() -> None:
     """Leave out what Lightning says to those who write the loop themselves."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for text in (".*does not have many workers.*", ".*IterableDataset.*__len__.*", ".*Checkpoint directory.*"):
+    for text in (".*does not have many workers.*", ".*IterableDataset.*__len__.*", ".*treespec.*", ".*in eval mode.*"):
         warnings.filterwarnings("ignore", message=text)

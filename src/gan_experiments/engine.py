@@ -63,6 +63,7 @@ class RunSettings:
     accumulate: int = 1
     log_every: int = 50
     config: dict[str, Any] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
 
 
 class WeightAverage(nn.Module):
@@ -372,12 +373,13 @@ class AdversarialModule(L.LightningModule):
             parameter.requires_grad_(True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the counters and the run's config, in plain types."""
+        """Add the counters, the run's config and what was typed for it, in plain types."""
         checkpoint["gan_experiments"] = {
             "batches": self.batches,
             "images_seen": self.images_seen,
             "averaged_at": dict(self._averaged_at),
             "config": self.run.config,
+            "overrides": self.run.overrides,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,9 +1,10 @@
-"""Images for people: sheets and single files out of tensors in [-1, 1]."""
+"""Images for people: sheets, files and animations out of tensors in [-1, 1]."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,12 +14,12 @@ from torchvision.utils import make_grid
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] -> uint8, rounded to the nearest level."""
+    """Images in [-1, 1] -> uint8, each to the nearest of the 256 levels."""
     return ((images.float() + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
 
 
-def save_sheet(cells: Tensor, path: Path, smallest: int = 512) -> None:
-    """Write cells [n, k, C, H, W] in [-1, 1], k images side by side in each, as one PNG of about equal sides.
+def sheet(cells: Tensor, smallest: int = 512) -> Tensor:
+    """Cells [n, k, C, H, W] in [-1, 1], k images side by side in each -> one uint8 image [3, h, w] of about equal sides.
 
     Small images are enlarged by a whole factor until the sheet is at least `smallest` pixels wide.
     """
@@ -26,13 +27,33 @@ def save_sheet(cells: Tensor, path: Path, smallest: int = 512) -> None:
     across = max(1, round(math.sqrt(n * height / (k * width))))
     grid = make_grid(to_uint8(cells.flatten(0, 1).cpu()), nrow=across * k, padding=2, pad_value=255)
     factor = max(1, math.ceil(smallest / grid.shape[-1]))
-    save_png(grid.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2), path)
+    return grid.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
 
 
 def save_png(image: Tensor, path: Path) -> None:
     """Write a uint8 image [C, H, W], C 1 or 3; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = image.cpu().permute(1, 2, 0).numpy()
     unfinished = path.with_suffix(".tmp")
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(unfinished, format="PNG")
+    _pil(image).save(unfinished, format="PNG")
     os.replace(unfinished, path)
+
+
+def save_gif(frames: Sequence[Tensor | Path], path: Path, seconds: float, hold: float = 0.0, most: int = 200) -> None:
+    """Join uint8 images [C, H, W] or image files to a GIF that repeats: `seconds` long, the last frame held for `hold` more.
+
+    Of more than `most` frames, evenly spread ones are taken, the last among them.
+    """
+    if not frames:
+        return
+    chosen = frames[:: -math.ceil(len(frames) / most)][::-1]
+    pictures = [Image.open(frame) if isinstance(frame, Path) else _pil(frame) for frame in chosen]
+    pictures = [picture.convert("P", palette=Image.Palette.ADAPTIVE) for picture in pictures]
+    durations = [max(20, round(1000 * seconds / len(pictures)))] * len(pictures)
+    durations[-1] += round(1000 * hold)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+
+
+def _pil(image: Tensor) -> Image.Image:
+    pixels = image.cpu().permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

@@ -17,11 +17,12 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gan_experiments import resume
 from gan_experiments.contracts import ConfigError, TrainingFailure
 
 
@@ -58,6 +59,8 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
         folder = Path(_output_dir())
         try:
             status[0] = verb(cfg) or status[0]
+            if cfg.get("check"):
+                _forget(folder)
         except (ConfigError, TrainingFailure, OSError) as error:
             if isinstance(error, OSError) and error.errno != errno.ENOSPC:
                 raise
@@ -67,6 +70,7 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
             raise SystemExit(_answer(error)) from error
 
     try:
+        sys.argv[1:] = resume.command_line(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config)(job)()
     except (ConfigError, TrainingFailure) as error:
         sys.exit(_answer(error))
@@ -107,6 +111,8 @@ def _explain(error: Exception, config: str) -> str:
         return f"{group}={name}: there is no such {group}{nearest(name, known)}; type {group}= one of {', '.join(known)}"
     for word in (word for word in sys.argv[1:] if not word.startswith("-")):
         try:
+            if "=" not in word and not word.startswith("~"):
+                continue
             override = OverridesParser.create().parse_overrides([word])[0]
         except HydraException:
             return f"{word}: not understood; type key=value, with quotes around a value that has spaces or = in it"
@@ -118,6 +124,9 @@ def _explain(error: Exception, config: str) -> str:
                 siblings = {k[len(where) + 1 :] if where else k for k in known if k.rpartition(".")[0] == where}
                 near = nearest(last, sorted(siblings)) or nearest(key, known)
                 return f"{key}: there is no such key{near}; `--cfg job` prints them all"
+    bare = [word for word in sys.argv[1:] if "=" not in word and word[0] not in "-~"]
+    if isinstance(error, OverrideParseException) and bare:
+        return f"{bare[0]}: not understood; type key=value"
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 

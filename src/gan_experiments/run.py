@@ -17,8 +17,8 @@ def run(cfg: DictConfig) -> int:
     """Check, build, train; the exit status."""
     from gan_experiments import build, check, report, resume
 
-    cfg, checkpoint = resume.prepare(cfg)
     check.require(cfg)
+    checkpoint = resume.prepare(cfg)
     if cfg.check:
         print(report.forecast(cfg))
         return 0

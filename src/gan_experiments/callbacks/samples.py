@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from PIL import Image
 from torch import Tensor
 
 from gan_experiments import distributed
 from gan_experiments.callbacks.record import log_picture
 from gan_experiments.engine import AdversarialModule
-from gan_experiments.images import save_sheet
+from gan_experiments.images import save_gif, save_png, sheet
 
 
 class SampleSheets(L.Callback):
@@ -46,9 +44,10 @@ class SampleSheets(L.Callback):
             self._draw(trainer, module)
 
     def on_train_end(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
-        """Join the sheets to a GIF, the last one held for a second."""
+        """Join the sheets to a GIF."""
         if trainer.is_global_zero:
-            save_gif(sorted(self.folder.glob("[0-9]*.png")), self.folder / "training.gif", self.gif_seconds)
+            sheets = sorted(self.folder.glob("[0-9]*.png"))
+            save_gif(sheets, self.folder / "training.gif", self.gif_seconds, hold=1.5)
 
     def _draw(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         with module.paused():
@@ -57,15 +56,6 @@ class SampleSheets(L.Callback):
                 with torch.random.fork_rng(devices=[]):
                     cells = module.sheet(self._inputs, self.ema)  # type: ignore[operator]
                 self.latest = self.folder / f"{module.images_seen:08d}.png"
-                save_sheet(cells, self.latest)
+                save_png(sheet(cells), self.latest)
                 log_picture(trainer, "samples", self.latest, module.images_seen)
 
-
-def save_gif(frames: list[Path], path: Path, seconds: float, most: int = 100) -> None:
-    """Join image files to a looping GIF of about `seconds` seconds, of at most `most` frames, the last held for one second."""
-    if not frames:
-        return
-    stride = math.ceil(len(frames) / most)
-    images = [Image.open(frame).convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames[::-stride][::-1]]
-    durations = [round(1000 * seconds / len(images))] * (len(images) - 1) + [1000]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_experiments.contracts import Batch
@@ -29,7 +30,7 @@ class NoiseToImage(AdversarialModule):
         self, generator: nn.Module, discriminator: nn.Module, augment: nn.Module | None = None, **engine: Any
     ) -> None:
         super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
-        self.augment = augment
+        self.augment = augment or None  # augment=none is an empty config
 
     def noise(self, n: int) -> Tensor:
         """z ~ N(0, 1) of shape [n, latent_dim], for use in the losses."""
@@ -65,6 +66,13 @@ class NoiseToImage(AdversarialModule):
 
         return chunk
 
+    def walk(self, places: int, n: int, seed: int, steps: int = 20) -> Iterator[Tensor]:
+        """z [n, latent_dim] along n closed walks through `places` random places each, `steps` from one to the next."""
+        stations = self.fixed_noise(places * n, seed).view(places, n, -1)
+        for here, there in zip(stations, stations.roll(-1, dims=0), strict=True):
+            for step in range(steps):
+                yield slerp(here, there, step / steps)
+
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
         """What the sample sheets are made from at every interval: the same n points of the latent space."""
         return {"z": self.fixed_noise(n, seed=self.run.seed)}
@@ -72,3 +80,15 @@ class NoiseToImage(AdversarialModule):
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
         """Images [n, 1, C, H, W]: n cells of one image."""
         return self.sample(inputs["z"], ema)[:, None]
+
+
+def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """Spherical interpolation of rows [n, d]: a at t = 0, b at t = 1, by the angle between them (White 2016, arXiv:1609.04468)."""
+    cosine = F.cosine_similarity(a, b, dim=-1).clamp(-1, 1)[:, None]
+    angle = torch.arccos(cosine)
+    sine = torch.sin(angle)
+    # Nearly parallel rows: the straight line is the limit.
+    straight = sine < 1e-6
+    weights = [torch.sin((1 - t) * angle) / sine, torch.sin(t * angle) / sine]
+    weight_a, weight_b = (torch.where(straight, s, w) for s, w in zip((1 - t, t), weights, strict=True))
+    return weight_a * a + weight_b * b

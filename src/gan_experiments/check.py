@@ -1,0 +1,250 @@
+"""Refuses an impossible config before anything is built: every fault at once, one line each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from hydra.utils import get_class, get_object
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import nn
+
+from gan_experiments import build
+from gan_experiments.contracts import ConfigError
+from gan_experiments.launch import conf_dir, nearest
+
+WHOLE_NUMBERS = {  # key: least value
+    "images": 1,
+    "seed": 0,
+    "data.batch_size": 1,
+    "data.resolution": 1,
+    "data.channels": 1,
+    "data.workers": 0,
+    "trainer.accumulate": 1,
+    "trainer.log_every": 1,
+    "trainer.num_nodes": 1,
+}
+
+
+def require(cfg: DictConfig) -> None:
+    """Raise one ConfigError with all the faults of a config."""
+    found = list(dict.fromkeys(faults(cfg)))
+    if found:
+        raise ConfigError(*found)
+
+
+def require_whole_numbers(cfg: DictConfig, least: dict[str, int]) -> None:
+    """Raise one ConfigError with all the keys of `least` whose value is not a whole number of at least that much."""
+    found = list(_whole_numbers(cfg, least))
+    if found:
+        raise ConfigError(*found)
+
+
+def faults(cfg: DictConfig) -> Iterator[str]:
+    """Each fault of a config: what was given, what is needed, what to type."""
+    wrong_arguments = [*_unknown_keys(cfg), *_arguments(cfg)]
+    yield from wrong_arguments
+    wrong_numbers = [*_numbers(cfg)]
+    yield from wrong_numbers
+    yield from _missing(cfg)
+    yield from _unread(cfg)
+    yield from _kind_of_data(cfg)
+    if not wrong_arguments and not wrong_numbers:
+        yield from _networks(cfg)
+        yield from _optimizers(cfg)
+
+
+# -------------------------------------------------------------------- keys and values
+
+
+def _unknown_keys(cfg: DictConfig) -> Iterator[str]:
+    for where, file in (("", "run"), ("trainer", "trainer/default")):
+        known = [str(key) for key in OmegaConf.load(conf_dir() / f"{file}.yaml")]
+        known += [] if where else [path.name for path in conf_dir().iterdir() if path.is_dir()]
+        for key in OmegaConf.select(cfg, where) if where else cfg:
+            if key not in known:
+                yield f"{where and where + '.'}{key}: nothing reads this key{nearest(str(key), known)}; leave it out"
+
+
+def _numbers(cfg: DictConfig) -> Iterator[str]:
+    yield from _whole_numbers(cfg, WHOLE_NUMBERS)
+    for name, node in cfg.callbacks.items():
+        every = node.get("every", 0) if isinstance(node, DictConfig) else 0
+        if not isinstance(every, int) or every < 0:
+            yield f"callbacks.{name}.every={every}: a number of images is needed; type for example callbacks.{name}.every=20000"
+    batch, devices, parts = (OmegaConf.select(cfg, k) for k in ("data.batch_size", "trainer.devices", "trainer.accumulate"))
+    if isinstance(batch, int) and isinstance(parts, int) and batch > 0 and parts > 0:
+        ranks = devices * cfg.trainer.num_nodes if isinstance(devices, int) and devices > 0 else 1
+        if batch % (ranks * parts):
+            step = ranks * parts
+            yield (
+                f"data.batch_size={batch}: the whole batch is shared by {ranks} ranks and {parts} accumulation steps;"
+                f" type data.batch_size={max(1, round(batch / step)) * step}"
+            )
+        if ranks > 1 and not cfg.trainer.strategy:
+            yield f"trainer.devices={devices} without a strategy: type trainer=ddp or trainer=ddp_cpu"
+
+
+def _whole_numbers(cfg: DictConfig, least: dict[str, int]) -> Iterator[str]:
+    for key, bound in least.items():
+        value = OmegaConf.select(cfg, key, default=bound)
+        if not isinstance(value, int) or isinstance(value, bool) or value < bound:
+            yield f"{key}={value}: a whole number of {bound} or more is needed; type for example {key}={max(bound, 64)}"
+
+
+def _missing(cfg: DictConfig) -> Iterator[str]:
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        yield f"{key} is not given: type {key}=..."
+
+
+def _nodes(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """Every node that has a `_target_`, with its path."""
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield path, node
+        for key in node:
+            if not OmegaConf.is_missing(node, key):
+                yield from _nodes(node[key], f"{path}.{key}" if path else str(key))
+    elif isinstance(node, ListConfig):
+        for index, item in enumerate(node):
+            yield from _nodes(item, f"{path}.{index}")
+
+
+def _arguments(cfg: DictConfig) -> Iterator[str]:
+    for path, node in _nodes(cfg):
+        target = node["_target_"]
+        try:
+            known, required = _signature(get_object(target))
+        except Exception as error:  # an import that fails, whatever its reason
+            yield f"{path}._target_={target}: cannot be imported ({' '.join(str(error).split())})"
+            continue
+        given = {str(key) for key in node} - {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+        if known is not None:
+            for key in sorted(given - known):
+                yield f"{path}.{key}: {target.rpartition('.')[2]} takes no such argument{nearest(key, sorted(known))}"
+        if not node.get("_partial_"):
+            for key in sorted(required - given):
+                yield f"{path}.{key} is not given: {target.rpartition('.')[2]} needs it; type +{path}.{key}=..."
+
+
+def _signature(target: Any) -> tuple[set[str] | None, set[str]]:
+    """The arguments that a callable takes (None: any) and those it needs; `**kwargs` of a class go to its parent."""
+    classes = [c for c in inspect.getmro(target) if "__init__" in vars(c)] if inspect.isclass(target) else [None]
+    known: set[str] = set()
+    required: set[str] = set()
+    for owner in classes:
+        function = target if owner is None else vars(owner)["__init__"]
+        parameters = list(inspect.signature(function).parameters.values())[0 if owner is None else 1 :]
+        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        required |= {p.name for p in named if p.default is p.empty and p.name not in known and p.name != "networks"}
+        known |= {p.name for p in named}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return known - {"networks"}, required
+    return None, required
+
+
+def _unread(cfg: DictConfig) -> Iterator[str]:
+    for group, off in (("loss", None), ("augment", "none")):
+        chosen = _choice(group)
+        if group not in cfg.model and cfg[group] and chosen:
+            undo = f"type {group}={off} or leave it out" if off else "leave it out"
+            yield f"{group}={chosen}: model={_choice('model') or 'this one'} does not read it; {undo}"
+
+
+def _choice(group: str) -> str | None:
+    """The choice for a group that was typed, or that stands in the config; None where Hydra did not compose it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return None
+    typed = {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in HydraConfig.get().overrides.task}
+    return typed.get(group) if group in ("loss", "augment") else HydraConfig.get().runtime.choices.get(group)
+
+
+# -------------------------------------------------------------------- what fits what
+
+
+def _kind_of_data(cfg: DictConfig) -> Iterator[str]:
+    try:
+        needs, provides = get_class(cfg.model._target_).needs, get_class(cfg.data._target_).provides
+    except Exception:  # said by _arguments
+        return
+    lacking = needs - provides
+    if lacking:
+        fitting = []
+        for file in sorted((conf_dir() / "data").glob("*.yaml")):
+            target = OmegaConf.load(file).get("_target_")
+            if target and needs <= get_class(target).provides:
+                fitting.append(file.stem)
+        yield (
+            f"data={_choice('data') or cfg.data._target_} gives batches of {', '.join(sorted(provides))};"
+            f" model={_choice('model') or cfg.model._target_} trains on {', '.join(sorted(needs))};"
+            f" type data= one of {', '.join(fitting)}"
+        )
+    if cfg.metrics and not hasattr(get_class(cfg.model._target_), "sampler"):
+        yield f"metrics={_choice('metrics') or '...'}: this model does not draw images from noise; type metrics=none"
+
+
+def _networks(cfg: DictConfig) -> Iterator[str]:
+    networks: dict[str, nn.Module] = {}
+    model_class = get_class(cfg.model._target_)
+    for name, node in cfg.model.items():
+        if not (isinstance(node, DictConfig) and "_target_" in node and not node.get("_partial_")):
+            continue
+        target = get_object(node._target_)
+        if name in ("loss", "augment") or not (inspect.isclass(target) and issubclass(target, nn.Module)):
+            continue
+        try:
+            networks[str(name)] = on_meta(node)
+        except ConfigError as error:
+            yield from error.faults
+        except Exception as error:  # what an impossible size makes a layer say
+            yield f"model.{name}: {target.__name__} cannot be made of these arguments ({' '.join(str(error).split())[:120]})"
+
+    for name, network in networks.items():
+        layers = list(network.modules())
+        if "discriminator" not in name:
+            continue
+        if isinstance(layers[-1], (nn.Sigmoid, nn.LogSigmoid)):
+            yield f"model.{name} ends in a sigmoid and the losses take logits: leave out its last layer"
+        if model_class.per_sample_penalty and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in layers):
+            yield (
+                f"model.{name} has batch norm, which mixes the samples that the gradient penalty looks at one by one;"
+                f" type model.{name}.batch_norm=false or take a critic with layer norm"
+            )
+    loss = build.make(cfg.loss) if "loss" in cfg.model else None
+    if getattr(loss, "needs_lipschitz", False) and not model_class.lipschitz:
+        yield (
+            f"loss={_choice('loss') or type(loss).__name__} needs a Lipschitz critic and model={_choice('model')} holds it by"
+            " nothing; type model=wgan_gp, or loss=non_saturating"
+        )
+    if {"generator", "discriminator"} == set(networks):
+        yield from _fit_together(networks["generator"], networks["discriminator"], cfg)
+
+
+def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfig) -> Iterator[str]:
+    expected = [2, cfg.data.channels, cfg.data.resolution, cfg.data.resolution]
+    try:
+        images = generator(torch.empty(2, generator.latent_dim, device="meta"))
+        made = list(images.shape)
+        if made != expected:
+            yield f"model.generator makes images {made[1:]} and data has {expected[1:]}; set both by data.resolution, data.channels"
+        discriminator(torch.empty(expected, device="meta"))
+    except Exception as error:
+        yield f"model.discriminator cannot read images {expected[1:]} ({' '.join(str(error).split())[:120]})"
+
+
+def on_meta(node: DictConfig) -> nn.Module:
+    """A network without memory for its weights: its shapes alone."""
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        return build.make(node)
+
+
+def _optimizers(cfg: DictConfig) -> Iterator[str]:
+    for name, node in cfg.model.get("optimizers", {}).items():
+        try:
+            build.make(node)([nn.Parameter(torch.empty(1))])
+        except Exception as error:
+            yield f"model.optimizers.{name}: {' '.join(str(error).split())[:160]}"

@@ -1,0 +1,124 @@
+"""What a run says for itself: before it starts (`check=true`) and when it ends."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import yaml
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from gan_experiments import build
+from gan_experiments.callbacks.checkpoints import Checkpoints
+from gan_experiments.callbacks.samples import SampleSheets
+from gan_experiments.callbacks.scores import Scores
+from gan_experiments.callbacks.stopping import Stopping
+from gan_experiments.engine import AdversarialModule
+
+
+def forecast(cfg: DictConfig) -> str:
+    """The resolved run, parameter counts, images per step, and memory and time as measured on a few batches of noise."""
+    config = build.plain(cfg)
+    build._quieten()
+    model = build.build_model(cfg)
+    lines = [yaml.safe_dump(config, sort_keys=False).rstrip(), ""]
+    for name in model.network_names:
+        count = sum(parameter.numel() for parameter in getattr(model, name).parameters())
+        lines.append(f"{name + ' parameters':30}{count:>14,}")
+    seconds, memory = _measure(cfg, model)
+    batch, steps = cfg.data.batch_size, -(-cfg.images // cfg.data.batch_size)
+    lines += [
+        f"{'images per step':30}{batch:>14,}",
+        f"{'steps':30}{steps:>14,}  ({cfg.images:,} images)",
+        f"{'time of a step':30}{1000 * seconds:>14,.0f}  ms ({batch / seconds:,.0f} images/s)",
+        f"{'time of the run':30}{_duration(steps * seconds):>14}  without sheets and scores",
+        f"{'memory':30}{memory / 2**20:>14,.0f}  MiB, the highest so far",
+    ]
+    return "\n".join(lines)
+
+
+def closing(run: build.Run) -> int:
+    """Print where to look and how to go on; the exit status of the run (128 + n where signal n ended it)."""
+    if not run.trainer.is_global_zero:
+        return 0
+    model, stopping = run.model, run.callback(Stopping)
+    sheets, scores, checkpoints = (run.callback(kind) for kind in (SampleSheets, Scores, Checkpoints))
+    lines = ["", f"{'stopped at' if stopping.signal else 'done:'} {model.images_seen:,} images"]
+    if scores is not None and scores.history:
+        first, last = scores.history[0], scores.history[-1]
+        row = [f"{k} {first[k]:.4g} -> {v:.4g}" if first is not last else f"{k} {v:.4g}" for k, v in last.items() if k != "images"]
+        lines.append(f"  scores   {'   '.join(row)}   (scores.json; from {first['images']:,} to {last['images']:,} images)")
+    if sheets is not None and sheets.latest is not None:
+        lines.append(f"  samples  {shown(sheets.latest)}   training.gif beside it shows how they came about")
+    lines.append(f"  run      {shown(run.folder)}")
+    if checkpoints is not None and checkpoints.last.exists():
+        command = f"{_command()} ckpt={shown(checkpoints.last)}"
+        lines.append(f"  go on    {command}" + ("" if stopping.signal else f" images={2 * model.images_seen}"))
+    print("\n".join(lines), flush=True)
+    return 128 + int(stopping.signal) if stopping.signal else 0
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    resolved = path.resolve()
+    return str(resolved.relative_to(Path.cwd())) if resolved.is_relative_to(Path.cwd()) else str(resolved)
+
+
+def _command() -> str:
+    return f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else Path(sys.argv[0]).name
+
+
+def _measure(cfg: DictConfig, model: AdversarialModule) -> tuple[float, float]:
+    """Seconds a step and the highest memory in bytes, over as many batches as the rarest phase needs, after as many."""
+    cycle = max(phase.every for phase in model.phases())
+    cycles = 1 if cycle > 1 else 3
+    stopwatch = _Stopwatch(cycle * cycles)
+    trainer = build.build_trainer(cfg, [stopwatch], [])
+    model.run.images = 2 * stopwatch.batches * cfg.data.batch_size
+    rows = cfg.data.batch_size // trainer.world_size
+    noise = _Noise(model.needs, (rows, cfg.data.channels, cfg.data.resolution, cfg.data.resolution))
+    trainer.fit(model, DataLoader(noise, batch_size=None))
+    if model.device.type == "cuda":
+        return stopwatch.seconds, float(torch.cuda.max_memory_allocated(model.device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return stopwatch.seconds, float(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+class _Noise(IterableDataset):
+    def __init__(self, keys: frozenset[str], shape: tuple[int, ...]) -> None:
+        self.keys, self.shape = sorted(keys), shape
+
+    def __iter__(self) -> Any:
+        while True:
+            yield {key: self._fill(key) for key in self.keys}
+
+    def _fill(self, key: str) -> Tensor:
+        if key == "label":
+            return torch.zeros(self.shape[0], dtype=torch.int64)
+        return torch.rand(self.shape, dtype=torch.get_default_dtype()) * 2 - 1
+
+
+class _Stopwatch(L.Callback):
+    def __init__(self, batches: int) -> None:
+        self.batches, self.seconds = batches, 0.0
+        self._start = 0.0
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+        module.flush()  # waits for the device
+        if module.batches == self.batches:
+            self._start = time.perf_counter()
+        if module.batches == 2 * self.batches:
+            self.seconds = (time.perf_counter() - self._start) / self.batches
+            trainer.should_stop = True
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02} h" if hours else f"{rest // 60}:{rest % 60:02} min"

@@ -1,0 +1,43 @@
+"""A trained model, opened from a run folder or a checkpoint, for the verbs that use one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from gan_experiments import build, resume
+from gan_experiments.contracts import ConfigError
+from gan_experiments.engine import AdversarialModule
+
+
+@dataclass
+class Trained:
+    """A model with its weights, in evaluation mode, the config that it was trained with, and where its results go."""
+
+    model: AdversarialModule
+    cfg: DictConfig
+    folder: Path
+
+
+def open_run(given: str, device: str = "auto") -> Trained:
+    """The model of a run folder or a checkpoint, on a device ("auto": the accelerator where there is one).
+
+    Raises ConfigError where there is no such run, or its checkpoint does not fit the model of its own config.
+    """
+    path = resume.find(given, key="run")
+    checkpoint = resume.load(path, key="run")
+    folder = resume.run_folder(path) or path.parent
+    cfg = build.from_plain(checkpoint["gan_experiments"]["config"], folder)
+    model = build.build_model(cfg)
+    model.on_load_checkpoint(checkpoint)
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise ConfigError(f"run={given}: its weights do not fit its config ({' '.join(str(error).split())[:160]})") from error
+    if device == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        device = "cpu" if accelerator is None else accelerator.type
+    return Trained(model.eval().to(device), cfg, folder)
