@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.metrics.extractors import Extractor
-from gan_experiments.metrics.ranks import Ranks
+from gan_experiments.metrics.ranks import Ranks, cpu_threads
 from gan_experiments.metrics.real_statistics import RealStatistics
 from gan_experiments.metrics.scores import frechet_distance, inception_score, kernel_distance, moments
 
@@ -70,12 +70,14 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 class Evaluator:
-    """Compute FID, KID and the Inception Score of a generator, the same on any number of ranks.
+    """Compute FID, KID and the Inception Score of a generator, the same to the last bit on any number of ranks.
 
     `scores` are among "fid", "kid" and "is". `num_fake` images are compared with all real ones of the split named
     `split` (or `num_real` of them, drawn by `seed`), for which the caller asks the data module. `batch_size` images go
     through the extractor at a time, on each rank. The real features are kept under `cache`, by default
-    $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments. Raises ConfigError for an unknown score or too few images.
+    $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments. `threads` is the number that each rank computes with on a
+    CPU, where the last bits depend on it; None leaves it alone. Raises ConfigError for an unknown score or too few
+    images.
     """
 
     def __init__(
@@ -88,14 +90,20 @@ class Evaluator:
         batch_size: int = 100,
         cache: str | None = None,
         seed: int = 0,
+        threads: int | None = 1,
     ) -> None:
         faults = []
         if not scores or set(scores) - set(SCORES):
             faults.append(f"metrics.scores=[{','.join(scores)}]: type some of [{','.join(SCORES)}], or metrics=none")
-        least = {"num_fake": (num_fake, 2), "num_real": (num_real, 2), "batch_size": (batch_size, 1)}
+        least = {
+            "num_fake": (num_fake, 2),
+            "num_real": (num_real, 2),
+            "batch_size": (batch_size, 1),
+            "threads": (threads, 1),
+        }
         for key, (given, needed) in least.items():
             if given is not None and given < needed:
-                faults.append(f"metrics.{key}={given}: a number of images, type {needed} or more")
+                faults.append(f"metrics.{key}={given} is too few: type metrics.{key}={needed} or more")
         if faults:
             raise ConfigError(*faults)
         self.extractor = extractor
@@ -107,6 +115,7 @@ class Evaluator:
         root = cache or os.environ.get("GAN_EXPERIMENTS_CACHE") or "~/.cache/gan_experiments"
         self.cache = Path(root).expanduser() / "features"
         self.seed = seed
+        self.threads = threads
 
     def evaluate(
         self,
@@ -129,14 +138,15 @@ class Evaluator:
         ranks = Ranks(rank, world_size, torch.device(device))
         rows = self._real_rows(real)
         self.extractor.to(ranks.device)
-        statistics = self._real_statistics(real, rows, ranks)
-        table = self._pass(sample, self.num_fake, ranks)
         values: Values | Exception = {}
-        if statistics is not None:
-            try:
-                values = self._values(table, statistics)
-            except Exception as error:  # the other ranks wait for an answer
-                values = error
+        with cpu_threads(self.threads):
+            statistics = self._real_statistics(real, rows, ranks)
+            table = self._pass(sample, self.num_fake, ranks)
+            if statistics is not None:
+                try:
+                    values = self._values(table, statistics)
+                except Exception as error:  # the other ranks wait for an answer
+                    values = error
         values = ranks.tell(values)
         if isinstance(values, Exception):
             raise values
@@ -171,7 +181,7 @@ class Evaluator:
             which,
         ]
         path = self.cache / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.pt"
-        statistics = RealStatistics.load(path) if ranks.rank == 0 else None
+        statistics = RealStatistics.load(path, ranks.scoring_place) if ranks.rank == 0 else None
         if ranks.tell(statistics is not None):
             return statistics
 
@@ -202,7 +212,7 @@ class Evaluator:
             pixels = to_uint8(images) if images.is_floating_point() else images
             found = torch.cat(self.extractor.extract(pixels.to(ranks.device)), dim=1)
             part.copy_(found.where(finite.to(ranks.device), torch.nan))
-        return ranks.collect(table)
+        return ranks.collect(table).to(ranks.scoring_place)
 
     def _values(self, table: Tensor, real: RealStatistics) -> Values:
         fake, logits = table.split([self.extractor.features, self.extractor.classes], dim=1)

@@ -11,7 +11,9 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,20 +32,30 @@ DIGITS_WEIGHTS = Path(__file__).with_name("digits_classifier.pt")
 DOWNLOAD_TIMEOUT = 10.0  # seconds without an answer
 
 
+_backends: Any = torch.backends  # whose types mypy does not see
+EXACT = (
+    (_backends.cuda.matmul, "fp32_precision", "ieee"),
+    (_backends.cudnn.conv, "fp32_precision", "ieee"),
+    (_backends.cudnn.rnn, "fp32_precision", "ieee"),
+    (_backends.mkldnn.matmul, "fp32_precision", "ieee"),
+    (_backends.mkldnn.conv, "fp32_precision", "ieee"),
+    (_backends.cudnn, "benchmark", False),
+    (_backends.cudnn, "deterministic", True),
+)
+
+
 @contextmanager
 def plain_float32(device: torch.device) -> Iterator[None]:
-    """Compute in true float32 without gradients, whatever autocast, TF32 or cuDNN setting the training runs under."""
-    matmul = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    """Compute in true float32, without gradients, whatever autocast, TF32 or cuDNN settings the training runs under."""
+    before = [getattr(owner, key) for owner, key, _ in EXACT]
     try:
-        with (
-            torch.no_grad(),
-            torch.autocast(device.type, enabled=False),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        ):
+        for owner, key, value in EXACT:
+            setattr(owner, key, value)
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(matmul)
+        for (owner, key, _), value in zip(EXACT, before, strict=True):
+            setattr(owner, key, value)
 
 
 class Extractor(nn.Module):
@@ -132,7 +144,7 @@ def find_inception_weights(weights: str | None) -> Path:
     if not path.is_file():
         try:
             download(URL_INCEPTION_V3, path, PUBLISHED_SHA256)
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             raise ConfigError(
                 f"metrics=inception needs the FID Inception's weights and no download came through ({error}): fetch "
                 f"{URL_INCEPTION_V3} into {path.parent}, or type metrics.extractor.weights=PATH, or metrics=none"
@@ -141,7 +153,10 @@ def find_inception_weights(weights: str | None) -> Path:
 
 
 def download(url: str, path: Path, sha256: str) -> None:
-    """Fetch `url` into `path`, which exists only once it is whole and its hash is `sha256`; raises OSError."""
+    """Fetch `url` into `path`, which exists only once it is whole and its hash is `sha256`.
+
+    Raises OSError or HTTPException.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as answer:
         handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -26,6 +28,11 @@ class Ranks:
         alone = self.world_size == 1
         return torch.device("cpu") if alone or dist.get_backend() == "gloo" else self.device
 
+    @property
+    def scoring_place(self) -> torch.device:
+        """The device that computes in float64: few but CUDA's can."""
+        return self.device if self.device.type == "cuda" else torch.device("cpu")
+
     def tell(self, value: T) -> T:
         """Return rank 0's `value` on every rank."""
         box = [value]
@@ -34,7 +41,18 @@ class Ranks:
         return box[0]
 
     def collect(self, table: Tensor) -> Tensor:
-        """Return on rank 0, on the CPU, the sum of all ranks' tables: exact where all but one of them hold zeros."""
+        """Return on rank 0 the sum of all ranks' tables: exact where all but one of them hold zeros."""
         if self.world_size > 1:
             dist.reduce(table, dst=0)
-        return table.cpu()
+        return table
+
+
+@contextmanager
+def cpu_threads(number: int | None) -> Iterator[None]:
+    """Compute with `number` threads on the CPU (None: as many as before): another number gives other last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -29,10 +29,10 @@ class RealStatistics:
         return cls(features, *moments(features))
 
     @classmethod
-    def load(cls, path: Path) -> RealStatistics | None:
-        """Return what `save` wrote to `path`; None where there is no such file, or one that cannot be read."""
+    def load(cls, path: Path, device: torch.device) -> RealStatistics | None:
+        """Return on `device` what `save` wrote to `path`; None where there is no readable file."""
         try:
-            return cls(**torch.load(path, map_location="cpu", weights_only=True))
+            return cls(**torch.load(path, map_location=device, weights_only=True))
         except (OSError, RuntimeError, EOFError, TypeError, pickle.UnpicklingError):
             return None
 

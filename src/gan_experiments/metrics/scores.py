@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean [D] and the unbiased covariance [D, D] of `features` [N, D], N >= 2, in float64."""
-    features = features.double()
-    mean = features.mean(dim=0)
-    centred = features - mean
-    return mean, centred.T @ centred / (len(features) - 1)
+    mean = features.mean(dim=0, dtype=torch.float64)
+    products = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=features.device)
+    for block in features.split(8192):  # a copy of all in float64 might not fit
+        centred = block - mean
+        products += centred.T @ centred
+    return mean, products / (len(features) - 1)
 
 
 def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
@@ -40,12 +44,11 @@ def kernel_distance(
     larger than the smaller sample (of at least two images). `generator` (on the CPU) draws the subsets, without one a
     fresh generator of seed 0 does, never the global one.
     """
-    real, fake = real.double(), fake.double()
     generator = generator or torch.Generator().manual_seed(0)
     size = min(subset_size, len(real), len(fake))
 
     def draw(features: Tensor) -> Tensor:
-        return features[torch.randperm(len(features), generator=generator)[:size].to(features.device)]
+        return features[torch.randperm(len(features), generator=generator)[:size].to(features.device)].double()
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
         return (x @ y.T / x.shape[1] + 1) ** 3
@@ -74,7 +77,7 @@ def inception_score(logits: Tensor, splits: int = 10, generator: torch.Generator
     values = []
     for part in logits.double().tensor_split(min(splits, len(logits))):
         log_p = part.log_softmax(dim=1)
-        log_marginal = log_p.logsumexp(dim=0) - torch.tensor(len(part), dtype=torch.float64).log().to(part.device)
+        log_marginal = log_p.logsumexp(dim=0) - math.log(len(part))
         values.append((log_p.exp() * (log_p - log_marginal)).sum(dim=1).mean().exp())
     found = torch.stack(values)
     return found.mean().item(), found.std(correction=0).item()
