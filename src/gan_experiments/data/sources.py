@@ -16,7 +16,8 @@ from torch import Tensor
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.decode import UnreadableImageError, decode, resize
 
-BLOCK = 256  # images decoded between two writes: bounds the memory
+BLOCK = 512  # images decoded between two writes: bounds the memory
+TASK = 16  # images that a thread takes at a time: one by one costs as much as decoding them
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ class Files(Source):
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
         """Decode the files on `threads` threads: the decoders let go of Python's lock."""
 
+        shape = (settings.channels, settings.resolution, settings.resolution)
+
         def load(index: int) -> Tensor | str:
             try:
                 return decode(self._read(self._names[index]), settings.resolution, settings.channels, settings.crop)
@@ -128,17 +131,23 @@ class Files(Source):
             except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:  # cannot even be read
                 return str(error)
 
+        def load_some(indices: range) -> list[Tensor | str]:
+            return [load(index) for index in indices]
+
         with ThreadPoolExecutor(threads) as pool:
             for start in range(0, len(self), BLOCK):
                 indices = range(start, min(start + BLOCK, len(self)))
-                results = list(pool.map(load, indices) if threads > 1 else map(load, indices))
-                good = [(i, pixels) for i, pixels in zip(indices, results, strict=True) if isinstance(pixels, Tensor)]
-                shape = (0, settings.channels, settings.resolution, settings.resolution)
-                yield Block(
-                    torch.stack([pixels for _, pixels in good]) if good else torch.empty(shape, dtype=torch.uint8),
-                    torch.tensor([self._labels[i] for i, _ in good], dtype=torch.int64),
-                    [(self._names[i], why) for i, why in zip(indices, results, strict=True) if isinstance(why, str)],
-                )
+                tasks = [indices[i : i + TASK] for i in range(0, len(indices), TASK)]
+                results = [result for some in pool.map(load_some, tasks) for result in some]
+                pixels = torch.empty(len(indices), *shape, dtype=torch.uint8)
+                labels, skipped = [], []
+                for index, result in zip(indices, results, strict=True):
+                    if isinstance(result, Tensor):
+                        pixels[len(labels)] = result
+                        labels.append(self._labels[index])
+                    else:
+                        skipped.append((self._names[index], result))
+                yield Block(pixels[: len(labels)], torch.tensor(labels, dtype=torch.int64), skipped)
 
     def _read(self, name: str) -> bytes:
         return (self.path / name).read_bytes() if self._archive is None else self._archive.read(name)
