@@ -62,7 +62,7 @@ class Run:
 
 def build(cfg: DictConfig) -> Run:
     """Instantiate a checked config."""
-    _quieten()
+    quieten()
     data = make(cfg.data)
     data.channels_last = cfg.trainer.channels_last
     model = build_model(cfg)
@@ -151,7 +151,7 @@ def from_plain(config: dict[str, Any], folder: Path) -> DictConfig:
     return cfg
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Leave out what Lightning says to those who write the loop themselves."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

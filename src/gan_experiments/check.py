@@ -14,6 +14,7 @@ from torch import nn
 from gan_experiments import build
 from gan_experiments.contracts import ConfigError
 from gan_experiments.launch import conf_dir, nearest
+from gan_experiments.models.noise_to_image import NoiseToImage
 
 WHOLE_NUMBERS = {  # key: least value
     "images": 1,
@@ -65,7 +66,7 @@ def _unknown_keys(cfg: DictConfig) -> Iterator[str]:
         known += [] if where else [path.name for path in conf_dir().iterdir() if path.is_dir()]
         for key in OmegaConf.select(cfg, where) if where else cfg:
             if key not in known:
-                yield f"{where and where + '.'}{key}: nothing reads this key{nearest(str(key), known)}; leave it out"
+                yield f"{where and where + '.'}{key!s}: nothing reads this key{nearest(str(key), known)}; leave it out"
 
 
 def _numbers(cfg: DictConfig) -> Iterator[str]:
@@ -73,8 +74,11 @@ def _numbers(cfg: DictConfig) -> Iterator[str]:
     for name, node in cfg.callbacks.items():
         every = node.get("every", 0) if isinstance(node, DictConfig) else 0
         if not isinstance(every, int) or every < 0:
-            yield f"callbacks.{name}.every={every}: a number of images is needed; type for example callbacks.{name}.every=20000"
-    batch, devices, parts = (OmegaConf.select(cfg, k) for k in ("data.batch_size", "trainer.devices", "trainer.accumulate"))
+            key = f"callbacks.{name!s}.every"
+            yield f"{key}={every}: a number of images is needed; type for example {key}=20000"
+    batch, devices, parts = (
+        OmegaConf.select(cfg, k) for k in ("data.batch_size", "trainer.devices", "trainer.accumulate")
+    )
     if isinstance(batch, int) and isinstance(parts, int) and batch > 0 and parts > 0:
         ranks = devices * cfg.trainer.num_nodes if isinstance(devices, int) and devices > 0 else 1
         if batch % (ranks * parts):
@@ -106,7 +110,7 @@ def _nodes(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
             yield path, node
         for key in node:
             if not OmegaConf.is_missing(node, key):
-                yield from _nodes(node[key], f"{path}.{key}" if path else str(key))
+                yield from _nodes(node[key], f"{path}.{key!s}" if path else str(key))
     elif isinstance(node, ListConfig):
         for index, item in enumerate(node):
             yield from _nodes(item, f"{path}.{index}")
@@ -118,12 +122,12 @@ def _arguments(cfg: DictConfig) -> Iterator[str]:
         try:
             known, required = _signature(get_object(target))
         except Exception as error:  # an import that fails, whatever its reason
-            yield f"{path}._target_={target}: cannot be imported ({' '.join(str(error).split())})"
+            yield f"{path}._target_={target}: cannot be imported ({_short(error)})"
             continue
         given = {str(key) for key in node} - {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
         if known is not None:
             for key in sorted(given - known):
-                yield f"{path}.{key}: {target.rpartition('.')[2]} takes no such argument{nearest(key, sorted(known))}"
+                yield f"{path}.{key!s}: {target.rpartition('.')[2]} takes no such argument{nearest(key, sorted(known))}"
         if not node.get("_partial_"):
             for key in sorted(required - given):
                 yield f"{path}.{key} is not given: {target.rpartition('.')[2]} needs it; type +{path}.{key}=..."
@@ -168,29 +172,32 @@ def _choice(group: str) -> str | None:
 
 def _kind_of_data(cfg: DictConfig) -> Iterator[str]:
     try:
-        needs, provides = get_class(cfg.model._target_).needs, get_class(cfg.data._target_).provides
+        needs, provides = _class(cfg.model).needs, _class(cfg.data).provides
     except Exception:  # said by _arguments
         return
     lacking = needs - provides
     if lacking:
         fitting = []
         for file in sorted((conf_dir() / "data").glob("*.yaml")):
-            target = OmegaConf.load(file).get("_target_")
-            if target and needs <= get_class(target).provides:
+            if needs <= _class(OmegaConf.load(file)).provides:
                 fitting.append(file.stem)
         yield (
             f"data={_choice('data') or cfg.data._target_} gives batches of {', '.join(sorted(provides))};"
             f" model={_choice('model') or cfg.model._target_} trains on {', '.join(sorted(needs))};"
             f" type data= one of {', '.join(fitting)}"
         )
-    if cfg.metrics and not hasattr(get_class(cfg.model._target_), "sampler"):
+    if cfg.metrics and not issubclass(_class(cfg.model), NoiseToImage):
         yield f"metrics={_choice('metrics') or '...'}: this model does not draw images from noise; type metrics=none"
+
+
+def _class(node: Any) -> Any:
+    return get_class(node["_target_"])
 
 
 def _networks(cfg: DictConfig) -> Iterator[str]:
     networks: dict[str, nn.Module] = {}
-    model_class = get_class(cfg.model._target_)
-    for name, node in cfg.model.items():
+    model_class = _class(cfg.model)
+    for name, node in dict(cfg.model).items():
         if not (isinstance(node, DictConfig) and "_target_" in node and not node.get("_partial_")):
             continue
         target = get_object(node._target_)
@@ -201,7 +208,7 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
         except ConfigError as error:
             yield from error.faults
         except Exception as error:  # what an impossible size makes a layer say
-            yield f"model.{name}: {target.__name__} cannot be made of these arguments ({' '.join(str(error).split())[:120]})"
+            yield f"model.{name}: {target.__name__} cannot be made of these arguments ({_short(error)})"
 
     for name, network in networks.items():
         layers = list(network.modules())
@@ -217,8 +224,8 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
     loss = build.make(cfg.loss) if "loss" in cfg.model else None
     if getattr(loss, "needs_lipschitz", False) and not model_class.lipschitz:
         yield (
-            f"loss={_choice('loss') or type(loss).__name__} needs a Lipschitz critic and model={_choice('model')} holds it by"
-            " nothing; type model=wgan_gp, or loss=non_saturating"
+            f"loss={_choice('loss') or type(loss).__name__} needs a Lipschitz critic and model={_choice('model')} does"
+            " nothing to keep it one; type model=wgan_gp, or loss=non_saturating"
         )
     if {"generator", "discriminator"} == set(networks):
         yield from _fit_together(networks["generator"], networks["discriminator"], cfg)
@@ -227,13 +234,14 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
 def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfig) -> Iterator[str]:
     expected = [2, cfg.data.channels, cfg.data.resolution, cfg.data.resolution]
     try:
-        images = generator(torch.empty(2, generator.latent_dim, device="meta"))
+        images = generator(torch.empty([2, int(generator.latent_dim)], device="meta"))  # type: ignore[arg-type]
         made = list(images.shape)
         if made != expected:
-            yield f"model.generator makes images {made[1:]} and data has {expected[1:]}; set both by data.resolution, data.channels"
+            needed = f"data has {expected[1:]}; set both by data.resolution and data.channels"
+            yield f"model.generator makes images {made[1:]} and {needed}"
         discriminator(torch.empty(expected, device="meta"))
     except Exception as error:
-        yield f"model.discriminator cannot read images {expected[1:]} ({' '.join(str(error).split())[:120]})"
+        yield f"model.discriminator cannot read images {expected[1:]} ({_short(error)})"
 
 
 def on_meta(node: DictConfig) -> nn.Module:
@@ -247,4 +255,8 @@ def _optimizers(cfg: DictConfig) -> Iterator[str]:
         try:
             build.make(node)([nn.Parameter(torch.empty(1))])
         except Exception as error:
-            yield f"model.optimizers.{name}: {' '.join(str(error).split())[:160]}"
+            yield f"model.optimizers.{name}: {_short(error.__cause__ or error)}"
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160]

@@ -1,7 +1,8 @@
 """The alternation, written once: a variant lists its phases, the engine carries them out.
 
-Who minimises which loss, with which optimizer and how often is the variant's affair. Which parameters ask for gradients,
-backward, averaging over ranks, accumulation, clipping, the step, learning rates, weight averages and logging is done here.
+Who minimises which loss, with which optimizer and how often is the variant's affair. Which parameters ask for
+gradients, backward, averaging over ranks, accumulation, clipping, the step, learning rates, weight averages and logging
+is done here.
 """
 
 from __future__ import annotations
@@ -74,7 +75,11 @@ class WeightAverage(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, decay: float | None = None, half_life: float | None = None, ramp_up: float | None = None
+        self,
+        network: nn.Module,
+        decay: float | None = None,
+        half_life: float | None = None,
+        ramp_up: float | None = None,
     ) -> None:
         super().__init__()
         if (decay is None) == (half_life is None):
@@ -116,8 +121,8 @@ class AdversarialModule(L.LightningModule):
         ema: for some of the networks, the arguments of their `WeightAverage`.
         clip_grad_norm: largest norm of the gradient of one optimizer step; None leaves it as it is.
 
-    Everything that a step draws derives from (seed, batch, phase), so a resumed run draws what an unbroken one does, and
-    each rank takes its rows of what is drawn for the whole batch, so the result does not depend on the number of ranks.
+    Everything that a step draws derives from (seed, batch, phase), so a resumed run draws what an unbroken one does,
+    and each rank takes its rows of what is drawn for the whole batch, so the result is the same on any number of ranks.
     """
 
     needs: frozenset[str] = frozenset({"real"})
@@ -165,10 +170,18 @@ class AdversarialModule(L.LightningModule):
         """The phases of one batch, in the order in which they are carried out."""
         raise NotImplementedError(f"{type(self).__name__} lists no phases")
 
+    def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
+        """What the n cells of a sample sheet are made from, the same at each; `fixed` are rows of the data."""
+        raise NotImplementedError(f"{type(self).__name__} draws no sheets")
+
+    def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
+        """The cells of a sample sheet, images [n, k, C, H, W] in [-1, 1], k side by side."""
+        raise NotImplementedError(f"{type(self).__name__} draws no sheets")
+
     # ---------------------------------------------------------------- what a variant may use
 
     def draw(self, sampler: Callable[..., Tensor], n: int, *shape: int) -> Tensor:
-        """`sampler` (torch.randn, torch.rand) for the whole batch of all ranks; of it the [n, *shape] rows of this part."""
+        """What `sampler` (torch.randn, torch.rand) draws for the whole batch of all ranks: this part's [n, *shape]."""
         assert self._rng is not None, "draw() is for the losses of a phase"
         parts = distributed.world_size() * self.run.accumulate
         whole = sampler((n * parts, *shape), generator=self._rng, device=self.device)
@@ -183,11 +196,10 @@ class AdversarialModule(L.LightningModule):
         return self._once[key]
 
     def observe(self, **values: Tensor) -> None:
-        """Log the mean of each tensor, and its histogram, beside the terms of the losses."""
-        for name, value in values.items():
-            value = value.detach()
-            self._remember(f"D({name})" if name in {"real", "fake"} else name, value.float().mean())
-            self._histograms[name] = value
+        """Log what the discriminator says of `real`, `fake`, ...: the mean logit as D(real), and a histogram."""
+        for name, logits in values.items():
+            self._remember(f"D({name})", logits.detach().float().mean())
+            self._histograms[f"histogram/D({name})"] = logits.detach()
 
     def network(self, name: str, ema: bool = True) -> nn.Module:
         """A network by name: its weight average where it has one and `ema` asks for it, else the one in training."""
@@ -203,7 +215,7 @@ class AdversarialModule(L.LightningModule):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Around work that is not training (sheets, scores, checkpoints), so that the images per second leave it out."""
+        """Around work that is not training (sheets, scores, checkpoints), to keep it out of the images per second."""
         start = time.perf_counter()
         try:
             yield
@@ -234,17 +246,18 @@ class AdversarialModule(L.LightningModule):
             parameter.requires_grad_(id(parameter) in trained)
 
         accumulate = self.run.accumulate
-        totals: dict[str, Tensor] = {}
-        for self._micro, part in enumerate(self._parts(batch, n // accumulate)):
+        history: dict[str, list[Tensor]] = {}
+        for micro, part in enumerate(self._parts(batch, n // accumulate)):
+            self._micro = micro
             self._seed_draws(phase.name)
             terms = phase.loss(part)
-            self.manual_backward(sum(terms.values()) / accumulate)
+            self.manual_backward(torch.stack(list(terms.values())).sum() / accumulate)
             for name, term in terms.items():
-                totals[name] = totals.get(name, 0.0) + term.detach() / accumulate
-        for name, total in totals.items():
-            self._remember(f"{phase.name}/{name}", total)
-
+                history.setdefault(name, []).append(term.detach())
         self._micro = 0
+        for name, parts in history.items():
+            self._remember(f"{phase.name}/{name}", parts[0] if accumulate == 1 else torch.stack(parts).mean())
+
         name = phase.optimizer or phase.name
         optimizer = self._optimizers[name]
         for group, base in zip(optimizer.param_groups, self._base_rates[name], strict=True):
@@ -388,4 +401,3 @@ class AdversarialModule(L.LightningModule):
         self.batches = saved["batches"]
         self.images_seen = self._images_before = saved["images_seen"]
         self._averaged_at = dict(saved["averaged_at"])
-

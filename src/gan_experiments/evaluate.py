@@ -1,4 +1,4 @@
-"""Score a run again, or another checkpoint: `python src/gan_experiments/evaluate.py run=outputs/2026-11-21/12-00-00`."""
+"""Score a run again, or another checkpoint: `python src/gan_experiments/evaluate.py run=outputs/2026-11-21/12-00`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ def evaluate(cfg: DictConfig) -> int:
     """Print the scores of a checkpoint and write them, with their passports, beside the run's own."""
     from gan_experiments import build, report, trained
     from gan_experiments.contracts import ConfigError
+    from gan_experiments.models.noise_to_image import NoiseToImage
 
     run = trained.open_run(cfg.run, cfg.device)
-    if not hasattr(run.model, "sampler"):
+    if not isinstance(run.model, NoiseToImage):
         raise ConfigError(f"run={cfg.run}: this model does not draw images from noise; there is nothing to score yet")
     settings = cfg.metrics or run.cfg.metrics
     if not settings:
@@ -37,8 +38,8 @@ def evaluate(cfg: DictConfig) -> int:
         spread = f" ± {score.std:.4g}" if score.std is not None else ""
         print(f"{score.name:14}{score.value:.5g}{spread}")
     path = run.folder / f"scores-{run.model.images_seen:08d}.json"
-    report = {"images": run.model.images_seen, "scores": {name: score.to_dict() for name, score in scores.items()}}
-    path.write_text(json.dumps(report, indent=1))
+    measured = {"images": run.model.images_seen, "scores": {name: score.to_dict() for name, score in scores.items()}}
+    path.write_text(json.dumps(measured, indent=1))
     print(report.shown(path))
     return 0
 

@@ -19,7 +19,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def sheet(cells: Tensor, smallest: int = 512) -> Tensor:
-    """Cells [n, k, C, H, W] in [-1, 1], k images side by side in each -> one uint8 image [3, h, w] of about equal sides.
+    """Cells [n, k, C, H, W] in [-1, 1], k images side by side in each -> one uint8 image [3, h, w], about square.
 
     Small images are enlarged by a whole factor until the sheet is at least `smallest` pixels wide.
     """
@@ -39,7 +39,7 @@ def save_png(image: Tensor, path: Path) -> None:
 
 
 def save_gif(frames: Sequence[Tensor | Path], path: Path, seconds: float, hold: float = 0.0, most: int = 200) -> None:
-    """Join uint8 images [C, H, W] or image files to a GIF that repeats: `seconds` long, the last frame held for `hold` more.
+    """Join uint8 images [C, H, W] or image files to a GIF that repeats, `seconds` long, the last held `hold` longer.
 
     Of more than `most` frames, evenly spread ones are taken, the last among them.
     """

@@ -82,7 +82,9 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
 
 def _answer(error: ConfigError | TrainingFailure | OSError) -> int:
     if isinstance(error, OSError):
-        error = ConfigError(f"no space left on the device of {error.filename or 'the run folder'}: free some, and go on")
+        error = ConfigError(
+            f"no space left on the device of {error.filename or 'the run folder'}: free some, and go on"
+        )
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         print(error, file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
@@ -108,7 +110,9 @@ def _explain(error: Exception, config: str) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         known = [option for option in error.options or [] if not option.startswith("_")]
-        return f"{group}={name}: there is no such {group}{nearest(name, known)}; type {group}= one of {', '.join(known)}"
+        return (
+            f"{group}={name}: there is no such {group}{nearest(name, known)}; type {group}= one of {', '.join(known)}"
+        )
     for word in (word for word in sys.argv[1:] if not word.startswith("-")):
         try:
             if "=" not in word and not word.startswith("~"):

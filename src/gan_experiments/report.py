@@ -24,9 +24,9 @@ from gan_experiments.engine import AdversarialModule
 
 
 def forecast(cfg: DictConfig) -> str:
-    """The resolved run, parameter counts, images per step, and memory and time as measured on a few batches of noise."""
+    """The resolved run, parameter counts, images per step; memory and time as measured on a few batches of noise."""
     config = build.plain(cfg)
-    build._quieten()
+    build.quieten()
     model = build.build_model(cfg)
     lines = [yaml.safe_dump(config, sort_keys=False).rstrip(), ""]
     for name in model.network_names:
@@ -53,8 +53,14 @@ def closing(run: build.Run) -> int:
     lines = ["", f"{'stopped at' if stopping.signal else 'done:'} {model.images_seen:,} images"]
     if scores is not None and scores.history:
         first, last = scores.history[0], scores.history[-1]
-        row = [f"{k} {first[k]:.4g} -> {v:.4g}" if first is not last else f"{k} {v:.4g}" for k, v in last.items() if k != "images"]
-        lines.append(f"  scores   {'   '.join(row)}   (scores.json; from {first['images']:,} to {last['images']:,} images)")
+        row = [
+            f"{k} {first[k]:.4g} -> {v:.4g}" if first is not last else f"{k} {v:.4g}"
+            for k, v in last.items()
+            if k != "images"
+        ]
+        lines.append(
+            f"  scores   {'   '.join(row)}   (scores.json; from {first['images']:,} to {last['images']:,} images)"
+        )
     if sheets is not None and sheets.latest is not None:
         lines.append(f"  samples  {shown(sheets.latest)}   training.gif beside it shows how they came about")
     lines.append(f"  run      {shown(run.folder)}")

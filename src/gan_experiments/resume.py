@@ -27,12 +27,14 @@ def find(given: str, key: str = "ckpt") -> Path:
     if inside.is_file():
         return inside
     if path.is_dir():
-        raise ConfigError(f"{key}={given}: that folder has no checkpoints/last.ckpt; type the folder of a run that got so far")
+        raise ConfigError(
+            f"{key}={given}: that folder has no checkpoints/last.ckpt; type the folder of a run that got so far"
+        )
     raise ConfigError(f"{key}={given}: there is no such file or folder; type {key}= a run folder or a checkpoint")
 
 
 def load(path: Path, key: str = "ckpt") -> dict[str, Any]:
-    """A checkpoint's contents, on the CPU, plain types and tensors alone; raises ConfigError if it is not one of ours."""
+    """A checkpoint's contents on the CPU, plain types and tensors alone; raises ConfigError if it is not ours."""
     import torch
 
     try:
@@ -53,14 +55,14 @@ def run_folder(checkpoint: Path) -> Path | None:
 def command_line(words: list[str]) -> list[str]:
     """The words of a command that names a checkpoint, with those of the run that wrote it before them.
 
-    What is typed now wins. The run goes on in its own folder, unless it is no longer there or `hydra.run.dir=` says where.
+    What is typed now wins. The run goes on in its own folder, unless that is gone or `hydra.run.dir=` says where.
     """
     given = [word.partition("=")[2] for word in words if word.startswith("ckpt=")]
     if not given or given[-1] in ("", "null"):
         return words
     path = find(given[-1])
     typed = {_key(word) for word in words if not word.startswith("-")}
-    before = [word for word in load(path)["gan_experiments"].get("overrides", []) if _key(word) not in (*typed, *ONCE)]
+    before = [word for word in load(path)["gan_experiments"].get("overrides", []) if _key(word) not in typed]
     folder = run_folder(path)
     here = [f"hydra.run.dir='{folder}'"] if folder and "hydra.run.dir" not in typed else []
     return [*before, *words, *here]
@@ -68,7 +70,8 @@ def command_line(words: list[str]) -> list[str]:
 
 def overrides() -> list[str]:
     """What was typed for the run in progress; nothing where Hydra did not start it."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return [word for word in typed if _key(word) not in ONCE]
 
 
 def prepare(cfg: DictConfig) -> Path | None:
@@ -103,7 +106,9 @@ def _resolved(cfg: DictConfig) -> Any:
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(node, dict):
         return {prefix: node}
-    return {k: v for key, value in node.items() for k, v in _flat(value, f"{prefix}.{key}" if prefix else str(key)).items()}
+    return {
+        k: v for key, value in node.items() for k, v in _flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
 
 
 def _key(word: str) -> str:

@@ -21,11 +21,12 @@ def sample(cfg: DictConfig) -> int:
 
     from gan_experiments import build, check, images, report, trained
     from gan_experiments.contracts import ConfigError
+    from gan_experiments.models.noise_to_image import NoiseToImage
 
     check.require_whole_numbers(cfg, {"n": 1, "seed": 0, "interpolation": 0})
     run = trained.open_run(cfg.run, cfg.device)
     model, out = run.model, Path(cfg.out or run.folder / "drawn" / f"{run.model.images_seen:08d}")
-    if hasattr(model, "fixed_noise"):
+    if isinstance(model, NoiseToImage):
         z = model.fixed_noise(cfg.n, cfg.seed)
         drawn = [model.sample(part, cfg.ema).cpu() for part in z.split(CHUNK)]
         cells = [image[None] for part in drawn for image in part]
@@ -42,7 +43,7 @@ def sample(cfg: DictConfig) -> int:
         for index, cell in enumerate(cells):  # of input, output and back, the output
             images.save_png(images.to_uint8(cell[min(1, len(cell) - 1)]), out / "images" / f"{index:06d}.png")
         print(f"{report.shown(out / 'images')}  ({len(cells)} images)")
-    if cfg.interpolation:
+    if cfg.interpolation and isinstance(model, NoiseToImage):
         walk = model.walk(cfg.interpolation, n=16, seed=cfg.seed)
         frames = [images.sheet(model.sample(z, cfg.ema)[:, None]) for z in walk]
         images.save_gif(frames, out / "interpolation.gif", seconds=len(frames) / 20)

@@ -36,7 +36,9 @@ def open_run(given: str, device: str = "auto") -> Trained:
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
-        raise ConfigError(f"run={given}: its weights do not fit its config ({' '.join(str(error).split())[:160]})") from error
+        raise ConfigError(
+            f"run={given}: its weights do not fit its config ({' '.join(str(error).split())[:160]})"
+        ) from error
     if device == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         device = "cpu" if accelerator is None else accelerator.type

@@ -14,10 +14,10 @@ from gan_experiments.engine import AdversarialModule
 
 
 class Checkpoints(L.Callback):
-    """Writes `checkpoints/last.ckpt` every `every` images and at the end, `checkpoints/best.ckpt` when a score is the best yet.
+    """Writes `checkpoints/last.ckpt` every `every` images and at the end, `best.ckpt` beside it at each best score.
 
-    A checkpoint is written beside the old one and then takes its name, so a kill at any moment leaves one whole. None is
-    written of a state that is not finite. Must come after `Scores` among the callbacks.
+    A checkpoint is written beside the old one and then takes its name, so a kill at any moment leaves one whole. None
+    is written of a state that is not finite. Must come after `Scores` among the callbacks.
 
     Args:
         folder: the run folder.

@@ -53,7 +53,9 @@ class Progress(L.Callback):
                 self._bar.set_postfix_str(self._numbers(trainer), refresh=False)
         elif time.monotonic() >= self._next or module.at_end():
             self._next = time.monotonic() + self.seconds
-            log.info("%*s / %s images  %s", 9, f"{module.images_seen:,}", f"{module.run.images:,}", self._numbers(trainer))
+            log.info(
+                "%*s / %s images  %s", 9, f"{module.images_seen:,}", f"{module.run.images:,}", self._numbers(trainer)
+            )
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Leave the finished bar on the screen."""
@@ -75,7 +77,9 @@ class Progress(L.Callback):
                 latest = callback.latest
                 if "images_per_second" in latest and self._bar is None:
                     parts.append(f"{latest['images_per_second']:,.0f} images/s")
-                parts += [f"{k} {v:.3g}" for k, v in latest.items() if "/" in k and not k.startswith(("gradient", "learning"))]
+                parts += [
+                    f"{k} {v:.3g}" for k, v in latest.items() if "/" in k and not k.startswith(("gradient", "learning"))
+                ]
             if isinstance(callback, Scores) and callback.history:
                 parts += [f"{k} {v:.4g}" for k, v in callback.history[-1].items() if k != "images"]
         return "  ".join(parts)

@@ -61,7 +61,7 @@ class Record(L.Callback):
         self.latest.update(metrics)
         with module.paused():
             log_metrics(trainer, metrics, module.images_seen)
-            log_histograms(trainer, {f"histogram/D({k})": v for k, v in module.histograms().items()}, module.images_seen)
+            log_histograms(trainer, module.histograms(), module.images_seen)
         self._restart(module)
 
     def _restart(self, module: AdversarialModule) -> None:

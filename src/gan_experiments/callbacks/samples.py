@@ -34,7 +34,7 @@ class SampleSheets(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
         """Choose the inputs; draw the sheet of the untrained networks."""
-        self._inputs = module.sheet_inputs(trainer.datamodule.fixed(self.n), self.n)  # type: ignore[operator,attr-defined]
+        self._inputs = module.sheet_inputs(trainer.datamodule.fixed(self.n), self.n)  # type: ignore[attr-defined]
         if module.images_seen == 0:
             self._draw(trainer, module)
 
@@ -54,8 +54,7 @@ class SampleSheets(L.Callback):
             distributed.average_buffers_(module)
             if trainer.is_global_zero:
                 with torch.random.fork_rng(devices=[]):
-                    cells = module.sheet(self._inputs, self.ema)  # type: ignore[operator]
+                    cells = module.sheet(self._inputs, self.ema)
                 self.latest = self.folder / f"{module.images_seen:08d}.png"
                 save_png(sheet(cells), self.latest)
                 log_picture(trainer, "samples", self.latest, module.images_seen)
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class WandbRun(WandbLogger):
         )
 
     @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log scalars at `step` images."""
         self.experiment.log({**metrics, "images": step})
 
@@ -51,7 +52,8 @@ class WandbRun(WandbLogger):
     @rank_zero_only
     def log_histograms(self, histograms: dict[str, Tensor], step: int) -> None:
         """Log the distribution of each tensor at `step` images."""
-        self.experiment.log({**{k: wandb.Histogram(v.float().cpu().numpy()) for k, v in histograms.items()}, "images": step})
+        pictures = {name: wandb.Histogram(values.float().flatten().tolist()) for name, values in histograms.items()}
+        self.experiment.log({**pictures, "images": step})
 
     @rank_zero_only
     def start(self, config: dict[str, Any]) -> None:

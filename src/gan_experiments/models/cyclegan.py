@@ -32,11 +32,13 @@ class ImagePool(nn.Module):
         self.images: list[Tensor] = []
 
     def forward(self, images: Tensor, coin: Tensor, index: Tensor) -> Tensor:
-        """Images [n, C, H, W] and two draws from U[0, 1) per image, [n] each -> images [n, C, H, W] for the discriminator."""
+        """Fakes [n, C, H, W] and two draws from U[0, 1) for each, [n] -> the images [n, C, H, W] to show."""
         if self.size == 0:
             return images
         returned = []
-        for image, use_stored, place in zip(images, (coin < 0.5).tolist(), (index * self.size).long().tolist(), strict=True):
+        for image, use_stored, place in zip(
+            images, (coin < 0.5).tolist(), (index * self.size).long().tolist(), strict=True
+        ):
             if len(self.images) < self.size:
                 self.images.append(image.clone())
                 returned.append(image)

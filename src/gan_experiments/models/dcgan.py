@@ -1,8 +1,8 @@
 """Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks.
 
 Alec Radford, Luke Metz, Soumith Chintala, 2015, arXiv:1511.06434.
-Differs from the paper: z is normal, the generator starts at 8 * 64 channels and one batch of fakes serves both steps, as in
-the authors' released code; the paper's text has uniform z.
+Differs from the paper: z is normal, the generator starts at 8 * 64 channels and one batch of fakes serves both steps,
+as in the authors' released code; the paper's text has uniform z.
 """
 
 from __future__ import annotations

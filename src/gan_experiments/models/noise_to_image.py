@@ -59,7 +59,7 @@ class NoiseToImage(AdversarialModule):
         return torch.randn(n, self.latent_dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
 
     def sampler(self, seed: int, ema: bool = True) -> Callable[[int, int], Tensor]:
-        """A function (chunk, n) -> images [n, C, H, W], for the scores: a chunk is the same on whichever rank it is made."""
+        """A function (chunk, n) -> images [n, C, H, W], for the scores; a chunk is the same on every rank."""
 
         def chunk(index: int, n: int) -> Tensor:
             return self.sample(self.fixed_noise(n, seed=(seed << 32) + index), ema)
@@ -83,7 +83,7 @@ class NoiseToImage(AdversarialModule):
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Spherical interpolation of rows [n, d]: a at t = 0, b at t = 1, by the angle between them (White 2016, arXiv:1609.04468)."""
+    """Spherical interpolation of rows [n, d], a at t = 0 and b at t = 1 (White 2016, arXiv:1609.04468)."""
     cosine = F.cosine_similarity(a, b, dim=-1).clamp(-1, 1)[:, None]
     angle = torch.arccos(cosine)
     sine = torch.sin(angle)

@@ -1,8 +1,8 @@
 """Improved Training of Wasserstein GANs.
 
 Ishaan Gulrajani, Faruk Ahmed, Martin Arjovsky, Vincent Dumoulin, Aaron Courville, 2017, arXiv:1704.00028.
-Differs from the paper: none; the generator's batch of twice the critic's and the noise on the real images are those of the
-authors' CIFAR-10 ResNet code.
+Differs from the paper: none; the generator's batch of twice the critic's and the noise on the real images are those of
+the authors' CIFAR-10 ResNet code.
 """
 
 from __future__ import annotations
