@@ -136,7 +136,7 @@ class AdversarialModule(L.LightningModule):
         self,
         networks: Mapping[str, nn.Module],
         optimizers: Mapping[str, Callable[[list[nn.Parameter]], Optimizer]],
-        schedules: Mapping[str, Callable[[int], float]] | None = None,
+        schedules: Mapping[str, Callable[[int], float] | None] | None = None,
         ema: Mapping[str, Mapping[str, float]] | None = None,
         clip_grad_norm: float | None = None,
     ) -> None:
@@ -149,7 +149,7 @@ class AdversarialModule(L.LightningModule):
             {name: WeightAverage(networks[name], **settings) for name, settings in (ema or {}).items()}
         )
         self.make_optimizer = dict(optimizers)
-        self.schedules = dict(schedules or {})
+        self.schedules = {name: factor for name, factor in (schedules or {}).items() if factor}
         self.clip_grad_norm = clip_grad_norm
         self.run = RunSettings()
 
@@ -227,6 +227,7 @@ class AdversarialModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Carry out the phases that are due on a batch of [n, ...] rows per key, n on each rank."""
         n = len(next(iter(batch.values())))
+        batch = {key: rows.to(self.dtype) if rows.is_floating_point() else rows for key, rows in batch.items()}
         self._once.clear()
         self._histograms.clear()
         # What layers draw by themselves (dropout) differs between ranks, as it should, and is the same after a resume.

@@ -23,7 +23,7 @@ def evaluate(cfg: DictConfig) -> int:
     run = trained.open_run(cfg.run, cfg.device)
     if not isinstance(run.model, NoiseToImage):
         raise ConfigError(f"run={cfg.run}: this model does not draw images from noise; there is nothing to score yet")
-    settings = cfg.metrics or run.cfg.metrics
+    settings = cfg.get("metrics") or run.cfg.metrics
     if not settings:
         raise ConfigError(f"run={cfg.run} was trained with metrics=none: type metrics=digits or metrics=inception")
     evaluator = build.make(settings)

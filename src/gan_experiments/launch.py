@@ -66,7 +66,8 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
                 raise
             if sweeping:
                 raise
-            _forget(folder)
+            if not isinstance(error, TrainingFailure):
+                _forget(folder)
             raise SystemExit(_answer(error)) from error
 
     try:

@@ -44,10 +44,10 @@ def forecast(cfg: DictConfig) -> str:
     return "\n".join(lines)
 
 
-def closing(run: build.Run) -> int:
-    """Print where to look and how to go on; the exit status of the run (128 + n where signal n ended it)."""
+def closing(run: build.Run) -> tuple[str, int]:
+    """Where to look and how to go on, and the exit status of the run (128 + n where signal n ended it)."""
     if not run.trainer.is_global_zero:
-        return 0
+        return "", 0
     model, stopping = run.model, run.callback(Stopping)
     sheets, scores, checkpoints = (run.callback(kind) for kind in (SampleSheets, Scores, Checkpoints))
     lines = ["", f"{'stopped at' if stopping.signal else 'done:'} {model.images_seen:,} images"]
@@ -64,11 +64,11 @@ def closing(run: build.Run) -> int:
     if sheets is not None and sheets.latest is not None:
         lines.append(f"  samples  {shown(sheets.latest)}   training.gif beside it shows how they came about")
     lines.append(f"  run      {shown(run.folder)}")
+    lines += [f"  W&B      {logger.where()}" for logger in run.trainer.loggers if hasattr(logger, "where")]
     if checkpoints is not None and checkpoints.last.exists():
         command = f"{_command()} ckpt={shown(checkpoints.last)}"
         lines.append(f"  go on    {command}" + ("" if stopping.signal else f" images={2 * model.images_seen}"))
-    print("\n".join(lines), flush=True)
-    return 128 + int(stopping.signal) if stopping.signal else 0
+    return "\n".join(lines), 128 + int(stopping.signal) if stopping.signal else 0
 
 
 def shown(path: Path) -> str:

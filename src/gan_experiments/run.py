@@ -25,9 +25,11 @@ def run(cfg: DictConfig) -> int:
     parts = build.build(cfg)
     try:
         parts.train(checkpoint)
+        lines, status = report.closing(parts)
     finally:
         parts.finish()
-    return report.closing(parts)
+    print(lines, flush=True)
+    return status
 
 
 def main() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("WANDB_SILENT", "true")  # the run's own last lines say where W&B's files are
 
 import wandb
 from lightning.pytorch.loggers import WandbLogger
@@ -38,6 +41,7 @@ class WandbRun(WandbLogger):
             mode=mode,
             settings=wandb.Settings(silent=True, console="off"),
         )
+        self._wandb_init.pop("anonymous", None)  # Lightning hands it on and W&B warns of it
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -61,6 +65,10 @@ class WandbRun(WandbLogger):
         self.experiment.config.update(config, allow_val_change=True)
         self.experiment.define_metric("images", hidden=True)
         self.experiment.define_metric("*", step_metric="images")
+
+    def where(self) -> str:
+        """Where the run can be looked at: its address, or how to upload it."""
+        return self.experiment.url or f"wandb sync {self.experiment.dir.removesuffix('/files')}"
 
     @rank_zero_only
     def finish(self) -> None:

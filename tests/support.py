@@ -1,0 +1,128 @@
+"""What several tests need: compose a small run of a variant, train it, compare what came of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from gan_experiments import build, launch
+from gan_experiments.callbacks.checkpoints import Checkpoints
+from gan_experiments.callbacks.record import Record
+from gan_experiments.callbacks.stopping import Stopping
+from gan_experiments.engine import AdversarialModule
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MODELS = sorted(path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml"))
+SMALL = {"width": 4, "blocks": 1, "latent_dim": 8, "n_critic": 2}
+"""Values that make any variant small, for whichever of these keys it has."""
+
+
+def compose(folder: Path, *overrides: str) -> DictConfig:
+    """The config of a run on the CPU, as the command line would compose it."""
+    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("run", overrides=["logger=none", "callbacks=none", "trainer=cpu", *overrides])
+    cfg.output = str(folder)
+    return cfg
+
+
+def small(folder: Path, model: str, *overrides: str) -> DictConfig:
+    """A variant with networks of a few channels, on a few images at 32 x 32 of the kind that it trains on."""
+    cfg = compose(folder, f"model={model}", "images=16", *_small_data(folder, model), *overrides)
+    return shrink(cfg)
+
+
+def shrink(cfg: DictConfig) -> DictConfig:
+    """Set every key that SMALL names, wherever it stands below the model."""
+    stack = [cfg.model]
+    while stack:
+        node = stack.pop()
+        for key in list(node):
+            value = node._get_node(key)
+            if isinstance(value, DictConfig):
+                stack.append(value)
+            elif key in SMALL:
+                node[key] = SMALL[str(key)]
+    return cfg
+
+
+def _small_data(folder: Path, model: str) -> list[str]:
+    needs = OmegaConf.load(REPOSITORY / "conf" / "model" / f"{model}.yaml")
+    text = OmegaConf.to_yaml(needs)
+    if "/data@" not in text:
+        return ["metrics=none", "data.batch_size=4"]
+    for name in ("trainA", "trainB"):
+        write_images(folder.parent / "unpaired" / name, 6, size=40, seed=len(name) + ord(name[-1]))
+    return [
+        f"data.root={folder.parent / 'unpaired'}",
+        "data.resolution=32",
+        "data.load_resolution=36",
+        "data.batch_size=2",
+        "images=8",
+    ]
+
+
+def write_images(folder: Path, n: int, size: int = 40, seed: int = 0) -> Path:
+    """n small colour PNGs of smooth noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(seed)
+    for index in range(n):
+        coarse = torch.rand(1, 3, 4, 4, generator=generator)
+        pixels = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear")[0]
+        Image.fromarray((pixels * 255).byte().permute(1, 2, 0).numpy()).save(folder / f"{index}.png")
+    return folder
+
+
+def train(
+    cfg: DictConfig, checkpoint: Path | None = None, every: int = 0, extra: list[Any] | None = None
+) -> AdversarialModule:
+    """Train a composed config to its end, without loggers; with `every` also write checkpoints below its folder."""
+    build.quieten()
+    data, model = build.make(cfg.data), build.build_model(cfg)
+    data.channels_last = cfg.trainer.channels_last
+    callbacks = [Record(), Stopping(), *([Checkpoints(cfg.output, every)] if every else []), *(extra or [])]
+    trainer = build.build_trainer(cfg, callbacks, [])
+    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    return model
+
+
+def difference(a: Any, b: Any, path: str = "") -> dict[str, float]:
+    """The largest difference of each pair of tensors or numbers at the same place of two structures, where not 0."""
+    if isinstance(a, torch.Tensor):
+        gap = (a.double() - b.double()).abs().max().item() if a.numel() else 0.0
+        return {path: gap} if gap or a.shape != b.shape else {}
+    if isinstance(a, dict):
+        assert set(a) == set(b), f"{path}: {set(a) ^ set(b)}"
+        pairs = [(key, a[key], b[key]) for key in a]
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), path
+        pairs = [(index, *pair) for index, pair in enumerate(zip(a, b, strict=True))]
+    else:
+        return {} if a == b else {path: float("nan")}
+    found: dict[str, float] = {}
+    for key, left, right in pairs:
+        found |= difference(left, right, f"{path}/{key}")
+    return found
+
+
+def run(
+    *words: str, verb: str = "run", folder: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A verb as a person types it, in a folder."""
+    import os
+
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "src" / "gan_experiments" / f"{verb}.py"), *words],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )

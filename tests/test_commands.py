@@ -1,0 +1,336 @@
+"""The verbs as a person types them, and what they answer to mistakes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from support import REPOSITORY, compose, difference, run, small, write_images
+
+from gan_experiments import check, resume
+from gan_experiments.contracts import ConfigError
+
+NARROW = ("model.generator.width=4", "model.discriminator.width=4", "trainer=cpu", "metrics.num_fake=200")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the default model with everything on, W&B included."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = run(
+        *NARROW, "images=256", "callbacks.samples.every=128", "hydra.run.dir=one", "trainer.log_every=2", folder=folder
+    )
+    assert done.returncode == 0, done.stderr
+    (folder / "said").write_text(done.stdout)
+    return folder / "one"
+
+
+def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
+    names = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
+    sheets = {f"samples/{n:08d}.png" for n in (0, 128, 256)}
+    assert sheets | {"samples/training.gif", "config.yaml", "metrics.csv", "scores.json", "run.log"} <= names
+    assert {".hydra/config.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt"} <= names
+    assert any(name.startswith("wandb/offline-run-") for name in names)
+    assert not [name for name in names if "=" in name or name.endswith(".tmp")]
+    assert Image.open(trained / "samples" / "00000256.png").width >= 512
+    assert Image.open(trained / "samples" / "training.gif").n_frames == 3
+
+
+def test_the_last_lines_say_where_to_look_and_how_to_go_on(trained: Path) -> None:
+    last = (trained.parent / "said").read_text().splitlines()[-5:]
+    assert [line.split()[0] for line in last] == ["scores", "samples", "run", "W&B", "go"]
+    assert "one/samples/00000256.png" in last[1]
+    assert "ckpt=one/checkpoints/last.ckpt images=512" in last[4]
+
+
+def test_metrics_against_images_seen(trained: Path) -> None:
+    with (trained / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["images"]) for row in rows if row["D(real)"]] == [128, 256]
+    wanted = {"discriminator/adversarial", "generator/adversarial", "D(fake)", "gradient_norm/generator"}
+    recorded = next({name for name, value in row.items() if value} for row in rows if row["images"] == "256")
+    assert wanted | {"learning_rate/generator", "images_per_second"} <= recorded
+    assert [int(row["images"]) for row in rows if row["fid_digits"]] == [0, 256]
+
+
+def test_scores_have_passports(trained: Path) -> None:
+    scores = json.loads((trained / "scores.json").read_text())
+    assert [row["images"] for row in scores["history"]] == [0, 256]
+    fid = scores["last"]["scores"]["fid_digits"]
+    assert fid["passport"]["num_fake"] == 200
+    assert fid["passport"]["extractor"] == "digits"
+    assert {"weights_hash", "resize", "num_real", "split", "ema", "versions"} <= set(fid["passport"])
+    assert "fid" not in scores["last"]["scores"]
+
+
+def test_a_checkpoint_is_plain_and_carries_its_config(trained: Path) -> None:
+    checkpoint = resume.load(trained / "checkpoints" / "last.ckpt")  # weights_only
+    config = checkpoint["gan_experiments"]["config"]
+    assert config["model"]["generator"]["width"] == 4
+    assert str(trained) not in json.dumps(config)
+    assert not [key for key in checkpoint["state_dict"] if "extractor" in key]
+
+
+def test_sample(trained: Path, tmp_path: Path) -> None:
+    done = run(f"run={trained}", "n=6", "singles=true", "interpolation=2", "out=drawn", verb="sample", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "drawn" / "images").glob("*.png"))) == 6
+    assert Image.open(tmp_path / "drawn" / "images" / "000000.png").size == (32, 32)
+    assert Image.open(tmp_path / "drawn" / "interpolation.gif").n_frames == 40
+    assert (tmp_path / "drawn" / "sheet.png").exists()
+
+
+def test_evaluate_again_gives_the_same_scores(trained: Path, tmp_path: Path) -> None:
+    """In other words: the checkpoint holds all of the averaged generator, and the noise of the scores is fixed."""
+    done = run(f"run={trained / 'checkpoints' / 'last.ckpt'}", verb="evaluate", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    again = json.loads((trained / "scores-00000256.json").read_text())["scores"]
+    before = json.loads((trained / "scores.json").read_text())["last"]["scores"]
+    assert {name: s["value"] for name, s in again.items()} == {name: s["value"] for name, s in before.items()}
+
+
+def test_a_killed_run_goes_on_to_the_same_end(trained: Path, tmp_path: Path) -> None:
+    """SIGTERM in the middle of an epoch: saved, status 143, and `ckpt=` ends bit for bit where the unbroken run did."""
+    words = [*NARROW, "images=1280", "trainer.log_every=2", "callbacks.scores.at_start=false", "logger=csv"]
+    whole = run(*words, "hydra.run.dir=whole", folder=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, str(REPOSITORY / "src/gan_experiments/run.py"), *words, "hydra.run.dir=cut"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "cut" / "metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 143
+    stopped = resume.load(tmp_path / "cut" / "checkpoints" / "last.ckpt")["gan_experiments"]["images_seen"]
+    assert 0 < stopped < 1280
+    assert b"go on" in said
+    done = run("ckpt=cut/checkpoints/last.ckpt", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ends = [resume.load(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("whole", "cut")]
+    assert difference(*ends) == {}
+    tables = [list(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ("whole", "cut")]
+    assert tables[0][-1]["fid_digits"] == tables[1][-1]["fid_digits"]
+    images = [int(row["images"]) for row in tables[1]]
+    assert images == sorted(images)
+
+
+def test_a_loss_that_explodes_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    words = [*NARROW, "metrics=none", "logger=csv", "trainer.log_every=1", "callbacks.checkpoints.every=64"]
+    words = [word for word in words if "num_fake" not in word]
+    fine = run(*words, "images=128", "hydra.run.dir=r", folder=tmp_path)
+    assert fine.returncode == 0, fine.stderr
+    broken = run("ckpt=r", "images=6400", "model.optimizers.discriminator.lr=1e30", folder=tmp_path)
+    assert broken.returncode == 1
+    line = broken.stderr.strip().splitlines()[-1]
+    assert line.startswith("the term 'adversarial' of the phase ")
+    assert "Traceback" not in broken.stderr
+    kept = resume.load(tmp_path / "r" / "checkpoints" / "last.ckpt")
+    assert kept["gan_experiments"]["images_seen"] < 640
+    assert all(torch.isfinite(t).all() for t in kept["state_dict"].values() if isinstance(t, torch.Tensor))
+
+
+# ------------------------------------------------------------------------------------------ mistakes
+
+
+def _quick(*words: str, folder: Path) -> tuple[str, float]:
+    start = time.perf_counter()
+    done = run(*words, folder=folder)
+    seconds = time.perf_counter() - start
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(folder.iterdir()) == [], "something was left behind"
+    return done.stderr.strip(), seconds
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (
+            ["model=dcgn"],
+            "model=dcgn: there is no such model (did you mean dcgan?); type model= one of cyclegan, dcgan",
+        ),
+        (["model.latnt_dim=3"], "model.latnt_dim: there is no such key (did you mean model.generator.latent_dim?)"),
+        (["model.generator.widht=3"], "model.generator.widht: there is no such key (did you mean width?)"),
+        (["imges=100"], "imges: there is no such key (did you mean images?)"),
+        (["images"], "images: not understood; type key=value"),
+        (["ckpt=nowhere"], "ckpt=nowhere: there is no such file or folder"),
+    ],
+)
+def test_a_misspelt_name_is_answered_at_once(words: list[str], answer: str, tmp_path: Path) -> None:
+    said, seconds = _quick(*words, folder=tmp_path)
+    assert said.startswith(answer)
+    assert "\n" not in said
+    assert seconds < 4  # 0.4 s on a quiet machine; the tests share theirs
+
+
+def test_faults_are_reported_together_before_anything_is_built(tmp_path: Path) -> None:
+    said, _ = _quick("data.batch_size=-4", "loss=wasserstein", "+model.generator.depth=3", "+image=5", folder=tmp_path)
+    lines = said.splitlines()
+    assert len(lines) == 3
+    assert "image: nothing reads this key (did you mean images?); leave it out" in lines
+    assert any(line.startswith("model.generator.depth: DCGANGenerator takes no such argument") for line in lines)
+    assert any(line.startswith("data.batch_size=-4: a whole number of 1 or more is needed") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "answer"),
+    [
+        (
+            ["data.resolution=48"],
+            " cannot make a resolution of 48: it needs a power of two from 16 on; type data.resolution=32 or 64",
+        ),
+        (["loss=wasserstein"], "needs a Lipschitz critic"),
+        (["data=unpaired"], "trains on real; type data= one of celeba, cifar10, digits"),
+        (
+            ["data.batch_size=7", "trainer.accumulate=2"],
+            "data.batch_size=7: the whole batch is shared by 1 ranks and 2",
+        ),
+        (["+model.generator.depth=3"], "model.generator.depth: DCGANGenerator takes no such argument"),
+        (["+trainer.deterministc=true"], "trainer.deterministc: nothing reads this key"),
+        (["model.optimizers.generator.lr=-1"], "model.optimizers.generator: Invalid learning rate"),
+        (["model.discriminator.resolution=64"], "model.discriminator cannot read images [1, 32, 32]"),
+        (["images=0"], "images=0: a whole number of 1 or more is needed"),
+        (["callbacks.checkpoints.every=-5"], "callbacks.checkpoints.every=-5: a number of images is needed"),
+        (["trainer.devices=2"], "trainer.devices=2 without a strategy"),
+        (["model.generator._target_=gan_experiments.networks.dcgan.Generator"], "cannot be imported"),
+    ],
+)
+def test_what_cannot_be_is_refused(overrides: list[str], answer: str, tmp_path: Path) -> None:
+    callbacks = ["callbacks=default"] if "callbacks" in overrides[0] else []
+    with pytest.raises(ConfigError) as raised:
+        check.require(compose(tmp_path, *callbacks, *overrides))
+    assert all(answer in fault for fault in raised.value.faults), raised.value
+
+
+def test_batch_norm_under_a_gradient_penalty_is_refused(tmp_path: Path) -> None:
+    cfg = small(tmp_path, "wgan_gp")
+    cfg.model.discriminator._target_ = "gan_experiments.networks.dcgan.DCGANDiscriminator"
+    with pytest.raises(ConfigError, match="has batch norm, which mixes the samples"):
+        check.require(cfg)
+
+
+def test_a_discriminator_that_ends_in_a_sigmoid_is_refused(tmp_path: Path) -> None:
+    cfg = small(tmp_path, "dcgan")
+    cfg.model.discriminator = {
+        "_target_": "torch.nn.Sequential",
+        "_args_": [
+            {"_target_": "torch.nn.Flatten"},
+            {"_target_": "torch.nn.Linear", "in_features": 1024, "out_features": 1},
+            {"_target_": "torch.nn.Flatten", "start_dim": 0},
+            {"_target_": "torch.nn.Sigmoid"},
+        ],
+    }
+    with pytest.raises(ConfigError, match=r"model\.discriminator ends in a sigmoid"):
+        check.require(cfg)
+
+
+def test_translation_is_not_scored_as_generation(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not draw images from noise; type metrics=none"):
+        check.require(small(tmp_path, "cyclegan", "metrics=digits"))
+
+
+def test_a_missing_folder_and_one_without_images(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    words = ["data=folder", "metrics=none", "data.resolution=32", "trainer=cpu"]
+    said, _ = _quick(*words, "data.root=../nowhere", folder=tmp_path / "work")
+    assert "nowhere" in said
+    assert "\n" not in said
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("no image")
+    said, _ = _quick(*words, "data.root=../texts", folder=tmp_path / "work")
+    assert "texts" in said
+    assert "\n" not in said
+
+
+def test_a_truncated_checkpoint(trained: Path, tmp_path: Path) -> None:
+    whole = (trained / "checkpoints" / "last.ckpt").read_bytes()
+    (tmp_path / "half.ckpt").write_bytes(whole[: len(whole) // 2])
+    for verb, key in (("run", "ckpt"), ("sample", "run")):
+        done = run(f"{key}={tmp_path / 'half.ckpt'}", verb=verb, folder=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"{key}={tmp_path / 'half.ckpt'}: not a whole checkpoint")
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_check_true_measures_and_leaves_nothing(tmp_path: Path) -> None:
+    done = run(*NARROW, "check=true", "images=6400", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert "generator parameters" in done.stdout
+    assert "steps                                    100  (6,400 images)" in done.stdout
+
+
+# ------------------------------------------------------------------------------------------ as installed
+
+
+def test_works_from_a_wheel_and_as_a_module(tmp_path: Path) -> None:
+    """The configs are in the wheel; unpacked elsewhere, it runs without the repository."""
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            str(tmp_path),
+            str(REPOSITORY),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    wheel = next(tmp_path.glob("gan_experiments-*.whl"))
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    assert (tmp_path / "site" / "gan_experiments" / "conf" / "model" / "dcgan.yaml").exists()
+    script = "import gan_experiments.run as run; print(run.__file__); run.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "model=dcgn"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert str(tmp_path / "site") in done.stdout
+    assert done.returncode == 2
+    assert done.stderr.startswith("model=dcgn: there is no such model")
+
+
+def test_the_console_script_and_help() -> None:
+    script = Path(sys.executable).with_name("gan-experiments")
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
+    assert "model: cyclegan, dcgan, wgan_gp" in done.stdout
+
+
+def test_unpaired_folders_train_a_translator(tmp_path: Path) -> None:
+    for name in ("trainA", "trainB"):
+        write_images(tmp_path / "photos" / name, 4, seed=ord(name[-1]))
+    words = [
+        "model=cyclegan",
+        "data.root=photos",
+        "data.resolution=32",
+        "data.load_resolution=null",
+        "data.batch_size=1",
+    ]
+    words += ["model.generator_ab.width=4", "model.generator_ab.blocks=1", "model.discriminator_a.width=4", "images=4"]
+    done = run(*words, "logger=csv", "trainer=cpu", "hydra.run.dir=r", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    drawn = run("run=r", "n=4", "singles=true", verb="sample", folder=tmp_path)
+    assert drawn.returncode == 0, drawn.stderr
+    assert len(list((tmp_path / "r" / "drawn" / "00000004" / "images").glob("*.png"))) == 4
+    refused = run("run=r", verb="evaluate", folder=tmp_path)
+    assert refused.returncode == 2
+    assert "does not draw images from noise" in refused.stderr
