@@ -445,7 +445,7 @@ def machine() -> str:
             model = value if key == "model name" else model
             flags |= set(value.split()) if key in ("flags", "Features") else set()
     told = " ".join(flag for flag in TELLING_FLAGS if flag in flags) or "none of those that matter"
-    amx = "" if "amx_bf16" in flags else " (no AMX, with which bf16 pays)"
+    amx = "" if "amx_bf16" in flags else " (no AMX: expect bf16 to be slow)"
     if platform.machine() not in ("x86_64", "AMD64"):
         amx = ""
     versions = f"torch {torch.__version__}, lightning {L.__version__}"
