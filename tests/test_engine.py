@@ -254,6 +254,7 @@ def _draws(module: AdversarialModule, phase: str) -> torch.Generator:
 def test_dcgan_is_the_loop_of_its_paper(tmp_path: Path) -> None:
     """Two batches, written out: one fake for both steps, Adam, real and fake apart, the average after the generator."""
     cfg = small(tmp_path, "dcgan", "images=8")
+    cfg.model.ema = {"generator": {"decay": 0.999}}
     ours, hand = train(cfg), build.build_model(cfg)
     data = build.make(cfg.data)
     data.prepare_data()

@@ -55,6 +55,17 @@ def _parameters(networks: Networks) -> list[nn.Parameter]:
     return [parameter for module in modules for parameter in module.parameters()]
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A phase with all that it needs looked up: a walk through the modules at each batch is dear to a small network."""
+
+    phase: Phase
+    optimizer: str
+    trained: list[nn.Parameter]
+    asking: list[nn.Parameter]  # for gradients: those trained, and those kept for a later phase
+    idle: list[nn.Parameter]
+
+
 @dataclass
 class RunSettings:
     """What belongs to the run and not to the algorithm; set by `build.py`."""
@@ -86,6 +97,7 @@ class WeightAverage(nn.Module):
             raise ValueError("a weight average needs either decay (per step) or half_life (in images)")
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.decay, self.half_life, self.ramp_up = decay, half_life, ramp_up
+        self._pairs: tuple[list[Tensor], ...] = ()
 
     def train(self, mode: bool = True) -> WeightAverage:
         """Stay in evaluation mode, whatever the module around it does."""
@@ -103,10 +115,13 @@ class WeightAverage(nn.Module):
     @torch.no_grad()
     def update(self, network: nn.Module, images: int, images_seen: int) -> None:
         """Move the average towards the network, which has seen `images` images since the last update."""
-        decay = self.decay_after(images, images_seen)
-        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1.0 - decay)
-        for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
-            average.copy_(buffer)
+        if not self._pairs:  # looked up once, see _Step
+            weights: list[list[Tensor]] = [list(m.parameters()) for m in (self.network, network)]
+            self._pairs = (*weights, *(list(m.buffers()) for m in (self.network, network)))
+        averages, parameters, copies, buffers = self._pairs
+        torch._foreach_lerp_(averages, parameters, 1.0 - self.decay_after(images, images_seen))
+        if buffers:
+            torch._foreach_copy_(copies, buffers)
 
 
 class AdversarialModule(L.LightningModule):
@@ -230,42 +245,44 @@ class AdversarialModule(L.LightningModule):
         batch = {key: rows.to(self.dtype) if rows.is_floating_point() else rows for key, rows in batch.items()}
         self._once.clear()
         self._histograms.clear()
-        # What layers draw by themselves (dropout) differs between ranks, as it should, and is the same after a resume.
-        torch.manual_seed(self._seed("layers", distributed.rank()))
-        for phase in self._phases:
-            if (self.batches + 1) % phase.every == 0:
-                self._minimise(phase, batch, n)
+        self._seed_layers()
+        for step in self._steps:
+            if (self.batches + 1) % step.phase.every == 0:
+                self._minimise(step, batch, n)
         self._once.clear()
         self.batches += 1
         self._images_before = self.images_seen
         self.images_seen += n * distributed.world_size()
         self._update_averages()
 
-    def _minimise(self, phase: Phase, batch: Batch, n: int) -> None:
-        trained = {id(parameter) for parameter in (*phase.parameters(), *_parameters(phase.keeps))}
-        for parameter in self._trainable:
-            parameter.requires_grad_(id(parameter) in trained)
+    def _minimise(self, step: _Step, batch: Batch, n: int) -> None:
+        for parameter in step.idle:
+            parameter.requires_grad = False
+        for parameter in step.asking:
+            parameter.requires_grad = True
 
-        accumulate = self.run.accumulate
+        phase, accumulate = step.phase, self.run.accumulate
         history: dict[str, list[Tensor]] = {}
         for micro, part in enumerate(self._parts(batch, n // accumulate)):
             self._micro = micro
             self._seed_draws(phase.name)
             terms = phase.loss(part)
-            self.manual_backward(torch.stack(list(terms.values())).sum() / accumulate)
+            total = torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
+            self.manual_backward(total if accumulate == 1 else total / accumulate)
             for name, term in terms.items():
                 history.setdefault(name, []).append(term.detach())
         self._micro = 0
         for name, parts in history.items():
             self._remember(f"{phase.name}/{name}", parts[0] if accumulate == 1 else torch.stack(parts).mean())
 
-        name = phase.optimizer or phase.name
+        name = step.optimizer
         optimizer = self._optimizers[name]
         for group, base in zip(optimizer.param_groups, self._base_rates[name], strict=True):
             group["lr"] = base * self.schedules[name](self.images_seen) if name in self.schedules else base
         # Ranks are averaged inside the closure: before mixed precision looks for overflow, and before clipping.
-        optimizer.step(closure=lambda: distributed.average_gradients_(phase.parameters()))
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.step(closure=lambda: distributed.average_gradients_(step.trained))
+        for parameter in step.asking:
+            parameter.grad = None
 
     def _parts(self, batch: Batch, size: int) -> Iterator[Batch]:
         if self.run.accumulate == 1:
@@ -276,7 +293,7 @@ class AdversarialModule(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip the averaged and unscaled gradients, and log their norm."""
-        logged = (self.batches + 1) % self.run.log_every < max(phase.every for phase in self._phases)
+        logged = (self.batches + 1) % self.run.log_every < max(step.phase.every for step in self._steps)
         if self.clip_grad_norm is None and not logged:
             return
         name = next(name for name, own in self._optimizers.items() if own.optimizer is optimizer)
@@ -287,11 +304,10 @@ class AdversarialModule(L.LightningModule):
         self._remember(f"gradient_norm/{name}", norm, must_be_finite=False)
 
     def _update_averages(self) -> None:
-        for name, average in self.averages.items():
-            network = getattr(self, name)
-            own = {id(parameter) for parameter in network.parameters()}
-            if any(self.batches % p.every == 0 and own & {id(q) for q in p.parameters()} for p in self._phases):
-                average.update(network, self.images_seen - self._averaged_at[name], self.images_seen)  # type: ignore[operator]
+        for name, intervals in self._stepped_every.items():
+            if any(self.batches % every == 0 for every in intervals):
+                images = self.images_seen - self._averaged_at[name]
+                self.averages[name].update(getattr(self, name), images, self.images_seen)  # type: ignore[operator]
                 self._averaged_at[name] = self.images_seen
 
     # ---------------------------------------------------------------- randomness
@@ -299,6 +315,15 @@ class AdversarialModule(L.LightningModule):
     def _seed(self, *words: object) -> int:
         text = repr((self.run.seed, self.batches, *words))
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+    def _seed_layers(self) -> None:
+        # What layers draw by themselves (dropout) differs between ranks, as it should, and is the same after a resume.
+        seed = self._seed("layers", distributed.rank())
+        torch.default_generator.manual_seed(
+            seed
+        )  # torch.manual_seed would look for every kind of accelerator each time
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def _seed_draws(self, phase: str) -> None:
         if self._rng is None or self._rng.device != self.device:
@@ -361,19 +386,31 @@ class AdversarialModule(L.LightningModule):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """One optimizer for each name that the phases use, over all parameters of its phases."""
-        self._phases = self.phases()
+        self._trainable = [p for name in self.network_names for p in getattr(self, name).parameters()]
+        self._steps = [self._prepare(phase) for phase in self.phases()]
+        self._stepped_every = {}
+        for name in self.averages:
+            own = {id(parameter) for parameter in getattr(self, name).parameters()}
+            steps = [step for step in self._steps if own & {id(parameter) for parameter in step.trained}]
+            self._stepped_every[name] = {step.phase.every for step in steps}
         parameters: dict[str, dict[int, nn.Parameter]] = {}
-        for phase in self._phases:
-            own = parameters.setdefault(phase.optimizer or phase.name, {})
-            own.update({id(parameter): parameter for parameter in phase.parameters()})
+        for step in self._steps:
+            shared = parameters.setdefault(step.optimizer, {})
+            shared.update({id(parameter): parameter for parameter in step.trained})
         missing = sorted(set(parameters) ^ set(self.make_optimizer))
         if missing:
             raise ValueError(f"phases and optimizers do not match: {', '.join(missing)}")
-        self._trainable = [p for name in self.network_names for p in getattr(self, name).parameters()]
         optimizers = {name: self.make_optimizer[name](list(own.values())) for name, own in parameters.items()}
         self._base_rates = {name: [g["lr"] for g in optimizer.param_groups] for name, optimizer in optimizers.items()}
         self._optimizer_names = tuple(optimizers)
         return list(optimizers.values())
+
+    def _prepare(self, phase: Phase) -> _Step:
+        trained = phase.parameters()
+        asking = list({id(parameter): parameter for parameter in (*trained, *_parameters(phase.keeps))}.values())
+        known = {id(parameter) for parameter in asking}
+        idle = [parameter for parameter in self._trainable if id(parameter) not in known]
+        return _Step(phase, phase.optimizer or phase.name, trained, asking, idle)
 
     def on_fit_start(self) -> None:
         """Find the wrapped optimizers by name once: Lightning's look-up builds a list at each call."""

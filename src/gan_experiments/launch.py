@@ -34,13 +34,25 @@ def conf_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """Make `${times:a,b}` (a product) and `${outputs:}` (the run folder) known to the configs."""
+    """Teach the configs `${times:a,b}`, `${outputs:}` (the run folder) and `${fastest_precision:accelerator}`."""
     OmegaConf.register_new_resolver("times", lambda a, b: float(a) * float(b), replace=True)
     OmegaConf.register_new_resolver("outputs", _output_dir, replace=True)
+    OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
 
 
 def _output_dir() -> str:
-    return HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "outputs"
+    if HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
+        return HydraConfig.get().runtime.output_dir
+    return "outputs"  # nothing runs: the config is only printed
+
+
+def _fastest_precision(accelerator: str) -> str:
+    import torch
+
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    # bfloat16 without AMX's tiles is slower than float32 on a CPU.
+    return "bf16-mixed" if accelerator in ("auto", "cpu") and torch.cpu._is_amx_tile_supported() else "32-true"
 
 
 def main(verb: Callable[[DictConfig], int], config: str) -> None:
