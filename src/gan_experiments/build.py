@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 import yaml
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from gan_experiments import launch, resume
@@ -38,8 +41,6 @@ class Run:
 
     def train(self, checkpoint: Path | None) -> None:
         """Train until the run's images have been seen, from the checkpoint on where there is one."""
-        self.data.prepare_data()
-        self.data.setup("fit")
         if self.trainer.is_global_zero:
             log.info("%s", self.data.describe())  # type: ignore[attr-defined]
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -63,16 +64,31 @@ class Run:
 def build(cfg: DictConfig) -> Run:
     """Instantiate a checked config."""
     quieten()
-    data = make(cfg.data)
-    data.channels_last = cfg.trainer.channels_last
+    faults: list[str] = []
+    with _collecting(faults):
+        data = make(cfg.data)
+        data.channels_last = cfg.trainer.channels_last
+        data.prepare_data()
+    with _collecting(faults):
+        named = {name: make(node) for name, node in cfg.callbacks.items()}
+    if faults:
+        raise ConfigError(*faults)
     model = build_model(cfg)
     # Sheets and scores come before the checkpoint that holds them; what others add comes last.
-    named = {name: make(node) for name, node in cfg.callbacks.items()}
     callbacks = [Record(), Stopping()]
     callbacks += [named.pop(name) for name in BEFORE_CHECKPOINTS if name in named]
     loggers = [make(node) for node in cfg.logger.values()]
     trainer = build_trainer(cfg, [*callbacks, *named.values()], loggers)
     return Run(Path(cfg.output), cfg, model, data, trainer)
+
+
+@contextmanager
+def _collecting(faults: list[str]) -> Iterator[None]:
+    """Keep a ConfigError's faults for later, to tell them together with those of other parts."""
+    try:
+        yield
+    except ConfigError as error:
+        faults.extend(error.faults)
 
 
 def build_model(cfg: DictConfig) -> AdversarialModule:
@@ -94,6 +110,17 @@ def build_model(cfg: DictConfig) -> AdversarialModule:
 
 def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -> L.Trainer:
     """Lightning's Trainer, with all that our callbacks do switched off."""
+    node = cfg.trainer
+    try:
+        return _trainer(cfg, callbacks, loggers)
+    except (MisconfigurationException, ValueError) as error:
+        given = (
+            f"trainer.accelerator={node.accelerator} trainer.devices={node.devices} trainer.precision={node.precision}"
+        )
+        raise ConfigError(f"{given}: {' '.join(str(error).split())}") from error
+
+
+def _trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -> L.Trainer:
     node = cfg.trainer
     return L.Trainer(
         accelerator=node.accelerator,
@@ -125,7 +152,7 @@ def make(node: DictConfig) -> Any:
             if isinstance(cause, ConfigError):
                 raise cause from error
             cause = cause.__cause__
-        raise
+        raise ConfigError(" ".join(str(error).split())) from error
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

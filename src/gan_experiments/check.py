@@ -95,7 +95,9 @@ def _whole_numbers(cfg: DictConfig, least: dict[str, int]) -> Iterator[str]:
     for key, bound in least.items():
         value = OmegaConf.select(cfg, key, default=bound)
         if not isinstance(value, int) or isinstance(value, bool) or value < bound:
-            yield f"{key}={value}: a whole number of {bound} or more is needed; type for example {key}={max(bound, 64)}"
+            whole = isinstance(value, float) and value.is_integer() and value >= bound
+            example = int(value) if whole else max(bound, 64)
+            yield f"{key}={value}: a whole number of {bound} or more is needed; type for example {key}={example}"
 
 
 def _missing(cfg: DictConfig) -> Iterator[str]:

@@ -64,13 +64,14 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # waiting threads leave the cores to others; read when torch loads
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here as exceptions
     register_resolvers()
-    status = [0]
+    status: list[int] = []
 
     def job(cfg: DictConfig) -> None:
         sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
         folder = Path(_output_dir())
+        status.append(0)
         try:
-            status[0] = verb(cfg) or status[0]
+            status[-1] = verb(cfg)
             if cfg.get("check"):
                 _forget(folder)
         except (ConfigError, TrainingFailure, OSError) as error:
@@ -90,7 +91,15 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         print(_explain(error, config), file=sys.stderr)
         sys.exit(2)
-    sys.exit(status[0])
+    except OSError as error:
+        if status:  # not Hydra, which could not make the folder, but the verb
+            raise
+        print(
+            f"the run folder cannot be made ({error.strerror}: {error.filename}); type hydra.run.dir=...",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    sys.exit(max(status, default=0))
 
 
 def _answer(error: ConfigError | TrainingFailure | OSError) -> int:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
+from gan_experiments.images import to_uint8
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.ranks import Ranks, cpu_threads
 from gan_experiments.metrics.real_statistics import RealStatistics
@@ -62,11 +63,6 @@ class Score:
 def higher_is_better(name: str) -> bool:
     """Say whether more of the score `name` ("fid", "is_digits", ...) is better: so it is with the Inception Score."""
     return name.split("_", maxsplit=1)[0] == "is"
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Turn float images in [-1, 1] into uint8, each value to the nearest of the 256 levels."""
-    return ((images.float() + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
 
 
 class Evaluator:
