@@ -318,10 +318,9 @@ class AdversarialModule(L.LightningModule):
 
     def _seed_layers(self) -> None:
         # What layers draw by themselves (dropout) differs between ranks, as it should, and is the same after a resume.
+        # torch.manual_seed would look for every kind of accelerator each time.
         seed = self._seed("layers", distributed.rank())
-        torch.default_generator.manual_seed(
-            seed
-        )  # torch.manual_seed would look for every kind of accelerator each time
+        torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(seed)
 

@@ -34,8 +34,8 @@ def conf_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """Teach the configs `${times:a,b}`, `${outputs:}` (the run folder) and `${fastest_precision:accelerator}`."""
-    OmegaConf.register_new_resolver("times", lambda a, b: float(a) * float(b), replace=True)
+    """Teach the configs `${times:a,b}` (whole), `${outputs:}` (the run folder), `${fastest_precision:accelerator}`."""
+    OmegaConf.register_new_resolver("times", lambda a, b: round(float(a) * float(b)), replace=True)
     OmegaConf.register_new_resolver("outputs", _output_dir, replace=True)
     OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
 

@@ -140,7 +140,8 @@ class Files(Source):
                 tasks = [indices[i : i + TASK] for i in range(0, len(indices), TASK)]
                 results = [result for some in pool.map(load_some, tasks) for result in some]
                 pixels = torch.empty(len(indices), *shape, dtype=torch.uint8)
-                labels, skipped = [], []
+                labels: list[int] = []
+                skipped: list[tuple[str, str]] = []
                 for index, result in zip(indices, results, strict=True):
                     if isinstance(result, Tensor):
                         pixels[len(labels)] = result
