@@ -73,6 +73,22 @@ def test_scores_have_passports(trained: Path) -> None:
     assert "fid" not in scores["last"]["scores"]
 
 
+def test_weights_and_biases_has_it_all_against_images(trained: Path) -> None:
+    folder = next((trained / "wandb").glob("offline-run-*"))
+    wandb = Path(sys.executable).with_name("wandb")
+    lines = subprocess.run(
+        [wandb, "leet", "inspect", "--json", folder], capture_output=True, text=True, check=True
+    ).stdout
+    records = [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
+    history = [record["history"]["item"] for record in records if record["type"] == "history"]
+    assert all("images" in item for item in history)
+    logged = set().union(*history)
+    assert {"fid_digits", "D(real)", "generator/adversarial", "gradient_norm/generator", "samples.path"} <= logged
+    assert any(name.startswith("histogram/D(real)") for name in logged)
+    axes = [record["metric"].get("step_metric") for record in records if record["type"] == "metric"]
+    assert axes[-1] == "images"
+
+
 def test_a_checkpoint_is_plain_and_carries_its_config(trained: Path) -> None:
     checkpoint = resume.load(trained / "checkpoints" / "last.ckpt")  # weights_only
     config = checkpoint["gan_experiments"]["config"]

@@ -114,6 +114,8 @@ def _answer(error: ConfigError | TrainingFailure | OSError) -> int:
 
 def _forget(folder: Path) -> None:
     """Remove a run folder in which nothing has been trained."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return  # the first rank of the machine tidies up
     if folder.is_dir() and (folder / ".hydra").is_dir() and not list(folder.glob("checkpoints/*.ckpt")):
         shutil.rmtree(folder)
         for parent in folder.parents[:2]:  # the day's folder, if this run was its only one

@@ -39,6 +39,7 @@ class Progress(L.Callback):
                 initial=module.images_seen,
                 unit="img",
                 unit_scale=True,
+                bar_format="{percentage:3.0f}% |{bar:12}| {n_fmt}/{total_fmt}, {remaining} left, {rate_fmt}{postfix}",
                 dynamic_ncols=True,
                 smoothing=0.05,
             )
@@ -71,15 +72,18 @@ class Progress(L.Callback):
             self._bar = None
 
     def _numbers(self, trainer: L.Trainer) -> str:
+        """Images/s, the loss of each phase (the sum of its terms; metrics.csv has them apart) and the last scores."""
         parts: list[str] = []
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Record):
-                latest = callback.latest
-                if "images_per_second" in latest and self._bar is None:
-                    parts.append(f"{latest['images_per_second']:,.0f} images/s")
-                parts += [
-                    f"{k} {v:.3g}" for k, v in latest.items() if "/" in k and not k.startswith(("gradient", "learning"))
-                ]
+                if "images_per_second" in callback.latest and self._bar is None:
+                    parts.append(f"{callback.latest['images_per_second']:,.0f} images/s")
+                losses: dict[str, float] = {}
+                for name, value in callback.latest.items():
+                    phase, _, term = name.partition("/")
+                    if term and phase not in ("gradient_norm", "learning_rate"):
+                        losses[phase] = losses.get(phase, 0.0) + value
+                parts += [f"{phase} {loss:.3g}" for phase, loss in losses.items()]
             if isinstance(callback, Scores) and callback.history:
-                parts += [f"{k} {v:.4g}" for k, v in callback.history[-1].items() if k != "images"]
+                parts += [f"{name} {value:.3g}" for name, value in callback.history[-1].items() if name != "images"]
         return "  ".join(parts)
