@@ -26,7 +26,17 @@ from torchvision import datasets
 
 from gan_experiments.contracts import BATCH_KEYS, ConfigError
 from gan_experiments.data import images as images_module
-from gan_experiments.data.images import CIFAR10, MNIST, CelebA, Digits, FashionMNIST, Folder, ImageData, read_idx
+from gan_experiments.data.images import (
+    CIFAR10,
+    MNIST,
+    CelebA,
+    Digits,
+    FashionMNIST,
+    Folder,
+    ImageData,
+    download,
+    read_idx,
+)
 
 CONFIGS = sorted((REPOSITORY / "conf" / "data").glob("*.yaml"))
 
@@ -297,6 +307,16 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "\n" not in str(caught.value)
     assert limits == [10, 10]  # or it would hang where packets vanish
     assert socket.getdefaulttimeout() is None
+
+
+def test_a_download_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    def fetch() -> None:
+        (tmp_path / "new" / "MNIST" / "raw").mkdir(parents=True)
+        raise RuntimeError("no network")
+
+    with pytest.raises(ConfigError, match="cannot be downloaded \\(no network\\)"):
+        download(tmp_path / "new", fetch, "MNIST is not there", "it")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_downloads_what_is_missing_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -390,6 +390,7 @@ def read_idx(path: Path) -> Tensor:
 
 def download(root: Path, fetch: Callable[[], object], missing: str, what: str) -> None:
     """Call torchvision's `fetch` once among processes; without a network raises ConfigError soon, in one line."""
+    before = {root, *root.rglob("*")} if root.exists() else set()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".download.lock"), _impatient():
@@ -397,6 +398,10 @@ def download(root: Path, fetch: Callable[[], object], missing: str, what: str) -
             fetch()
     except (OSError, RuntimeError) as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(":")
+        (root / ".download.lock").unlink(missing_ok=True)
+        for folder in sorted({root, *root.rglob("*")} - before, reverse=True):  # leave no empty folders behind
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
         raise ConfigError(
             f"{missing} and cannot be downloaded ({why}): fetch {what}, or type data.root=<the folder that holds it>"
         ) from None
