@@ -15,8 +15,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
-run: install  ## train and score a GAN on the digits that come with the package; make run ARGS="model=wgan_gp_dcgan"
-	$(BIN)/python src/gan_experiments/run.py experiment=digits $(ARGS)
+EXPERIMENT ?= digits
+run: install  ## train and score a GAN on the digits that come with the package; make run EXPERIMENT=digits_wgan_gp
+	$(BIN)/python src/gan_experiments/run.py experiment=$(EXPERIMENT) $(ARGS)
 
 test: install lint  ## everything that CI runs
 	$(BIN)/python -m pytest -n 2 $(ARGS)

@@ -18,7 +18,7 @@ from pathlib import Path
 RUN = Path(__file__).resolve().parents[1] / "src" / "gan_experiments" / "run.py"
 CASES = {
     "dcgan": ["experiment=digits"],
-    "wgan_gp_dcgan": ["experiment=digits", "model=wgan_gp_dcgan"],
+    "wgan_gp_dcgan": ["experiment=digits_wgan_gp"],
 }
 
 

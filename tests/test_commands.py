@@ -106,6 +106,18 @@ def test_sample(trained: Path, tmp_path: Path) -> None:
     assert (tmp_path / "drawn" / "sheet.png").exists()
 
 
+def test_the_notebook_runs(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = json.loads((REPOSITORY / "notebooks" / "look_into_a_run.ipynb").read_text())
+    code = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
+    code = code.replace('Path("../outputs").glob("*/*/")', 'Path("..").glob("one/")')
+    (trained.parent / "here").mkdir()
+    monkeypatch.chdir(trained.parent / "here")
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert tuple(names["cells"].shape) == (6, 8, 1, 32, 32)  # type: ignore[attr-defined]
+    assert set(names["curves"]) == {"discriminator/adversarial", "generator/adversarial"}  # type: ignore[call-overload]
+
+
 def test_evaluate_again_gives_the_same_scores(trained: Path, tmp_path: Path) -> None:
     """In other words: the checkpoint holds all of the averaged generator, and the noise of the scores is fixed."""
     done = run(f"run={trained / 'checkpoints' / 'last.ckpt'}", verb="evaluate", folder=tmp_path)
