@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.cache import cache_root
 from gan_experiments.images import to_uint8
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.ranks import Ranks, cpu_threads
@@ -108,8 +107,7 @@ class Evaluator:
         self.num_real = num_real
         self.split = split
         self.batch_size = batch_size
-        root = cache or os.environ.get("GAN_EXPERIMENTS_CACHE") or "~/.cache/gan_experiments"
-        self.cache = Path(root).expanduser() / "features"
+        self.cache = cache_root(cache) / "features"
         self.seed = seed
         self.threads = threads
 
