@@ -104,9 +104,8 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
 
 def _answer(error: ConfigError | TrainingFailure | OSError) -> int:
     if isinstance(error, OSError):
-        error = ConfigError(
-            f"no space left on the device of {error.filename or 'the run folder'}: free some, and go on"
-        )
+        where = error.filename2 or error.filename or "the run folder"
+        error = ConfigError(f"no space left on the device that holds {where}: free some and type the command again")
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         print(error, file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
