@@ -203,7 +203,9 @@ def test_a_misspelt_name_is_answered_at_once(words: list[str], answer: str, tmp_
 
 
 def test_faults_are_reported_together_before_anything_is_built(tmp_path: Path) -> None:
-    said, _ = _quick("data.batch_size=-4", "loss=wasserstein", "+model.generator.depth=3", "+image=5", folder=tmp_path)
+    said, _ = _quick("data.batch_size=-4", "loss=wasserstein", "images=0", folder=tmp_path)
+    assert [line.split("=")[0] for line in said.splitlines()] == ["images", "data.batch_size", "loss"]
+    said, _ = _quick("data.batch_size=-4", "+model.generator.depth=3", "+image=5", folder=tmp_path)
     lines = said.splitlines()
     assert len(lines) == 3
     assert "image: nothing reads this key (did you mean images?); leave it out" in lines

@@ -52,6 +52,8 @@ def faults(cfg: DictConfig) -> Iterator[str]:
     yield from _missing(cfg)
     yield from _unread(cfg)
     yield from _kind_of_data(cfg)
+    if not wrong_arguments:
+        yield from _loss(cfg)
     if not wrong_arguments and not wrong_numbers:
         yield from _networks(cfg)
         yield from _optimizers(cfg)
@@ -196,9 +198,18 @@ def _class(node: Any) -> Any:
     return get_class(node["_target_"])
 
 
+def _loss(cfg: DictConfig) -> Iterator[str]:
+    loss = build.make(cfg.loss) if "loss" in cfg.model else None
+    if getattr(loss, "needs_lipschitz", False) and not _class(cfg.model).lipschitz:
+        yield (
+            f"loss={_choice('loss') or type(loss).__name__} needs a Lipschitz critic and model={_choice('model')} does"
+            " nothing to keep it one; type model=wgan_gp, or loss=non_saturating"
+        )
+
+
 def _networks(cfg: DictConfig) -> Iterator[str]:
     networks: dict[str, nn.Module] = {}
-    model_class = _class(cfg.model)
+    penalised = _class(cfg.model).per_sample_penalty
     for name, node in dict(cfg.model).items():
         if not (isinstance(node, DictConfig) and "_target_" in node and not node.get("_partial_")):
             continue
@@ -218,17 +229,11 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
             continue
         if isinstance(layers[-1], (nn.Sigmoid, nn.LogSigmoid)):
             yield f"model.{name} ends in a sigmoid and the losses take logits: leave out its last layer"
-        if model_class.per_sample_penalty and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in layers):
+        if penalised and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in layers):
             yield (
                 f"model.{name} has batch norm, which mixes the samples that the gradient penalty looks at one by one;"
                 f" type model.{name}.batch_norm=false or take a critic with layer norm"
             )
-    loss = build.make(cfg.loss) if "loss" in cfg.model else None
-    if getattr(loss, "needs_lipschitz", False) and not model_class.lipschitz:
-        yield (
-            f"loss={_choice('loss') or type(loss).__name__} needs a Lipschitz critic and model={_choice('model')} does"
-            " nothing to keep it one; type model=wgan_gp, or loss=non_saturating"
-        )
     if {"generator", "discriminator"} == set(networks):
         yield from _fit_together(networks["generator"], networks["discriminator"], cfg)
 
