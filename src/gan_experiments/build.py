@@ -12,7 +12,6 @@ from typing import Any
 
 import lightning as L
 import torch
-import yaml
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -44,7 +43,7 @@ class Run:
         if self.trainer.is_global_zero:
             log.info("%s", self.data.describe())  # type: ignore[attr-defined]
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "config.yaml").write_text(yaml.safe_dump(self.model.run.config, sort_keys=False))
+            (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(self.model.run.config)))
             for logger in self.trainer.loggers:
                 if hasattr(logger, "start"):
                     logger.start(self.model.run.config)

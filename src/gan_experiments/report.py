@@ -10,8 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
-import yaml
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -28,7 +27,7 @@ def forecast(cfg: DictConfig) -> str:
     config = build.plain(cfg)
     build.quieten()
     model = build.build_model(cfg)
-    lines = [yaml.safe_dump(config, sort_keys=False).rstrip(), ""]
+    lines = [OmegaConf.to_yaml(OmegaConf.create(config)).rstrip(), ""]
     for name in model.network_names:
         count = sum(parameter.numel() for parameter in getattr(model, name).parameters())
         lines.append(f"{name + ' parameters':30}{count:>14,}")
