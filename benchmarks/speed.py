@@ -152,7 +152,7 @@ def averager(generator: nn.Module, decay: float) -> Callable[[], None]:
 def dcgan_loop(cfg: DictConfig, images: ImageArray) -> Iterator[None]:
     """DCGAN for speed: one batch of fakes for both steps; pauses after each batch."""
     generator, discriminator, optimizer_g, optimizer_d = parts_of(cfg)
-    update_average = averager(generator, cfg.model.ema.generator.decay)
+    update_average = averager(generator, 0.5 ** (cfg.data.batch_size / cfg.model.ema.generator.half_life))
     losses: list[Tensor] = []
     for real in batches_of(images, cfg.data.batch_size):
         fake = generator(torch.randn(len(real), generator.latent_dim))
@@ -178,7 +178,7 @@ def dcgan_loop(cfg: DictConfig, images: ImageArray) -> Iterator[None]:
 def wgan_gp_loop(cfg: DictConfig, images: ImageArray) -> Iterator[None]:
     """WGAN-GP for speed: a critic's step a batch, each fifth with a generator's; pauses after each batch."""
     generator, critic, optimizer_g, optimizer_d = parts_of(cfg)
-    update_average = averager(generator, cfg.model.ema.generator.decay)
+    update_average = averager(generator, 0.5 ** (cfg.data.batch_size / cfg.model.ema.generator.half_life))
     losses: list[Tensor] = []
     for number, real in enumerate(batches_of(images, cfg.data.batch_size), start=1):
         n = len(real)
@@ -366,7 +366,7 @@ CHOICES = {
     "float32": [],
     "float32, channels_last": ["trainer.channels_last=true"],
     "bf16": ["trainer.precision=bf16-mixed"],
-    "bf16, channels_last (trainer=fast)": ["trainer.precision=bf16-mixed", "trainer.channels_last=true"],
+    "bf16, channels_last": ["trainer.precision=bf16-mixed", "trainer.channels_last=true"],
 }
 FUSED = ["+model.optimizers.generator.fused=true", "+model.optimizers.discriminator.fused=true"]
 
