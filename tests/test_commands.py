@@ -304,6 +304,23 @@ def test_check_true_measures_and_leaves_nothing(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------ as installed
 
 
+def test_works_uninstalled(tmp_path: Path) -> None:
+    """Nothing asks for the installed package's metadata: all of a run, with scores, where there is none."""
+    script = (
+        "import sys; sys.path[0] = sys.argv.pop(1); import importlib.metadata as m; real = m.Distribution.from_name\n"
+    )
+    script += "def gone(name):\n    if 'gan' in name: raise m.PackageNotFoundError(name)\n    return real(name)\n"
+    script += "m.Distribution.from_name = gone\nfrom gan_experiments import run\nrun.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(REPOSITORY / "src"), *NARROW, "images=64", "logger=none"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_works_from_a_wheel_and_as_a_module(tmp_path: Path) -> None:
     """The configs are in the wheel; unpacked elsewhere, it runs without the repository."""
     subprocess.run(

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from gan_experiments import __version__
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.cache import cache_root
 from gan_experiments.images import to_uint8
@@ -23,7 +24,7 @@ from gan_experiments.metrics.scores import frechet_distance, inception_score, ke
 
 SCORES = ("fid", "kid", "is")
 KID_SUBSETS, KID_SUBSET_SIZE, IS_SPLITS = 100, 1000, 10
-LIBRARIES = ("torch", "torchvision", "torchmetrics", "torch-fidelity", "gan-experiments")
+LIBRARIES = ("torch", "torchvision", "torchmetrics", "torch-fidelity")
 
 Values = dict[str, tuple[float, float | None]]
 
@@ -234,7 +235,7 @@ class Evaluator:
             "real_fingerprint": real.fingerprint,
             "ema": ema,
             "seed": self.seed,
-            "versions": {library: version(library) for library in LIBRARIES},
+            "versions": {**{library: version(library) for library in LIBRARIES}, "gan-experiments": __version__},
         }
 
     def _notes(self, name: str, value: float, num_real: int) -> dict[str, Any]:
