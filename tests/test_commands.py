@@ -202,6 +202,16 @@ def test_a_misspelt_name_is_answered_at_once(words: list[str], answer: str, tmp_
     assert seconds < 4  # 0.4 s on a quiet machine; the tests share theirs
 
 
+def test_a_mistake_removes_no_files_of_others(tmp_path: Path) -> None:
+    """Where the run folder is one that holds other things, or the folder of an earlier run."""
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert run("images=0", "hydra.run.dir=.", folder=tmp_path).returncode == 2
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    assert run("images=0", "hydra.run.dir=.", folder=tmp_path / "empty").returncode == 2
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
 def test_faults_are_reported_together_before_anything_is_built(tmp_path: Path) -> None:
     said, _ = _quick("data.batch_size=-4", "loss=wasserstein", "images=0", folder=tmp_path)
     assert [line.split("=")[0] for line in said.splitlines()] == ["images", "data.batch_size", "loss"]

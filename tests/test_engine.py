@@ -10,7 +10,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
-from support import compose, difference, shrink, small, train, write_images
+from support import compose, difference, shrink, small, train
 from torch import Tensor, nn
 
 from gan_experiments import build, distributed
@@ -417,4 +417,3 @@ def test_losses_of_a_first_step_are_those_of_the_papers_at_rest(tmp_path: Path) 
     assert module.loss.discriminator(zero, zero).item() == pytest.approx(1.386294, abs=1e-6)
     logits = module.discriminator(module.sample(torch.randn(8, module.latent_dim)))
     assert logits.abs().max() < 0.1
-    assert write_images(tmp_path / "x", 1).exists()

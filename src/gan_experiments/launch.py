@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import errno
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -112,14 +111,18 @@ def _answer(error: ConfigError | TrainingFailure | OSError) -> int:
 
 
 def _forget(folder: Path) -> None:
-    """Remove a run folder in which nothing has been trained."""
+    """Remove what a run that has not begun left in its folder, and the folder with it; nothing of anyone else's."""
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return  # the first rank of the machine tidies up
-    if folder.is_dir() and (folder / ".hydra").is_dir() and not list(folder.glob("checkpoints/*.ckpt")):
-        shutil.rmtree(folder)
-        for parent in folder.parents[:2]:  # the day's folder, if this run was its only one
-            if parent != Path.cwd() and parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
+    files = [path for path in folder.rglob("*") if not path.is_dir()]
+    names = [path.relative_to(folder).as_posix() for path in files]
+    if not all(name.startswith(".hydra/") or name in ("run.log", "wandb/run-id") for name in names):
+        return  # `hydra.run.dir=` can name any folder, and an earlier run's
+    for path in files:
+        path.unlink()
+    for path in (folder / ".hydra", folder / "wandb", folder, *folder.parents[:2]):  # the day's folder, if now empty
+        if path != Path.cwd() and path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
 
 
 def nearest(word: str, known: list[str]) -> str:
