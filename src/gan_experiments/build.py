@@ -22,6 +22,7 @@ from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import ConfigError
 from gan_experiments.engine import AdversarialModule, RunSettings
+from gan_experiments.layers.sync_batch_norm import OverAllRanks
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ def _trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -
         num_nodes=node.num_nodes,
         strategy=make(node.strategy) if node.strategy else "auto",
         precision=node.precision,
-        sync_batchnorm=node.sync_batchnorm,
+        plugins=[OverAllRanks()] if node.sync_batchnorm else [],
         logger=loggers,
         callbacks=callbacks,
         max_epochs=-1,

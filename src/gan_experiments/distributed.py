@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -39,35 +40,84 @@ def average_(tensors: Sequence[Tensor]) -> None:
     """Average each tensor over the ranks, in place, by one reduction per dtype."""
     if world_size() == 1:
         return
-    for dtype in {tensor.dtype for tensor in tensors}:
-        same = [tensor for tensor in tensors if tensor.dtype == dtype]
-        flat = torch.cat([tensor.detach().reshape(-1) for tensor in same])
-        dist.all_reduce(flat)
-        flat /= world_size()
-        for tensor, mean in zip(same, flat.split([tensor.numel() for tensor in same]), strict=True):
-            tensor.detach().copy_(mean.view_as(tensor))
+    for dtype in _dtypes(tensors):
+        same = [tensor.detach() for tensor in tensors if tensor.dtype == dtype]
+        for tensor, mean in zip(same, _mean(same), strict=True):
+            tensor.copy_(mean)
 
 
-def average_gradients_(parameters: Iterable[nn.Parameter]) -> None:
-    """Average the gradients over the ranks, in place; a parameter without one on a rank counts as zero there.
+def average_step_(parameters: Sequence[nn.Parameter], buffers: Sequence[Tensor], asked: bool) -> Tensor | None:
+    """Average the gradients and the buffers over the ranks, in place, by one reduction (one per dtype).
 
-    A parameter that has no gradient on any rank keeps none, so that its optimizer skips it as it would in one process.
+    A parameter without a gradient on a rank counts as zero there; one that has none on any rank keeps none, so that its
+    optimizer skips it as it would in one process. Returns the share of the ranks that `asked`, a number on the device,
+    which rides along; None in one process.
     """
     if world_size() == 1:
-        return
-    parameters = list(parameters)
-    present = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
-    dist.all_reduce(present)
-    used = [p for p, ranks in zip(parameters, present.tolist(), strict=True) if ranks]
-    for p in used:
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
-    average_([p.grad for p in used if p.grad is not None])
+        return None
+    asking: Tensor | None = None
+    for dtype in _dtypes([*parameters, *buffers]):
+        trained = [p for p in parameters if p.dtype == dtype]
+        running = [buffer.detach() for buffer in buffers if buffer.dtype == dtype]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+        flags = torch.tensor([asked, *(p.grad is not None for p in trained)], dtype=dtype)
+        present, *means = _mean([flags.to((*trained, *running)[0].device), *gradients, *running])
+        asking = present[0] if asking is None else asking
+        missing = [p.grad is None for p in trained]
+        # Reading a number waits for the device: only where a gradient is missing on this rank.
+        used = [not lacking or bool(share) for lacking, share in zip(missing, present[1:], strict=True)]
+        for p, gradient, mean, wanted in zip(trained, gradients, means, used, strict=False):
+            if wanted:
+                p.grad = gradient.copy_(mean)
+        for buffer, mean in zip(running, means[len(trained) :], strict=True):
+            buffer.copy_(mean)
+    return asking
 
 
-def average_buffers_(module: nn.Module) -> None:
-    """Average the floating-point buffers (the running statistics of batch norm) over the ranks, in place."""
-    average_([buffer for buffer in module.buffers() if buffer.is_floating_point()])
+def _dtypes(tensors: Sequence[Tensor]) -> list[torch.dtype]:
+    """The dtypes in the order of their first tensors, which is the same on every rank."""
+    return list(dict.fromkeys(tensor.dtype for tensor in tensors))
+
+
+def _mean(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The mean over the ranks of each of several tensors of one dtype."""
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    flat /= world_size()
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+class _Mean(torch.autograd.Function):
+    """The mean over the ranks; the derivative of every rank's loss by this rank's tensor comes back."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total / world_size()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _Mean.apply(gradient)
+
+
+def mean_over_ranks(tensor: Tensor) -> Tensor:
+    """The mean of a tensor over the ranks, differentiable as often as needed.
+
+    The gradients that reach the parameters are averaged over the ranks afterwards, so that they are those of the mean
+    of all ranks' losses.
+    """
+    return tensor if world_size() == 1 else _Mean.apply(tensor)
+
+
+def checksums(tensors: Iterable[Tensor]) -> Tensor:
+    """int64 [n]: the sum of the bits of each tensor, equal for equal tensors whatever they hold (NaN too)."""
+    bits = [tensor.detach().view(_BITS[tensor.element_size()]) for tensor in tensors]
+    return torch.stack([numbers.sum(dtype=torch.int64) for numbers in bits])
+
+
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def gather_rows(rows: Tensor) -> Tensor:

@@ -170,6 +170,8 @@ class AdversarialModule(L.LightningModule):
 
         self.batches = 0  # batches done; saved, unlike Lightning's batch_idx it never starts again
         self.images_seen = 0  # real images shown, all ranks together
+        self.rate_factor = 1.0  # of every learning rate; below 1 once a failing run went back
+        self.reseeded = 0  # how often a failing run went back to other draws
         self._images_before = 0
         self._averaged_at: dict[str, int] = dict.fromkeys(self.averages, 0)
         self._history: dict[str, list[tuple[int, Tensor]]] = {}
@@ -177,6 +179,9 @@ class AdversarialModule(L.LightningModule):
         self._once: dict[tuple[str, int], Any] = {}
         self._micro = 0
         self._rng: torch.Generator | None = None
+        self._asking: Tensor | None = None
+        self.stop_asked = False  # this rank wants to end the run
+        self.stop_agreed = False  # every rank knows that one does
         self.paused_seconds = 0.0
 
     # ---------------------------------------------------------------- what a variant writes
@@ -246,6 +251,7 @@ class AdversarialModule(L.LightningModule):
         self._once.clear()
         self._histograms.clear()
         self._seed_layers()
+        asked = self._asking
         for step in self._steps:
             if (self.batches + 1) % step.phase.every == 0:
                 self._minimise(step, batch, n)
@@ -254,6 +260,8 @@ class AdversarialModule(L.LightningModule):
         self._images_before = self.images_seen
         self.images_seen += n * distributed.world_size()
         self._update_averages()
+        # Ranks ask with the gradients of one batch and hear after the next, so that nobody waits for the device.
+        self.stop_agreed = self.stop_asked if self._asking is None else bool(asked)
 
     def _minimise(self, step: _Step, batch: Batch, n: int) -> None:
         for parameter in step.idle:
@@ -277,12 +285,16 @@ class AdversarialModule(L.LightningModule):
 
         name = step.optimizer
         optimizer = self._optimizers[name]
+        factor = self.rate_factor * (self.schedules[name](self.images_seen) if name in self.schedules else 1.0)
         for group, base in zip(optimizer.param_groups, self._base_rates[name], strict=True):
-            group["lr"] = base * self.schedules[name](self.images_seen) if name in self.schedules else base
+            group["lr"] = base * factor
         # Ranks are averaged inside the closure: before mixed precision looks for overflow, and before clipping.
-        optimizer.step(closure=lambda: distributed.average_gradients_(step.trained))
+        optimizer.step(closure=lambda: self._average_step(step))
         for parameter in step.asking:
             parameter.grad = None
+
+    def _average_step(self, step: _Step) -> None:
+        self._asking = distributed.average_step_(step.trained, self._running, self.stop_asked)
 
     def _parts(self, batch: Batch, size: int) -> Iterator[Batch]:
         if self.run.accumulate == 1:
@@ -313,7 +325,7 @@ class AdversarialModule(L.LightningModule):
     # ---------------------------------------------------------------- randomness
 
     def _seed(self, *words: object) -> int:
-        text = repr((self.run.seed, self.batches, *words))
+        text = repr((self.run.seed, self.batches, *words, *([self.reseeded] if self.reseeded else [])))
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
     def _seed_layers(self) -> None:
@@ -357,7 +369,7 @@ class AdversarialModule(L.LightningModule):
     def _read_history(self) -> dict[str, list[tuple[int, float]]]:
         if not self._history:
             return {}
-        values = torch.stack([scalar.float() for rows in self._history.values() for _, scalar in rows])
+        values = torch.stack([s.float().to(self.device) for rows in self._history.values() for _, s in rows])
         distributed.average_([values])
         flat = iter(values.tolist())
         numbers = {name: [(images, next(flat)) for images, _ in rows] for name, rows in self._history.items()}
@@ -416,6 +428,10 @@ class AdversarialModule(L.LightningModule):
         wrapped = self.optimizers()
         wrapped = wrapped if isinstance(wrapped, list) else [wrapped]
         self._optimizers = dict(zip(self._optimizer_names, wrapped, strict=True))
+        buffers = [buffer for name in self.network_names for buffer in getattr(self, name).buffers()]
+        self._running = [buffer for buffer in buffers if buffer.is_floating_point()]
+        self._asking = None
+        self.stop_asked = self.stop_agreed = False
 
     def on_fit_end(self) -> None:
         """Leave every network as trainable as it came."""
@@ -428,6 +444,9 @@ class AdversarialModule(L.LightningModule):
             "batches": self.batches,
             "images_seen": self.images_seen,
             "averaged_at": dict(self._averaged_at),
+            "rate_factor": self.rate_factor,
+            "reseeded": self.reseeded,
+            "unlogged": self._read_history(),
             "config": self.run.config,
             "overrides": self.run.overrides,
         }
@@ -438,3 +457,8 @@ class AdversarialModule(L.LightningModule):
         self.batches = saved["batches"]
         self.images_seen = self._images_before = saved["images_seen"]
         self._averaged_at = dict(saved["averaged_at"])
+        # A run that goes back to an earlier state keeps what it goes back with.
+        self.rate_factor = min(self.rate_factor, saved.get("rate_factor", 1.0))
+        self.reseeded = max(self.reseeded, saved.get("reseeded", 0))
+        unlogged = saved.get("unlogged", {})
+        self._history = {k: [(n, torch.tensor(value)) for n, value in rows] for k, rows in unlogged.items()}

@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning as L
 
-from gan_experiments import distributed
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.engine import AdversarialModule
 
@@ -45,7 +44,6 @@ class Checkpoints(L.Callback):
 
     def _save(self, trainer: L.Trainer, module: AdversarialModule, path: Path) -> None:
         with module.paused():
-            distributed.average_buffers_(module)
             module.require_finite()
             unfinished = path.with_suffix(".tmp")
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from gan_experiments import distributed
 from gan_experiments.callbacks.record import log_picture
 from gan_experiments.engine import AdversarialModule
 from gan_experiments.images import save_gif, save_png, sheet
@@ -51,7 +50,6 @@ class SampleSheets(L.Callback):
 
     def _draw(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         with module.paused():
-            distributed.average_buffers_(module)
             if trainer.is_global_zero:
                 with torch.random.fork_rng(devices=[]):
                     cells = module.sheet(self._inputs, self.ema)

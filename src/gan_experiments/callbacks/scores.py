@@ -58,7 +58,6 @@ class Scores(L.Callback):
         if self.evaluator is None:
             return
         with module.paused():
-            distributed.average_buffers_(module)
             ema = self.ema and "generator" in module.averages
             scores = self.evaluator.evaluate(
                 module.sampler(module.run.seed, ema),  # type: ignore[operator]

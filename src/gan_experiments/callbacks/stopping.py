@@ -22,10 +22,12 @@ class Stopping(L.Callback):
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._module: AdversarialModule | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
         """Take over the signals (only a program's main thread can)."""
+        self._module = module
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._asked)
@@ -34,14 +36,15 @@ class Stopping(L.Callback):
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+        if self._module is not None:
+            self._module.stop_asked = True
         print(f"\n{self.signal.name}: saving after this batch; once more to stop at once", file=sys.stderr)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
-        """Tell Lightning to stop; all ranks agree, as one that stops alone would leave the others waiting."""
-        asked = trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False)
-        if asked and self.signal is None:
+        """Tell Lightning to stop, every rank after the same batch: one that stops alone leaves the others waiting."""
+        if module.stop_agreed and self.signal is None:
             self.signal = signal.SIGTERM
-        if asked or module.at_end():
+        if module.stop_agreed or module.at_end():
             trainer.should_stop = True
 
     def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:

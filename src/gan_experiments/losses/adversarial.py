@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
+from gan_experiments.distributed import mean_over_ranks
 
 
 class AdversarialLoss(Protocol):
@@ -133,7 +134,7 @@ class RelativisticPaired:
 class RelativisticAverage:
     """How much more real than the other kind on average (Jolicoeur-Martineau 2018, RaSGAN), halved as the author does.
 
-    The averages are over the logits given: under several processes, over this rank's part of the batch.
+    The averages are over the whole batch, the parts of all ranks together.
     """
 
     needs_lipschitz = False
@@ -142,7 +143,8 @@ class RelativisticAverage:
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """½ [-log sigmoid(D(x) - mean D(G(z))) - log(1 - sigmoid(D(G(z)) - mean D(x)))]."""
         real_logits, fake_logits = _at_least_float32(real_logits), _at_least_float32(fake_logits)
-        return 0.5 * (_says_real(real_logits - fake_logits.mean()) + _says_fake(fake_logits - real_logits.mean()))
+        real_mean, fake_mean = (mean_over_ranks(logits.mean()) for logits in (real_logits, fake_logits))
+        return 0.5 * (_says_real(real_logits - fake_mean) + _says_fake(fake_logits - real_mean))
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """The discriminator's loss with the roles exchanged; raises ConfigError without real logits."""
