@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,24 @@ def write_images(folder: Path, n: int, size: int = 40, seed: int = 0) -> Path:
 
 
 def train(
-    cfg: DictConfig, checkpoint: Path | None = None, every: int = 0, extra: list[Any] | None = None
+    cfg: DictConfig,
+    checkpoint: Path | None = None,
+    every: int = 0,
+    before: list[Any] | None = None,
+    extra: list[Any] | None = None,
+    change: Callable[[AdversarialModule], object] | None = None,
 ) -> AdversarialModule:
-    """Train a composed config to its end, without loggers; with `every` also write checkpoints below its folder."""
+    """Train a composed config to its end, without loggers; with `every` also write checkpoints below its folder.
+
+    `before` and `extra` are callbacks before and after that of the checkpoints; `change` is done to the new model.
+    """
     build.quieten()
     data, model = build.make(cfg.data), build.build_model(cfg)
     data.channels_last = cfg.trainer.channels_last
-    callbacks = [Record(), Stopping(), *([Checkpoints(cfg.output, every)] if every else []), *(extra or [])]
+    if change:
+        change(model)
+    checkpoints = [Checkpoints(cfg.output, every)] if every else []
+    callbacks = [Record(), Stopping(), *(before or []), *checkpoints, *(extra or [])]
     trainer = build.build_trainer(cfg, callbacks, [])
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return model

@@ -97,6 +97,8 @@ def build_model(cfg: DictConfig) -> AdversarialModule:
     model = make(cfg.model)
     if cfg.trainer.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    if cfg.trainer.precision == "64-true":
+        model = model.double()  # Lightning would only do so once it has read a checkpoint's weights into float32
     model.run = RunSettings(
         images=cfg.images,
         seed=cfg.seed,

@@ -58,7 +58,8 @@ def average_step_(parameters: Sequence[nn.Parameter], buffers: Sequence[Tensor],
     asking: Tensor | None = None
     for dtype in _dtypes([*parameters, *buffers]):
         trained = [p for p in parameters if p.dtype == dtype]
-        running = [buffer.detach() for buffer in buffers if buffer.dtype == dtype]
+        # .data: a graph that a later phase still needs may hold them, and does not read them in training.
+        running = [buffer.data for buffer in buffers if buffer.dtype == dtype]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
         flags = torch.tensor([asked, *(p.grad is not None for p in trained)], dtype=dtype)
         present, *means = _mean([flags.to((*trained, *running)[0].device), *gradients, *running])

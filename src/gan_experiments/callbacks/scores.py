@@ -77,6 +77,7 @@ class Scores(L.Callback):
             if images and (old is None or (value > old if higher_is_better(first) else value < old)):
                 self.best = self.last
             if trainer.is_global_zero:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
                 unfinished = self.path.with_suffix(".tmp")
                 unfinished.write_text(json.dumps(self.state_dict(), indent=1))
                 os.replace(unfinished, self.path)

@@ -1,0 +1,230 @@
+"""One truth: what a run must give on any number of ranks and after any stop, and how far apart two runs are.
+
+Used by tests/test_exactness.py, which holds the limits, and by benchmarks/exactness.py, which prints the table. A new
+file in conf/model/ is in both at once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import torch.multiprocessing
+from support import MODELS, difference, small, train
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gan_experiments import build, launch
+from gan_experiments.callbacks.ranks import RankGuard
+from gan_experiments.contracts import TrainingFailure
+from gan_experiments.engine import AdversarialModule
+
+BATCHES = 6
+BATCH = 4
+STOPS = {1: "in the middle of an epoch", 2: "at an epoch's end", 5: "in a later epoch"}  # after so many batches
+FEATURES: dict[str, tuple[str, ...]] = {  # what the two ranks do that the one process does not
+    "plain": (),
+    "accumulation": ("trainer.accumulate=2",),
+    "clipping": (),
+    "synchronised batch norm": ("trainer.sync_batchnorm=true",),
+    "own batch norm": (),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A variant under one feature."""
+
+    model: str
+    feature: str
+
+    @property
+    def keeps_batch_norm(self) -> bool:
+        """Whether batch norm stays in the networks: over parts of a batch it is another function."""
+        return self.feature.endswith("batch norm")
+
+    def config(self, folder: Path, ranks: int = 1) -> Any:
+        """A small run in float64: six batches in three epochs, five steps of a critic for one of its generator."""
+        words = [*FEATURES[self.feature], "trainer=ddp_cpu"] if ranks > 1 else []
+        words += ["model.clip_grad_norm=0.1"] if self.feature == "clipping" else []
+        cfg = small(folder, self.model, *words, "trainer.precision=64-true", f"data.batch_size={BATCH}", "data.limit=8")
+        cfg.images = BATCHES * BATCH
+        if "n_critic" in cfg.model:
+            cfg.model.n_critic = 5
+        return cfg
+
+    def train(self, folder: Path, ranks: int = 1, **how: Any) -> AdversarialModule:
+        """Train it from the beginning, or from `checkpoint`."""
+        change = None if self.keeps_batch_norm else without_batch_norm
+        return train(self.config(folder, ranks), change=change, **how)
+
+
+def without_batch_norm(module: nn.Module) -> None:
+    """Put nothing in the place of every batch norm."""
+    for name, child in module.named_children():
+        if isinstance(child, _BatchNorm):
+            setattr(module, name, nn.Identity())
+        else:
+            without_batch_norm(child)
+
+
+def cases(model: str, has_batch_norm: bool) -> list[Case]:
+    """The cases of a variant: those about batch norm only where it has some."""
+    return [Case(model, name) for name in FEATURES if has_batch_norm or not name.endswith("batch norm")]
+
+
+def all_cases() -> list[Case]:
+    """The cases of every file in conf/model/."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for model in MODELS:
+            layers = build.build_model(small(Path(folder) / "none", model)).modules()
+            found += cases(model, any(isinstance(layer, _BatchNorm) for layer in layers))
+    return found
+
+
+class KeepEach(L.Callback):
+    """Keeps the checkpoint of each batch, as a kill right after it would leave it: `<batches>.ckpt`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "checkpoints"
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+        if trainer.is_global_zero:
+            shutil.copy(self.folder / "last.ckpt", self.folder / f"{module.batches}.ckpt")
+
+
+def straight(case: Case, folder: Path, ranks: int = 1, **how: Any) -> AdversarialModule:
+    """An unbroken run that leaves a checkpoint of each batch."""
+    return case.train(folder, ranks, every=1, extra=[KeepEach(folder)], **how)
+
+
+def resumed(case: Case, folder: Path, stop: int, ranks: int = 1, source: Path | None = None, **how: Any) -> Path:
+    """Go on from the checkpoint after `stop` batches of the run in `source`, in a folder beside it; its last one."""
+    source = source or folder
+    goal = folder.with_name(f"{folder.name}-from-{stop}-on-{ranks}")
+    case.train(goal, ranks, every=10**9, checkpoint=source / "checkpoints" / f"{stop}.ckpt", **how)
+    return goal / "checkpoints" / "last.ckpt"
+
+
+def tensors(module: AdversarialModule) -> dict[str, torch.Tensor]:
+    """Every parameter, average and buffer."""
+    return {name: value.clone() for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
+
+
+def gap(module: AdversarialModule, other: dict[str, torch.Tensor]) -> float:
+    """The largest difference between a trained model and the tensors of another one.
+
+    A bias that a normalisation takes out again has a gradient of rounding alone, and Adam makes a step of it all the
+    same; it changes nothing that the network computes, and is left out here (see `cancelled`).
+    """
+    return max(_known(difference(tensors(module), other), cancelled(module)), default=0.0)
+
+
+def _known(gaps: dict[str, float], left_out: set[str]) -> list[float]:
+    names = {name: name.lstrip("/").removeprefix("averages.").replace(".network.", ".", 1) for name in gaps}
+    assert not any(map(math.isnan, gaps.values())), gaps
+    return [value for name, value in gaps.items() if names[name] not in left_out]
+
+
+def cancelled(module: AdversarialModule) -> set[str]:
+    """The parameters whose gradients stayed at rounding (root mean square below 1e-11) in every step."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    found = set()
+    for optimizer in module.trainer.optimizers:
+        for parameter, state in optimizer.state.items():
+            squares = [state[key] for key in ("exp_avg_sq", "square_avg") if key in state]
+            if squares and squares[0].max() < 1e-24:
+                found.add(names[id(parameter)])
+    return found
+
+
+# ------------------------------------------------------------------------------------------ two ranks
+
+
+def on_two_ranks(folder: Path, some: list[Case]) -> None:
+    """Train each case on two ranks: `<model>-<feature>-<rank>.pt`, and each from its checkpoints again."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_rank, (port, str(folder), some), nprocs=2)
+
+
+def place(folder: Path, case: Case) -> Path:
+    """Where a case's runs lie."""
+    return folder / f"{case.model}-{case.feature.replace(' ', '_')}"
+
+
+def _rank(rank: int, port: int, where: str, some: list[Case]) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
+    os.environ |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    torch.set_num_threads(1)
+    launch.register_resolvers()
+    for case in some:
+        folder = place(Path(where), case)
+        reductions = count_reductions()
+        module = straight(case, folder / "two", 2)
+        made = {"tensors": tensors(module), "reductions": reductions(), "steps": module.trainer.global_step}
+        torch.save(made, folder / f"rank-{rank}.pt")
+        if case.feature in ("plain", "own batch norm"):
+            resumed(case, folder / "two", 2, 2)
+    _ranks_that_part(rank, Path(where))
+    _one_rank_asks_to_stop(rank, Path(where))
+
+
+class _Disturb(L.Callback):
+    """Does something to the model on rank 1 alone, after two batches."""
+
+    def __init__(self, what: Callable[[AdversarialModule], None]) -> None:
+        self.what = what
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+        if module.batches == 2 and not trainer.is_global_zero:
+            self.what(module)
+
+
+def _ranks_that_part(rank: int, where: Path) -> None:
+    def nudge(module: AdversarialModule) -> None:
+        with torch.no_grad():
+            module.generator.layers[-2].weight[0, 0, 0, 0] += 1e-9  # type: ignore[union-attr, index]
+
+    try:
+        Case("dcgan", "plain").train(where / "parted", 2, extra=[_Disturb(nudge), RankGuard(every=1)])
+    except TrainingFailure as failure:
+        (where / f"parted-{rank}").write_text(str(failure))
+
+
+def _one_rank_asks_to_stop(rank: int, where: Path) -> None:
+    def ask(module: AdversarialModule) -> None:
+        module.stop_asked = True
+
+    module = Case("dcgan", "plain").train(where / "stopped", 2, extra=[_Disturb(ask)])
+    (where / f"stopped-{rank}").write_text(str(module.batches))
+
+
+def count_reductions() -> Any:
+    """Count the all-reduces from here on; what is returned gives their number and stops counting."""
+    import torch.distributed as dist
+
+    seen, original = [0], dist.all_reduce
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        seen[0] += 1
+        return original(*args, **kwargs)
+
+    dist.all_reduce = counting
+
+    def stop() -> int:
+        dist.all_reduce = original
+        return seen[0]
+
+    return stop

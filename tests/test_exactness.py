@@ -1,0 +1,121 @@
+"""One truth: the same result on one rank and on two, straight and resumed, for every file of conf/model/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from exactness import BATCH, BATCHES, STOPS, Case, all_cases, gap, on_two_ranks, place, resumed, straight
+from support import MODELS, difference
+
+from gan_experiments import build, resume
+from gan_experiments.callbacks.scores import Scores
+
+LIMIT = 1e-12
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint without the config, which names the run's folder."""
+    state = resume.load(path)
+    state["gan_experiments"].pop("config")
+    return state
+
+
+# ------------------------------------------------------------------------------------------ any stop
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(model: str, tmp_path: Path) -> None:
+    """Weights, averages, optimizers, schedules, pools, counters, and the losses that were not recorded yet."""
+    case, folder = Case(model, "own batch norm"), tmp_path / "one"
+    straight(case, folder)
+    for stop, where in STOPS.items():
+        assert difference(load(folder / "checkpoints/last.ckpt"), load(resumed(case, folder, stop))) == {}, where
+
+
+def _evaluated(folder: Path) -> Scores:
+    node = {
+        "_target_": "gan_experiments.metrics.evaluator.Evaluator",
+        "extractor": {"_target_": "gan_experiments.metrics.extractors.DigitsExtractor"},
+        "scores": ["fid", "is"],
+        "num_fake": 16,
+        "num_real": 16,
+        "batch_size": 8,
+    }
+    return Scores(str(folder), build.make(node), every=8)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("stop", STOPS)
+def test_with_workers_accumulation_and_scores_in_between(
+    workers: int, accumulate: int, stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, folder, config = Case("dcgan", "own batch norm"), tmp_path / "one", Case.config
+
+    def with_these(self: Case, folder: Path, ranks: int = 1) -> Any:
+        cfg = config(self, folder, ranks)
+        cfg.data.workers, cfg.trainer.accumulate = workers, accumulate
+        return cfg
+
+    monkeypatch.setattr(Case, "config", with_these)
+    straight(case, folder, before=[_evaluated(folder)])
+    again = resumed(case, folder, stop, before=[_evaluated(tmp_path / "again")])
+    states = [load(path) for path in (folder / "checkpoints/last.ckpt", again)]
+    assert difference(*states) == {}
+    scored = next(v for k, v in states[0]["callbacks"].items() if k.startswith("Scores"))
+    assert [row["images"] for row in scored["history"]] == [0, 8, 16, 24]
+    if stop == 1:
+        # Scores are looked at and not felt.
+        straight(case, tmp_path / "unscored")
+        unscored = load(tmp_path / "unscored" / "checkpoints/last.ckpt")
+        assert difference(states[0]["state_dict"], unscored["state_dict"]) == {}
+        assert difference(states[0]["optimizer_states"], unscored["optimizer_states"]) == {}
+
+
+# ------------------------------------------------------------------------------------------ any number of ranks
+
+
+CASES = all_cases()
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every case trained on two ranks, straight and from a checkpoint."""
+    folder = tmp_path_factory.mktemp("ranks")
+    on_two_ranks(folder, CASES)
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.model}-{case.feature}")
+def test_two_ranks_train_as_one(case: Case, two_ranks: Path) -> None:
+    """Equal global batch, float64: the ranks agree exactly, and with one process to rounding."""
+    folder = place(two_ranks, case)
+    made = [torch.load(folder / f"rank-{rank}.pt") for rank in (0, 1)]
+    assert difference(made[0]["tensors"], made[1]["tensors"]) == {}
+    if case.feature in ("plain", "own batch norm"):
+        ends = [load(folder / name / "checkpoints/last.ckpt") for name in ("two", "two-from-2-on-2")]
+        assert difference(*ends) == {}
+    if case.feature != "synchronised batch norm":
+        # One reduction an optimizer step; and one at each reading of the losses: two a checkpoint, one of the record.
+        assert made[0]["reductions"] == made[0]["steps"] + 2 * (BATCHES - 1) + 1
+    if case.feature != "own batch norm":
+        alone = straight(case, folder / "one")
+        assert alone.images_seen == BATCHES * BATCH
+        assert gap(alone, made[0]["tensors"]) <= LIMIT
+    if case.feature == "plain":  # begun on two ranks, ended on one
+        resumed(case, folder / "one", 2, 1, source=folder / "two")
+        last = load(folder / "one-from-2-on-1" / "checkpoints/last.ckpt")["state_dict"]
+        assert gap(alone, {k: v for k, v in last.items() if isinstance(v, torch.Tensor)}) <= LIMIT
+
+
+def test_ranks_that_no_longer_agree_are_stopped_with_the_name_of_the_tensor(two_ranks: Path) -> None:
+    said = [(two_ranks / f"parted-{rank}").read_text() for rank in (0, 1)]
+    assert said[0] == said[1]
+    assert "'generator.layers.9.weight' of rank 1 differs from rank 0's after 8 images (1 of " in said[0]
+
+
+def test_ranks_stop_after_the_same_batch_when_one_is_asked_to(two_ranks: Path) -> None:
+    assert [(two_ranks / f"stopped-{rank}").read_text() for rank in (0, 1)] == ["4", "4"]
