@@ -39,7 +39,7 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
     names = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
     sheets = {f"samples/{n:08d}.png" for n in (0, 128, 256)}
     assert sheets | {"samples/training.gif", "config.yaml", "metrics.csv", "scores.json", "run.log"} <= names
-    assert {".hydra/config.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt"} <= names
+    assert {".hydra/config.yaml", "parameters.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt"} <= names
     assert any(name.startswith("wandb/offline-run-") for name in names)
     assert not [name for name in names if "=" in name or name.endswith(".tmp")]
     assert Image.open(trained / "samples" / "00000256.png").width >= 512

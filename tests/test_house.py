@@ -20,8 +20,8 @@ LAYERS = [  # from the ground up; a file imports from its own row or below
     {"networks", "losses", "augment"},
     {"engine"},
     {"models", "data", "callbacks", "metrics", "loggers"},
-    {"build", "check", "launch", "resume", "report", "trained"},
-    {"run", "evaluate", "sample"},
+    {"build", "check", "launch", "resume", "report", "trained", "comparison"},
+    {"run", "evaluate", "sample", "compare"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = [path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"]

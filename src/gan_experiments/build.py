@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ class Run:
             log.info("%s", self.data.describe())  # type: ignore[attr-defined]
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(self.model.run.config)))
+            (self.folder / "parameters.json").write_text(json.dumps(parameters(self.model), indent=1))
             for logger in self.trainer.loggers:
                 if hasattr(logger, "start"):
                     logger.start(self.model.run.config)
@@ -108,6 +110,11 @@ def build_model(cfg: DictConfig) -> AdversarialModule:
         overrides=resume.overrides(),
     )
     return model
+
+
+def parameters(model: AdversarialModule) -> dict[str, int]:
+    """The number of parameters of each network."""
+    return {name: sum(p.numel() for p in getattr(model, name).parameters()) for name in model.network_names}
 
 
 def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -> L.Trainer:

@@ -31,3 +31,8 @@ class ConfigError(Exception):
 
 class TrainingFailure(Exception):
     """The training itself went wrong (a loss that is not finite); one line that says where and when."""
+
+
+def higher_is_better(name: str) -> bool:
+    """Say whether more of the score `name` ("fid", "is_digits", ...) is better: so it is with the Inception Score."""
+    return name.split("_", maxsplit=1)[0] == "is"

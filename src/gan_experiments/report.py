@@ -28,9 +28,7 @@ def forecast(cfg: DictConfig) -> str:
     build.quieten()
     model = build.build_model(cfg)
     lines = [OmegaConf.to_yaml(OmegaConf.create(config)).rstrip(), ""]
-    for name in model.network_names:
-        count = sum(parameter.numel() for parameter in getattr(model, name).parameters())
-        lines.append(f"{name + ' parameters':30}{count:>14,}")
+    lines += [f"{name + ' parameters':30}{count:>14,}" for name, count in build.parameters(model).items()]
     seconds, memory = _measure(cfg, model)
     batch, steps = cfg.data.batch_size, -(-cfg.images // cfg.data.batch_size)
     lines += [

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gan_experiments import __version__
 from gan_experiments.contracts import ConfigError
+from gan_experiments.contracts import higher_is_better as higher_is_better
 from gan_experiments.data.cache import cache_root
 from gan_experiments.images import to_uint8
 from gan_experiments.metrics.extractors import Extractor
@@ -58,11 +59,6 @@ class Score:
     def to_dict(self) -> dict[str, Any]:
         """Return plain types, for JSON."""
         return asdict(self)
-
-
-def higher_is_better(name: str) -> bool:
-    """Say whether more of the score `name` ("fid", "is_digits", ...) is better: so it is with the Inception Score."""
-    return name.split("_", maxsplit=1)[0] == "is"
 
 
 class Evaluator:

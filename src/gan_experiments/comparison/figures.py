@@ -1,0 +1,261 @@
+"""Curves over images seen and sheets of samples, as files for people and as pictures inside a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from gan_experiments.comparison.read import Run
+from gan_experiments.comparison.table import Group, Setting
+from gan_experiments.contracts import higher_is_better
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7570B3", "#8C6D31")
+"""Told apart by the colour-blind (Okabe and Ito 2008, without its black and yellow), on white and on black."""
+Dashes = Literal["-", "--", ":", "-."]
+DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.")
+INK = "#777777"  # read on white and on black
+MOST = 12
+"""So many settings are drawn; the table has them all."""
+NOT_DRAWN = ("images", "images_per_second", "learning_rate/")
+ROWS, COLUMNS, WIDEST = 4, 9, 576
+
+
+@dataclass
+class Curve:
+    """One number of one setting against images seen: the mean over seeds, the lowest and the highest."""
+
+    setting: int
+    images: list[float]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+@dataclass
+class Panel:
+    """The curves of one number."""
+
+    title: str
+    curves: list[Curve]
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether the values are positive and span more than a decade and a half."""
+        values = [v for curve in self.curves for v in (*curve.low, *curve.high) if math.isfinite(v)]
+        return bool(values) and min(values) > 0 and max(values) / min(values) > 30
+
+
+def style(setting: int) -> tuple[str, Dashes]:
+    """The colour and the dashes of a setting."""
+    return COLOURS[setting % len(COLOURS)], DASHES[setting // len(COLOURS) % len(DASHES)]
+
+
+# ------------------------------------------------------------------------------------------ curves
+
+
+def panels(found: Sequence[Setting], made: Sequence[Group]) -> list[Panel]:
+    """One for every score of each passport, then one for every number that was recorded while training."""
+    drawn = [
+        _panel(_title(name, group, made), found, {folder: name for folder in _in_history(found, group)}, scores=True)
+        for group in made
+        for name in group.names
+    ]
+    scores = {name for group in made for name in group.names}
+    names = dict.fromkeys(name for setting in found for run in setting.runs for row in run.rows for name in row)
+    recorded = [name for name in names if not name.startswith(NOT_DRAWN) and name not in scores]
+    everyone = [run.folder for setting in found for run in setting.runs]
+    drawn += [_panel(name, found, dict.fromkeys(everyone, name)) for name in recorded]
+    return [panel for panel in drawn if any(len(curve.images) > 1 for curve in panel.curves)]
+
+
+def _title(name: str, group: Group, made: Sequence[Group]) -> str:
+    return f"{name} {'↑' if higher_is_better(name) else '↓'}" + (f"  ({group.hash})" if len(made) > 1 else "")
+
+
+def _in_history(found: Sequence[Setting], group: Group) -> Iterator[Path]:
+    """The runs whose history was measured as the group was: the first best and the last score alike."""
+    for run in (run for setting in found for run in setting.runs):
+        told = [scored for scored in (run.last, run.best) if scored]
+        mine = [scored for scored in (group.last.get(run.folder), group.best.get(run.folder)) if scored]
+        if told and all(any(s.images == m.images and s.scores == m.scores for m in mine) for s in told):
+            yield run.folder
+
+
+def _panel(title: str, found: Sequence[Setting], names: dict[Path, str], scores: bool = False) -> Panel:
+    curves = []
+    for index, setting in enumerate(found):
+        at: dict[float, list[float]] = {}
+        for run in (run for run in setting.runs if run.folder in names):
+            name = names[run.folder]
+            for images, value in _series(run, name, scores):
+                at.setdefault(images, []).append(value)
+        if at:
+            mean, low, high = ([float(f(at[x])) for x in sorted(at)] for f in (np.mean, np.min, np.max))
+            curves.append(Curve(index, sorted(at), mean, low, high))
+    return Panel(title, curves)
+
+
+def _series(run: Run, name: str, scores: bool) -> Iterator[tuple[float, float]]:
+    rows = run.history if scores else run.rows
+    return ((row["images"], row[name]) for row in rows if name in row and "images" in row)
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    for curve in panel.curves:
+        colour, dashes = style(curve.setting)
+        marker = "o" if len(curve.images) < 12 else None
+        axes.plot(curve.images, curve.mean, dashes, color=colour, linewidth=1.6, marker=marker, markersize=3)
+        if curve.low != curve.high:
+            axes.fill_between(curve.images, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
+    axes.set_xlim(left=0)
+    if panel.logarithmic:
+        axes.set_yscale("log")
+    else:
+        axes.ticklabel_format(axis="y", useOffset=False)
+    axes.set_title(panel.title.replace("$", r"\$"), fontsize=10, color=INK, loc="left")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.tick_params(colors=INK, labelsize=8, which="both")
+    axes.grid(color=INK, alpha=0.2, linewidth=0.6)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(INK)
+
+
+def _grid(figure: Figure, across: int, down: int, above: float = 0.0) -> Any:
+    """Axes in a grid, with the same room in inches around each; `above` is left free on top."""
+    left, right, bottom, top = 0.65, 0.15, 0.4, 0.35
+    width, height = figure.get_size_inches()
+    inner = (width / across - left - right, (height - above) / down - bottom - top)
+    room = {"left": left / width, "right": 1 - right / width, "bottom": bottom / height}
+    room |= {
+        "top": 1 - (top + above) / height,
+        "wspace": (left + right) / inner[0],
+        "hspace": (bottom + top) / inner[1],
+    }
+    return figure.subplots(down, across, squeeze=False, gridspec_kw=room)
+
+
+def write_curves(path: Path, drawn: Sequence[Panel], found: Sequence[Setting]) -> None:
+    """All panels in one PNG, under one legend."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    across = min(4, len(drawn))
+    down = -(-len(drawn) // across)
+    legend = 0.5 + 0.2 * len(found)
+    figure = Figure(figsize=(max(4.2 * across, 7), 2.9 * down + legend), dpi=110)
+    grid = _grid(figure, across, down, above=legend)
+    for axes, panel in zip(grid.flat, drawn, strict=False):
+        _draw(axes, panel)
+    for axes in grid.flat[len(drawn) :]:
+        axes.remove()
+    lines = [Line2D([], [], color=colour, linestyle=dashes) for colour, dashes in map(style, range(len(found)))]
+    labels = [setting.name.replace("$", r"\$") for setting in found]
+    said = "Against images seen: the mean over seeds; the band is from the lowest to the highest seed."
+    title = {"title": said, "title_fontsize": 9, "alignment": "left"}
+    figure.legend(lines, labels, loc="upper left", fontsize=9, frameon=False, **title)
+    figure.savefig(path)
+
+
+def svg(panel: Panel) -> str:
+    """One panel as a data URI, on no background of its own."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"svg.fonttype": "none"}):
+        figure = Figure(figsize=(4.4, 2.8))
+        _draw(_grid(figure, 1, 1)[0, 0], panel)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+# ------------------------------------------------------------------------------------------ sheets
+
+
+@dataclass
+class Sheet:
+    """The beginning of one run's last sample sheet, and what to say of it."""
+
+    setting: int
+    lines: list[str]
+    picture: Image.Image
+
+    def data(self) -> str:
+        """The picture as a data URI."""
+        file = io.BytesIO()
+        self.picture.save(file, format="PNG", optimize=True)
+        return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def sheets(found: Sequence[Setting]) -> list[Sheet]:
+    """Of each setting the last sheet of its first seed."""
+    cut = []
+    for index, setting in enumerate(found):
+        run = next((run for run in setting.runs if run.sheet), None)
+        if run is None or run.sheet is None:
+            continue
+        try:
+            picture = crop(Image.open(run.sheet).convert("RGB"), run.value("data.resolution"))
+        except OSError:  # a torn file
+            continue
+        images = int(run.sheet.stem)
+        score = next((row for row in run.history if row.get("images") == images), {})
+        told = [f"{name} {value:.4g}" for name, value in score.items() if name != "images"][:1]
+        cut.append(Sheet(index, [setting.name, ", ".join([f"seed {run.seed}", f"{images:,} images", *told])], picture))
+    return cut
+
+
+def crop(picture: Image.Image, resolution: int | None) -> Image.Image:
+    """The first rows and columns of a sheet that `images.sheet` laid out; the whole sheet where it is another's."""
+    for factor in range(1, 65):
+        width, rest = divmod(picture.width, factor)
+        cells, odd = divmod(width - 2, (resolution or 0) + 2)
+        if resolution and not rest and not odd and cells and max(1, math.ceil(512 / width)) == factor:
+            pitch = factor * (resolution + 2)
+            picture = picture.crop(
+                (
+                    *(0, 0, min(picture.width, COLUMNS * pitch + 2 * factor)),
+                    min(picture.height, ROWS * pitch + 2 * factor),
+                )
+            )
+            break
+    if picture.width > WIDEST:
+        picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)), Image.Resampling.LANCZOS)
+    return picture
+
+
+def write_sheets(path: Path, cut: Sequence[Sheet]) -> None:
+    """The sheets side by side under their names, as many across as fit on a screen."""
+    import matplotlib
+
+    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 14)
+    gap, head = 24, 46
+    across = min(3, len(cut))
+    width = max(sheet.picture.width for sheet in cut) + gap
+    height = max(sheet.picture.height for sheet in cut) + head + gap
+    page = Image.new("RGB", (across * width + gap, -(-len(cut) // across) * height + gap), "white")
+    pen = ImageDraw.Draw(page)
+    for index, sheet in enumerate(cut):
+        x, y = gap + index % across * width, gap + index // across * height
+        for row, line in enumerate(sheet.lines):
+            while pen.textlength(line, font) > width - gap:
+                line = line.removesuffix("…")[:-1] + "…"  # noqa: PLW2901
+            pen.text((x, y + 19 * row), line, style(sheet.setting)[0] if row == 0 else "#444", font)
+        page.paste(sheet.picture, (x, y + head))
+    page.save(path)

@@ -1,0 +1,256 @@
+"""Run folders -> runs: the config, what was typed, what was recorded, the scores with their passports."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_experiments import resume
+from gan_experiments.contracts import ConfigError
+
+A_RUN = "a run folder holds config.yaml beside metrics.csv, scores.json or checkpoints/"
+MIRRORS = ("callbacks.scores.evaluator.", "model.loss.", "model.augment.")
+"""Keys that repeat others: `metrics`, `loss`, `augment`."""
+ASIDE = (
+    *("output.", "ckpt.", "check.", "logger.", "trainer.log_every.", "data.workers.", "data.cache.", "metrics.cache."),
+    *(f"callbacks.{name}." for name in ("samples", "checkpoints", "ranks", "progress")),
+)
+"""Keys, and all below them, that change nothing of what is learnt or measured."""
+
+
+def matters(key: str) -> bool:
+    """Whether a key of the config plays a part in a comparison."""
+    return not f"{key}.".startswith((*MIRRORS, *ASIDE))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores measured together at some number of images: by name, {"value", "std", "passport"}."""
+
+    images: int
+    scores: dict[str, dict[str, Any]]
+
+
+@dataclass
+class Run:
+    """One run folder, read."""
+
+    folder: Path
+    config: dict[str, Any]
+    rows: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
+    last: Scored | None = None
+    best: Scored | None = None
+    again: list[Scored] = field(default_factory=list)
+    outcome: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def flat(self) -> dict[str, Any]:
+        """The values of the config by their dotted keys, without those that play no part in a comparison."""
+        return {key: value for key, value in _flatten(self.config) if matters(key)}
+
+    @property
+    def seed(self) -> Any:
+        """The seed of the run."""
+        return self.config.get("seed")
+
+    @cached_property
+    def images(self) -> int:
+        """The images that the run has seen, as far as its files tell."""
+        seen = [self.outcome.get("images") or 0, self.last.images if self.last else 0]
+        return int(max([*seen, *(row["images"] for row in self.rows)]))
+
+    @property
+    def status(self) -> str:
+        """What the run says of its end; "unfinished" where it says nothing and is short of its images."""
+        if self.outcome.get("status") in ("stopped", "failed"):
+            return str(self.outcome["status"])
+        return "finished" if self.images >= (self.config.get("images") or 0) else "unfinished"
+
+    @cached_property
+    def seconds(self) -> float | None:
+        """Time in training over all resumes, without sheets, scores and checkpoints; None where none was recorded."""
+        timed = [row for row in self.rows if row.get("images_per_second", 0) > 0]
+        steps = pairwise([{"images": 0.0}, *timed])
+        seconds = sum((row["images"] - before["images"]) / row["images_per_second"] for before, row in steps)
+        return seconds if timed else None
+
+    @cached_property
+    def choices(self) -> dict[str, Any]:
+        """The choice made of each group; nothing where Hydra did not start the run."""
+        choices = (_yaml(self.folder / ".hydra" / "hydra.yaml") or {}).get("hydra", {}).get("runtime", {})
+        return choices.get("choices") or {}
+
+    @cached_property
+    def typed(self) -> list[str]:
+        """The keys of what was typed for the run."""
+        words = _yaml(self.folder / ".hydra" / "overrides.yaml") or []
+        return [word.partition("=")[0].lstrip("+~").partition("@")[0] for word in words if "=" in word]
+
+    def value(self, key: str) -> Any:
+        """The choice or the config's value at a key; None where it has none."""
+        node: Any = self.choices.get(key)
+        if node is None:
+            node = self.config
+            for part in key.split("."):
+                node = node.get(part) if isinstance(node, dict) else None
+        return node
+
+    @cached_property
+    def parameters(self) -> dict[str, int]:
+        """The parameters of each network, as the run wrote them down; older ones are counted, which takes seconds."""
+        path = self.folder / "parameters.json"
+        return _json(path) if path.is_file() else _count(self)
+
+    @property
+    def sheet(self) -> Path | None:
+        """The last sample sheet."""
+        return max((self.folder / "samples").glob("[0-9]*.png"), default=None)
+
+
+def runs(given: list[str]) -> tuple[list[Run], list[str]]:
+    """The runs in the folders given, each once, and a note for each folder that has none.
+
+    Raises ConfigError where there is no such folder, no run in any of them, or a file that cannot be understood.
+    """
+    folders: dict[Path, None] = {}
+    empty, notes = [], []
+    for word in given:
+        path = Path(word)
+        if not path.exists():
+            raise ConfigError(f"{word}: there is no such folder; type the folders of runs or of sweeps")
+        if path.suffix == ".ckpt":
+            path = resume.run_folder(path) or path
+        elif path.name == "checkpoints":
+            path = path.parent
+        found = list(_run_folders(path))
+        folders |= dict.fromkeys(folder.resolve() for folder in found if (folder / "config.yaml").is_file())
+        unborn = [folder for folder in found if not (folder / "config.yaml").is_file()]
+        notes += [
+            f"{folder} did not come to train: {_json(folder / 'outcome.json').get('message')}" for folder in unborn
+        ]
+        empty += [] if found else [word]
+    if not folders and empty:
+        raise ConfigError(f"no run in {', '.join(empty)}: {A_RUN}; type such folders, or sweeps of them")
+    if not folders:
+        raise ConfigError(*notes)
+    return [read(folder) for folder in folders], [*notes, *(f"No run in {word}: {A_RUN}." for word in empty)]
+
+
+def _run_folders(path: Path) -> Iterator[Path]:
+    """The run folders in a folder, and those of runs that failed before they began; none inside another."""
+    for folder, inside, files in os.walk(path):
+        begun = {"metrics.csv", "scores.json"} & set(files) or "checkpoints" in inside
+        if "outcome.json" in files or ("config.yaml" in files and begun):
+            yield Path(folder)
+            inside.clear()
+        inside[:] = sorted((name for name in inside if not name.startswith((".", "earlier-"))), key=natural)
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """A key that sorts 2 before 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def read(folder: Path) -> Run:
+    """What a run folder says; a line that a killed run has left half-written counts for nothing."""
+    config = _yaml(folder / "config.yaml")
+    if not isinstance(config, dict):
+        raise ConfigError(f"{folder / 'config.yaml'} is not a run's config; leave that folder out")
+    run = Run(folder, config, _rows(folder / "metrics.csv"), outcome=_json(folder / "outcome.json"))
+    told = _json(folder / "scores.json")
+    run.last, run.best = (_scored(told.get(which), folder / "scores.json") for which in ("last", "best"))
+    try:
+        run.history = [{name: float(value) for name, value in row.items()} for row in told.get("history") or []]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _unreadable(folder / "scores.json", error) from error
+    for path in sorted(folder.glob("scores-*.json")):
+        scored = _scored(_json(path), path)
+        run.again += [scored] if scored else []
+    return run
+
+
+def _rows(path: Path) -> list[dict[str, float]]:
+    """The numbers of each whole row of a metrics.csv, those that it holds."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    rows = []
+    for row in csv.DictReader(whole):
+        try:
+            numbers = {name: float(cell) for name, cell in row.items() if name is not None and cell}
+        except (TypeError, ValueError):
+            continue
+        if math.isfinite(numbers.get("images", math.nan)):
+            rows.append(numbers)
+    return rows
+
+
+def _scored(told: Any, path: Path) -> Scored | None:
+    if not told:
+        return None
+    try:
+        scores = {
+            name: {"value": float(s["value"]), "std": s.get("std"), "passport": dict(s.get("passport") or {})}
+            for name, s in told["scores"].items()
+        }
+        return Scored(int(told["images"]), scores)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """An object in a file; an empty one where there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        told = json.loads(path.read_text())
+        if not isinstance(told, dict):
+            raise ValueError("not an object")
+        return told
+    except ValueError as error:
+        raise _unreadable(path, error) from error
+
+
+def _yaml(path: Path) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        return yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    why = " ".join(f"{type(error).__name__}: {error}".split())[:80]
+    return ConfigError(f"{path} cannot be read ({why}); mend it, move it away, or leave the folder of that run out")
+
+
+def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and (node or not prefix):
+        for key, value in node.items():
+            yield from _flatten(value, f"{prefix}{key}.")
+    else:
+        yield prefix.removesuffix("."), node
+
+
+def _count(run: Run) -> dict[str, int]:
+    try:
+        from gan_experiments import build, check
+
+        model: Any = check.on_meta(build.from_plain(run.config, run.folder).model)
+        return build.parameters(model)
+    except Exception:  # whatever has become of the code that made the run
+        return {}

@@ -1,0 +1,457 @@
+"""Runs -> settings (the seeds of one config), groups of scores with equal passports, and tables of them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_experiments.comparison.read import Run, Scored, matters, natural
+from gan_experiments.contracts import higher_is_better
+
+NO_MATTER = ("versions", "warnings")
+"""What a passport says and two scores may differ in."""
+DASH = "–"
+
+
+# ------------------------------------------------------------------------------------------ settings
+
+
+@dataclass
+class Setting:
+    """Runs whose configs differ in the seed alone."""
+
+    runs: list[Run]
+    name: str = ""
+
+    @property
+    def seeds(self) -> list[Any]:
+        """The seeds of its runs."""
+        return [run.seed for run in self.runs]
+
+
+def settings(runs: Sequence[Run]) -> tuple[list[Setting], list[str]]:
+    """The runs by setting, in the order given, each setting with a name of its own; notes on runs left out."""
+    found: list[Setting] = []
+    notes = []
+    for run in runs:
+        setting = next((s for s in found if repeats(s.runs[0], run)), None)
+        if setting is None:
+            found.append(Setting([run]))
+        else:
+            setting.runs.append(run)
+    _name(found)
+    for setting in found:
+        furthest: dict[Any, Run] = {}
+        for run in setting.runs:
+            other = furthest.get(run.seed)
+            taken = run if other is None or run.images > other.images else other
+            furthest[run.seed] = taken
+            if other:
+                left = other if taken is run else run
+                notes.append(
+                    f"{setting.name}: seed {run.seed} was run twice; {left.folder} is left out for {taken.folder}."
+                )
+        setting.runs = sorted(furthest.values(), key=lambda run: natural(str(run.seed)))
+    return found, notes
+
+
+def repeats(a: Run, b: Run) -> bool:
+    """Whether two configs differ in the seed alone, and in seeds that follow it."""
+    return not differences([a, b])
+
+
+def differences(runs: Sequence[Run]) -> list[str]:
+    """The keys whose values are not the same in the configs of all, but for the seed and what follows it."""
+    keys = dict.fromkeys(key for run in runs for key in run.flat)
+    unlike = [key for key in keys if any(run.flat.get(key) != runs[0].flat.get(key) for run in runs)]
+    return [key for key in unlike if not (key.endswith("seed") and all(run.flat.get(key) == run.seed for run in runs))]
+
+
+def _name(found: list[Setting]) -> None:
+    """Name each by what was typed and is not the same for all; where that does not tell, by what differs."""
+    first = [setting.runs[0] for setting in found]
+    for setting in found:
+        run = setting.runs[0]
+        chosen: list[str] = [key for key in ("model", "data") if key in run.choices]
+        told = [
+            key
+            for key in dict.fromkeys([*chosen, *run.typed])
+            if matters(key) and not key.startswith(("seed", "hydra"))
+        ]
+        unlike = [key for key in told if any(run.value(key) != other.value(key) for other in first)]
+        setting.name = " ".join(_words(run, unlike if len(found) > 1 else chosen))
+    for name in {setting.name for setting in found}:
+        alike = [setting for setting in found if setting.name == name]
+        keys = differences([setting.runs[0] for setting in alike])
+        for setting in alike:
+            words = _words(setting.runs[0], keys)
+            more = [f"and {len(words) - 3} more"] if len(words) > 4 else words[3:]
+            setting.name = " ".join(filter(None, [name, *words[:3], *more])) or setting.runs[0].folder.name
+    for setting in found:
+        alike = [other for other in found if other.name == setting.name]
+        for number, other in enumerate(alike[1:], start=2):
+            other.name += f" ({number})"
+
+
+def _words(run: Run, keys: list[str]) -> list[str]:
+    return [f"{_shortest(key, run)}={shown(run.value(key))}" for key in keys if run.value(key) is not None]
+
+
+def _shortest(key: str, run: Run) -> str:
+    """The last parts of a key that no other key ends with."""
+    parts = key.split(".")
+    for n in range(1, len(parts)):
+        tail = ".".join(parts[-n:])
+        if sum(f".{other}".endswith(f".{tail}") for other in run.flat) == 1:
+            return tail
+    return key
+
+
+def shown(value: Any) -> str:
+    """A config's value as it is typed."""
+    if isinstance(value, dict) and "_target_" in value:
+        return str(value["_target_"]).rpartition(".")[2]
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+# ------------------------------------------------------------------------------------------ passports
+
+
+@dataclass
+class Group:
+    """Scores that were measured in the same way: of each run the one furthest on, and the best."""
+
+    passport: dict[str, Any]
+    estimators: dict[str, Any] = field(default_factory=dict)
+    last: dict[Path, Scored] = field(default_factory=dict)
+    best: dict[Path, Scored] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
+    versions: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def hash(self) -> str:
+        """A short name of the passport."""
+        return hashlib.sha256(json.dumps(self.passport, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def line(self) -> str:
+        """The passport in one line."""
+        words = [f"{key}={_brief(value)}" for key, value in self.passport.items()]
+        return f"Passport {self.hash}: {', '.join(words)}"
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the scores."""
+        return list(self.estimators)
+
+    def differs(self, passport: dict[str, Any], estimators: dict[str, Any]) -> list[str]:
+        """In which fields another passport is not this one: each with the value here and the value there."""
+        here, there = self.passport, passport
+        if here == there:
+            both = set(self.estimators) & set(estimators)
+            here, there = ({f"estimator of {n}": e[n] for n in both} for e in (self.estimators, estimators))
+        keys = dict.fromkeys([*here, *there])
+        return [
+            f"{key} is {_brief(here.get(key, 'not stated'))} there and {_brief(there.get(key, 'not stated'))} here"
+            for key in keys
+            if here.get(key, "not stated") != there.get(key, "not stated")
+        ]
+
+
+def _brief(value: Any) -> str:
+    """A value in a line; of a hash its beginning."""
+    text = shown(value)
+    return f"{text[:8]}…" if len(text) > 12 and all(c in "0123456789abcdef" for c in text) else text
+
+
+def groups(found: Sequence[Setting]) -> list[Group]:
+    """The scores of all runs by passport."""
+    made: list[Group] = []
+    for run in (run for setting in found for run in setting.runs):
+        for scored in filter(None, (run.last, *run.again)):
+            for group, part in _sorted(made, scored):
+                if run.folder not in group.last or part.images > group.last[run.folder].images:
+                    group.last[run.folder] = part
+        for group, part in _sorted(made, run.best) if run.best else ():
+            group.best[run.folder] = part
+    return sorted(made, key=lambda group: -len(group.last))
+
+
+def _sorted(made: list[Group], scored: Scored) -> list[tuple[Group, Scored]]:
+    """The scores measured together, by the groups that their passports belong to; a new group where none fits."""
+    parts: dict[int, tuple[Group, Scored]] = {}
+    for name, score in scored.scores.items():
+        told = score["passport"]
+        passport = {key: value for key, value in told.items() if key not in (*NO_MATTER, "estimator")}
+        estimator = {name: told.get("estimator")}
+        group = next((group for group in made if not group.differs(passport, estimator)), None)
+        if group is None:
+            group = Group(passport)
+            made.append(group)
+        group.estimators |= estimator
+        group.notes |= {f"{name}: {warning}.": None for warning in told.get("warnings") or []}
+        if told.get("versions") and told["versions"] not in group.versions:
+            group.versions.append(told["versions"])
+        parts.setdefault(id(group), (group, Scored(scored.images, {})))[1].scores[name] = score
+    return list(parts.values())
+
+
+def ranked(found: list[Setting], made: list[Group]) -> list[Setting]:
+    """The settings by the mean of the first score, the best first; those without it last."""
+    if not made:
+        return found
+    group, name = made[0], made[0].names[0]
+
+    def place(setting: Setting) -> float:
+        scored = [group.last[run.folder].scores.get(name) for run in setting.runs if run.folder in group.last]
+        mean = float(np.mean([score["value"] for score in scored if score] or [math.nan]))
+        return math.inf if math.isnan(mean) else -mean if higher_is_better(name) else mean
+
+    return sorted(found, key=place)
+
+
+# ------------------------------------------------------------------------------------------ numbers
+
+
+def interval(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean and half the width of its 95% interval by Student's t; None of a single value."""
+    n = len(values)
+    mean = float(np.mean(values))
+    if n == 1:
+        return mean, None
+    from scipy.special import stdtrit
+
+    return mean, float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(n))
+
+
+def measured(values: Sequence[float], unit: str = "") -> str:
+    """Mean ± half the interval, rounded to what the interval tells."""
+    mean, half = interval(values)
+    if half is None or not math.isfinite(half):
+        return f"{mean:.4g}{unit}"
+    digits = max(0, 1 - math.floor(math.log10(half))) if half else 9
+    if digits > 6:
+        return f"{mean:.4g} ± {half:.2g}{unit}"
+    return f"{mean:.{digits}f} ± {half:.{digits}f}{unit}"
+
+
+def duration(seconds: Sequence[float]) -> str:
+    """A time, in the unit that its mean asks for."""
+    unit, size = next((u, s) for u, s in (("h", 3600), ("min", 60), ("s", 0)) if np.mean(seconds) >= 2 * s)
+    return measured([value / (size or 1) for value in seconds], f" {unit}")
+
+
+def separated(columns: Sequence[Sequence[float]], higher: bool) -> int | None:
+    """Which has the best mean, its interval meeting no other's; None where they meet or one is a single value."""
+    spans = [interval(values) if values else (math.nan, None) for values in columns]
+    known = [(mean, half) for mean, half in spans if not math.isnan(mean)]
+    if len(known) < 2 or any(half is None for _, half in known):
+        return None
+    sign = -1 if higher else 1
+    ranked = sorted(
+        (sign * mean, half or 0.0, index) for index, (mean, half) in enumerate(spans) if not math.isnan(mean)
+    )
+    best, half, index = ranked[0]
+    return index if all(best + half < other - width for other, width, _ in ranked[1:]) else None
+
+
+# ------------------------------------------------------------------------------------------ tables
+
+
+@dataclass
+class Cell:
+    """What a cell shows, and by what it is sorted."""
+
+    text: str
+    key: float | str
+    bold: bool = False
+
+
+@dataclass
+class Table:
+    """A table with what must be read before and after it."""
+
+    title: str
+    head: list[str]
+    rows: list[list[Cell]]
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """The table, its columns aligned."""
+        lines = [[_escape(cell) for cell in self.head]]
+        lines += [[_escape(f"**{cell.text}**" if cell.bold else cell.text) for cell in row] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+        lines[1:1] = [rule]
+        laid = ["| " + " | ".join(self._pad(cell, widths, i) for i, cell in enumerate(line)) + " |" for line in lines]
+        return "\n".join([f"## {self.title}", "", *_paragraphs(self.before), *laid, "", *_paragraphs(self.after)])
+
+    @staticmethod
+    def _pad(cell: str, widths: list[int], index: int) -> str:
+        return cell.rjust(widths[index]) if index else cell.ljust(widths[index])
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _paragraphs(lines: list[str]) -> list[str]:
+    return [part for line in lines for part in (line, "")]
+
+
+def tables(found: list[Setting], made: list[Group]) -> list[Table]:
+    """For each passport the last scores, beside what the settings are, and the best; one table where none are."""
+    laid = []
+    scored = {folder for group in made for folder in group.last}
+    without = [setting for setting in found if not scored & {run.folder for run in setting.runs}]
+    for number, group in enumerate(made):
+        shown = [s for s in found if any(run.folder in group.last for run in s.runs)]
+        if number == 0:
+            shown = [s for s in found if s in shown or s in without]
+        if any(run.folder in group.last for setting in found for run in setting.runs):
+            laid.append(_last(shown, made, number))
+        if any(run.folder in group.best for setting in found for run in setting.runs):
+            laid.append(_best(shown, group, len(made) > 1))
+    return laid or [Table("Runs", *_columns([_about(setting, found) for setting in found]), after=_ends(found))]
+
+
+def _last(shown: list[Setting], made: list[Group], number: int) -> Table:
+    group = made[number]
+    columns = [_about(setting, shown) for setting in shown]
+    taken = [_furthest([run for run in setting.runs if run.folder in group.last], group) for setting in shown]
+    _add_scores(columns, group, [[group.last[run.folder] for run in runs] for runs in taken])
+    after = [*group.notes, *_versions(group), *_left_out(shown, taken, group), *_ends(shown)]
+    if any(len(runs) > 1 for runs in taken):
+        after.append("± is the 95% interval of the mean over seeds, by Student's t.")
+    if len(shown) > 1:
+        bold = any(cell.bold for cells in columns for cell in cells.values())
+        after.append(
+            "Bold: the best mean, its interval apart from all others."
+            if bold
+            else "None is bold: the intervals of the best meet, or one setting has a single seed."
+        )
+    before = [group.line]
+    if number:
+        why = made[0].differs(group.passport, group.estimators)
+        before.insert(0, f"Not set side by side with passport {made[0].hash}: {'; '.join(why)}.")
+        before[0] += " To compare them, score one again like the other: `evaluate.py run=... metrics=...`."
+    title = "Last scores" + (f", passport {group.hash}" if len(made) > 1 else "")
+    return Table(title, *_columns(columns), before, after)
+
+
+def _best(shown: list[Setting], group: Group, several: bool) -> Table:
+    shown = [setting for setting in shown if any(run.folder in group.best for run in setting.runs)]
+    taken = [[run for run in setting.runs if run.folder in group.best] for setting in shown]
+    columns: list[dict[str, Cell]] = []
+    for setting, runs in zip(shown, taken, strict=True):
+        at = [group.best[run.folder].images for run in runs]
+        columns.append({"setting": Cell(setting.name, setting.name), "seeds": _seeds(runs), "best at": _images(at)})
+    _add_scores(columns, group, [[group.best[run.folder] for run in runs] for runs in taken])
+    before = ["At the best checkpoint of each run (`best.ckpt`), which the first score decides."]
+    return Table("Best scores" + (f", passport {group.hash}" if several else ""), *_columns(columns), before)
+
+
+def _about(setting: Setting, among: list[Setting]) -> dict[str, Cell]:
+    """What a setting is, but for its scores."""
+    runs = setting.runs
+    most = max(run.images for run in runs)
+    seconds = [run.seconds for run in runs if run.seconds is not None and run.images == most]
+    cells = {"setting": Cell(setting.name, setting.name), "seeds": _seeds(runs)}
+    if any(run.status != "finished" for other in among for run in other.runs):
+        ends = [run.status for run in runs]
+        counts = [f"{ends.count(end)} {end}" if len(runs) > 1 else end for end in dict.fromkeys(ends)]
+        cells["status"] = Cell(", ".join(counts), " ".join(ends))
+    cells["images"] = _images([run.images for run in runs])
+    cells["time"] = Cell(duration(seconds), float(np.mean(seconds))) if seconds else Cell(DASH, math.inf)
+    for name, count in runs[0].parameters.items():
+        cells[f"{name} parameters"] = Cell(f"{count:,}", count)
+    return cells
+
+
+def _seeds(runs: Sequence[Run]) -> Cell:
+    return Cell(f"{len(runs)} ({', '.join(str(run.seed) for run in runs)})", len(runs))
+
+
+def _images(images: Sequence[int]) -> Cell:
+    low, high = min(images), max(images)
+    return Cell(f"{low:,}" if low == high else f"{low:,} to {high:,}", high)
+
+
+def _furthest(runs: list[Run], group: Group) -> list[Run]:
+    """Those scored at the largest number of images; the others are not repetitions of the same measurement."""
+    most = max((group.last[run.folder].images for run in runs), default=0)
+    return [run for run in runs if group.last[run.folder].images == most]
+
+
+def _left_out(shown: list[Setting], taken: list[list[Run]], group: Group) -> list[str]:
+    lines = []
+    for setting, runs in zip(shown, taken, strict=True):
+        for run in (run for run in setting.runs if runs and run not in runs):
+            scored = group.last.get(run.folder)
+            why = f"scored last at {scored.images:,} images" if scored else "it has no such scores"
+            lines.append(f"{setting.name}: seed {run.seed} is left out of the mean scores ({run.status}; {why}).")
+    return lines
+
+
+def _ends(shown: list[Setting]) -> list[str]:
+    runs = [(setting, run) for setting in shown for run in setting.runs if run.status == "failed"]
+    return [f"{setting.name}: seed {run.seed} failed: {run.outcome.get('message')}" for setting, run in runs]
+
+
+def _versions(group: Group) -> list[str]:
+    names = dict.fromkeys(name for versions in group.versions for name in versions)
+    told = {name: list(dict.fromkeys(str(v.get(name, "none")) for v in group.versions)) for name in names}
+    mixed = [f"{name} {' and '.join(values)}" for name, values in told.items() if len(values) > 1]
+    return [f"Measured with different versions: {', '.join(mixed)}."] if mixed else []
+
+
+def _add_scores(columns: list[dict[str, Cell]], group: Group, scored: list[list[Scored]]) -> None:
+    for name in group.names:
+        values = [[s.scores[name]["value"] for s in runs if name in s.scores] for runs in scored]
+        best = separated(values, higher_is_better(name))
+        for index, (cells, mine) in enumerate(zip(columns, values, strict=True)):
+            mean = float(np.mean(mine)) if mine else math.inf
+            text = measured(mine) if mine else DASH
+            cells[f"{name} {'↑' if higher_is_better(name) else '↓'}"] = Cell(text, mean, bold=index == best)
+
+
+def _columns(columns: list[dict[str, Cell]]) -> tuple[list[str], list[list[Cell]]]:
+    head = list(dict.fromkeys(name for cells in columns for name in cells))
+    return head, [[cells.get(name, Cell(DASH, math.inf)) for name in head] for cells in columns]
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+def write_csv(path: Path, found: list[Setting], made: list[Group]) -> None:
+    """One row a run and passport, every number in full."""
+    rows: list[dict[str, Any]] = []
+    for setting in found:
+        for run in setting.runs:
+            about = {"setting": setting.name, "seed": run.seed, "folder": str(run.folder), "status": run.status}
+            about |= {"message": run.outcome.get("message", ""), "images": run.images}
+            about |= {"images_wanted": run.config.get("images"), "seconds": run.seconds}
+            about |= {f"parameters/{name}": count for name, count in run.parameters.items()}
+            mine = [group for group in made if run.folder in group.last or run.folder in group.best]
+            for group in mine:
+                row = {**about, "passport": group.hash}
+                for which, scored in (("last", group.last.get(run.folder)), ("best", group.best.get(run.folder))):
+                    if scored:
+                        row[f"{which}/images"] = scored.images
+                        for name, score in scored.scores.items():
+                            row |= {f"{which}/{name}": score["value"], f"{which}/{name}/std": score["std"]}
+                rows.append(row)
+            rows += [] if mine else [about]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
