@@ -19,15 +19,16 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from gan_experiments import launch, resume
+from gan_experiments.callbacks.health import Health
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
-from gan_experiments.contracts import ConfigError
+from gan_experiments.contracts import ConfigError, TrainingFailure
 from gan_experiments.engine import AdversarialModule, RunSettings
 from gan_experiments.layers.sync_batch_norm import OverAllRanks
 
 log = logging.getLogger(__name__)
 
-BEFORE_CHECKPOINTS = ("samples", "scores", "checkpoints")
+BEFORE_CHECKPOINTS = ("health", "samples", "scores", "checkpoints")
 
 
 @dataclass
@@ -41,7 +42,10 @@ class Run:
     trainer: L.Trainer
 
     def train(self, checkpoint: Path | None) -> None:
-        """Train until the run's images have been seen, from the checkpoint on where there is one."""
+        """Train until the run's images have been seen, from the checkpoint on where there is one.
+
+        A run that fails goes on from its last good checkpoint where `Health` says so, and is else over.
+        """
         if self.trainer.is_global_zero:
             log.info("%s", self.data.describe())  # type: ignore[attr-defined]
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +54,15 @@ class Run:
             for logger in self.trainer.loggers:
                 if hasattr(logger, "start"):
                     logger.start(self.model.run.config)
-        self.trainer.fit(self.model, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
+        while True:
+            try:
+                self.trainer.fit(self.model, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
+                return
+            except TrainingFailure as failure:
+                health = self.callback(Health)
+                checkpoint = health.way_back(self.trainer, self.model, failure) if health else None
+                if checkpoint is None:
+                    raise
 
     def finish(self) -> None:
         """Close what was opened, so that the next run of this process starts afresh."""
@@ -74,6 +86,8 @@ def build(cfg: DictConfig) -> Run:
     with _collecting(faults):
         named = {name: make(node) for name, node in cfg.callbacks.items()}
     if faults:
+    if getattr(named.get("health"), "action", "") == "back" and "checkpoints" not in named:
+        faults.append("callbacks.health.action=back needs callbacks.checkpoints: type callbacks.health.action=stop")
         raise ConfigError(*faults)
     model = build_model(cfg)
     # Sheets and scores come before the checkpoint that holds them; what others add comes last.

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gan_experiments import distributed
-from gan_experiments.contracts import Batch, TrainingFailure
+from gan_experiments.contracts import Batch, NotFinite
 
 Networks = nn.Module | tuple[nn.Module, ...]
 
@@ -305,7 +305,9 @@ class AdversarialModule(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip the averaged and unscaled gradients, and log their norm."""
-        logged = (self.batches + 1) % self.run.log_every < max(step.phase.every for step in self._steps)
+        # The first norms tell what is usual (see `callbacks/health.py`).
+        rarest = max(step.phase.every for step in self._steps)
+        logged = self.batches < 20 or (self.batches + 1) % self.run.log_every < rarest
         if self.clip_grad_norm is None and not logged:
             return
         name = next(name for name, own in self._optimizers.items() if own.optimizer is optimizer)
@@ -351,20 +353,20 @@ class AdversarialModule(L.LightningModule):
         """The mean over ranks, and over the batches since the last flush, of everything logged.
 
         Raises:
-            TrainingFailure: a term of a loss was not finite; names the phase, the term and the images seen by then.
+            NotFinite: a term of a loss was not finite; names the phase, the term and the images seen by then.
         """
         numbers = self._read_history()
         self._history.clear()
         return {name.lstrip("?"): sum(value for _, value in rows) / len(rows) for name, rows in numbers.items()}
 
     def require_finite(self) -> None:
-        """Raise TrainingFailure where a loss since the last flush, or a parameter, is not finite, naming it."""
+        """Raise NotFinite where a loss since the last flush, or a parameter, is not finite, naming it."""
         self._read_history()
         total = torch.stack([parameter.detach().float().sum() for parameter in self.parameters()])
         if not torch.isfinite(total).all():
             names = [name for name, p in self.named_parameters() if not torch.isfinite(p).all()]
             if names:
-                raise TrainingFailure(f"the weights {names[0]!r} are not finite after {self.images_seen:,} images")
+                raise NotFinite(f"the weights {names[0]!r} are not finite after {self.images_seen:,} images")
 
     def _read_history(self) -> dict[str, list[tuple[int, float]]]:
         if not self._history:
@@ -382,7 +384,7 @@ class AdversarialModule(L.LightningModule):
         if broken:
             images, name, value = min(broken)
             phase, _, term = name.partition("/")
-            raise TrainingFailure(f"the term {term!r} of the phase {phase!r} became {value} after {images:,} images")
+            raise NotFinite(f"the term {term!r} of the phase {phase!r} became {value} after {images:,} images")
         return numbers
 
     def histograms(self) -> dict[str, Tensor]:

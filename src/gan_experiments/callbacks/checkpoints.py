@@ -38,11 +38,12 @@ class Checkpoints(L.Callback):
         best = any(isinstance(c, Scores) and c.best_at == module.images_seen for c in trainer.callbacks)  # type: ignore[attr-defined]
         due = module.passed(self.every) or module.at_end() or trainer.should_stop
         if best:
-            self._save(trainer, module, self.folder / "best.ckpt")
+            self.save(trainer, module, self.folder / "best.ckpt")
         if due:
-            self._save(trainer, module, self.last)
+            self.save(trainer, module, self.last)
 
-    def _save(self, trainer: L.Trainer, module: AdversarialModule, path: Path) -> None:
+    def save(self, trainer: L.Trainer, module: AdversarialModule, path: Path) -> None:
+        """Write the state to a file, at once or not at all."""
         with module.paused():
             module.require_finite()
             unfinished = path.with_suffix(".tmp")

@@ -35,11 +35,13 @@ def log_histograms(trainer: L.Trainer, histograms: dict[str, Tensor], images: in
 class Record(L.Callback):
     """Every `log_every` batches: each term of each loss, D(real) and D(fake), gradient norms, learning rates, images/s.
 
-    `latest` holds the last of each, for the progress bar. Stops the run where a loss is not finite (see `flush`).
+    `latest` holds the last of each, for the progress bar, `fresh` those that this batch has brought, for `Health`. Stops
+    the run where a loss is not finite (see `flush`).
     """
 
     def __init__(self) -> None:
         self.latest: dict[str, float] = {}
+        self.fresh: dict[str, float] = {}
         self._since: tuple[float, int] = (0.0, 0)
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
@@ -51,6 +53,7 @@ class Record(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
         """Record at each `log_every`-th batch and after the last one."""
+        self.fresh = {}
         if module.batches % module.run.log_every and not module.at_end():
             return
         start, before = self._since
@@ -58,6 +61,7 @@ class Record(L.Callback):
         metrics = module.flush()
         metrics |= {f"learning_rate/{name}": rate for name, rate in module.learning_rates().items()}
         metrics["images_per_second"] = (module.images_seen - before) / max(seconds, 1e-9)
+        self.fresh = metrics
         self.latest.update(metrics)
         with module.paused():
             log_metrics(trainer, metrics, module.images_seen)
