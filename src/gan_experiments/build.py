@@ -85,9 +85,9 @@ def build(cfg: DictConfig) -> Run:
         data.prepare_data()
     with _collecting(faults):
         named = {name: make(node) for name, node in cfg.callbacks.items()}
-    if faults:
     if getattr(named.get("health"), "action", "") == "back" and "checkpoints" not in named:
         faults.append("callbacks.health.action=back needs callbacks.checkpoints: type callbacks.health.action=stop")
+    if faults:
         raise ConfigError(*faults)
     model = build_model(cfg)
     # Sheets and scores come before the checkpoint that holds them; what others add comes last.

@@ -30,7 +30,11 @@ class ConfigError(Exception):
 
 
 class TrainingFailure(Exception):
-    """The training itself went wrong (a loss that is not finite); one line that says where and when."""
+    """The training itself went wrong; one line that says where and when."""
+
+
+class NotFinite(TrainingFailure):
+    """A loss or a weight became infinite or NaN."""
 
 
 def higher_is_better(name: str) -> bool:
