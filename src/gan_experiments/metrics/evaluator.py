@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from gan_experiments import __version__
-from gan_experiments.contracts import ConfigError
-from gan_experiments.contracts import higher_is_better as higher_is_better
+from gan_experiments.contracts import ConfigError, higher_is_better  # noqa: F401  (for those who look for it here)
 from gan_experiments.data.cache import cache_root
 from gan_experiments.images import to_uint8
 from gan_experiments.metrics.extractors import Extractor
