@@ -35,8 +35,8 @@ def log_histograms(trainer: L.Trainer, histograms: dict[str, Tensor], images: in
 class Record(L.Callback):
     """Every `log_every` batches: each term of each loss, D(real) and D(fake), gradient norms, learning rates, images/s.
 
-    `latest` holds the last of each, for the progress bar, `fresh` those that this batch has brought, for `Health`. Stops
-    the run where a loss is not finite (see `flush`).
+    `latest` holds the last of each, for the progress bar, `fresh` what this batch has brought, for `Health`. Stops the
+    run where a loss is not finite (see `flush`).
     """
 
     def __init__(self) -> None:
