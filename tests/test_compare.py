@@ -187,6 +187,7 @@ def test_a_seed_that_stopped_early_is_left_out_of_the_means(tmp_path: Path) -> N
     assert column(last, "images") == ["160 to 200"]
     assert column(last, "fid ↓")[0].startswith("10.5 ± ")
     assert any("seed 2 is left out of the mean scores (failed; scored last at 150 images)" in x for x in last.after)
+    assert not any("scored at" in line for line in last.after)
     assert any("seed 2 failed: not finite" in line for line in last.after)
 
 
@@ -237,6 +238,27 @@ def test_a_run_scored_again_joins_those_scored_alike(tmp_path: Path) -> None:
     drawn = {panel.title: [curve.setting for curve in panel.curves] for panel in figures.panels(found, made)}
     assert drawn[f"fid ↓  ({made[0].hash})"] == [0], "the history of b was not measured like that"
     assert drawn[f"fid ↓  ({made[1].hash})"] == [1]
+
+
+def test_a_run_that_went_on_after_its_last_score_says_so(tmp_path: Path) -> None:
+    folder = make(tmp_path / "a", fid=5.0)
+    with (folder / "metrics.csv").open("a") as file:
+        file.write("230,0.1,10,\r\n")
+    _, _, (last, _) = compared(folder)
+    assert column(last, "images") == ["230"]
+    assert any(line.endswith(": scored at 200 images.") for line in last.after)
+
+
+def test_a_history_under_two_passports_is_not_drawn(tmp_path: Path) -> None:
+    folder = make(tmp_path / "a", fid=5.0)
+    told = json.loads((folder / "scores.json").read_text())
+    told["best"]["scores"]["fid"]["passport"]["num_fake"] = 9
+    (folder / "scores.json").write_text(json.dumps(told))
+    found, made, tables = compared(folder)
+    assert [laid.title.split(",")[0] for laid in tables] == ["Last scores", "Best scores"]
+    assert "num_fake is 500 there and 9 here" in tables[1].before[0]
+    assert column(tables[1], "fid ↓") == ["4"]
+    assert [panel.title for panel in figures.panels(found, made)] == ["loss"]
 
 
 # ------------------------------------------------------------------------------------------ folders

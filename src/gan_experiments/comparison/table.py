@@ -314,13 +314,11 @@ def tables(found: list[Setting], made: list[Group]) -> list[Table]:
     scored = {folder for group in made for folder in group.last}
     without = [setting for setting in found if not scored & {run.folder for run in setting.runs}]
     for number, group in enumerate(made):
-        shown = [s for s in found if any(run.folder in group.last for run in s.runs)]
-        if number == 0:
-            shown = [s for s in found if s in shown or s in without]
-        if any(run.folder in group.last for setting in found for run in setting.runs):
-            laid.append(_last(shown, made, number))
-        if any(run.folder in group.best for setting in found for run in setting.runs):
-            laid.append(_best(shown, group, len(made) > 1))
+        mine = [s for s in found if any(run.folder in group.last for run in s.runs) or (number == 0 and s in without)]
+        if group.last:
+            laid.append(_last(mine, made, number))
+        if group.best:
+            laid.append(_best(found, made, number))
     return laid or [Table("Runs", *_columns([_about(setting, found) for setting in found]), after=_ends(found))]
 
 
@@ -339,16 +337,22 @@ def _last(shown: list[Setting], made: list[Group], number: int) -> Table:
             if bold
             else "None is bold: the intervals of the best meet, or one setting has a single seed."
         )
-    before = [group.line]
-    if number:
-        why = made[0].differs(group.passport, group.estimators)
-        before.insert(0, f"Not set side by side with passport {made[0].hash}: {'; '.join(why)}.")
-        before[0] += " To compare them, score one again like the other: `evaluate.py run=... metrics=...`."
     title = "Last scores" + (f", passport {group.hash}" if len(made) > 1 else "")
-    return Table(title, *_columns(columns), before, after)
+    return Table(title, *_columns(columns), _heading(made, number), after)
 
 
-def _best(shown: list[Setting], group: Group, several: bool) -> Table:
+def _heading(made: list[Group], number: int) -> list[str]:
+    """The passport, and before it why its scores do not stand among the first ones."""
+    group = made[number]
+    if not number:
+        return [group.line]
+    why = "; ".join(made[0].differs(group.passport, group.estimators))
+    how = "To compare them, score one again like the other: `evaluate.py run=... metrics=...`."
+    return [f"Not set side by side with passport {made[0].hash}: {why}. {how}", group.line]
+
+
+def _best(shown: list[Setting], made: list[Group], number: int) -> Table:
+    group = made[number]
     shown = [setting for setting in shown if any(run.folder in group.best for run in setting.runs)]
     taken = [[run for run in setting.runs if run.folder in group.best] for setting in shown]
     columns: list[dict[str, Cell]] = []
@@ -356,8 +360,9 @@ def _best(shown: list[Setting], group: Group, several: bool) -> Table:
         at = [group.best[run.folder].images for run in runs]
         columns.append({"setting": Cell(setting.name, setting.name), "seeds": _seeds(runs), "best at": _images(at)})
     _add_scores(columns, group, [[group.best[run.folder] for run in runs] for runs in taken])
-    before = ["At the best checkpoint of each run (`best.ckpt`), which the first score decides."]
-    return Table("Best scores" + (f", passport {group.hash}" if several else ""), *_columns(columns), before)
+    before = [] if group.last else _heading(made, number)
+    before += ["At the best checkpoint of each run (`best.ckpt`), which the first score decides."]
+    return Table("Best scores" + (f", passport {group.hash}" if len(made) > 1 else ""), *_columns(columns), before)
 
 
 def _about(setting: Setting, among: list[Setting]) -> dict[str, Cell]:
@@ -395,6 +400,8 @@ def _furthest(runs: list[Run], group: Group) -> list[Run]:
 def _left_out(shown: list[Setting], taken: list[list[Run]], group: Group) -> list[str]:
     lines = []
     for setting, runs in zip(shown, taken, strict=True):
+        if runs and (images := group.last[runs[0].folder].images) < max(run.images for run in runs):
+            lines.append(f"{setting.name}: scored at {images:,} images.")
         for run in (run for run in setting.runs if runs and run not in runs):
             scored = group.last.get(run.folder)
             why = f"scored last at {scored.images:,} images" if scored else "it has no such scores"
