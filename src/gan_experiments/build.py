@@ -25,6 +25,7 @@ from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import ConfigError, TrainingFailure
 from gan_experiments.engine import AdversarialModule, RunSettings
 from gan_experiments.layers.sync_batch_norm import OverAllRanks
+from gan_experiments.resume import plain
 
 log = logging.getLogger(__name__)
 
@@ -176,21 +177,6 @@ def make(node: DictConfig) -> Any:
                 raise cause from error
             cause = cause.__cause__
         raise ConfigError(" ".join(str(error).split())) from error
-
-
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved config in plain types, with the run folder left open: enough to run it again elsewhere."""
-    folder = cfg.output
-
-    def open_folder(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: open_folder(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [open_folder(item) for item in value]
-        return "${output}" if value == folder else value
-
-    resolved = open_folder(OmegaConf.to_container(cfg, resolve=True))
-    return {**resolved, "output": "${outputs:}", "ckpt": None, "check": False}
 
 
 def from_plain(config: dict[str, Any], folder: Path) -> DictConfig:

@@ -5,8 +5,8 @@ Nothing here imports torch, so that `--help` and a misspelt name answer at once.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -21,8 +21,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_experiments import resume
+from gan_experiments import resume, run_folder, sweeps
 from gan_experiments.contracts import ConfigError, TrainingFailure
+
+PLUGINS = ("optuna", "joblib", "submitit_local", "submitit_slurm")
 
 
 def conf_dir() -> Path:
@@ -33,10 +35,16 @@ def conf_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """Teach the configs `${times:a,b}` (whole), `${outputs:}` (the run folder), `${fastest_precision:accelerator}`."""
+    """Teach the configs what they cannot say themselves.
+
+    `${times:a,b}` (whole), `${outputs:}` (the run folder), `${fastest_precision:accelerator}`, `${sweep_name:}` (null
+    for a run that belongs to none), `${job_folder:words}`.
+    """
     OmegaConf.register_new_resolver("times", lambda a, b: round(float(a) * float(b)), replace=True)
     OmegaConf.register_new_resolver("outputs", _output_dir, replace=True)
     OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
+    OmegaConf.register_new_resolver("sweep_name", sweeps.name, replace=True)
+    OmegaConf.register_new_resolver("job_folder", sweeps.job_folder, replace=True)
 
 
 def _output_dir() -> str:
@@ -58,71 +66,87 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
     """Compose `config` from the command line, do the verb's work in it, exit with its status.
 
     Exit status: 0 done, 1 the training failed, 2 a mistake of the user's (each in one line, nothing left behind),
-    128 + n stopped by signal n.
+    128 + n stopped by signal n. A sweep ends with the status of its jobs (see `sweeps`).
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # waiting threads leave the cores to others; read when torch loads
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here as exceptions
-    register_resolvers()
+    trains = config == "run"
+    job_of = os.environ.pop(sweeps.JOB_OF, "") if trains else ""
+    if job_of:
+        sweeps.follow(int(job_of))
     status: list[int] = []
+    sweep: sweeps.Sweep | None = None
 
-    def job(cfg: DictConfig) -> None:
-        sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    def job(cfg: DictConfig) -> float | None:
+        if sweep is not None:
+            return sweep.job(verb, cfg)
         folder = Path(_output_dir())
-        status.append(0)
         try:
-            status[-1] = verb(cfg)
-            if cfg.get("check"):
-                _forget(folder)
-        except (ConfigError, TrainingFailure, OSError) as error:
-            if isinstance(error, OSError) and error.errno != errno.ENOSPC:
-                raise
-            if sweeping:
-                raise
-            if not isinstance(error, TrainingFailure):
-                _forget(folder)
+            with run_folder.held(folder) if trains and not cfg.check else contextlib.nullcontext():
+                status.append(_single(verb, cfg, folder, bool(job_of)))
+        except run_folder.Busy as error:  # nothing of this folder is ours
             raise SystemExit(_answer(error)) from error
+        return None
 
     try:
-        sys.argv[1:] = resume.command_line(sys.argv[1:])
+        if trains and sweeps.is_one(sys.argv[1:]):
+            sweep, sys.argv[1:] = sweeps.Sweep.of(sys.argv)
+        else:
+            sys.argv[1:] = resume.command_line(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config)(job)()
+        code = max(status, default=0)
     except (ConfigError, TrainingFailure) as error:
-        sys.exit(_answer(error))
+        code = _answer(error)
     except (HydraException, OmegaConfBaseException) as error:
         print(_explain(error, config), file=sys.stderr)
-        sys.exit(2)
+        code = 2
     except OSError as error:
-        if status:  # not Hydra, which could not make the folder, but the verb
+        if status or (sweep is not None and sweep.folder is not None):  # not Hydra, which could not make the folder
             raise
         print(
             f"the run folder cannot be made ({error.strerror}: {error.filename}); type hydra.run.dir=...",
             file=sys.stderr,
         )
-        sys.exit(2)
-    sys.exit(max(status, default=0))
+        code = 2
+    except BaseException as error:
+        if sweep is None:
+            raise
+        code = sweep.broken_off(error)
+    sys.exit(code if sweep is None else sweep.close(code))
 
 
-def _answer(error: ConfigError | TrainingFailure | OSError) -> int:
-    if isinstance(error, OSError):
-        where = error.filename2 or error.filename or "the run folder"
-        error = ConfigError(f"no space left on the device that holds {where}: free some and type the command again")
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+def _single(verb: Callable[[DictConfig], int], cfg: DictConfig, folder: Path, of_a_sweep: bool) -> int:
+    """Do the one job of a command; a mistake ends the command and leaves nothing behind.
+
+    In a process that a sweep has started for one of its jobs, what went wrong stays in the folder.
+    """
+    if of_a_sweep:
+        status, message = run_folder.attempt(lambda: verb(cfg), folder)
+        if message and run_folder.first_rank():
+            print(f"{folder.name}: {message}", file=sys.stderr, flush=True)
+        return status
+    status = 0
+    try:
+        status = verb(cfg)
+        if cfg.get("check"):
+            run_folder.forget(folder)
+    except Exception as error:
+        known = run_folder.mistake(error)
+        if known is None:
+            raise
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # of a verb that does not train
+            raise known from error
+        if isinstance(known, ConfigError):
+            run_folder.forget(folder)
+        raise SystemExit(_answer(known)) from error
+    return status
+
+
+def _answer(error: ConfigError | TrainingFailure) -> int:
+    """Print the line; the exit status."""
+    if run_folder.first_rank():
         print(error, file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
-
-
-def _forget(folder: Path) -> None:
-    """Remove what a run that has not begun left in its folder, and the folder with it; nothing of anyone else's."""
-    if os.environ.get("LOCAL_RANK", "0") != "0":
-        return  # the first rank of the machine tidies up
-    files = [path for path in folder.rglob("*") if not path.is_dir()]
-    names = [path.relative_to(folder).as_posix() for path in files]
-    if not all(name.startswith(".hydra/") or name in ("run.log", "wandb/run-id") for name in names):
-        return  # `hydra.run.dir=` can name any folder, and an earlier run's
-    for path in files:
-        path.unlink()
-    for path in (folder / ".hydra", folder / "wandb", folder, *folder.parents[:2]):  # the day's folder, if now empty
-        if path != Path.cwd() and path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -135,6 +159,8 @@ def _explain(error: Exception, config: str) -> str:
     """One line for an error in the composition of the config."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if name in PLUGINS and group in ("hydra/sweeper", "hydra/launcher"):
+            return f"{name} is not installed: type pip install 'gan-experiments[sweep]'"
         known = [option for option in error.options or [] if not option.startswith("_")]
         return (
             f"{group}={name}: there is no such {group}{nearest(name, known)}; type {group}= one of {', '.join(known)}"
@@ -182,3 +208,6 @@ def _flatten(node: object, prefix: str) -> list[str]:
     for key, value in node.items():
         keys += [f"{prefix}{key}", *_flatten(value, f"{prefix}{key}.")]
     return keys
+
+
+register_resolvers()  # on import, so that a sweep's workers know them too

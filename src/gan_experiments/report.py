@@ -20,6 +20,7 @@ from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.engine import AdversarialModule
+from gan_experiments.run_folder import shown
 
 
 def forecast(cfg: DictConfig) -> str:
@@ -66,12 +67,6 @@ def closing(run: build.Run) -> tuple[str, int]:
         command = f"{_command()} ckpt={shown(checkpoints.last)}"
         lines.append(f"  go on    {command}" + ("" if stopping.signal else f" images={2 * model.images_seen}"))
     return "\n".join(lines), 128 + int(stopping.signal) if stopping.signal else 0
-
-
-def shown(path: Path) -> str:
-    """A path as short as it can be typed from here."""
-    resolved = path.resolve()
-    return str(resolved.relative_to(Path.cwd())) if resolved.is_relative_to(Path.cwd()) else str(resolved)
 
 
 def _command() -> str:

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from gan_experiments.contracts import ConfigError
 
 log = logging.getLogger(__name__)
 
-ONCE = ("ckpt", "check", "hydra.run.dir", "output")
+ONCE = ("ckpt", "check", "resume", "sweep", "hydra.run.dir", "output")
 """Keys that belong to one command and not to the run."""
 
 
@@ -61,8 +60,8 @@ def command_line(words: list[str]) -> list[str]:
     if not given or given[-1] in ("", "null"):
         return words
     path = find(given[-1])
-    typed = {_key(word) for word in words if not word.startswith("-")}
-    before = [word for word in load(path)["gan_experiments"].get("overrides", []) if _key(word) not in typed]
+    typed = {key_of(word) for word in words if not word.startswith("-")}
+    before = [word for word in load(path)["gan_experiments"].get("overrides", []) if key_of(word) not in typed]
     folder = run_folder(path)
     here = [f"hydra.run.dir='{folder}'"] if folder and "hydra.run.dir" not in typed else []
     return [*before, *words, *here]
@@ -71,18 +70,16 @@ def command_line(words: list[str]) -> list[str]:
 def overrides() -> list[str]:
     """What was typed for the run in progress; nothing where Hydra did not start it."""
     typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return [word for word in typed if _key(word) not in ONCE]
+    return [word for word in typed if key_of(word) not in ONCE]
 
 
 def prepare(cfg: DictConfig) -> Path | None:
     """The checkpoint that a config goes on from, None for none; says where the config files have changed since.
 
-    Raises ConfigError where the checkpoint already holds as many images as are asked for, or in a sweep.
+    Raises ConfigError where the checkpoint already holds as many images as are asked for.
     """
     if not cfg.ckpt:
         return None
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise ConfigError("ckpt= goes on with one run and a sweep starts several: leave out one of ckpt= and -m")
     path = find(cfg.ckpt)
     saved = load(path)["gan_experiments"]
     if saved["images_seen"] >= cfg.images:
@@ -90,8 +87,8 @@ def prepare(cfg: DictConfig) -> Path | None:
             f"ckpt={cfg.ckpt} has already seen {saved['images_seen']:,} images and images={cfg.images}:"
             f" type images={2 * saved['images_seen']} to go on"
         )
-    typed = {_key(word) for word in overrides()}
-    now, then = (_flat(OmegaConf.to_container(OmegaConf.create(c))) for c in (_resolved(cfg), saved["config"]))
+    typed = {key_of(word) for word in overrides()}
+    now, then = (flat(OmegaConf.to_container(OmegaConf.create(c))) for c in (_resolved(cfg), saved["config"]))
     for key in sorted(set(now) | set(then)):
         known = any(key == word or key.startswith(f"{word}.") for word in (*typed, *ONCE))
         if not known and "${" not in f"{then.get(key)}" and now.get(key) != then.get(key):
@@ -99,19 +96,36 @@ def prepare(cfg: DictConfig) -> Path | None:
     return path
 
 
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config in plain types, with the run folder left open: enough to run it again elsewhere."""
+    folder = cfg.output
+
+    def open_folder(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: open_folder(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [open_folder(item) for item in value]
+        return "${output}" if value == folder else value
+
+    resolved = open_folder(OmegaConf.to_container(cfg, resolve=True))
+    return {**resolved, "output": "${outputs:}", "ckpt": None, "check": False}
+
+
 def _resolved(cfg: DictConfig) -> Any:
     return OmegaConf.to_container(cfg, resolve=True)
 
 
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted keys."""
     if not isinstance(node, dict):
         return {prefix: node}
     return {
-        k: v for key, value in node.items() for k, v in _flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
+        k: v for key, value in node.items() for k, v in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
     }
 
 
-def _key(word: str) -> str:
+def key_of(word: str) -> str:
+    """The key that a word of the command line is about."""
     return word.partition("=")[0].lstrip("+~").partition("@")[0]
 
 

@@ -15,7 +15,7 @@ from gan_experiments import launch
 
 def run(cfg: DictConfig) -> int:
     """Check, build, train; the exit status."""
-    from gan_experiments import build, check, report, resume
+    from gan_experiments import build, check, report, resume, run_folder
 
     check.require(cfg)
     checkpoint = resume.prepare(cfg)
@@ -23,11 +23,18 @@ def run(cfg: DictConfig) -> int:
         print(report.forecast(cfg))
         return 0
     parts = build.build(cfg)
+    run_folder.begin(parts.folder)
     try:
         parts.train(checkpoint)
         lines, status = report.closing(parts)
+    except Exception as error:
+        message = " ".join(str(run_folder.mistake(error) or repr(error)).split())
+        run_folder.record(parts.folder, run_folder.Outcome("failed", parts.model.images_seen, message))
+        raise
     finally:
         parts.finish()
+    state, said = "stopped" if status else "finished", lines.strip().partition("\n")[0]
+    run_folder.record(parts.folder, run_folder.Outcome(state, parts.model.images_seen, said))
     print(lines, flush=True)
     return status
 

@@ -19,26 +19,38 @@ from torch import Tensor
 class WandbRun(WandbLogger):
     """A W&B run in the run folder, the same run again when training goes on from a checkpoint there.
 
+    Under a `wandb agent` it is the run that the agent has made for this start.
+
     Args:
         folder: the run folder; W&B keeps its files in `wandb/` below it.
-        project, group, tags, mode: as in `wandb.init`.
+        project, group, tags: as in `wandb.init`.
+        mode: "offline", "online" or "disabled"; None for "offline", or "online" under an agent.
     """
 
     def __init__(
-        self, folder: str, project: str, group: str | None = None, tags: list[str] | None = None, mode: str = "offline"
+        self,
+        folder: str,
+        project: str,
+        group: str | None = None,
+        tags: list[str] | None = None,
+        mode: str | None = None,
     ) -> None:
+        agent = "WANDB_SWEEP_ID" in os.environ
         known = Path(folder) / "wandb" / "run-id"
-        if not known.exists():
+        if agent and "WANDB_RUN_ID" in os.environ:
+            known.parent.mkdir(parents=True, exist_ok=True)
+            known.write_text(os.environ["WANDB_RUN_ID"])
+        elif not known.exists():
             known.parent.mkdir(parents=True, exist_ok=True)
             known.write_text(uuid.uuid4().hex[:8])
         super().__init__(
             save_dir=folder,
             project=project,
-            name="/".join(Path(folder).resolve().parts[-2:]),
+            name="/".join(Path(folder).resolve().parts[-1 if group else -2 :]),
             version=known.read_text().strip(),
             group=group,
             tags=tags,
-            mode=mode,
+            mode=mode or ("online" if agent else "offline"),
             settings=wandb.Settings(silent=True, console="off"),
         )
         self._wandb_init.pop("anonymous", None)  # Lightning hands it on and W&B warns of it
