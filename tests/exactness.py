@@ -127,13 +127,16 @@ def gap(module: AdversarialModule, other: dict[str, torch.Tensor]) -> float:
     A bias that a normalisation takes out again has a gradient of rounding alone, and Adam makes a step of it all the
     same; it changes nothing that the network computes, and is left out here (see `cancelled`).
     """
-    return max(_known(difference(tensors(module), other), cancelled(module)), default=0.0)
-
-
-def _known(gaps: dict[str, float], left_out: set[str]) -> list[float]:
+    left_out = cancelled(module)
+    gaps = difference(tensors(module), other)
     names = {name: name.lstrip("/").removeprefix("averages.").replace(".network.", ".", 1) for name in gaps}
+    return largest({name: value for name, value in gaps.items() if names[name] not in left_out})
+
+
+def largest(gaps: dict[str, float]) -> float:
+    """The largest of what `difference` found, 0 for none."""
     assert not any(map(math.isnan, gaps.values())), gaps
-    return [value for name, value in gaps.items() if names[name] not in left_out]
+    return max(gaps.values(), default=0.0)
 
 
 def cancelled(module: AdversarialModule) -> set[str]:
