@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from support import compose, difference, run, shrink, small
+from support import MODELS, compose, difference, run, shrink, small, train
 
 from gan_experiments import build, check, resume
 from gan_experiments.callbacks import health
@@ -40,8 +40,8 @@ def test_vanished_and_exploded() -> None:
     assert "generator has vanished: its norm is 0.01, and was 10" in str(
         health.gradient_vanished({"generator": 0.01}, usual)
     )
-    assert health.gradient_exploded({"generator": 400.0, "discriminator": 40.0}, usual) is None
-    assert "discriminator explodes: its norm is 60, and was 1" in str(
+    assert health.gradient_exploded({"generator": 200.0, "discriminator": 20.0}, usual) is None
+    assert "discriminator explodes: its norm is 60, and was 1 at the start" in str(
         health.gradient_exploded({"generator": 1.0, "discriminator": 60.0}, usual)
     )
     assert health.gradient_vanished({"generator": 0.0}, {}) is None
@@ -148,7 +148,7 @@ def test_a_gradient_is_compared_with_what_was_usual(caplog: pytest.LogCaptureFix
     assert look.health.on["vanished"]
     look(norm=900.0)
     look(norm=900.0)
-    assert "explodes: its norm is 9e+02, and was 10" in caplog.messages[2]
+    assert "explodes: its norm is 9e+02, and was 10 at the start" in caplog.messages[2]
     assert "model.clip_grad_norm=1" in caplog.messages[2]
 
 
@@ -250,6 +250,28 @@ def test_a_run_that_went_back_and_was_killed_ends_like_one_that_was_not(
         rates = [float(row["learning_rate/generator"]) for row in rows]
         assert rates == [2e-4] * 4 + [1e-4] * 6  # from the checkpoint at 512 images on
         assert not list((tmp_path / folder / "checkpoints").glob("*.tmp"))
+
+
+class Grey(L.Callback):
+    """A generator that makes the same of everything."""
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        sheet = module.sheet
+        module.sheet = lambda inputs, ema: torch.zeros_like(sheet(inputs, ema))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_samples_of_every_variant_are_looked_at(
+    model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said where samples should differ by now, and only there."""
+    for name, warm_up in (("early", 1_000_000), ("late", 0)):
+        cfg = small(tmp_path / name, model)
+        looking = Health(every=cfg.data.batch_size, warm_up=warm_up, patience=2)
+        train(cfg, extra=[Grey(), looking])
+        alarms = [line for line in caplog.messages if "the samples have collapsed: 100%" in line]
+        assert len(alarms) == (0 if warm_up else 1), caplog.messages
+        assert looking.on["collapsed"] == (warm_up == 0)
 
 
 def test_good_is_the_checkpoint_that_was_followed_by_looks_without_a_trace(tmp_path: Path) -> None:

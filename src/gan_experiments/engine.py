@@ -384,7 +384,8 @@ class AdversarialModule(L.LightningModule):
         if broken:
             images, name, value = min(broken)
             phase, _, term = name.partition("/")
-            raise NotFinite(f"the term {term!r} of the phase {phase!r} became {value} after {images:,} images")
+            what = f"the term {term!r} of the phase {phase!r}" if term else name
+            raise NotFinite(f"{what} became {value} after {images:,} images")
         return numbers
 
     def histograms(self) -> dict[str, Tensor]:

@@ -29,11 +29,11 @@ from gan_experiments.engine import AdversarialModule
 log = logging.getLogger(__name__)
 
 SATURATED = 0.01
-"""Of a discriminator's loss at chance. Means over 50 batches: healthy 0.05 and more, saturated below 0.003."""
+"""Of a discriminator's loss at chance; the losses are means over `log_every` batches."""
 VANISHED = 0.03
-"""Of the generator's usual gradient norm. Healthy 0.1 and more, vanished below 0.003."""
-EXPLODED = 50.0
-"""Times an optimizer's usual gradient norm."""
+"""Of the generator's usual gradient norm."""
+EXPLODED = 30.0
+"""Times an optimizer's gradient norm at the start: an explosion is often slow, and a median would grow with it."""
 COLLAPSED = 0.5
 """Share of samples that have a twin. Healthy 0, of a collapsed generator 0.9 and more, of an untrained one 1."""
 TWIN = 0.25
@@ -62,11 +62,13 @@ def gradient_vanished(norms: Mapping[str, float], usual: Mapping[str, float]) ->
     return None
 
 
-def gradient_exploded(norms: Mapping[str, float], usual: Mapping[str, float]) -> str | None:
-    """A player is thrown about: its gradient is many times what it used to be."""
+def gradient_exploded(norms: Mapping[str, float], start: Mapping[str, float]) -> str | None:
+    """A player is thrown about: its gradient is many times what it was at the start."""
     for name, norm in norms.items():
-        if norm > EXPLODED * usual.get(name, math.inf):
-            return f"the gradient of the {name} explodes: its norm is {norm:.2g}, and was {usual[name]:.2g}"
+        if norm > EXPLODED * start.get(name, math.inf):
+            return (
+                f"the gradient of the {name} explodes: its norm is {norm:.2g}, and was {start[name]:.2g} at the start"
+            )
     return None
 
 
@@ -200,8 +202,10 @@ class Health(L.Callback):
         """Choose what the samples are made from and compared with."""
         fixed = trainer.datamodule.fixed(self.n)  # type: ignore[attr-defined]
         real = [rows for key, rows in sorted(fixed.items()) if key.startswith("real")]
-        self._real = torch.cat([rows[: self.n // len(real)] for rows in real])
-        self._inputs = module.sheet_inputs(fixed, self.n)
+        distinct = min(len(rows.unique(dim=0)) for rows in real)  # of few images some come twice
+        n = min(self.n, distinct * len(real))
+        self._real = torch.cat([rows[: n // len(real)] for rows in real])
+        self._inputs = module.sheet_inputs(fixed, n)
         self._chance = loss_at_chance(module)
         if self.action == "back" and module.images_seen == 0:
             self._checkpoints(trainer).save(trainer, module, self._good(trainer))
@@ -248,7 +252,7 @@ class Health(L.Callback):
         if self._chance:
             seen["saturated"] = discriminator_saturated(numbers, self._chance)
         if norms:
-            seen["exploded"] = gradient_exploded(norms, usual)
+            seen["exploded"] = gradient_exploded(norms, {name: past[0] for name, past in self.norms.items()})
         if any("generator" in name for name in norms):
             seen["vanished"] = gradient_vanished(norms, usual)
         if not (seen.get("vanished") or seen.get("exploded")):  # what is wrong does not become usual
