@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 SATURATED = 0.01
 """Of a discriminator's loss at chance; the losses are means over `log_every` batches."""
-VANISHED = 0.03
+VANISHED = 0.02
 """Of the generator's usual gradient norm."""
 EXPLODED = 30.0
 """Times an optimizer's gradient norm at the start: an explosion is often slow, and a median would grow with it."""
