@@ -59,7 +59,7 @@ def command_line(words: list[str]) -> list[str]:
     given = [word.partition("=")[2] for word in words if word.startswith("ckpt=")]
     if not given or given[-1] in ("", "null"):
         return words
-    path = find(given[-1])
+    path = find(_unquoted(given[-1]))
     typed = {key_of(word) for word in words if not word.startswith("-")}
     before = [word for word in load(path)["gan_experiments"].get("overrides", []) if key_of(word) not in typed]
     folder = run_folder(path)
@@ -127,6 +127,11 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
 def key_of(word: str) -> str:
     """The key that a word of the command line is about."""
     return word.partition("=")[0].lstrip("+~").partition("@")[0]
+
+
+def _unquoted(text: str) -> str:
+    quote = text[:1]
+    return text[1:-1].replace(f"\\{quote}", quote) if quote in ("'", '"') and text[1:].endswith(quote) else text
 
 
 def _short(error: Exception) -> str:

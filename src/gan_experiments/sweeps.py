@@ -303,7 +303,7 @@ class Sweep:
             return error.code if isinstance(error.code, int) else 1
         if self.folder is None:
             raise error
-        if "No trials are completed yet" in str(error):  # optuna's sweeper looks for the best one all the same
+        if str(error) in ("No trials are completed yet.", "Record does not exist."):  # optuna looked for the best one
             print("no trial has a score: there is no best one", file=sys.stderr)
             return 0 if any(note.state == "failed" for note in self._read()) else 1
         print(f"the sweep broke off ({type(error).__name__}: {' '.join(str(error).split())[:300]})", file=sys.stderr)
