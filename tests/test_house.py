@@ -16,7 +16,7 @@ from gan_experiments import check
 SOURCE = REPOSITORY / "src" / "gan_experiments"
 LAYERS = [  # from the ground up; a file imports from its own row or below
     {"contracts"},
-    {"layers", "distributed", "images", "schedules"},
+    {"layers", "distributed", "images", "schedules", "world"},
     {"networks", "losses", "augment"},
     {"engine"},
     {"models", "data", "callbacks", "metrics", "loggers"},

@@ -15,10 +15,11 @@ import lightning as L
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from gan_experiments import launch, resume
+from gan_experiments import launch, resume, world
 from gan_experiments.callbacks.health import Health
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
@@ -146,13 +147,16 @@ def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[An
 
 def _trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -> L.Trainer:
     node = cfg.trainer
+    plugins: list[Any] = [OverAllRanks()] if node.sync_batchnorm else []
+    if world.slurm():  # a requeue is `Stopping`'s: Lightning's own would save in the middle of a batch
+        plugins.append(SLURMEnvironment(auto_requeue=False))
     return L.Trainer(
         accelerator=node.accelerator,
         devices=node.devices,
         num_nodes=node.num_nodes,
         strategy=make(node.strategy) if node.strategy else "auto",
         precision=node.precision,
-        plugins=[OverAllRanks()] if node.sync_batchnorm else [],
+        plugins=plugins,
         logger=loggers,
         callbacks=callbacks,
         max_epochs=-1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
+
+from gan_experiments import world
 
 
 def world_size() -> int:
@@ -27,6 +30,22 @@ class FlatDDPStrategy(DDPStrategy):
     The wrapper expects one forward and one backward of every parameter per step, which alternating players never do.
     Here the module stays itself, and the engine averages the gradients of the optimizer that is about to step.
     """
+
+    def setup_distributed(self) -> None:
+        """Meet the other ranks; under torchrun in a part of its store that no earlier attempt has written to.
+
+        torchrun keeps one store when it starts the processes again, and the addresses of dead ones stay in it.
+        """
+        if world.torchrun() and not dist.is_initialized():
+            store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+            dist.init_process_group(
+                self._get_process_group_backend(),
+                store=dist.PrefixStore(f"gan_experiments/{os.environ['TORCHELASTIC_RESTART_COUNT']}", store),
+                rank=int(os.environ["RANK"]),
+                world_size=int(os.environ["WORLD_SIZE"]),
+                device_id=None if self.root_device.type == "cpu" else self.root_device,
+            )
+        super().setup_distributed()
 
     def configure_ddp(self) -> None:
         """Give every rank the parameters and buffers of rank 0, in place of wrapping the module."""

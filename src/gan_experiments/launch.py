@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_experiments import resume, run_folder, sweeps
+from gan_experiments import resume, run_folder, sweeps, world
 from gan_experiments.contracts import ConfigError, TrainingFailure
 
 PLUGINS = ("optuna", "joblib", "submitit_local", "submitit_slurm")
@@ -43,6 +43,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("times", lambda a, b: round(float(a) * float(b)), replace=True)
     OmegaConf.register_new_resolver("outputs", _output_dir, replace=True)
     OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
+    OmegaConf.register_new_resolver("run_name", world.run_name, replace=True)
     OmegaConf.register_new_resolver("sweep_name", sweeps.name, replace=True)
     OmegaConf.register_new_resolver("job_folder", sweeps.job_folder, replace=True)
 
@@ -90,9 +91,10 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
 
     try:
         if trains and sweeps.is_one(sys.argv[1:]):
+            world.require_alone()
             sweep, sys.argv[1:] = sweeps.Sweep.of(sys.argv)
         else:
-            sys.argv[1:] = resume.command_line(sys.argv[1:])
+            sys.argv[1:] = [*resume.command_line(sys.argv[1:]), *(world.words() if trains else [])]
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config)(job)()
         code = max(status, default=0)
     except (ConfigError, TrainingFailure) as error:

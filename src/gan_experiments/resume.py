@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from gan_experiments import world
 from gan_experiments.contracts import ConfigError
 
 log = logging.getLogger(__name__)
@@ -54,17 +55,55 @@ def run_folder(checkpoint: Path) -> Path | None:
 def command_line(words: list[str]) -> list[str]:
     """The words of a command that names a checkpoint, with those of the run that wrote it before them.
 
-    What is typed now wins. The run goes on in its own folder, unless that is gone or `hydra.run.dir=` says where.
+    What is typed now wins. The run goes on in its own folder, unless that is gone or `hydra.run.dir=` says where. With
+    `resume=true`, and where torchrun or SLURM starts a run anew, the checkpoint is looked for.
     """
-    given = [word.partition("=")[2] for word in words if word.startswith("ckpt=")]
-    if not given or given[-1] in ("", "null"):
-        return words
-    path = find(_unquoted(given[-1]))
-    typed = {key_of(word) for word in words if not word.startswith("-")}
+    typed = {key_of(word): _unquoted(word.partition("=")[2]) for word in words if not word.startswith("-")}
+    if typed.get("ckpt", "null") in ("", "null"):
+        if typed.get("resume", "").lower() != "true" and not world.restarted():
+            return words
+        folder = _unfinished(words, typed)
+        words = [word for word in words if key_of(word) not in ("ckpt", "hydra.run.dir")]
+        if folder is not None:
+            words.append(f"hydra.run.dir='{folder}'")
+        if folder is None or not (folder / "checkpoints" / "last.ckpt").is_file():
+            return words
+        typed |= {"ckpt": f"{folder}", "hydra.run.dir": f"{folder}"}
+        words.append(f"ckpt='{folder / 'checkpoints' / 'last.ckpt'}'")
+    path = find(typed["ckpt"])
     before = [word for word in load(path)["gan_experiments"].get("overrides", []) if key_of(word) not in typed]
     folder = run_folder(path)
     here = [f"hydra.run.dir='{folder}'"] if folder and "hydra.run.dir" not in typed else []
     return [*before, *words, *here]
+
+
+def _unfinished(words: list[str], typed: dict[str, str]) -> Path | None:
+    """The folder in which to go on: the one typed, that of a restarted run, or the latest run of the same words."""
+    if "hydra.run.dir" in typed:
+        return Path(typed["hydra.run.dir"]).resolve()
+    if world.restarted():
+        return (Path("outputs") / world.run_name()).resolve()
+    wanted = _of_the_run(words)
+    notes = sorted(Path("outputs").glob("*/*/.hydra/overrides.yaml"), key=lambda path: path.stat().st_mtime)
+    same = (path for path in reversed(notes) if _of_the_run(OmegaConf.to_container(OmegaConf.load(path))) == wanted)
+    found = next(same, None)
+    return found.parents[1].resolve() if found else None
+
+
+def _of_the_run(words: Any) -> list[str]:
+    """The words that say what is trained, in order."""
+    words = [word for word in words if not word.startswith(("-", "hydra.", "hydra/"))]
+    return sorted(word for word in words if key_of(word) not in ONCE)
+
+
+def finished(cfg: DictConfig) -> bool:
+    """Whether the run that `resume=true` has found is over already."""
+    return bool(cfg.resume and cfg.ckpt) and load(find(cfg.ckpt))["gan_experiments"]["images_seen"] >= cfg.images
+
+
+def choice(group: str) -> str:
+    """The name of the file that Hydra has composed for a group; nothing where it has not."""
+    return str(HydraConfig.get().runtime.choices.get(group) or "") if HydraConfig.initialized() else ""
 
 
 def overrides() -> list[str]:
@@ -108,7 +147,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         return "${output}" if value == folder else value
 
     resolved = open_folder(OmegaConf.to_container(cfg, resolve=True))
-    return {**resolved, "output": "${outputs:}", "ckpt": None, "check": False}
+    return {**resolved, "output": "${outputs:}", "ckpt": None, "check": False, "resume": False}
 
 
 def _resolved(cfg: DictConfig) -> Any:

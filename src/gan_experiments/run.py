@@ -15,9 +15,14 @@ from gan_experiments import launch
 
 def run(cfg: DictConfig) -> int:
     """Check, build, train; the exit status."""
-    from gan_experiments import build, check, report, resume, run_folder
+    from gan_experiments import build, check, report, resume, run_folder, world
 
+    typed = {resume.key_of(word) for word in resume.overrides()}
+    world.adopt(cfg.trainer, resume.choice("trainer"), "trainer.devices" in typed)
     check.require(cfg)
+    if resume.finished(cfg):
+        print(f"{report.shown(Path(cfg.output))} has seen its {cfg.images:,} images before")
+        return 0
     checkpoint = resume.prepare(cfg)
     if cfg.check:
         print(report.forecast(cfg))
@@ -35,7 +40,8 @@ def run(cfg: DictConfig) -> int:
         parts.finish()
     state, said = "stopped" if status else "finished", lines.strip().partition("\n")[0]
     run_folder.record(parts.folder, run_folder.Outcome(state, parts.model.images_seen, said))
-    print(lines, flush=True)
+    if lines:
+        print(lines, flush=True)
     return status
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from gan_experiments import world
 from gan_experiments.contracts import ConfigError, TrainingFailure
 
 OUTCOME = "outcome.json"
@@ -39,7 +40,7 @@ class Busy(ConfigError):
 
 def first_rank() -> bool:
     """Say whether this process speaks, tidies up and locks for all the ranks of its run."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+    return world.rank() == 0
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ class Record(L.Callback):
         """Start the clock; after a resume, forget what was recorded beyond the checkpoint."""
         for logger in trainer.loggers:
             if trainer.is_global_zero and hasattr(logger, "forget_after"):
-                logger.forget_after(module.images_seen)
+                logger.forget_after(module.images_seen if module.batches else -1)
         self._restart(module)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]

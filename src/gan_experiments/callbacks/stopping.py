@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 import threading
 from types import FrameType
@@ -10,6 +12,7 @@ from typing import Any
 
 import lightning as L
 
+from gan_experiments import world
 from gan_experiments.engine import AdversarialModule
 
 
@@ -17,7 +20,8 @@ class Stopping(L.Callback):
     """Ends the run after the batch in which its images are complete, or SIGINT or SIGTERM arrived.
 
     The batch is carried out to its end, so that what is saved is a state that an unbroken run passes through. A second
-    signal interrupts at once.
+    signal interrupts at once. Under SLURM SIGUSR1 also ends it (`sbatch --signal=USR1@120`: two minutes before the time
+    is up), and SLURM is asked to put the job in its queue again.
     """
 
     def __init__(self) -> None:
@@ -29,7 +33,7 @@ class Stopping(L.Callback):
         """Take over the signals (only a program's main thread can)."""
         self._module = module
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if world.slurm() else [])):
                 self._previous[number] = signal.signal(number, self._asked)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
@@ -48,7 +52,9 @@ class Stopping(L.Callback):
             trainer.should_stop = True
 
     def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        """Give the signals back."""
+        """Give the signals back; queue the job again where its time is up."""
+        if self.signal == signal.SIGUSR1 and trainer.is_global_zero:
+            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()

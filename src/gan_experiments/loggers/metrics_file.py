@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,9 @@ class MetricsFile(Logger):
     def _rows(self) -> list[dict[str, Any]]:
         if not self.path.exists():
             return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+        text = self.path.read_bytes().decode()
+        whole = text[: text.rfind("\n") + 1]  # a kill can leave half a row
+        return list(csv.DictReader(io.StringIO(whole, newline="")))
 
     def _rewrite(self, columns: list[str], rows: list[dict[str, Any]]) -> None:
         self.columns = columns

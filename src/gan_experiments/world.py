@@ -1,0 +1,106 @@
+"""How this process was started: alone, by torchrun, by SLURM's srun, or by the first process of its run.
+
+Nothing here imports torch at the top: the command line is read before that.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import os
+from typing import Any
+
+from gan_experiments.contracts import ConfigError
+
+
+def torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def slurm() -> bool:
+    """Whether srun started this process as one of several tasks, or of one."""
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return "SLURM_NTASKS" in os.environ and "SLURM_PROCID" in os.environ and not interactive
+
+
+def rank() -> int:
+    """The number of this process among all of its run, from 0."""
+    names = ("SLURM_PROCID",) if slurm() else ("RANK",) if torchrun() else ("NODE_RANK", "LOCAL_RANK")
+    return max(int(os.environ.get(name, "0")) for name in names)
+
+
+def restarted() -> bool:
+    """Whether torchrun or SLURM starts this run anew, after a failure or a requeue."""
+    return any(int(os.environ.get(name) or 0) > 0 for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
+
+
+def several() -> bool:
+    """Whether other processes of the same run were started beside this one."""
+    return torchrun() or (slurm() and int(os.environ["SLURM_NTASKS"]) > 1)
+
+
+@functools.cache
+def run_name() -> str:
+    """The place of this run's folder below `outputs/`, the same for all of its processes and when it is restarted.
+
+    `<date>/<time>` of the start; under SLURM, whose processes start at different moments, `slurm/<job>-<step>`.
+    """
+    if slurm():
+        return f"slurm/{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_STEP_ID', '0')}"
+    now = f"{datetime.datetime.now():%Y-%m-%d/%H-%M-%S}"
+    return _agreed("run_name", now) if torchrun() else now
+
+
+def _agreed(key: str, mine: str) -> str:
+    """Rank 0's word on every process, told through the store that torchrun keeps for them."""
+    from torch.distributed import TCPStore
+
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    key = f"gan_experiments/{os.environ['TORCHELASTIC_RUN_ID']}/{key}"
+    # The first one keeps its word when torchrun starts the processes again.
+    told = store.compare_set(key, "", mine) if rank() == 0 else store.get(key)
+    return told.decode()
+
+
+def require_alone() -> None:
+    """Raise ConfigError where several processes were started for one sweep."""
+    if several():
+        raise ConfigError(
+            "-m: a sweep is started once and each of its jobs starts its own processes; type python instead of torchrun"
+            " or srun, and trainer=ddp or hydra/launcher=submitit_slurm"
+        )
+
+
+def words() -> list[str]:
+    """What a process beside the first one adds to its command: a log of its own, and no copy of the config."""
+    return [f"hydra.job.name=rank_{rank()}", "hydra.output_subdir=null"] if several() and rank() else []
+
+
+def adopt(trainer: Any, chosen: str = "", typed: bool = False) -> None:
+    """Set the devices, machines and strategy of a trainer's config to the processes that were started.
+
+    `chosen` is the name of that config, `typed` says whether `trainer.devices=` was typed. Raises ConfigError where the
+    processes contradict it, or where `trainer=slurm` was chosen and srun did not start this process.
+    """
+    if chosen == "slurm" and not slurm():
+        raise ConfigError(
+            "trainer=slurm: srun has to start the processes, one for each GPU; type srun --nodes=2 --ntasks-per-node=8"
+            " python ... trainer=slurm, or trainer=ddp on one machine"
+        )
+    if not several():
+        return
+    everyone = int(os.environ["SLURM_NTASKS" if slurm() else "WORLD_SIZE"])
+    by, machines = "srun", int(os.environ.get("SLURM_NNODES", "1"))
+    if not slurm():
+        by, machines = "torchrun", everyone // int(os.environ["LOCAL_WORLD_SIZE"])
+    here = everyone // machines
+    if everyone != here * machines:
+        raise ConfigError(f"{by} started {everyone} processes on {machines} machines: give each machine as many")
+    if typed and trainer.devices not in (-1, "auto", here):
+        raise ConfigError(
+            f"trainer.devices={trainer.devices}, and {by} started {here} processes on this machine: leave it out"
+        )
+    trainer.devices, trainer.num_nodes = here, machines
+    if not trainer.strategy:
+        trainer.strategy = {"_target_": "gan_experiments.distributed.FlatDDPStrategy"}
