@@ -1,6 +1,6 @@
 """Fifty kills at random moments, one result.
 
-    python benchmarks/kills.py                                  # about 15 minutes on two cores
+    python benchmarks/kills.py                                  # about 20 minutes on one core
     python benchmarks/kills.py --kills 10 --ranks 2 --out outputs/kills-2
 
 Trains DCGAN on the digits once from beginning to end. Then the same again, killed (SIGKILL, every process of it) at a
@@ -96,7 +96,7 @@ def main() -> None:
     """Train, kill, resume, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--images", type=int, default=200_000)
+    parser.add_argument("--images", type=int, default=700_000)
     parser.add_argument("--ranks", type=int, choices=(1, 2), default=1)
     parser.add_argument("--longest", type=float, default=20.0, help="seconds from a start to its kill, at most")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")

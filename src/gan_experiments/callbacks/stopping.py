@@ -55,6 +55,13 @@ class Stopping(L.Callback):
         """Give the signals back; queue the job again where its time is up."""
         if self.signal == signal.SIGUSR1 and trainer.is_global_zero:
             subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+        self._give_back()
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        """Give the signals back, as Lightning leaves out the teardown of a run that failed."""
+        self._give_back()
+
+    def _give_back(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
