@@ -44,6 +44,8 @@ COMMAND = "command.txt"
 JOB_OF = "GAN_EXPERIMENTS_JOB_OF"
 """The process that started this one for a job of its sweep."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LEADING = ("model", "data", "loss", "augment", "experiment", "seed")
+"""Keys that come first in the name of a folder."""
 OF_THE_SWEEP = ("hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher", "hydra.mode", "hydra.run")
 """Words of the whole sweep, which no job has to know."""
 
@@ -84,9 +86,14 @@ def job_folder(words: ListConfig | list[str]) -> str:
 def _readable(words: list[str], length: int) -> tuple[str, bool]:
     """`model=dcgan`, `seed=0` -> "model-dcgan_seed-0", in characters that no shell, grammar or file system minds.
 
-    Choices and short keys come first. Also says whether the text stands for these words alone.
+    What tells most comes first. Also says whether the text stands for these words alone.
     """
-    ordered = sorted(words, key=lambda word: ("." in word.partition("=")[0], word))
+
+    def importance(word: str) -> tuple[int, bool, str]:
+        key = resume.key_of(word)
+        return LEADING.index(key) if key in LEADING else len(LEADING), "." in key, word
+
+    ordered = sorted(words, key=importance)
     full = "_".join(word.replace("=", "-", 1) for word in ordered)
     text = full
     if len(text) > length:  # the last two names of a key say enough
