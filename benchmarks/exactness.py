@@ -90,7 +90,7 @@ def _row(folder: Path, cases: list[Case], features: list[str]) -> list[str]:
     straight(case, folder / case.model)
     again = [resumed(case, folder / case.model, stop).parents[1] for stop in STOPS]
     stops = max(_between(folder / case.model, other) for other in again)
-    row = [cells.get(feature, "no batch norm") for feature in features]
+    row = [cells.get(feature, "-") for feature in features]
     return [
         *row,
         f"{then_one:.0e}",
