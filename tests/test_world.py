@@ -188,10 +188,20 @@ def test_resume_goes_on_and_a_finished_run_is_not_run_again(tmp_path: Path) -> N
     words = [*TINY, "images=128", "resume=true"]
     first = run(*words, folder=tmp_path)
     assert first.returncode == 0, first.stderr
+    outcome = next(tmp_path.glob("outputs/*/*/outcome.json"))
+    outcome.unlink()  # as if killed after the last checkpoint
     again = run(*words, folder=tmp_path)
     assert again.returncode == 0, again.stderr
+    assert '"finished"' in outcome.read_text()
     assert "has seen its 128 images before" in again.stdout
     assert len(list(tmp_path.glob("outputs/*/*/"))) == 1
+
+
+def test_a_restart_is_no_matter_of_the_verbs_that_do_not_train(tmp_path: Path) -> None:
+    done = run("run=nowhere", verb="evaluate", folder=tmp_path, SLURM_RESTART_COUNT="1")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "run=nowhere: there is no such file or folder; type run= a run folder or a checkpoint"
+    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------ killed while it writes

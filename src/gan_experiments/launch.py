@@ -94,8 +94,8 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
         if trains and sweeps.is_one(sys.argv[1:]):
             world.require_alone()
             sweep, sys.argv[1:] = sweeps.Sweep.of(sys.argv)
-        else:
-            sys.argv[1:] = [*resume.command_line(sys.argv[1:]), *(world.words() if trains else [])]
+        elif trains:
+            sys.argv[1:] = [*resume.command_line(sys.argv[1:]), *world.words()]
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config)(job)()
         code = max(status, default=0)
     except (ConfigError, TrainingFailure) as error:
@@ -103,7 +103,9 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         print(_explain(error, config), file=sys.stderr)
         code = 2
-    except BrokenPipeError:  # `| head` has read enough
+    except BrokenPipeError:  # `| head` has read enough; in a training it may be a worker that died
+        if trains:
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     except OSError as error:

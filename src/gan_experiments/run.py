@@ -21,7 +21,10 @@ def run(cfg: DictConfig) -> int:
     world.adopt(cfg.trainer, resume.choice("trainer"), "trainer.devices" in typed)
     check.require(cfg)
     if resume.finished(cfg):
-        print(f"{report.shown(Path(cfg.output))} has seen its {cfg.images:,} images before")
+        folder = Path(cfg.output)
+        if run_folder.outcome(folder) is None:  # killed after its last checkpoint
+            run_folder.record(folder, run_folder.Outcome("finished", cfg.images, f"done: {cfg.images:,} images"))
+        print(f"{report.shown(folder)} has seen its {cfg.images:,} images before")
         return 0
     checkpoint = resume.prepare(cfg)
     if cfg.check:
