@@ -198,10 +198,12 @@ def test_resume_goes_on_and_a_finished_run_is_not_run_again(tmp_path: Path) -> N
 
 
 def test_a_restart_is_no_matter_of_the_verbs_that_do_not_train(tmp_path: Path) -> None:
-    done = run("run=nowhere", verb="evaluate", folder=tmp_path, SLURM_RESTART_COUNT="1")
+    """The checkpoint of the job's run is not put among their words."""
+    _run_of(tmp_path / "outputs" / "slurm" / "7-0", "seed=1")
+    job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_RESTART_COUNT": "1"}
+    done = run("run=nowhere", verb="evaluate", folder=tmp_path, **job)
     assert done.returncode == 2
     assert done.stderr.strip() == "run=nowhere: there is no such file or folder; type run= a run folder or a checkpoint"
-    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------ killed while it writes
