@@ -10,18 +10,20 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from PIL import Image
 from torch import nn
 from torch_fidelity import feature_extractor_inceptionv3 as inception
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.images import Digits
 from gan_experiments.metrics import extractors
-from gan_experiments.metrics.evaluator import Evaluator
+from gan_experiments.metrics.evaluator import SCORES, Evaluator
 from gan_experiments.metrics.extractors import DigitsExtractor, InceptionExtractor, fold_batch_norms
 
 CONF = Path(__file__).parents[1] / "conf" / "metrics"
@@ -73,8 +75,11 @@ def values(scores):
 def test_real_digits_score_well(digits, tmp_path):
     seen, unseen, _ = digits
     scores = evaluator(tmp_path, num_fake=1000).evaluate(replay(unseen, 100), Images(seen), "cpu", ema=False)
-    assert set(scores) == {"fid_digits", "kid_digits", "is_digits"}
+    assert list(scores) == [f"{name}_digits" for name in SCORES]
     assert scores["fid_digits"].value < 0.3
+    assert scores["precision_digits"].value > 0.8
+    assert scores["coverage_digits"].value > 0.6
+    assert scores["memorised_digits"].value < 0.03
     assert abs(scores["kid_digits"].value) < 2 * scores["kid_digits"].std
     real = evaluator(tmp_path, num_fake=4000, scores=["is"]).evaluate(replay(seen, 100), Images(seen), "cpu", ema=False)
     assert 9.7 < real["is_digits"].value < 10
@@ -159,6 +164,7 @@ def test_the_passport(digits, tmp_path):
     assert passport == {
         "extractor": "digits",
         "resize": "mean over channels, antialiased bilinear to 32x32",
+        "quantisation": "uint8, to the nearest level",
         "num_fake": 250,
         "num_real": 300,
         "split": "test",
@@ -243,8 +249,14 @@ def test_the_digits_classifier_knows_digits_it_has_not_seen(digits):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scores": ["fid", "lpips"]}, "metrics.scores=[fid,lpips]: type some of [fid,kid,is], or metrics=none"),
-        ({"scores": []}, "metrics.scores=[]: type some of [fid,kid,is], or metrics=none"),
+        (
+            {"scores": ["fid", "lpips"]},
+            "metrics.scores=[fid,lpips]: type some of [fid,kid,is,precision,recall,density,coverage,memorised], or metrics=none",
+        ),
+        (
+            {"scores": []},
+            "metrics.scores=[]: type some of [fid,kid,is,precision,recall,density,coverage,memorised], or metrics=none",
+        ),
         ({"num_fake": 1}, "metrics.num_fake=1 is too few: type metrics.num_fake=2 or more"),
         ({"batch_size": 0}, "metrics.batch_size=0 is too few: type metrics.batch_size=1 or more"),
     ],
@@ -332,7 +344,7 @@ def weights(tmp_path_factory):
 
 
 def test_inception_gives_torch_fidelitys_features_and_logits(weights):
-    images = torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(0, 256, (2, 3, 37, 41), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     state = torch.get_rng_state()
     ours = InceptionExtractor(str(weights))
     assert torch.equal(state, torch.get_rng_state())
@@ -348,12 +360,39 @@ def test_inception_gives_torch_fidelitys_features_and_logits(weights):
     torch.testing.assert_close(grey, repeated)
 
 
+@pytest.mark.parametrize("size", [(32, 32), (299, 299), (400, 301)])
+def test_clean_is_pils_bicubic(weights, size):
+    pixels = torch.randint(0, 256, (1, 1, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    extractor = InceptionExtractor(str(weights), "clean")
+    seen = []
+    extractor.body = nn.Sequential(Spy(seen), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2048))
+    extractor.extract(pixels)
+    picture = Image.fromarray(pixels[0, 0].float().numpy()).resize((299, 299), Image.Resampling.BICUBIC)
+    expected = (torch.from_numpy(np.asarray(picture).clip(0, 255)) - 128) / 128
+    torch.testing.assert_close(seen[0][0, 0], expected, rtol=0, atol=5e-5)  # 0.006 grey levels
+    assert torch.equal(seen[0][0, 0], seen[0][0, 2])
+
+
+class Spy(nn.Module):
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, x):
+        self.seen.append(x.clone())
+        return x
+
+
 def test_other_weights_do_not_make_the_published_score(weights, monkeypatch):
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     extractor = InceptionExtractor(str(weights))
-    assert (extractor.suffix, extractor.weights_hash) == (f"_inception_{sha256[:8]}", sha256[:16])
+    assert (extractor.names("fid"), extractor.weights_hash) == (f"fid_inception_{sha256[:8]}", sha256[:16])
+    assert InceptionExtractor(str(weights), "clean").names("fid") == f"fid_inception_{sha256[:8]}_clean"
     monkeypatch.setattr(extractors, "PUBLISHED_SHA256", sha256)
-    assert InceptionExtractor(str(weights)).suffix == ""
+    extractor = InceptionExtractor(str(weights))
+    names = [extractor.names(name) for name in ("fid", "kid", "is", "precision")]
+    assert names == ["fid", "kid", "is", "precision_inception"]  # precision was published with VGG-16
+    assert InceptionExtractor(str(weights), "clean").names("fid") == "fid_clean"
 
 
 def test_inception_weights_in_torchs_cache_are_found(weights, tmp_path, monkeypatch):

@@ -187,6 +187,8 @@ def test_to_uint8_rounds_to_the_nearest_level():
     assert to_uint8(torch.tensor([-1.5, -1.0, 1.0, 1.5, 0.0])).tolist() == [0, 0, 255, 255, 128]
 
 
-def test_more_is_better_for_the_inception_score_alone():
-    names = ["fid", "kid", "is", "fid_digits", "kid_digits", "is_digits"]
-    assert [name for name in names if higher_is_better(name)] == ["is", "is_digits"]
+def test_less_is_better_for_distances_and_for_what_is_memorised():
+    names = ["fid", "kid", "is", "precision", "recall", "density", "coverage", "memorised"]
+    less = [name for name in names if not higher_is_better(name)]
+    assert less == ["fid", "kid", "memorised"]
+    assert [name for name in names if not higher_is_better(f"{name}_digits")] == less
