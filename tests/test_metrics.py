@@ -251,7 +251,7 @@ def test_the_digits_classifier_knows_digits_it_has_not_seen(digits):
     [
         (
             {"scores": ["fid", "lpips"]},
-            "metrics.scores=[fid,lpips]: type some of [fid,kid,is,precision,recall,density,coverage,memorised], or metrics=none",
+            f"metrics.scores=[fid,lpips]: type some of [{','.join(SCORES)}], or metrics=none",
         ),
         (
             {"scores": []},

@@ -224,7 +224,7 @@ class Evaluator:
     def _pass(
         self, chunk: Callable[[int, int], Tensor], total: int, ranks: Ranks, logits: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return features [total, D] and logits [total, K or 0] in the order of the chunks; complete on rank 0 alone."""
+        """Return features [total, D] and logits [total, K or 0], ordered as the chunks; complete on rank 0 alone."""
         widths = self.extractor.features, self.extractor.classes if logits else 0
         tables = [torch.zeros(total, width, device=ranks.meeting_place, dtype=torch.float32) for width in widths]
         starts = range(0, total, self.batch_size)

@@ -127,10 +127,7 @@ class InceptionExtractor(Extractor):
             self.suffix = f"_inception{ours}"
             self.published = () if ours else ("fid", "kid", "is")
         try:
-            # torch-fidelity unpickles whatever it is given, so it is given a clean copy.
-            copy = io.BytesIO()
-            torch.save(torch.load(path, map_location="cpu", weights_only=True), copy)
-            copy.seek(0)
+            copy = clean_copy(path)
             with torch.random.fork_rng(devices=[]):  # it draws initial weights before it loads these
                 net = FeatureExtractorInceptionV3(self.name, ["2048"], feature_extractor_weights_path=copy)
         except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError) as error:
@@ -177,6 +174,14 @@ def find_inception_weights(weights: str | None) -> Path:
                 f"{URL_INCEPTION_V3} into {path.parent}, or type metrics.extractor.weights=PATH, or metrics=none"
             ) from error
     return path
+
+
+def clean_copy(path: Path) -> io.BytesIO:
+    """Return a copy of a file of weights that is safe to unpickle: torch-fidelity unpickles whatever it is given."""
+    copy = io.BytesIO()
+    torch.save(torch.load(path, map_location="cpu", weights_only=True), copy)
+    copy.seek(0)
+    return copy
 
 
 def download(url: str, path: Path, sha256: str) -> None:

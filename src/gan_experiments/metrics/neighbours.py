@@ -19,7 +19,7 @@ def blocks(total: int) -> list[slice]:
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Return the squared Euclidean distances [N, M], float64, of rows x [N, D] and y [M, D]; of equal rows exactly 0."""
+    """Return the squared distances [N, M], float64, of rows x [N, D] and y [M, D]; of equal rows exactly 0."""
     x, y = x.double(), y.double()
     sizes = x.square().sum(dim=1, keepdim=True) + y.square().sum(dim=1)
     distances = torch.addmm(sizes, x, y.T, alpha=-2)
@@ -27,7 +27,7 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def nearest(x: Tensor, k: int) -> Tensor:
-    """Return the squared distances [N, k], float64 and ascending, from each row of x [N, D] to the k rows nearest to it.
+    """Return the squared distances [N, k], float64, ascending, from each row of x [N, D] to the k rows nearest to it.
 
     The row itself is not one of them, a copy of it is. Needs k < N.
     """
@@ -104,10 +104,10 @@ def neighbour_scores(
     k = min(density_k, len(real) - 1)
     rare = real_nearest[:, 0].sort().values[math.ceil(RARE * len(real)) - 1]
     values = {
-        "precision": fake_inside.double().mean(),
-        "recall": real_inside.double().mean(),
+        "precision": fake_inside.double().mean().item(),
+        "recall": real_inside.double().mean().item(),
         "density": memberships / (k * len(fake)),
-        "coverage": (to_fake <= real_density).double().mean(),
-        "memorised": (to_real <= rare).double().mean(),
+        "coverage": (to_fake <= real_density).double().mean().item(),
+        "memorised": (to_real <= rare).double().mean().item(),
     }
-    return {name: float(values[name]) for name in names}
+    return {name: values[name] for name in names}
