@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import os
+import signal
+import threading
 import urllib.error
 import urllib.request
 import warnings
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
@@ -22,9 +25,11 @@ from torch_fidelity import feature_extractor_inceptionv3 as inception
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.images import Digits
-from gan_experiments.metrics import extractors
+from gan_experiments.metrics import extractors, real_statistics
 from gan_experiments.metrics.evaluator import SCORES, Evaluator
 from gan_experiments.metrics.extractors import DigitsExtractor, InceptionExtractor, fold_batch_norms
+from gan_experiments.metrics.ranks import Ranks
+from gan_experiments.metrics.real_statistics import RealStatistics, alone
 
 CONF = Path(__file__).parents[1] / "conf" / "metrics"
 
@@ -74,7 +79,7 @@ def values(scores):
 
 def test_real_digits_score_well(digits, tmp_path):
     seen, unseen, _ = digits
-    scores = evaluator(tmp_path, num_fake=1000).evaluate(replay(unseen, 100), Images(seen), "cpu", ema=False)
+    scores = evaluator(tmp_path, num_fake=1000, kid_subsets=20).evaluate(replay(unseen, 100), Images(seen), "cpu", ema=False)
     assert list(scores) == [f"{name}_digits" for name in SCORES]
     assert scores["fid_digits"].value < 0.3
     assert scores["precision_digits"].value > 0.8
@@ -96,7 +101,7 @@ def test_worse_images_score_worse(digits, tmp_path):
         "noise": noise(0, 800),
         "one image": floats[:1].expand(800, -1, -1, -1),
     }
-    judge = evaluator(tmp_path, num_fake=800, batch_size=800)
+    judge = evaluator(tmp_path, num_fake=800, batch_size=800, kid_subsets=20)
     real = Images(seen[:2000])
     found = {name: judge.evaluate(lambda i, n, x=x: x[:n], real, "cpu", ema=False) for name, x in fakes.items()}
     fids = [found[name]["fid_digits"].value for name in fakes]
@@ -120,6 +125,49 @@ def test_a_second_evaluation_reads_the_real_features_from_disk(digits, tmp_path)
     file.write_bytes(file.read_bytes()[:1000])  # damaged: computed again
     assert values(evaluator(tmp_path).evaluate(noise, real, "cpu", ema=True)) == values(first)
     assert real.looks == 6
+
+
+def test_a_score_that_is_added_needs_no_other_pass(digits, tmp_path):
+    real = Images(digits[0][:300])
+    whole = evaluator(tmp_path / "other").evaluate(noise, real, "cpu", ema=True)
+    evaluator(tmp_path, scores=["fid"]).evaluate(noise, real, "cpu", ema=True)
+    real.looks = 0
+    for _ in range(2):
+        assert values(evaluator(tmp_path).evaluate(noise, real, "cpu", ema=True)) == values(whole)
+    assert real.looks == 0
+
+
+ONE = Ranks(0, 1, torch.device("cpu"))
+
+
+def test_what_a_killed_job_leaves_is_cleared_away(tmp_path):
+    features = torch.randn(9, 3)
+    path = tmp_path / "key.pt"
+
+    def killed():
+        with alone(tmp_path / "lock", ONE):
+            (tmp_path / "key.half.part").write_bytes(b"half of it")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    job = torch.multiprocessing.get_context("fork").Process(target=killed)
+    job.start()
+    job.join()
+    assert job.exitcode == -signal.SIGKILL
+    with alone(tmp_path / "lock", ONE):  # nobody holds it any more
+        assert RealStatistics.load(path, ONE.device) is None
+        RealStatistics.of(features).save(path)
+    assert {p.name for p in tmp_path.iterdir()} == {"key.pt", "lock"}
+    assert torch.equal(RealStatistics.load(path, ONE.device).features, features)
+
+
+def test_a_job_waits_for_another_one_and_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(real_statistics, "PATIENCE", 0.05)
+    lock = FileLock(tmp_path / "lock", thread_local=False)
+    lock.acquire()
+    threading.Timer(0.3, lock.release).start()
+    with caplog.at_level("INFO"), alone(tmp_path / "lock", ONE):
+        assert not lock.is_locked
+    assert caplog.text.count("waiting for another job") == 1
 
 
 @pytest.mark.parametrize("change", ["fingerprint", "split", "num_real", "extractor"])
@@ -267,6 +315,25 @@ def test_impossible_settings(tmp_path, settings, message):
     assert caught.value.faults == (message,)
 
 
+def test_other_constants_are_in_the_passport(digits, tmp_path):
+    real = Images(digits[0][:120], split="test")
+    settings = {"kid_subsets": 3, "kid_subset_size": 50, "is_splits": 2, "manifold_k": 1, "density_k": 7}
+    scores = evaluator(tmp_path, num_fake=100, **settings).evaluate(noise, real, "cpu", ema=False)
+    told = {name.removesuffix("_digits"): score.passport["estimator"] for name, score in scores.items()}
+    for name, words in {
+        "kid": "3 subsets of 50",
+        "is": "2 parts",
+        "precision": "k=1",
+        "recall": "k=1",
+        "density": "k=7",
+        "coverage": "k=7",
+        "memorised": "1%",
+    }.items():
+        assert words in told[name]
+    [doubt] = scores["memorised_digits"].passport["warnings"]
+    assert doubt == "the images of the split test are not those that were trained on"
+
+
 def test_too_few_real_images(digits, tmp_path):
     with pytest.raises(ConfigError, match="split train holds 1 images"):
         evaluator(tmp_path).evaluate(noise, Images(digits[0][:1]), "cpu", ema=False)
@@ -303,10 +370,11 @@ def _rank(rank, folder, pixels):
         scores = judge.evaluate(noise, Images(pixels), "cpu", rank=rank, world_size=2, ema=True)
         found.append({name: score.to_dict() for name, score in scores.items()})
     dist.barrier()  # now both at once, each by itself
-    alone = evaluator(folder / "race").evaluate(noise, Images(pixels), "cpu", ema=True)
+    real = Images(pixels)
+    alone = evaluator(folder / "race").evaluate(noise, real, "cpu", ema=True)
     found.append({name: score.to_dict() for name, score in alone.items()})
     dist.destroy_process_group()
-    torch.save(found, folder / f"found{rank}.pt")
+    torch.save((found, real.looks), folder / f"found{rank}.pt")
 
 
 def test_two_ranks_score_as_one_to_the_last_bit_and_share_a_cache(digits, tmp_path):
@@ -314,8 +382,9 @@ def test_two_ranks_score_as_one_to_the_last_bit_and_share_a_cache(digits, tmp_pa
     one = [evaluator(tmp_path / "one", num_fake=n).evaluate(noise, Images(pixels), "cpu", ema=True) for n in (250, 60)]
     expected = [{name: score.to_dict() for name, score in scores.items()} for scores in [*one, one[0]]]
     torch.multiprocessing.spawn(_rank, (tmp_path, pixels), nprocs=2)
-    for rank in range(2):
-        assert torch.load(tmp_path / f"found{rank}.pt") == expected
+    found, looks = zip(*(torch.load(tmp_path / f"found{rank}.pt") for rank in range(2)), strict=True)
+    assert list(found) == [expected, expected]
+    assert sorted(looks) == [0, 4]  # one extracted the real features, the other waited
     assert len(list((tmp_path / "race" / "features").iterdir())) == 1
 
 
