@@ -79,7 +79,9 @@ def values(scores):
 
 def test_real_digits_score_well(digits, tmp_path):
     seen, unseen, _ = digits
-    scores = evaluator(tmp_path, num_fake=1000, kid_subsets=20).evaluate(replay(unseen, 100), Images(seen), "cpu", ema=False)
+    scores = evaluator(tmp_path, num_fake=1000, kid_subsets=20).evaluate(
+        replay(unseen, 100), Images(seen), "cpu", ema=False
+    )
     assert list(scores) == [f"{name}_digits" for name in SCORES]
     assert scores["fid_digits"].value < 0.3
     assert scores["precision_digits"].value > 0.8
@@ -112,6 +114,15 @@ def test_worse_images_score_worse(digits, tmp_path):
     assert kids == sorted(kids)
     inception_scores = [found[name]["is_digits"].value for name in ("one image", "noise", "one class missing", "real")]
     assert inception_scores == sorted(inception_scores)
+    of = {name: {key.removesuffix("_digits"): s.value for key, s in scores.items()} for name, scores in found.items()}
+    assert of["noise"]["precision"] < 0.3 < 0.7 < of["real"]["precision"]
+    assert of["one image"]["recall"] == 0
+    assert of["blurred"]["recall"] < 0.5 < 0.7 < of["real"]["recall"]
+    assert of["one image"]["coverage"] < 0.05
+    assert of["one class missing"]["coverage"] < of["real"]["coverage"]
+    assert all(scores["memorised"] < 0.03 for scores in of.values())
+    copies = judge.evaluate(replay(seen, 800), real, "cpu", ema=False)
+    assert copies["memorised_digits"].value == copies["precision_digits"].value == 1
 
 
 def test_a_second_evaluation_reads_the_real_features_from_disk(digits, tmp_path):
@@ -339,9 +350,10 @@ def test_too_few_real_images(digits, tmp_path):
         evaluator(tmp_path).evaluate(noise, Images(digits[0][:1]), "cpu", ema=False)
 
 
-def test_an_error_of_rank_0_is_raised(digits, tmp_path, monkeypatch):
+@pytest.mark.parametrize("part", ["_of_logits", "_of_features"])
+def test_an_error_of_rank_0_is_raised(digits, tmp_path, monkeypatch, part):
     judge = evaluator(tmp_path)
-    monkeypatch.setattr(judge, "_values", lambda *_: 1 / 0)
+    monkeypatch.setattr(judge, part, lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         judge.evaluate(noise, Images(digits[0][:300]), "cpu", ema=False)
 

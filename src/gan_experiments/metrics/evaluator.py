@@ -151,19 +151,26 @@ class Evaluator:
         self.extractor.to(ranks.device)
         values: Values | Exception = {}
         with cpu_threads(self.threads):
-            statistics = self._real_statistics(real, rows, ranks)
             features, logits = self._pass(sample, self.num_fake, ranks, logits="is" in self.scores)
-            if statistics is not None:
-                try:
-                    values = self._values(features, logits, statistics)
-                except Exception as error:  # the other ranks wait for an answer
-                    values = error
+            try:
+                if ranks.rank == 0:
+                    values = self._of_logits(logits)
+            except Exception as error:  # the other ranks wait for an answer
+                values = error
+            del logits  # with the real features there would not be room for it
+            statistics = self._real_statistics(real, rows, ranks)
+            try:
+                if statistics is not None and not isinstance(values, Exception):
+                    values |= self._of_features(features, statistics)
+            except Exception as error:
+                values = error
         values = ranks.tell(values)
         if isinstance(values, Exception):
             raise values
         passport = self._passport(real, len(rows), ema) | dict(extra or {})
         found = {}
-        for name, (value, std) in values.items():
+        for name in self.scores:
+            value, std = values[name]
             known_as = self.extractor.names(name)
             found[known_as] = Score(known_as, value, std, passport | self._notes(name, value, real, len(rows)))
         return found
@@ -234,32 +241,32 @@ class Evaluator:
             with torch.no_grad():
                 images = chunk(index, n)
             assert len(images) == n, f"chunk {index} holds {len(images)} images, not {n}"
-            finite = images.isfinite().flatten(1).all(dim=1, keepdim=True)  # uint8 would hide it
+            whole = images.isfinite().flatten(1).all(dim=1, keepdim=True)  # uint8 would hide it
             pixels = to_uint8(images) if images.is_floating_point() else images
             for table, found in zip(tables, self.extractor.extract(pixels.to(ranks.device)), strict=True):
-                table[place] = found[:, : table.shape[1]].where(finite.to(ranks.device), torch.nan)
+                table[place] = found[:, : table.shape[1]].where(whole.to(ranks.device), torch.nan)
         features, found = (ranks.collect(table).to(ranks.scoring_place) for table in tables)
         return features, found
 
-    def _values(self, fake: Tensor, logits: Tensor, real: RealStatistics) -> Values:
-        if not (fake.sum(dim=1).isfinite().all() and logits.sum(dim=1).isfinite().all()):
-            return dict.fromkeys(self.scores, (math.nan, None))
-        near = {}
-        if self._neighbours:
-            near = neighbour_scores(
-                real.features, fake, self._neighbours, self.manifold_k, self.density_k, real.nearest
-            )
+    def _of_logits(self, logits: Tensor) -> Values:
+        if "is" not in self.scores:
+            return {}
+        if not finite(logits):
+            return {"is": (math.nan, None)}
+        return {"is": inception_score(logits, self.is_splits, torch.Generator().manual_seed(self.seed))}
+
+    def _of_features(self, fake: Tensor, real: RealStatistics) -> Values:
+        if not finite(fake):
+            return {name: (math.nan, None) for name in self.scores if name != "is"}
         values: Values = {}
-        for name in self.scores:
+        if "fid" in self.scores:
+            values["fid"] = frechet_distance(real.mean, real.cov, *moments(fake), real.root), None
+        if "kid" in self.scores:
             generator = torch.Generator().manual_seed(self.seed)
-            if name == "fid":
-                values[name] = frechet_distance(real.mean, real.cov, *moments(fake), real.root), None
-            elif name == "kid":
-                values[name] = kernel_distance(real.features, fake, self.kid_subsets, self.kid_subset_size, generator)
-            elif name == "is":
-                values[name] = inception_score(logits, self.is_splits, generator)
-            else:
-                values[name] = near[name], None
+            values["kid"] = kernel_distance(real.features, fake, self.kid_subsets, self.kid_subset_size, generator)
+        if names := self._neighbours:
+            near = neighbour_scores(real.features, fake, names, self.manifold_k, self.density_k, real.nearest)
+            values |= {name: (value, None) for name, value in near.items()}
         return values
 
     def _passport(self, real: RealImages, num_real: int, ema: bool) -> dict[str, Any]:
@@ -300,3 +307,8 @@ class Evaluator:
         if math.isnan(value):
             doubts.append("some fake images are not finite")
         return {"estimator": estimator, "warnings": doubts}
+
+
+def finite(table: Tensor) -> bool:
+    """Say whether all of a table [N, D] is finite, without a copy of it."""
+    return bool(table.sum(dim=1).isfinite().all())
