@@ -100,7 +100,7 @@ def agreement(arguments: argparse.Namespace) -> None:
     digits = Digits().reference().pixels.expand(-1, 3, -1, -1)
     order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(0))
     real = digits[order[:100]].contiguous()
-    fake = (digits[order[100:200]].float() * 0.8 + 20).to(torch.uint8).contiguous()
+    fake = (digits[order[100:200]].float() * 0.97 + 3).to(torch.uint8).contiguous()
     with tempfile.TemporaryDirectory() as folder:
         path = random_inception(folder)
         ours = score(fake, Pixels(real), InceptionExtractor(path), folder, is_splits=1, kid_subsets=2)

@@ -16,7 +16,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from gan_experiments.images import to_uint8
 from gan_experiments.metrics.evaluator import higher_is_better
-from gan_experiments.metrics.scores import frechet_distance, inception_score, kernel_distance, moments
+from gan_experiments.metrics.scores import frechet_distance, inception_score, kernel_distance, moments, square_root
 
 float64 = torch.float64
 
@@ -67,6 +67,14 @@ def test_frechet_distance_with_fewer_images_than_features(n, m):
     overlap = torch.linalg.svdvals(a @ b.T).sum()
     expected = (x.double().mean(0) - y.double().mean(0)).square().sum() + a.square().sum() + b.square().sum()
     assert found == pytest.approx((expected - 2 * overlap).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [20, 400])
+def test_the_root_that_is_kept_changes_nothing(n):
+    (mean1, cov1), two = moments(features(n, 64, 1)), moments(features(300, 64, 2))
+    root = square_root(cov1)
+    torch.testing.assert_close(root @ root.T, cov1, rtol=1e-9, atol=1e-9)
+    assert frechet_distance(mean1, cov1, *two, root) == frechet_distance(mean1, cov1, *two)
 
 
 def test_frechet_distance_of_a_sample_with_itself_is_zero():
