@@ -115,9 +115,9 @@ def test_worse_images_score_worse(digits, tmp_path):
     inception_scores = [found[name]["is_digits"].value for name in ("one image", "noise", "one class missing", "real")]
     assert inception_scores == sorted(inception_scores)
     of = {name: {key.removesuffix("_digits"): s.value for key, s in scores.items()} for name, scores in found.items()}
-    assert of["noise"]["precision"] < 0.3 < 0.7 < of["real"]["precision"]
+    assert of["noise"]["precision"] < 0.4 * of["real"]["precision"]
     assert of["one image"]["recall"] == 0
-    assert of["blurred"]["recall"] < 0.5 < 0.7 < of["real"]["recall"]
+    assert of["blurred"]["recall"] < 0.6 * of["real"]["recall"]
     assert of["one image"]["coverage"] < 0.05
     assert of["one class missing"]["coverage"] < of["real"]["coverage"]
     assert all(scores["memorised"] < 0.03 for scores in of.values())
