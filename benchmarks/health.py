@@ -23,7 +23,7 @@ D_LR, G_LR = "model.optimizers.discriminator.lr", "model.optimizers.generator.lr
 SOON = ["callbacks.health.every=1000", "callbacks.health.warm_up=5000"]
 CASES = {  # what is provoked: images, words
     "saturated": (15_000, ["experiment=digits", f"{G_LR}=1e-5"]),
-    "vanished": (15_000, ["experiment=digits", "loss=minimax", f"{G_LR}=1e-5", "trainer.log_every=20"]),
+    "vanished": (40_000, ["experiment=digits", "loss=minimax", f"{G_LR}=1e-5"]),
     "collapsed": (8_000, ["experiment=digits", f"{D_LR}=1e-5", f"{G_LR}=2e-3", *SOON]),
     "exploded": (15_000, ["experiment=digits_wgan_gp", "model.gp_weight=0"]),
     "not_finite": (5_000, ["experiment=digits_wgan_gp", f"{D_LR}=1e30"]),

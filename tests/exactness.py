@@ -33,8 +33,7 @@ BATCH = 4
 STOPS = {1: "in the middle of an epoch", 2: "at an epoch's end", 5: "in a later epoch"}  # after so many batches
 FEATURES: dict[str, tuple[str, ...]] = {  # what the two ranks do that the one process does not
     "plain": (),
-    "accumulation": ("trainer.accumulate=2",),
-    "clipping": (),
+    "accumulation, clipping, augmentation": ("trainer.accumulate=2",),
     "synchronised batch norm": ("trainer.sync_batchnorm=true",),
     "own batch norm": (),
 }
@@ -55,7 +54,9 @@ class Case:
     def config(self, folder: Path, ranks: int = 1) -> Any:
         """A small run in float64: six batches in three epochs, five steps of a critic for one of its generator."""
         words = [*FEATURES[self.feature], "trainer=ddp_cpu"] if ranks > 1 else []
-        words += ["model.clip_grad_norm=0.1"] if self.feature == "clipping" else []
+        if self.feature.startswith("accumulation"):
+            words += ["model.clip_grad_norm=0.1"]
+            words += ["augment=diffaugment"] if "augment" in small(folder, self.model).model else []
         cfg = small(folder, self.model, *words, "trainer.precision=64-true", f"data.batch_size={BATCH}", "data.limit=8")
         cfg.images = BATCHES * BATCH
         if "n_critic" in cfg.model:
@@ -77,18 +78,14 @@ def without_batch_norm(module: nn.Module) -> None:
             without_batch_norm(child)
 
 
-def cases(model: str, has_batch_norm: bool) -> list[Case]:
-    """The cases of a variant: those about batch norm only where it has some."""
-    return [Case(model, name) for name in FEATURES if has_batch_norm or not name.endswith("batch norm")]
-
-
 def all_cases() -> list[Case]:
-    """The cases of every file in conf/model/."""
+    """The cases of every file in conf/model/: those about batch norm only where a variant has it."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for model in MODELS:
-            layers = build.build_model(small(Path(folder) / "none", model)).modules()
-            found += cases(model, any(isinstance(layer, _BatchNorm) for layer in layers))
+            cfg = small(Path(folder) / "none", model)
+            normalised = any(isinstance(layer, _BatchNorm) for layer in build.build_model(cfg).modules())
+            found += [Case(model, name) for name in FEATURES if normalised or not name.endswith("batch norm")]
     return found
 
 
@@ -164,7 +161,7 @@ def on_two_ranks(folder: Path, some: list[Case]) -> None:
 
 def place(folder: Path, case: Case) -> Path:
     """Where a case's runs lie."""
-    return folder / f"{case.model}-{case.feature.replace(' ', '_')}"
+    return folder / f"{case.model}-{case.feature.replace(', ', '_').replace(' ', '_')}"
 
 
 def _rank(rank: int, port: int, where: str, some: list[Case]) -> None:

@@ -14,6 +14,7 @@ from gan_experiments import build, resume
 from gan_experiments.callbacks.scores import Scores
 
 LIMIT = 1e-12
+LIMIT_WITH_BATCH_NORM = 1e-10  # it divides by small variances
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def test_two_ranks_train_as_one(case: Case, two_ranks: Path) -> None:
     if case.feature != "own batch norm":
         alone = straight(case, folder / "one")
         assert alone.images_seen == BATCHES * BATCH
-        assert gap(alone, made[0]["tensors"]) <= LIMIT
+        assert gap(alone, made[0]["tensors"]) <= (LIMIT_WITH_BATCH_NORM if case.keeps_batch_norm else LIMIT)
     if case.feature == "plain":  # begun on two ranks, ended on one
         resumed(case, folder / "one", 2, 1, source=folder / "two")
         last = load(folder / "one-from-2-on-1" / "checkpoints/last.ckpt")["state_dict"]

@@ -134,6 +134,10 @@ def test_said_once_after_patience_and_again_after_it_was_gone(caplog: pytest.Log
     assert look.logged == [(n, {"health/saturated": on}) for n, on in ((600, 1.0), (1300, 0.0), (1600, 1.0))]
 
 
+def test_looks_over_few_batches_must_be_many() -> None:
+    assert [Health(patience=3).looks_needed(log_every) for log_every in (1, 5, 20, 50, 500)] == [150, 30, 8, 3, 3]
+
+
 def test_a_gradient_is_compared_with_what_was_usual(caplog: pytest.LogCaptureFixture) -> None:
     look = Looks(patience=2)
     for norm in (10.0, 1.0, 0.5, 0.4, 0.4, 0.4, math.inf, 0.4, 0.4):  # an overflow of fp16 is no explosion

@@ -139,6 +139,8 @@ def test_a_process_that_is_alone_is_left_as_it_is(tmp_path: Path) -> None:
     assert (world.rank(), world.words()) == (0, [])
     with pytest.raises(ConfigError, match="trainer=slurm: srun has to start the processes"):
         world.adopt(node, "slurm")
+    with pytest.raises(ConfigError, match=r"trainer\.num_nodes=2: something has to start"):
+        world.adopt(compose(tmp_path, "trainer.num_nodes=2").trainer)
 
 
 # ------------------------------------------------------------------------------------------ resume=true

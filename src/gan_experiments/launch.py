@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +103,9 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         print(_explain(error, config), file=sys.stderr)
         code = 2
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
     except OSError as error:
         if status or (sweep is not None and sweep.folder is not None):  # not Hydra, which could not make the folder
             raise

@@ -89,6 +89,11 @@ def adopt(trainer: Any, chosen: str = "", typed: bool = False) -> None:
             " python ... trainer=slurm, or trainer=ddp on one machine"
         )
     if not several():
+        if trainer.num_nodes != 1:
+            raise ConfigError(
+                f"trainer.num_nodes={trainer.num_nodes}: something has to start the processes of the other machines;"
+                " leave it out and type torchrun --nnodes=... or srun --nodes=..."
+            )
         return
     everyone = int(os.environ["SLURM_NTASKS" if slurm() else "WORLD_SIZE"])
     by, machines = "srun", int(os.environ.get("SLURM_NNODES", "1"))

@@ -39,6 +39,8 @@ COLLAPSED = 0.5
 TWIN = 0.25
 """Two samples are twins that lie this much nearer than a real image and the next one usually do."""
 
+USUAL_LOG_EVERY = 50
+"""Batches to a look. Where they are fewer, more looks are needed: a dip over 15 batches is no failure."""
 REMEMBERED = 100
 """Looks whose median is the usual gradient norm; or the first one, if that is more."""
 
@@ -195,6 +197,11 @@ class Health(L.Callback):
         self._inputs: dict[str, Tensor] = {}
         self._real = torch.empty(0)
         self._chance = 0.0
+        self._looks = patience
+
+    def looks_needed(self, log_every: int) -> int:
+        """How many looks in a row at the recorded numbers, each over `log_every` batches, count as a failure."""
+        return max(self.patience, math.ceil(self.patience * USUAL_LOG_EVERY / log_every))
 
     # ---------------------------------------------------------------- looking
 
@@ -207,6 +214,7 @@ class Health(L.Callback):
         self._real = torch.cat([rows[: n // len(real)] for rows in real])
         self._inputs = module.sheet_inputs(fixed, n)
         self._chance = loss_at_chance(module)
+        self._looks = self.looks_needed(module.run.log_every)
         if self.action == "back" and module.images_seen == 0:
             self._checkpoints(trainer).save(trainer, module, self._good(trainer))
 
@@ -297,7 +305,7 @@ class Health(L.Callback):
     def _turns(self, sign: str, ill: bool) -> bool:
         """Count a look; whether it is the one by which the sign comes or goes."""
         self.count[sign] = self.count[sign] + 1 if ill != self.on[sign] else 0
-        if self.count[sign] < self.patience:
+        if self.count[sign] < (self.patience if sign == "collapsed" else self._looks):
             return False
         self.on[sign], self.count[sign] = ill, 0
         return True

@@ -51,6 +51,11 @@ class Panel:
     curves: list[Curve]
 
     @property
+    def telling(self) -> bool:
+        """Whether there is something to see: more than a point, and not zeros alone (an alarm that never came)."""
+        return any(len(c.images) > 1 for c in self.curves) and any(any((*c.low, *c.high)) for c in self.curves)
+
+    @property
     def logarithmic(self) -> bool:
         """Whether the values are positive and span more than a decade and a half."""
         values = [v for curve in self.curves for v in (*curve.low, *curve.high) if math.isfinite(v)]
@@ -75,9 +80,10 @@ def panels(found: Sequence[Setting], made: Sequence[Group]) -> list[Panel]:
     scores = {name for group in made for name in group.names}
     names = dict.fromkeys(name for setting in found for run in setting.runs for row in run.rows for name in row)
     recorded = [name for name in names if not name.startswith(NOT_DRAWN) and name not in scores]
+    recorded.sort(key=lambda name: name.startswith("health/"))  # last
     everyone = [run.folder for setting in found for run in setting.runs]
     drawn += [_panel(name, found, dict.fromkeys(everyone, name)) for name in recorded]
-    return [panel for panel in drawn if any(len(curve.images) > 1 for curve in panel.curves)]
+    return [panel for panel in drawn if panel.telling]
 
 
 def _title(name: str, group: Group, made: Sequence[Group]) -> str:

@@ -27,7 +27,7 @@ p { margin: .3rem 0; max-width: 75rem; overflow-wrap: anywhere; } .soft { color:
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .8rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child, .left td, .left th { text-align: left; } tbody tr:last-child td { border-bottom: 0; }
-td:first-child { white-space: normal; min-width: 9rem; overflow-wrap: break-word; }
+td:first-child { white-space: normal; min-width: min(17rem, 45vw); overflow-wrap: break-word; }
 td:first-child, th:first-child { position: sticky; left: 0; background: var(--paper); }
 th, th:first-child { background: var(--raised); font-weight: 600; font-size: .85rem; white-space: normal; }
 th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid #0072b2; }
