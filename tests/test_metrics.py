@@ -4,25 +4,32 @@ import hashlib
 import io
 import json
 import os
+import signal
+import threading
 import urllib.error
 import urllib.request
 import warnings
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from PIL import Image
 from torch import nn
 from torch_fidelity import feature_extractor_inceptionv3 as inception
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.images import Digits
-from gan_experiments.metrics import extractors
-from gan_experiments.metrics.evaluator import Evaluator
+from gan_experiments.metrics import extractors, real_statistics
+from gan_experiments.metrics.evaluator import SCORES, Evaluator
 from gan_experiments.metrics.extractors import DigitsExtractor, InceptionExtractor, fold_batch_norms
+from gan_experiments.metrics.ranks import Ranks
+from gan_experiments.metrics.real_statistics import RealStatistics, alone
 
 CONF = Path(__file__).parents[1] / "conf" / "metrics"
 
@@ -72,9 +79,14 @@ def values(scores):
 
 def test_real_digits_score_well(digits, tmp_path):
     seen, unseen, _ = digits
-    scores = evaluator(tmp_path, num_fake=1000).evaluate(replay(unseen, 100), Images(seen), "cpu", ema=False)
-    assert set(scores) == {"fid_digits", "kid_digits", "is_digits"}
+    scores = evaluator(tmp_path, num_fake=1000, kid_subsets=20).evaluate(
+        replay(unseen, 100), Images(seen), "cpu", ema=False
+    )
+    assert list(scores) == [f"{name}_digits" for name in SCORES]
     assert scores["fid_digits"].value < 0.3
+    assert scores["precision_digits"].value > 0.8
+    assert scores["coverage_digits"].value > 0.6
+    assert scores["memorised_digits"].value < 0.03
     assert abs(scores["kid_digits"].value) < 2 * scores["kid_digits"].std
     real = evaluator(tmp_path, num_fake=4000, scores=["is"]).evaluate(replay(seen, 100), Images(seen), "cpu", ema=False)
     assert 9.7 < real["is_digits"].value < 10
@@ -91,7 +103,7 @@ def test_worse_images_score_worse(digits, tmp_path):
         "noise": noise(0, 800),
         "one image": floats[:1].expand(800, -1, -1, -1),
     }
-    judge = evaluator(tmp_path, num_fake=800, batch_size=800)
+    judge = evaluator(tmp_path, num_fake=800, batch_size=800, kid_subsets=20)
     real = Images(seen[:2000])
     found = {name: judge.evaluate(lambda i, n, x=x: x[:n], real, "cpu", ema=False) for name, x in fakes.items()}
     fids = [found[name]["fid_digits"].value for name in fakes]
@@ -102,6 +114,15 @@ def test_worse_images_score_worse(digits, tmp_path):
     assert kids == sorted(kids)
     inception_scores = [found[name]["is_digits"].value for name in ("one image", "noise", "one class missing", "real")]
     assert inception_scores == sorted(inception_scores)
+    of = {name: {key.removesuffix("_digits"): s.value for key, s in scores.items()} for name, scores in found.items()}
+    assert of["noise"]["precision"] < 0.4 * of["real"]["precision"]
+    assert of["one image"]["recall"] == 0
+    assert of["blurred"]["recall"] < 0.6 * of["real"]["recall"]
+    assert of["one image"]["coverage"] < 0.05
+    assert of["one class missing"]["coverage"] < of["real"]["coverage"]
+    assert all(scores["memorised"] < 0.03 for scores in of.values())
+    copies = judge.evaluate(replay(seen, 800), real, "cpu", ema=False)
+    assert copies["memorised_digits"].value == copies["precision_digits"].value == 1
 
 
 def test_a_second_evaluation_reads_the_real_features_from_disk(digits, tmp_path):
@@ -115,6 +136,49 @@ def test_a_second_evaluation_reads_the_real_features_from_disk(digits, tmp_path)
     file.write_bytes(file.read_bytes()[:1000])  # damaged: computed again
     assert values(evaluator(tmp_path).evaluate(noise, real, "cpu", ema=True)) == values(first)
     assert real.looks == 6
+
+
+def test_a_score_that_is_added_needs_no_other_pass(digits, tmp_path):
+    real = Images(digits[0][:300])
+    whole = evaluator(tmp_path / "other").evaluate(noise, real, "cpu", ema=True)
+    evaluator(tmp_path, scores=["fid"]).evaluate(noise, real, "cpu", ema=True)
+    real.looks = 0
+    for _ in range(2):
+        assert values(evaluator(tmp_path).evaluate(noise, real, "cpu", ema=True)) == values(whole)
+    assert real.looks == 0
+
+
+ONE = Ranks(0, 1, torch.device("cpu"))
+
+
+def test_what_a_killed_job_leaves_is_cleared_away(tmp_path):
+    features = torch.randn(9, 3)
+    path = tmp_path / "key.pt"
+
+    def killed():
+        with alone(tmp_path / "lock", ONE):
+            (tmp_path / "key.half.part").write_bytes(b"half of it")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    job = torch.multiprocessing.get_context("fork").Process(target=killed)
+    job.start()
+    job.join()
+    assert job.exitcode == -signal.SIGKILL
+    with alone(tmp_path / "lock", ONE):  # nobody holds it any more
+        assert RealStatistics.load(path, ONE.device) is None
+        RealStatistics.of(features).save(path)
+    assert {p.name for p in tmp_path.iterdir()} == {"key.pt", "lock"}
+    assert torch.equal(RealStatistics.load(path, ONE.device).features, features)
+
+
+def test_a_job_waits_for_another_one_and_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(real_statistics, "PATIENCE", 0.05)
+    lock = FileLock(tmp_path / "lock", thread_local=False)
+    lock.acquire()
+    threading.Timer(0.3, lock.release).start()
+    with caplog.at_level("INFO"), alone(tmp_path / "lock", ONE):
+        assert not lock.is_locked
+    assert caplog.text.count("waiting for another job") == 1
 
 
 @pytest.mark.parametrize("change", ["fingerprint", "split", "num_real", "extractor"])
@@ -159,6 +223,7 @@ def test_the_passport(digits, tmp_path):
     assert passport == {
         "extractor": "digits",
         "resize": "mean over channels, antialiased bilinear to 32x32",
+        "quantisation": "uint8, to the nearest level",
         "num_fake": 250,
         "num_real": 300,
         "split": "test",
@@ -243,8 +308,14 @@ def test_the_digits_classifier_knows_digits_it_has_not_seen(digits):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scores": ["fid", "lpips"]}, "metrics.scores=[fid,lpips]: type some of [fid,kid,is], or metrics=none"),
-        ({"scores": []}, "metrics.scores=[]: type some of [fid,kid,is], or metrics=none"),
+        (
+            {"scores": ["fid", "lpips"]},
+            f"metrics.scores=[fid,lpips]: type some of [{','.join(SCORES)}], or metrics=none",
+        ),
+        (
+            {"scores": []},
+            "metrics.scores=[]: type some of [fid,kid,is,precision,recall,density,coverage,memorised], or metrics=none",
+        ),
         ({"num_fake": 1}, "metrics.num_fake=1 is too few: type metrics.num_fake=2 or more"),
         ({"batch_size": 0}, "metrics.batch_size=0 is too few: type metrics.batch_size=1 or more"),
     ],
@@ -255,14 +326,34 @@ def test_impossible_settings(tmp_path, settings, message):
     assert caught.value.faults == (message,)
 
 
+def test_other_constants_are_in_the_passport(digits, tmp_path):
+    real = Images(digits[0][:120], split="test")
+    settings = {"kid_subsets": 3, "kid_subset_size": 50, "is_splits": 2, "manifold_k": 1, "density_k": 7}
+    scores = evaluator(tmp_path, num_fake=100, **settings).evaluate(noise, real, "cpu", ema=False)
+    told = {name.removesuffix("_digits"): score.passport["estimator"] for name, score in scores.items()}
+    for name, words in {
+        "kid": "3 subsets of 50",
+        "is": "2 parts",
+        "precision": "k=1",
+        "recall": "k=1",
+        "density": "k=7",
+        "coverage": "k=7",
+        "memorised": "1%",
+    }.items():
+        assert words in told[name]
+    [doubt] = scores["memorised_digits"].passport["warnings"]
+    assert doubt == "the images of the split test are not those that were trained on"
+
+
 def test_too_few_real_images(digits, tmp_path):
     with pytest.raises(ConfigError, match="split train holds 1 images"):
         evaluator(tmp_path).evaluate(noise, Images(digits[0][:1]), "cpu", ema=False)
 
 
-def test_an_error_of_rank_0_is_raised(digits, tmp_path, monkeypatch):
+@pytest.mark.parametrize("part", ["_of_logits", "_of_features"])
+def test_an_error_of_rank_0_is_raised(digits, tmp_path, monkeypatch, part):
     judge = evaluator(tmp_path)
-    monkeypatch.setattr(judge, "_values", lambda *_: 1 / 0)
+    monkeypatch.setattr(judge, part, lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         judge.evaluate(noise, Images(digits[0][:300]), "cpu", ema=False)
 
@@ -291,10 +382,11 @@ def _rank(rank, folder, pixels):
         scores = judge.evaluate(noise, Images(pixels), "cpu", rank=rank, world_size=2, ema=True)
         found.append({name: score.to_dict() for name, score in scores.items()})
     dist.barrier()  # now both at once, each by itself
-    alone = evaluator(folder / "race").evaluate(noise, Images(pixels), "cpu", ema=True)
+    real = Images(pixels)
+    alone = evaluator(folder / "race").evaluate(noise, real, "cpu", ema=True)
     found.append({name: score.to_dict() for name, score in alone.items()})
     dist.destroy_process_group()
-    torch.save(found, folder / f"found{rank}.pt")
+    torch.save((found, real.looks), folder / f"found{rank}.pt")
 
 
 def test_two_ranks_score_as_one_to_the_last_bit_and_share_a_cache(digits, tmp_path):
@@ -302,8 +394,9 @@ def test_two_ranks_score_as_one_to_the_last_bit_and_share_a_cache(digits, tmp_pa
     one = [evaluator(tmp_path / "one", num_fake=n).evaluate(noise, Images(pixels), "cpu", ema=True) for n in (250, 60)]
     expected = [{name: score.to_dict() for name, score in scores.items()} for scores in [*one, one[0]]]
     torch.multiprocessing.spawn(_rank, (tmp_path, pixels), nprocs=2)
-    for rank in range(2):
-        assert torch.load(tmp_path / f"found{rank}.pt") == expected
+    found, looks = zip(*(torch.load(tmp_path / f"found{rank}.pt") for rank in range(2)), strict=True)
+    assert list(found) == [expected, expected]
+    assert sorted(looks) == [0, 4]  # one extracted the real features, the other waited
     assert len(list((tmp_path / "race" / "features").iterdir())) == 1
 
 
@@ -332,7 +425,7 @@ def weights(tmp_path_factory):
 
 
 def test_inception_gives_torch_fidelitys_features_and_logits(weights):
-    images = torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(0, 256, (2, 3, 37, 41), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     state = torch.get_rng_state()
     ours = InceptionExtractor(str(weights))
     assert torch.equal(state, torch.get_rng_state())
@@ -348,12 +441,39 @@ def test_inception_gives_torch_fidelitys_features_and_logits(weights):
     torch.testing.assert_close(grey, repeated)
 
 
+@pytest.mark.parametrize("size", [(32, 32), (299, 299), (400, 301)])
+def test_clean_is_pils_bicubic(weights, size):
+    pixels = torch.randint(0, 256, (1, 1, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    extractor = InceptionExtractor(str(weights), "clean")
+    seen = []
+    extractor.body = nn.Sequential(Spy(seen), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2048))
+    extractor.extract(pixels)
+    picture = Image.fromarray(pixels[0, 0].float().numpy()).resize((299, 299), Image.Resampling.BICUBIC)
+    expected = (torch.from_numpy(np.asarray(picture).clip(0, 255)) - 128) / 128
+    torch.testing.assert_close(seen[0][0, 0], expected, rtol=0, atol=5e-5)  # 0.006 grey levels
+    assert torch.equal(seen[0][0, 0], seen[0][0, 2])
+
+
+class Spy(nn.Module):
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, x):
+        self.seen.append(x.clone())
+        return x
+
+
 def test_other_weights_do_not_make_the_published_score(weights, monkeypatch):
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     extractor = InceptionExtractor(str(weights))
-    assert (extractor.suffix, extractor.weights_hash) == (f"_inception_{sha256[:8]}", sha256[:16])
+    assert (extractor.names("fid"), extractor.weights_hash) == (f"fid_inception_{sha256[:8]}", sha256[:16])
+    assert InceptionExtractor(str(weights), "clean").names("fid") == f"fid_inception_{sha256[:8]}_clean"
     monkeypatch.setattr(extractors, "PUBLISHED_SHA256", sha256)
-    assert InceptionExtractor(str(weights)).suffix == ""
+    extractor = InceptionExtractor(str(weights))
+    names = [extractor.names(name) for name in ("fid", "kid", "is", "precision")]
+    assert names == ["fid", "kid", "is", "precision_inception"]  # precision was published with VGG-16
+    assert InceptionExtractor(str(weights), "clean").names("fid") == "fid_clean"
 
 
 def test_inception_weights_in_torchs_cache_are_found(weights, tmp_path, monkeypatch):

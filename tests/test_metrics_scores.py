@@ -16,7 +16,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from gan_experiments.images import to_uint8
 from gan_experiments.metrics.evaluator import higher_is_better
-from gan_experiments.metrics.scores import frechet_distance, inception_score, kernel_distance, moments
+from gan_experiments.metrics.scores import frechet_distance, inception_score, kernel_distance, moments, square_root
 
 float64 = torch.float64
 
@@ -67,6 +67,14 @@ def test_frechet_distance_with_fewer_images_than_features(n, m):
     overlap = torch.linalg.svdvals(a @ b.T).sum()
     expected = (x.double().mean(0) - y.double().mean(0)).square().sum() + a.square().sum() + b.square().sum()
     assert found == pytest.approx((expected - 2 * overlap).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [20, 400])
+def test_the_root_that_is_kept_changes_nothing(n):
+    (mean1, cov1), two = moments(features(n, 64, 1)), moments(features(300, 64, 2))
+    root = square_root(cov1)
+    torch.testing.assert_close(root @ root.T, cov1, rtol=1e-9, atol=1e-9)
+    assert frechet_distance(mean1, cov1, *two, root) == frechet_distance(mean1, cov1, *two)
 
 
 def test_frechet_distance_of_a_sample_with_itself_is_zero():
@@ -187,6 +195,8 @@ def test_to_uint8_rounds_to_the_nearest_level():
     assert to_uint8(torch.tensor([-1.5, -1.0, 1.0, 1.5, 0.0])).tolist() == [0, 0, 255, 255, 128]
 
 
-def test_more_is_better_for_the_inception_score_alone():
-    names = ["fid", "kid", "is", "fid_digits", "kid_digits", "is_digits"]
-    assert [name for name in names if higher_is_better(name)] == ["is", "is_digits"]
+def test_less_is_better_for_distances_and_for_what_is_memorised():
+    names = ["fid", "kid", "is", "precision", "recall", "density", "coverage", "memorised"]
+    less = [name for name in names if not higher_is_better(name)]
+    assert less == ["fid", "kid", "memorised"]
+    assert [name for name in names if not higher_is_better(f"{name}_digits")] == less

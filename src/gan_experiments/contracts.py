@@ -38,5 +38,5 @@ class NotFinite(TrainingFailure):
 
 
 def higher_is_better(name: str) -> bool:
-    """Say whether more of the score `name` ("fid", "is_digits", ...) is better: so it is with the Inception Score."""
-    return name.split("_", maxsplit=1)[0] == "is"
+    """Say whether more of the score `name` ("fid", "is_digits", ...) is better; it is not for a distance."""
+    return name.split("_", maxsplit=1)[0] in ("is", "precision", "recall", "density", "coverage")

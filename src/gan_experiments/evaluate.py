@@ -36,7 +36,7 @@ def evaluate(cfg: DictConfig) -> int:
     )
     for score in scores.values():
         spread = f" ± {score.std:.4g}" if score.std is not None else ""
-        print(f"{score.name:14}{score.value:.5g}{spread}")
+        print(f"{score.name:20}{score.value:.5g}{spread}")
     path = run.folder / f"scores-{run.model.images_seen:08d}.json"
     measured = {"images": run.model.images_seen, "scores": {name: score.to_dict() for name, score in scores.items()}}
     path.write_text(json.dumps(measured, indent=1))

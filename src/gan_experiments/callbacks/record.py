@@ -18,6 +18,13 @@ def log_metrics(trainer: L.Trainer, metrics: dict[str, float], images: int) -> N
         logger.log_metrics(metrics, step=images)
 
 
+def log_passports(trainer: L.Trainer, passports: dict[str, dict[str, Any]]) -> None:
+    """Give the passports of the scores, by name, to every logger that keeps them."""
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_passports"):
+            logger.log_passports(passports)
+
+
 def log_picture(trainer: L.Trainer, name: str, path: Path, images: int) -> None:
     """Give an image file to every logger that takes pictures."""
     for logger in trainer.loggers:

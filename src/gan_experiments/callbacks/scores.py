@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,21 @@ from typing import Any
 import lightning as L
 
 from gan_experiments import distributed
-from gan_experiments.callbacks.record import log_metrics
+from gan_experiments.callbacks.record import log_metrics, log_passports
+from gan_experiments.contracts import higher_is_better
 from gan_experiments.engine import AdversarialModule
-from gan_experiments.metrics.evaluator import Evaluator, higher_is_better
+from gan_experiments.metrics.evaluator import Evaluator
+from gan_experiments.metrics.passports import unlike
+
+log = logging.getLogger(__name__)
 
 
 class Scores(L.Callback):
     """Scores every `every` images, before the first image and after the last; the first score listed decides the best.
 
     Writes `scores.json`: under "history" the values at each number of images seen, under "last" and "best" the scores
-    with the passport that says how they were measured.
+    with the passport that says how they were measured. Where a run goes on with other metrics, the best and the history
+    begin anew, for unlike scores are not compared; what was measured before is kept under "earlier".
 
     Args:
         folder: the run folder.
@@ -38,6 +45,7 @@ class Scores(L.Callback):
         self.history: list[dict[str, float]] = []
         self.last: dict[str, Any] = {}
         self.best: dict[str, Any] = {}
+        self.earlier: list[dict[str, Any]] = []
 
     @property
     def best_at(self) -> int:
@@ -68,25 +76,48 @@ class Scores(L.Callback):
                 ema=ema,
             )
             values = {name: score.value for name, score in scores.items()}
+            told = {name: score.to_dict() for name, score in scores.items()}
             images = module.images_seen
+            self._set_aside_unlike(told)
             self.history = [row for row in self.history if row["images"] < images] + [{"images": images, **values}]
-            self.last = {"images": images, "scores": {name: score.to_dict() for name, score in scores.items()}}
+            self.last = {"images": images, "scores": told}
             first, value = next(iter(values.items()))
             old = self.best["scores"][first]["value"] if self.best else None
-            # The untrained generator is measured, but is nobody's best.
-            if images and (old is None or (value > old if higher_is_better(first) else value < old)):
+            # The untrained generator is measured, but is nobody's best; nor are images that are not finite.
+            if (
+                images
+                and not math.isnan(value)
+                and (old is None or (value > old if higher_is_better(first) else value < old))
+            ):
                 self.best = self.last
             if trainer.is_global_zero:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 unfinished = self.path.with_suffix(".tmp")
                 unfinished.write_text(json.dumps(self.state_dict(), indent=1))
                 os.replace(unfinished, self.path)
+                log_passports(trainer, {name: score["passport"] for name, score in told.items()})
             log_metrics(trainer, values, images)
+
+    def _set_aside_unlike(self, scores: dict[str, dict[str, Any]]) -> None:
+        """Begin anew where `scores` cannot be compared with those so far."""
+        before = self.last.get("scores")
+        if not before:
+            return
+        both = [name for name in scores if name in before]
+        fields = dict.fromkeys(f for name in both for f in unlike(before[name]["passport"], scores[name]["passport"]))
+        first = next(iter(scores))
+        if fields or first not in both:
+            why = f"another {', '.join(fields)}" if fields else f"without {first}"
+            log.warning("the scores before were measured otherwise (%s): the best begins anew", why)
+            self.earlier.append({"last": self.last, "best": self.best, "history": self.history})
+            self.last, self.best, self.history = {}, {}, []
 
     def state_dict(self) -> dict[str, Any]:
         """What `scores.json` holds."""
-        return {"last": self.last, "best": self.best, "history": self.history}
+        told = {"last": self.last, "best": self.best, "history": self.history}
+        return told | ({"earlier": self.earlier} if self.earlier else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the history of the run that goes on."""
         self.last, self.best, self.history = state["last"], state["best"], state["history"]
+        self.earlier = state.get("earlier", [])

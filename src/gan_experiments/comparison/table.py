@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -15,9 +14,8 @@ import numpy as np
 
 from gan_experiments.comparison.read import Run, Scored, matters, natural
 from gan_experiments.contracts import higher_is_better
+from gan_experiments.metrics.passports import UNSTATED, measurement, short_name
 
-NO_MATTER = ("versions", "warnings")
-"""What a passport says and two scores may differ in."""
 DASH = "–"
 
 
@@ -139,7 +137,7 @@ class Group:
     @property
     def hash(self) -> str:
         """A short name of the passport."""
-        return hashlib.sha256(json.dumps(self.passport, sort_keys=True).encode()).hexdigest()[:8]
+        return short_name(self.passport)
 
     @property
     def line(self) -> str:
@@ -160,9 +158,9 @@ class Group:
             here, there = ({f"estimator of {n}": e[n] for n in both} for e in (self.estimators, estimators))
         keys = dict.fromkeys([*here, *there])
         return [
-            f"{key} is {_brief(here.get(key, 'not stated'))} there and {_brief(there.get(key, 'not stated'))} here"
+            f"{key} is {_brief(here.get(key, UNSTATED))} there and {_brief(there.get(key, UNSTATED))} here"
             for key in keys
-            if here.get(key, "not stated") != there.get(key, "not stated")
+            if here.get(key, UNSTATED) != there.get(key, UNSTATED)
         ]
 
 
@@ -190,7 +188,7 @@ def _sorted(made: list[Group], scored: Scored) -> list[tuple[Group, Scored]]:
     parts: dict[int, tuple[Group, Scored]] = {}
     for name, score in scored.scores.items():
         told = score["passport"]
-        passport = {key: value for key, value in told.items() if key not in (*NO_MATTER, "estimator")}
+        passport = {key: value for key, value in measurement(told).items() if key != "estimator"}
         estimator = {name: told.get("estimator")}
         group = next((group for group in made if not group.differs(passport, estimator)), None)
         if group is None:

@@ -15,6 +15,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from gan_experiments.metrics.passports import short_name
+
 
 class WandbRun(WandbLogger):
     """A W&B run in the run folder, the same run again when training goes on from a checkpoint there.
@@ -59,6 +61,15 @@ class WandbRun(WandbLogger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log scalars at `step` images."""
         self.experiment.log({**metrics, "images": step})
+
+    @rank_zero_only
+    def log_passports(self, passports: dict[str, dict[str, Any]]) -> None:
+        """Put the passports into the run's config, and of each a short name: only runs that share it compare.
+
+        In W&B group or filter by `passport.fid`, ... before ranking runs by `fid`.
+        """
+        names = {name: short_name(passport) for name, passport in passports.items()}
+        self.experiment.config.update({"passport": names, "passports": passports}, allow_val_change=True)
 
     @rank_zero_only
     def log_picture(self, name: str, path: Path, step: int) -> None:

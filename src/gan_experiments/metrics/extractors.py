@@ -24,6 +24,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
     BasicConv2d,
     FeatureExtractorInceptionV3,
 )
+from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 from gan_experiments.contracts import ConfigError
 
@@ -61,12 +62,14 @@ def plain_float32(device: torch.device) -> Iterator[None]:
 class Extractor(nn.Module):
     """A frozen network with what a score's passport says of it.
 
-    `name`; `suffix`, which ends the names of its scores and is empty for the published protocol alone; `weights_hash`,
-    the first 16 hex digits of the weights file's sha256; `resize`, in words; `features` and `classes`, the widths D, K.
+    `name`; `suffix`, which ends the names of its scores, but of those in `published`: there it is what the papers
+    compute them with; `weights_hash`, the first 16 hex digits of the sha256 of the weights (their file, where there is
+    one); `resize`, in words; `features` and `classes`, the widths D and K, K 0 for a network that does not classify.
     """
 
     name: str
     suffix: str
+    published: tuple[str, ...] = ()
     weights_hash: str
     resize: str
     features: int
@@ -76,6 +79,10 @@ class Extractor(nn.Module):
         """Stay in evaluation mode, also when a parent module is put into training mode."""
         return super().train(False)
 
+    def names(self, score: str) -> str:
+        """Return what the score "fid", "kid", ... is called when it is computed from these features."""
+        return score if score in self.published else score + self.suffix
+
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [N, D] and logits [N, K], float32, of uint8 images [N, C, H, W] on the extractor's device."""
         with plain_float32(images.device):
@@ -83,49 +90,66 @@ class Extractor(nn.Module):
         return features, logits
 
 
+RESIZES = {
+    "tf": "bilinear as in TensorFlow 1 (no antialiasing) to 299x299",
+    "clean": "antialiased bicubic as in PIL (floats, clipped to 0..255) to 299x299",
+}
+
+
 class InceptionExtractor(Extractor):
-    """The Inception of published FIDs (2015-12-05, TensorFlow's weights), with TensorFlow 1's resize to 299 x 299.
+    """The Inception of published FIDs (2015-12-05, TensorFlow's weights).
 
     Heusel et al. 2017, arXiv:1706.08500; the network is torch-fidelity's. Features are its last pooling (2048), logits
     those without bias (1008), as in the original Inception Score. `weights` is a path; without one the file is looked
-    for in torch's cache folder, then downloaded.
+    for in torch's cache folder, then downloaded. `resize` is "tf", TensorFlow 1's, as FIDs are published, or "clean",
+    that of clean-fid (Parmar et al. 2022, arXiv:2104.11222, section 3), whose scores end in `_clean`.
 
     Raises ConfigError where the weights are in neither place and no network answers, or are another network's.
     """
 
     name = "inception"
-    resize = "bilinear as in TensorFlow 1 (no antialiasing) to 299x299"
     features = 2048
     classes = 1008
 
-    def __init__(self, weights: str | None = None) -> None:
+    def __init__(self, weights: str | None = None, resize: str = "tf") -> None:
         super().__init__()
+        if resize not in RESIZES:
+            raise ConfigError(f"metrics.extractor.resize={resize}: type {' or '.join(RESIZES)}")
+        self.clean, self.resize = resize == "clean", RESIZES[resize]
         path = find_inception_weights(weights)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         self.weights_hash = sha256[:16]
         # Only the published weights make the published score: others are named for themselves.
-        self.suffix = "" if sha256 == PUBLISHED_SHA256 else f"_inception_{sha256[:8]}"
+        ours = "" if sha256 == PUBLISHED_SHA256 else f"_{sha256[:8]}"
+        if self.clean:
+            self.suffix = f"_inception{ours}_clean" if ours else "_clean"
+        else:
+            self.suffix = f"_inception{ours}"
+            self.published = () if ours else ("fid", "kid", "is")
         try:
-            # torch-fidelity unpickles whatever it is given, so it is given a clean copy.
-            copy = io.BytesIO()
-            torch.save(torch.load(path, map_location="cpu", weights_only=True), copy)
-            copy.seek(0)
+            copy = clean_copy(path)
             with torch.random.fork_rng(devices=[]):  # it draws initial weights before it loads these
-                self.net = FeatureExtractorInceptionV3(
-                    self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=copy
-                )
+                net = FeatureExtractorInceptionV3(self.name, ["2048"], feature_extractor_weights_path=copy)
         except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError) as error:
             raise ConfigError(
                 f"metrics.extractor.weights={path} does not hold torch-fidelity's Inception: fetch {URL_INCEPTION_V3}, "
                 "give its path, or type metrics=none"
             ) from error
-        fold_batch_norms(self.net)
-        self.net.to(memory_format=torch.channels_last)
+        fold_batch_norms(net)
+        *body, self.head = net.children()  # in the order in which they follow each other
+        self.body = nn.Sequential(*body)
+        self.to(memory_format=torch.channels_last)
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [N, 2048] and logits [N, 1008] of uint8 images [N, C, H, W], grey or RGB."""
-        return self.net(images.expand(-1, 3, -1, -1))
+        x = images.to(torch.float32)
+        if self.clean:
+            x = F.interpolate(x, (299, 299), mode="bicubic", antialias=True).clamp(0, 255)
+        else:
+            x = interpolate_bilinear_2d_like_tensorflow1x(x, (299, 299), align_corners=False)
+        features = self.body((x.expand(-1, 3, -1, -1) - 128) / 128).flatten(1)
+        return features, features @ self.head.weight.T
 
 
 def find_inception_weights(weights: str | None) -> Path:
@@ -150,6 +174,14 @@ def find_inception_weights(weights: str | None) -> Path:
                 f"{URL_INCEPTION_V3} into {path.parent}, or type metrics.extractor.weights=PATH, or metrics=none"
             ) from error
     return path
+
+
+def clean_copy(path: Path) -> io.BytesIO:
+    """Return a copy of a file of weights that is safe to unpickle: torch-fidelity unpickles whatever it is given."""
+    copy = io.BytesIO()
+    torch.save(torch.load(path, map_location="cpu", weights_only=True), copy)
+    copy.seek(0)
+    return copy
 
 
 def download(url: str, path: Path, sha256: str) -> None:

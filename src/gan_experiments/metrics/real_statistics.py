@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import tempfile
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
-from gan_experiments.metrics.scores import moments
+from gan_experiments.metrics.neighbours import nearest
+from gan_experiments.metrics.ranks import Ranks
+from gan_experiments.metrics.scores import moments, square_root
+
+PATIENCE = 10.0  # seconds from one word to the other ranks to the next: far less than a process group waits
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RealStatistics:
-    """Features [N, D] float32 of the real images, with their mean [D] and covariance [D, D] in float64."""
+    """Features [N, D] float32 of the real images, and of these in float64 what takes long to compute.
+
+    `mean` [D], `cov` [D, D] and its `root` (see `square_root`); `nearest` [N, K], the squared distances to each one's
+    nearest neighbours, K 0 where no score has asked for them yet.
+    """
 
     features: Tensor
     mean: Tensor
     cov: Tensor
+    root: Tensor
+    nearest: Tensor
 
     @classmethod
     def of(cls, features: Tensor) -> RealStatistics:
-        """Compute the statistics of features [N, D], N >= 2."""
-        return cls(features, *moments(features))
+        """Compute the statistics of features [N, D], N >= 2, all but the neighbours."""
+        mean, cov = moments(features)
+        return cls(features, mean, cov, square_root(cov), cov.new_empty(len(features), 0))
+
+    def knows(self, neighbours: int) -> bool:
+        """Whether it holds the distances to so many neighbours."""
+        return self.nearest.shape[1] >= neighbours
+
+    def with_neighbours(self, number: int) -> RealStatistics:
+        """Return these statistics with the distances to `number` neighbours."""
+        return replace(self, nearest=nearest(self.features, number))
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> RealStatistics | None:
@@ -37,15 +62,52 @@ class RealStatistics:
             return None
 
     def save(self, path: Path) -> None:
-        """Write to `path` all at once, so that no other process ever reads half a file; warn where that fails."""
+        """Write to `path` all at once, so that no other process ever reads half a file; warn where that fails.
+
+        Clears away what a process that was killed has left: none but one `alone` may save.
+        """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+            for stale in path.parent.glob(f"{path.stem}.*.part"):
+                stale.unlink(missing_ok=True)
+            handle, part = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".part")
             try:
                 with os.fdopen(handle, "wb") as file:
-                    torch.save({"features": self.features, "mean": self.mean, "cov": self.cov}, file)
+                    torch.save({field.name: getattr(self, field.name) for field in fields(self)}, file)
+                    file.flush()
+                    os.fsync(file.fileno())
                 os.replace(part, path)
             finally:
                 Path(part).unlink(missing_ok=True)
         except (OSError, RuntimeError) as error:
             warnings.warn(f"the features of the real images are not kept for the next time: {error}", stacklevel=2)
+
+
+@contextmanager
+def alone(path: Path, ranks: Ranks) -> Iterator[None]:
+    """Let in one job at a time, all of its ranks together; a job that was killed is no longer in.
+
+    `path` is the lock's file. Where none can be written, jobs do not wait for each other.
+    """
+    lock = FileLock(path)
+    told = False
+    try:
+        while not ranks.tell(ranks.rank != 0 or _acquired(lock, PATIENCE if told else 0)):
+            if ranks.rank == 0 and not told:
+                log.info("waiting for another job that extracts the features of the same real images")
+            told = True
+        yield
+    finally:
+        if lock.is_locked:
+            lock.release()
+
+
+def _acquired(lock: FileLock, timeout: float) -> bool:
+    try:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        return False
+    except (OSError, NotImplementedError):  # nothing can be written here: `save` will say so
+        pass
+    return True

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean [D] and the unbiased covariance [D, D] of `features` [N, D], N >= 2, in float64."""
-    mean = features.mean(dim=0, dtype=torch.float64)
+    blocks = features.split(4096)  # a copy of all in float64 might not fit
+    mean = torch.stack([block.double().sum(dim=0) for block in blocks]).sum(dim=0) / len(features)
     products = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=features.device)
-    for block in features.split(8192):  # a copy of all in float64 might not fit
+    for block in blocks:
         centred = block - mean
-        products += centred.T @ centred
+        products.addmm_(centred.T, centred)
     return mean, products / (len(features) - 1)
 
 
-def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
+def square_root(cov: Tensor) -> Tensor:
+    """Return a matrix A [D, D], float64, with A @ A.T = `cov` [D, D], which may be singular."""
+    values, vectors = torch.linalg.eigh(cov.double())
+    return vectors * values.clamp(min=0).sqrt()  # those below zero are rounding
+
+
+def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, root1: Tensor | None = None) -> float:
     """Return the squared Frechet distance of two Gaussians, given their means [D] and covariances [D, D].
 
     FID is this distance between Inception features: Heusel et al. 2017, arXiv:1706.08500, eq. 6. The covariances may be
-    singular, as they are with fewer images than features.
+    singular, as they are with fewer images than features. `root1` is `square_root(cov1)` where it is known: it takes
+    two thirds of the time.
     """
     mean1, cov1, mean2, cov2 = mean1.double(), cov1.double(), mean2.double(), cov2.double()
-    # The eigenvalues of cov1 @ cov2 are those of the symmetric root1 @ cov2 @ root1, whose solver is exact about being
-    # real; those below zero are rounding and would be NaN under the root.
-    values, vectors = torch.linalg.eigh(cov1)
-    root1 = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    product = root1 @ cov2 @ root1
+    # The eigenvalues of cov1 @ cov2 are those of the symmetric root1.T @ cov2 @ root1, whose solver is exact about
+    # being real; those below zero are rounding and would be NaN under the root.
+    root1 = square_root(cov1) if root1 is None else root1
+    product = root1.T @ cov2 @ root1
     overlap = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
     distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * overlap
     return distance.item()
@@ -75,12 +80,13 @@ def inception_score(logits: Tensor, splits: int = 10, generator: torch.Generator
     split; without one the parts are consecutive, so images in the order of their classes would score too low. There are
     never more parts than images.
     """
-    if generator is not None:
-        logits = logits[torch.randperm(len(logits), generator=generator).to(logits.device)]
+    order = torch.arange(len(logits)) if generator is None else torch.randperm(len(logits), generator=generator)
     values = []
-    for part in logits.double().tensor_split(min(splits, len(logits))):
-        log_p = part.log_softmax(dim=1)
-        log_marginal = log_p.logsumexp(dim=0) - math.log(len(part))
-        values.append((log_p.exp() * (log_p - log_marginal)).sum(dim=1).mean().exp())
+    for rows in order.to(logits.device).tensor_split(min(splits, len(logits))):
+        log_p = logits[rows].double().log_softmax(dim=1)
+        p = log_p.exp()
+        marginal = p.mean(dim=0)
+        # The mean divergence is the entropy of the mean less the mean entropy.
+        values.append((log_p.mul_(p).sum(dim=1).mean() - torch.xlogy(marginal, marginal).sum()).exp())
     found = torch.stack(values)
     return found.mean().item(), found.std(correction=0).item()

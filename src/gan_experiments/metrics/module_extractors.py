@@ -1,0 +1,177 @@
+"""Any network as an extractor, and those that torch-fidelity brings."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_fidelity.feature_extractor_clip import MODEL_METADATA as CLIP
+from torch_fidelity.feature_extractor_clip import FeatureExtractorCLIP
+from torch_fidelity.feature_extractor_dinov2 import MODEL_METADATA as DINO
+from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
+from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.metrics.extractors import Extractor, clean_copy, plain_float32
+
+
+def content_hash(net: nn.Module) -> str:
+    """Return the first 16 hex digits of the sha256 of a network's weights and buffers, with their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+class ModuleExtractor(Extractor):
+    """Features of any classifier or encoder of images, of torchvision, timm or anyone.
+
+    Its scores end in `_<name>` and compare with no published value.
+
+    Args:
+        net: the network, float [N, 3, size, size] -> [N, K], or anything where `layer` is given. It takes one channel
+            where `mean` is of one.
+        name: what the scores are named for.
+        weights: the path of a file with the network's state dict, itself or under "state_dict"; None for those that
+            `net` has come with.
+        layer: the name of a submodule whose output is the features ("avgpool"); None for the network's own output. Of
+            an output [N, D, H, W] the mean over space is taken, of tokens [N, T, D] the first one.
+        classes: whether the network's output is [N, K] of logits, which the Inception Score needs.
+        size: height and width in pixels to which images are resized: antialiased bicubic, the aspect ratio let go.
+        mean, std: of red, green and blue in [0, 1], taken off and divided by.
+
+    Raises ConfigError where the file, the layer or what comes out of it does not fit.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        name: str,
+        weights: str | None = None,
+        layer: str | None = None,
+        classes: bool = False,
+        size: int = 224,
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+    ) -> None:
+        super().__init__()
+        self.name, self.suffix = name, f"_{name}"
+        if weights is not None:
+            load_weights(net, weights)
+        self.weights_hash = content_hash(net)
+        self.net, self.size, self.has_logits = net, size, classes
+        self.resize = (
+            f"antialiased bicubic to {size}x{size}, less {list(mean)}, over {list(std)}, at {layer or 'output'}"
+        )
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(list(mean)).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(list(std)).view(1, -1, 1, 1), persistent=False)
+        self.seen: list[Tensor] = []
+        if layer is not None:
+            modules = dict(net.named_modules())
+            if layer not in modules:
+                some = ", ".join(name for name, _ in net.named_children())
+                raise ConfigError(f"metrics.extractor.layer={layer}: {name} has no such layer, but {some}, ...")
+            modules[layer].register_forward_hook(self._keep)
+        self.layer = layer
+        self.float().requires_grad_(False).eval()
+        self.features, self.classes = measure(self)
+
+    def _keep(self, _module: nn.Module, _given: Any, output: Any) -> None:
+        self.seen.append(output.clone() if isinstance(output, Tensor) else output)  # what follows may work in place
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features [N, D] and logits [N, K], or [N, 0], of uint8 images [N, C, H, W], grey or RGB."""
+        x = images.to(torch.float32)
+        x = x.expand(-1, 3, -1, -1) if self.mean.shape[1] == 3 else x.mean(dim=1, keepdim=True)
+        if x.shape[-2:] != (self.size, self.size):
+            x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 255)
+        self.seen.clear()
+        output = self.net((x / 255 - self.mean) / self.std)
+        found: Any = output if self.layer is None else self.seen[-1]
+        self.seen.clear()
+        if isinstance(found, Tensor) and found.ndim == 4:
+            found = found.mean(dim=(2, 3))
+        elif isinstance(found, Tensor) and found.ndim == 3:
+            found = found[:, 0]
+        for given, key in ((found, "layer"), (output, "classes")):
+            if not (isinstance(given, Tensor) and given.ndim == 2) and (key == "layer" or self.has_logits):
+                what = f"shape {list(given.shape)}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
+                raise ConfigError(f"metrics.extractor.{key}: {self.name} gives {what}, not [N, D]; name another layer")
+        return found, output if self.has_logits else found[:, :0]
+
+
+class FidelityExtractor(Extractor):
+    """torch-fidelity's DINOv2, CLIP or VGG-16, with TensorFlow 1's resize; its scores end in `_<name>`.
+
+    `name` is "dinov2-vit-b-14", "clip-vit-b-32", ... or "vgg16" (the second fully connected layer after its ReLU, where
+    precision and recall were published, with other weights). `weights` is a path, of CLIP's own file or torchvision's
+    VGG-16; without one the file is looked for in torch's cache folder, then downloaded.
+
+    Raises ConfigError for an unknown name, and where there are no weights and no network answers.
+    """
+
+    classes = 0
+
+    def __init__(self, name: str, weights: str | None = None) -> None:
+        super().__init__()
+        kinds = {**dict.fromkeys(DINO, "dinov2"), **dict.fromkeys(CLIP, "clip"), "vgg16": "fc2_relu"}
+        makers = {"dinov2": FeatureExtractorDinoV2, "clip": FeatureExtractorCLIP, "fc2_relu": FeatureExtractorVGG16}
+        if name not in kinds:
+            raise ConfigError(f"metrics.extractor.name={name}: type {', '.join(kinds)}")
+        if weights is not None and kinds[name] == "dinov2":
+            raise ConfigError("metrics.extractor.weights: DINOv2's are looked for in torch's cache folder; type null")
+        if weights is not None and not Path(weights).is_file():
+            raise ConfigError(f"metrics.extractor.weights={weights} is not a file: give that of {name}'s weights")
+        self.name, self.suffix = name, "_" + name.replace("-", "")
+        try:
+            with torch.random.fork_rng(devices=[]):
+                path: Any = clean_copy(Path(weights)) if weights and name == "vgg16" else weights
+                self.net = makers[kinds[name]](name, [kinds[name]], feature_extractor_weights_path=path, verbose=False)
+        except (OSError, HTTPException, RuntimeError, pickle.UnpicklingError) as error:
+            why = " ".join(str(error).split())[:120]
+            hub = torch.hub.get_dir()
+            raise ConfigError(
+                f"metrics.extractor.name={name} needs its weights, which are not to be had here ({why}): run once with "
+                f"a network, or bring {hub} from a machine where that was done"
+            ) from error
+        self.weights_hash = content_hash(self.net)
+        self.resize = "bilinear as in TensorFlow 1 (no antialiasing), by torch-fidelity"
+        self.requires_grad_(False).eval()
+        self.features, _ = measure(self)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features [N, D] and logits [N, 0] of uint8 images [N, C, H, W], grey or RGB."""
+        (features,) = self.net(images.expand(-1, 3, -1, -1))
+        return features, features[:, :0]
+
+
+def load_weights(net: nn.Module, path: str) -> None:
+    """Load a file's state dict, itself or under "state_dict"; raises ConfigError where that is not the network's."""
+    if not Path(path).is_file():
+        raise ConfigError(f"metrics.extractor.weights={path} is not a file: give that of the network's weights")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        net.load_state_dict(state.get("state_dict", state))
+    except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError, KeyError) as error:
+        why = " ".join(str(error).split())[:120]
+        raise ConfigError(
+            f"metrics.extractor.weights={path} does not hold the state dict of this {type(net).__name__} ({why})"
+        ) from error
+
+
+def measure(extractor: Extractor) -> tuple[int, int]:
+    """Return the widths D of its features and K of its logits, by a grey image."""
+    images = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8)
+    with plain_float32(images.device):
+        features, logits = extractor(images)
+    return features.shape[1], logits.shape[1]

@@ -1,0 +1,117 @@
+"""The scores of a run: which is the best, and what is never compared."""
+
+import json
+import math
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+
+from gan_experiments.callbacks.scores import Scores
+from gan_experiments.loggers.wandb_run import WandbRun
+from gan_experiments.metrics.evaluator import Score
+from gan_experiments.metrics.passports import short_name, unlike
+
+
+class Judge:
+    """Gives the scores that it was given."""
+
+    split = "train"
+
+    def __init__(self, num_fake=100, **values):
+        self.num_fake, self.values = num_fake, values
+
+    def evaluate(self, *_, **__):
+        passport = {"num_fake": self.num_fake, "versions": {"torch": "1"}, "estimator": "e"}
+        return {name: Score(name, value, None, passport) for name, value in self.values.items()}
+
+
+class Runs(SimpleNamespace):
+    """A run as the callback sees it."""
+
+    device, averages = "cpu", {}
+    run = SimpleNamespace(seed=0)
+
+    def paused(self):
+        return nullcontext()
+
+    def sampler(self, seed, ema):
+        return None
+
+
+@pytest.fixture
+def score(tmp_path):
+    logged = []
+    trainer = SimpleNamespace(
+        datamodule=SimpleNamespace(reference=lambda split: None),
+        is_global_zero=True,
+        loggers=[SimpleNamespace(log_metrics=lambda *_, **__: None, log_passports=logged.append)],
+    )
+    callback = Scores(str(tmp_path), Judge(), every=1)
+
+    def at(images, judge):
+        callback.evaluator = judge
+        callback._score(trainer, Runs(images_seen=images))
+        return callback
+
+    at.logged = logged
+    return at
+
+
+def test_the_first_score_decides_the_best(score):
+    for images, fid in enumerate([1.0, 5.0, 3.0, 4.0]):
+        score(images, Judge(fid=fid, precision=fid))
+    assert score(9, Judge(fid=3.5, precision=9.0)).best_at == 2  # not the untrained one
+    assert score.logged[-1]["fid"]["num_fake"] == 100
+
+
+def test_more_precision_is_better(score):
+    for images, precision in enumerate([0.9, 0.1, 0.4, 0.3]):
+        callback = score(images, Judge(precision=precision))
+    assert callback.best_at == 2
+
+
+def test_images_that_are_not_finite_are_never_the_best(score):
+    score(1, Judge(fid=math.nan))
+    assert score(2, Judge(fid=7.0)).best_at == 2
+    assert score(3, Judge(fid=math.nan)).best_at == 2
+
+
+def test_unlike_scores_are_not_compared_when_a_run_goes_on(score, tmp_path, caplog):
+    score(1, Judge(fid=3.0))
+    score(2, Judge(fid=2.0))
+    callback = score(3, Judge(num_fake=10, fid=9.0))
+    assert callback.best_at == 3
+    assert "measured otherwise (another num_fake)" in caplog.text
+    told = json.loads((tmp_path / "scores.json").read_text())
+    assert [row["images"] for row in told["history"]] == [3]
+    assert told["earlier"][0]["best"]["images"] == 2
+    goes_on = Scores(str(tmp_path), Judge(), every=1)
+    goes_on.load_state_dict(told)
+    assert goes_on.state_dict() == told
+
+
+def test_a_score_more_or_less_leaves_the_best_alone(score):
+    score(1, Judge(fid=3.0))
+    assert score(2, Judge(fid=4.0, kid=1.0)).best_at == 1
+    callback = score(3, Judge(fid=5.0))
+    assert (callback.best_at, len(callback.history), callback.earlier) == (1, 3, [])
+    assert score(4, Judge(kid=1.0)).best_at == 4
+
+
+def test_versions_do_not_matter():
+    passport = {"num_fake": 3, "versions": {"torch": "1"}, "warnings": []}
+    other = {"num_fake": 3, "versions": {"torch": "2"}, "warnings": ["few"]}
+    assert unlike(passport, other) == []
+    assert short_name(passport) == short_name(other)
+    assert unlike(passport, {**other, "num_fake": 4, "k": 3}) == ["num_fake", "k"]
+    assert short_name(passport) != short_name({**other, "num_fake": 4})
+
+
+def test_wandb_is_told_the_passports(tmp_path):
+    logger = WandbRun(str(tmp_path), "project", mode="disabled")
+    config = {}
+    logger._experiment = SimpleNamespace(config=SimpleNamespace(update=lambda told, **_: config.update(told)))
+    passport = {"num_fake": 3}
+    logger.log_passports({"fid": passport})
+    assert config == {"passport": {"fid": short_name(passport)}, "passports": {"fid": passport}}
