@@ -20,7 +20,19 @@ LAYERS = [  # from the ground up; a file imports from its own row or below
     {"networks", "losses", "augment"},
     {"engine"},
     {"models", "data", "callbacks", "metrics", "loggers"},
-    {"build", "check", "launch", "resume", "report", "trained", "sweeps", "study", "run_folder", "comparison"},
+    {
+        "build",
+        "check",
+        "launch",
+        "resume",
+        "report",
+        "trained",
+        "subjects",
+        "sweeps",
+        "study",
+        "run_folder",
+        "comparison",
+    },
     {"run", "evaluate", "sample", "compare"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -170,10 +170,13 @@ def _trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -
     )
 
 
-def make(node: DictConfig) -> Any:
-    """What a node's `_target_` makes of its arguments, all in plain types; a ConfigError comes out as itself."""
+def make(node: DictConfig, **other: Any) -> Any:
+    """What a node's `_target_` makes of its arguments, all in plain types; a ConfigError comes out as itself.
+
+    `other` arguments take the places of the node's.
+    """
     try:
-        return instantiate(node, _convert_="all")
+        return instantiate(node, _convert_="all", **other)
     except InstantiationException as error:
         cause: BaseException | None = error
         while cause is not None:

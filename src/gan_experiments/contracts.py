@@ -39,4 +39,5 @@ class NotFinite(TrainingFailure):
 
 def higher_is_better(name: str) -> bool:
     """Say whether more of the score `name` ("fid", "is_digits", ...) is better; it is not for a distance."""
-    return name.split("_", maxsplit=1)[0] in ("is", "precision", "recall", "density", "coverage")
+    score = name.removeprefix("intra_").split("_", maxsplit=1)[0]
+    return score in ("is", "precision", "recall", "density", "coverage", "psnr", "ssim")

@@ -1,47 +1,178 @@
-"""Score a run again, or another checkpoint: `python src/gan_experiments/evaluate.py run=outputs/2026-11-21/12-00`."""
+"""Score a run, or folders of images: `python src/gan_experiments/evaluate.py run=outputs/2026-11-21/12-00-00`."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if not __package__:  # run as a script: import the package, not its files
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from gan_experiments import launch
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gan_experiments.data.cache import ImageArray
+    from gan_experiments.data.stored import StoredImages
+    from gan_experiments.metrics.evaluator import Evaluator, Measured
+    from gan_experiments.subjects import Subject
+
 
 def evaluate(cfg: DictConfig) -> int:
-    """Print the scores of a checkpoint and write them, with their passports, beside the run's own."""
-    from gan_experiments import build, report, trained
+    """Print the scores of each subject, write them with their passports, draw what is asked for."""
     from gan_experiments.contracts import ConfigError
-    from gan_experiments.models.noise_to_image import NoiseToImage
 
-    run = trained.open_run(cfg.run, cfg.device)
-    if not isinstance(run.model, NoiseToImage):
-        raise ConfigError(f"run={cfg.run}: this model does not draw images from noise; there is nothing to score yet")
-    settings = cfg.get("metrics") or run.cfg.metrics
+    if faults := [*_faults(cfg)]:
+        raise ConfigError(*faults)
+    from gan_experiments import check, report
+    from gan_experiments.metrics import pictures
+
+    least = {"seed": 0, "standing_statistics": 0, "bootstrap": 0} | ({} if cfg.n is None else {"n": 2})
+    check.require_whole_numbers(cfg, least)
+    points: list[tuple[float, dict[str, float]]] = []
+    for subject in _subjects(cfg):
+        out = Path(cfg.out) if cfg.out else subject.folder
+        evaluator = _evaluator(cfg, subject)
+        real = _real(cfg, subject, evaluator.split)
+        labels = _classes(cfg, subject, evaluator, real)
+        print(f"{subject.name}: {evaluator.num_fake:,} against {evaluator.number_of(real):,} real images", flush=True)
+        measured = evaluator.measure(
+            subject.sample,
+            real,
+            subject.device,
+            ema=subject.ema,
+            extra=subject.extra,
+            labels=labels if cfg.by_class else None,
+            bootstrap=cfg.bootstrap,
+        )
+        _print(measured)
+        print(report.shown(_write(measured, subject, out)))
+        if cfg.pictures:
+            folder = out / f"pictures-{subject.images:08d}{subject.tag}"
+            written = pictures.write_sheets(measured, evaluator, subject.sample, real, folder, labels)
+            print(f"{report.shown(folder)}: {', '.join(path.name for path in written)}")
+        points.append((subject.position, {name: score.value for name, score in measured.scores.items()}))
+    if len(points) > 1:
+        over = "images seen" if isinstance(cfg.truncation, float | int | None) else "truncation"
+        path = out / f"scores-over-{over.replace(' ', '-')}.png"
+        print(report.shown(pictures.write_curves(sorted(points, key=lambda p: p[0]), over, path)))
+    return 0
+
+
+def _faults(cfg: DictConfig) -> Iterator[str]:
+    """What of the options does not go together."""
+    if (cfg.run is None) == (cfg.fake is None):
+        given = "neither run= nor fake= was" if cfg.run is None else "both run= and fake= were"
+        yield f"{given} given: type run=<run folder or checkpoint>, or fake=<folder or zip archive of images>"
+    if cfg.fake is not None and cfg.run is None:
+        for key, off in (("checkpoints", False), ("truncation", None), ("standing_statistics", 0), ("seed", 0)):
+            if cfg[key] != off:
+                yield f"{key}={cfg[key]}: a folder of images has no generator; leave it out, or type run="
+        if cfg.real is None and cfg.get("data") is None:
+            yield "real images are missing: type real=<folder or zip archive>, or data=digits, data=cifar10, ..."
+        if not cfg.get("metrics"):
+            yield "metrics= is missing: type metrics=inception (as published), metrics=digits, metrics=torchvision, ..."
+    if cfg.real is not None and cfg.get("data") is not None:
+        yield "both real= and data= were given: leave one out"
+    several = list(cfg.truncation) if isinstance(cfg.truncation, ListConfig) else [cfg.truncation]
+    for value in several:
+        if value is not None and not (isinstance(value, (int, float)) and value > 0):
+            yield f"truncation={value}: the largest |z| is a number above 0; type for example truncation=0.5"
+
+
+def _subjects(cfg: DictConfig) -> Iterator[Subject]:
+    from gan_experiments import subjects
+
+    if cfg.fake is not None:
+        yield subjects.of_folder(cfg, cfg.metrics.batch_size)
+        return
+    for checkpoint in subjects.checkpoints_of(cfg):
+        yield from subjects.of_run(cfg, checkpoint)
+
+
+def _evaluator(cfg: DictConfig, subject: Subject) -> Evaluator:
+    """By `metrics=`, else as the run was scored, for `n` images."""
+    from gan_experiments import build
+    from gan_experiments.contracts import ConfigError
+
+    settings = cfg.get("metrics") or (subject.config and subject.config.metrics)
     if not settings:
         raise ConfigError(f"run={cfg.run} was trained with metrics=none: type metrics=digits or metrics=inception")
-    evaluator = build.make(settings)
-    data = build.make(run.cfg.data)
+    number = cfg.n or subject.number
+    made: Evaluator = build.make(settings, **({"num_fake": number} if number else {}))
+    return made
+
+
+def _real(cfg: DictConfig, subject: Subject, split: str) -> ImageArray | StoredImages:
+    """The real images: of `real=`, of `data=`, else of the run's own data."""
+    from gan_experiments import build
+    from gan_experiments.data.stored import StoredImages
+
+    if cfg.real is not None:
+        return StoredImages(cfg.real, "real")
+    node = cfg.get("data") or (subject.config and subject.config.data)
+    assert node, "_faults asks for one"
+    data = build.make(node)
     data.prepare_data()
     data.setup("fit")
-    ema = bool(cfg.ema) and "generator" in run.model.averages
-    scores = evaluator.evaluate(
-        run.model.sampler(cfg.seed, ema), data.reference(evaluator.split), run.model.device, ema=ema
-    )
-    for score in scores.values():
+    images: ImageArray = data.reference(split)
+    return images
+
+
+def _classes(cfg: DictConfig, subject: Subject, evaluator: Evaluator, real: ImageArray | StoredImages) -> Tensor | None:
+    """The classes of the fake images by the real ones' numbers, int64 [num_fake]; None where they are of none.
+
+    Raises ConfigError where `by_class` needs them and they are not there, or others than the real ones'.
+    """
+    import torch
+
+    from gan_experiments.contracts import ConfigError
+
+    labels = subject.labels(evaluator.num_fake, evaluator.batch_size)
+    theirs = list(real.class_names)
+    mine = subject.class_names or theirs  # a generator's are its data's
+    if labels is None or not theirs or set(mine) - set(theirs):
+        if not cfg.by_class:
+            return None
+        if labels is None:
+            what = "images in a folder for each class" if cfg.fake else "a generator with classes"
+            raise ConfigError(f"by_class=true needs {what}, and {subject.name} is not that; leave it out")
+        given = (
+            f"{len(mine)} ({', '.join(mine[:3])}, ...) and the real ones {len(theirs)} ({', '.join(theirs[:3])}, ...)"
+        )
+        raise ConfigError(f"by_class=true: the fake images have the classes {given}; give the folders the same names")
+    return torch.tensor([theirs.index(name) for name in mine])[labels]
+
+
+def _print(measured: Measured) -> None:
+    for score in measured.scores.values():
         spread = f" ± {score.std:.4g}" if score.std is not None else ""
-        print(f"{score.name:20}{score.value:.5g}{spread}")
-    path = run.folder / f"scores-{run.model.images_seen:08d}.json"
-    measured = {"images": run.model.images_seen, "scores": {name: score.to_dict() for name, score in scores.items()}}
-    path.write_text(json.dumps(measured, indent=1))
-    print(report.shown(path))
-    return 0
+        sure = f"   95%: {score.interval[0]:.5g} to {score.interval[1]:.5g}" if score.interval else ""
+        print(f"{score.name:26}{score.value:.5g}{spread}{sure}")
+    if measured.by_class:
+        names = list(next(iter(measured.by_class.values())))
+        print(f"\n{'class':20}" + "".join(f"{name:>20}" for name in names))
+        for label, values in measured.by_class.items():
+            print(f"{label:20}" + "".join(f"{values[name]:20.5g}" for name in names))
+
+
+def _write(measured: Measured, subject: Subject, out: Path) -> Path:
+    """The scores beside the run's own, where `compare.py` finds them."""
+    told = {name: score.to_dict() for name, score in measured.scores.items()}
+    record: dict[str, Any] = {"images": subject.images, "scores": told}
+    if measured.by_class:
+        record["by_class"] = measured.by_class
+    name = "scores" if subject.config is None else f"scores-{subject.images:08d}"
+    path = out / f"{name}{subject.tag}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1))
+    return path
 
 
 def main() -> None:

@@ -39,7 +39,10 @@ def open_run(given: str, device: str = "auto") -> Trained:
         raise ConfigError(
             f"run={given}: its weights do not fit its config ({' '.join(str(error).split())[:160]})"
         ) from error
-    if device == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        device = "cpu" if accelerator is None else accelerator.type
-    return Trained(model.eval().to(device), cfg, folder)
+    return Trained(model.eval().to(device_of(device)), cfg, folder)
+
+
+def device_of(given: str) -> torch.device:
+    """The device that was asked for; of "auto" the accelerator where there is one."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True) if given == "auto" else None
+    return accelerator or torch.device("cpu" if given == "auto" else given)

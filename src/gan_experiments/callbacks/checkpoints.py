@@ -15,18 +15,20 @@ from gan_experiments.engine import AdversarialModule
 class Checkpoints(L.Callback):
     """Writes `checkpoints/last.ckpt` every `every` images and at the end, `best.ckpt` beside it at each best score.
 
+    And one that stays, `00100000.ckpt`, every `keep` images, for those who want to look back.
+
     A checkpoint is written beside the old one and then takes its name, so a kill at any moment leaves one whole. None
     is written of a state that is not finite. Must come after `Scores` among the callbacks.
 
     Args:
         folder: the run folder.
         every: images from one checkpoint to the next.
+        keep: images from one that stays to the next; 0 for none.
     """
 
-    def __init__(self, folder: str, every: int) -> None:
+    def __init__(self, folder: str, every: int, keep: int = 0) -> None:
         self.folder = Path(folder) / "checkpoints"
-        self.every = every
-        self._saved_at = -1
+        self.every, self.keep = every, keep
 
     @property
     def last(self) -> Path:
@@ -39,6 +41,8 @@ class Checkpoints(L.Callback):
         due = module.passed(self.every) or module.at_end() or trainer.should_stop
         if best:
             self.save(trainer, module, self.folder / "best.ckpt")
+        if module.passed(self.keep):
+            self.save(trainer, module, self.folder / f"{module.images_seen:08d}.ckpt")
         if due:
             self.save(trainer, module, self.last)
 

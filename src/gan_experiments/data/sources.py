@@ -150,6 +150,18 @@ class Files(Source):
                         skipped.append((self._names[index], result))
                 yield Block(pixels[: len(labels)], torch.tensor(labels, dtype=torch.int64), skipped)
 
+    def file(self, row: int) -> str:
+        """Return the name of a file, relative to the folder or in the archive."""
+        return self._names[row]
+
+    def label(self, row: int) -> int:
+        """Return the number of a file's class, -1 where it is in none."""
+        return self._labels[row]
+
+    def read(self, row: int) -> bytes:
+        """Return a file's bytes."""
+        return self._read(self._names[row])
+
     def _read(self, name: str) -> bytes:
         return (self.path / name).read_bytes() if self._archive is None else self._archive.read(name)
 

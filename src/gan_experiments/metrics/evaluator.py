@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from gan_experiments import __version__
 from gan_experiments.contracts import ConfigError, higher_is_better  # noqa: F401  (for those who look for it here)
@@ -43,22 +44,45 @@ class RealImages(Protocol):
 
     def __len__(self) -> int: ...
 
-    def images(self, start: int, stop: int) -> Tensor:
-        """Return uint8 images [stop - start, C, H, W]."""
+    def images(self, start: int, stop: int) -> Tensor | list[Tensor]:
+        """Return uint8 images [stop - start, C, H, W], a list where their sizes differ."""
+
+
+Sample = Callable[[int, int], Tensor | list[Tensor]]
 
 
 @dataclass(frozen=True)
 class Score:
-    """A number, its spread where it has one, and what a reader must know before comparing it."""
+    """A number, its spread where it has one, and what a reader must know before comparing it.
+
+    `interval` is the 95% confidence interval, where one was asked for.
+    """
 
     name: str
     value: float
     std: float | None
     passport: dict[str, Any]
+    interval: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types, for JSON."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "interval" or value is not None}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The scores by name, those of each class by its name where they were asked for, and on rank 0 what they are of.
+
+    `fake` [num_fake, D] and `real` are the features, `rows` the real images among those given, `guesses` int64
+    [num_fake] the classes that the extractor sees, None where it sees none.
+    """
+
+    scores: dict[str, Score]
+    by_class: dict[str, dict[str, float]]
+    fake: Tensor | None
+    real: RealStatistics | None
+    rows: Sequence[int]
+    guesses: Tensor | None
 
 
 class Evaluator:
@@ -130,7 +154,7 @@ class Evaluator:
 
     def evaluate(
         self,
-        sample: Callable[[int, int], Tensor],
+        sample: Sample,
         real: RealImages,
         device: torch.device | str,
         *,
@@ -139,44 +163,114 @@ class Evaluator:
         ema: bool,
         extra: dict[str, Any] | None = None,
     ) -> dict[str, Score]:
-        """Return by name, on every rank, the scores of the images [n, C, H, W] in [-1, 1] made by `sample(index, n)`.
+        """Return by name, on every rank, the scores that `measure` finds."""
+        return self.measure(sample, real, device, rank=rank, world_size=world_size, ema=ema, extra=extra).scores
+
+    def measure(
+        self,
+        sample: Sample,
+        real: RealImages,
+        device: torch.device | str,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        ema: bool | None,
+        extra: dict[str, Any] | None = None,
+        labels: Tensor | None = None,
+        bootstrap: int = 0,
+    ) -> Measured:
+        """Score the images [n, C, H, W] in [-1, 1], or uint8, made by `sample(index, n)`.
 
         `sample` must depend on nothing but its arguments: chunk `index` holds the images from index * batch_size on,
-        and rank r makes the chunks r, r + world_size, ... . `ema` says whether the generator is the averaged one,
-        `extra` joins the passport. All ranks of the default process group call this together. Images that are not
-        finite score NaN. Raises ConfigError where there are fewer than two real images.
+        and rank r makes the chunks r, r + world_size, ... . `ema` says whether the generator is the averaged one (None:
+        there is no generator), `extra` joins the passport. All ranks of the default process group call this together.
+        Images that are not finite score NaN.
+
+        With `labels`, int64 [num_fake], each class is scored alone too, against the real images of that class; the
+        means over the classes are called intra_fid, ...: Miyato & Koyama 2018, arXiv:1802.05637, section 4. `bootstrap`
+        times half of the fake images are drawn to estimate the confidence intervals: see `interval`.
+
+        Raises ConfigError where there are fewer than two real images, or than two of a class on either side.
         """
         ranks = Ranks(rank, world_size, torch.device(device))
         rows = self._real_rows(real)
+        classes = self._classes(labels, real, rows)
         self.extractor.to(ranks.device)
         values: Values | Exception = {}
+        by_class: dict[str, Values] = {}
+        intervals: dict[str, tuple[float, float]] = {}
+        guesses = None
+        halves = self._halves(bootstrap) if ranks.rank == 0 else []
         with cpu_threads(self.threads):
-            features, logits = self._pass(sample, self.num_fake, ranks, logits="is" in self.scores)
+            features, logits = self._pass(sample, self.num_fake, ranks, "fake", logits="is" in self.scores)
             try:
                 if ranks.rank == 0:
+                    guesses = logits.argmax(dim=1) if logits.shape[1] else None
                     values = self._of_logits(logits)
+                    intervals |= interval(values, [self._of_logits(logits[half]) for half in halves])
             except Exception as error:  # the other ranks wait for an answer
                 values = error
             del logits  # with the real features there would not be room for it
             statistics = self._real_statistics(real, rows, ranks)
             try:
                 if statistics is not None and not isinstance(values, Exception):
-                    values |= self._of_features(features, statistics)
+                    found = self._of_features(features, statistics)
+                    intervals |= interval(found, [self._of_features(features[h], statistics) for h in halves])
+                    values |= found
+                    for name, (mine, theirs) in classes.items():
+                        alike = RealStatistics.of(statistics.features[theirs]).with_neighbours(self._reach(theirs))
+                        by_class[name] = self._of_features(features[mine], alike)
             except Exception as error:
                 values = error
-        values = ranks.tell(values)
+        values, by_class, intervals = ranks.tell((values, by_class, intervals))
         if isinstance(values, Exception):
             raise values
         passport = self._passport(real, len(rows), ema) | dict(extra or {})
-        found = {}
+        scores = {}
         for name in self.scores:
             value, std = values[name]
             known_as = self.extractor.names(name)
-            found[known_as] = Score(known_as, value, std, passport | self._notes(name, value, real, len(rows)))
+            notes = self._notes(name, value, real, len(rows))
+            scores[known_as] = Score(known_as, value, std, passport | notes, intervals.get(name))
+            if by_class and name != "is":
+                alone = torch.tensor([found[name][0] for found in by_class.values()], dtype=torch.float64)
+                notes = {**notes, "estimator": f"mean and std over {len(alone)} classes of the {notes['estimator']}"}
+                mean, spread = alone.mean().item(), alone.std(correction=0).item()
+                scores[f"intra_{known_as}"] = Score(f"intra_{known_as}", mean, spread, passport | notes)
+        of_class = {c: {self.extractor.names(n): value for n, (value, _) in f.items()} for c, f in by_class.items()}
+        here = ranks.rank == 0
+        return Measured(scores, of_class, features if here else None, statistics, rows, guesses)
+
+    def _classes(
+        self, labels: Tensor | None, real: RealImages, rows: Sequence[int]
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """By the name of each class, which of the fake and which of the real images are of it."""
+        if labels is None:
+            return {}
+        truth = getattr(real, "labels", None)
+        assert truth is not None, "the caller asks for classes that the real images have not"
+        truth, names = truth[torch.tensor(rows)], getattr(real, "class_names", [])
+        found = {}
+        for c in range(len(names)):
+            mine, theirs = (labels == c).nonzero()[:, 0], (truth == c).nonzero()[:, 0]
+            if min(len(mine), len(theirs)) < 2:
+                raise ConfigError(
+                    f"class {names[c]} has {len(mine)} fake and {len(theirs)} real images: two of each are needed to"
+                    " score it alone; give it more, or type by_class=false"
+                )
+            found[names[c]] = mine, theirs
         return found
 
+    def _halves(self, number: int) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(self.seed)
+        return [torch.randperm(self.num_fake, generator=generator)[: self.num_fake // 2] for _ in range(number)]
+
+    def number_of(self, real: RealImages) -> int:
+        """How many of these real images it looks at."""
+        return len(real) if self.num_real is None else min(self.num_real, len(real))
+
     def _real_rows(self, real: RealImages) -> Sequence[int]:
-        number = len(real) if self.num_real is None else min(self.num_real, len(real))
+        number = self.number_of(real)
         if number < 2:
             raise ConfigError(
                 f"the split {real.split} holds {number} images: give it two or more, or type metrics=none"
@@ -199,16 +293,16 @@ class Evaluator:
         ]
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
         path = self.cache / f"{name}.pt"
-        wanted = min(max(self.manifold_k, self.density_k), len(rows) - 1) if self._neighbours else 0
+        wanted = self._reach(rows)
 
         def on_disk() -> RealStatistics | None:
             return RealStatistics.load(path, ranks.scoring_place) if ranks.rank == 0 else None
 
-        def chunk(index: int, n: int) -> Tensor:
+        def chunk(index: int, n: int) -> Tensor | list[Tensor]:
             start = index * self.batch_size
             if isinstance(rows, range):
                 return real.images(start, start + n)
-            return torch.cat([real.images(row, row + 1) for row in rows[start : start + n]])
+            return [real.images(row, row + 1)[0] for row in rows[start : start + n]]
 
         statistics = on_disk()
         if ranks.tell(statistics is not None and statistics.knows(wanted)):
@@ -217,34 +311,39 @@ class Evaluator:
             statistics = on_disk()  # another job may have been faster
             whole = statistics is not None and statistics.knows(wanted)
             if not ranks.tell(statistics is not None):
-                features, _ = self._pass(chunk, len(rows), ranks, logits=False)
+                features, _ = self._pass(chunk, len(rows), ranks, "real", logits=False)
                 statistics = RealStatistics.of(features) if ranks.rank == 0 else None
             if statistics is not None and not whole:
                 statistics = statistics if statistics.knows(wanted) else statistics.with_neighbours(wanted)
                 statistics.save(path)
         return statistics
 
+    def _reach(self, images: Sequence[int] | Tensor) -> int:
+        """How many neighbours of each of these real images the scores look at."""
+        return min(max(self.manifold_k, self.density_k), len(images) - 1) if self._neighbours else 0
+
     @property
     def _neighbours(self) -> list[str]:
         return [name for name in self.scores if name in OF_NEIGHBOURS]
 
-    def _pass(
-        self, chunk: Callable[[int, int], Tensor], total: int, ranks: Ranks, logits: bool
-    ) -> tuple[Tensor, Tensor]:
+    def _pass(self, chunk: Sample, total: int, ranks: Ranks, what: str, logits: bool) -> tuple[Tensor, Tensor]:
         """Return features [total, D] and logits [total, K or 0], ordered as the chunks; complete on rank 0 alone."""
         widths = self.extractor.features, self.extractor.classes if logits else 0
         tables = [torch.zeros(total, width, device=ranks.meeting_place, dtype=torch.float32) for width in widths]
         starts = range(0, total, self.batch_size)
-        for index in range(ranks.rank, len(starts), ranks.world_size):
-            place = slice(starts[index], min(starts[index] + self.batch_size, total))  # the last one may be shorter
-            n = place.stop - place.start
+        mine = range(ranks.rank, len(starts), ranks.world_size)
+        hidden = True if ranks.rank else None  # None: where nobody looks
+        for index in tqdm(mine, f"{what} features", delay=5, leave=False, disable=hidden):
+            place = range(starts[index], min(starts[index] + self.batch_size, total))  # the last one may be shorter
             with torch.no_grad():
-                images = chunk(index, n)
-            assert len(images) == n, f"chunk {index} holds {len(images)} images, not {n}"
-            whole = images.isfinite().flatten(1).all(dim=1, keepdim=True)  # uint8 would hide it
-            pixels = to_uint8(images) if images.is_floating_point() else images
-            for table, found in zip(tables, self.extractor.extract(pixels.to(ranks.device)), strict=True):
-                table[place] = found[:, : table.shape[1]].where(whole.to(ranks.device), torch.nan)
+                images = chunk(index, len(place))
+            assert len(images) == len(place), f"chunk {index} holds {len(images)} images, not {len(place)}"
+            for rows, alike in _by_size(images):
+                whole = alike.isfinite().flatten(1).all(dim=1, keepdim=True)  # uint8 would hide it
+                pixels = to_uint8(alike) if alike.is_floating_point() else alike
+                for table, found in zip(tables, self.extractor.extract(pixels.to(ranks.device)), strict=True):
+                    kept = found[:, : table.shape[1]].where(whole.to(ranks.device), torch.nan)
+                    table[place.start + rows] = kept.to(table.device)
         features, found = (ranks.collect(table).to(ranks.scoring_place) for table in tables)
         return features, found
 
@@ -269,7 +368,7 @@ class Evaluator:
             values |= {name: (value, None) for name, value in near.items()}
         return values
 
-    def _passport(self, real: RealImages, num_real: int, ema: bool) -> dict[str, Any]:
+    def _passport(self, real: RealImages, num_real: int, ema: bool | None) -> dict[str, Any]:
         return {
             "extractor": self.extractor.name,
             "weights_hash": self.extractor.weights_hash,
@@ -307,6 +406,35 @@ class Evaluator:
         if math.isnan(value):
             doubts.append("some fake images are not finite")
         return {"estimator": estimator, "warnings": doubts}
+
+
+def _by_size(images: Tensor | list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The images in stacks of one size, each with its rows."""
+    if isinstance(images, Tensor):
+        yield torch.arange(len(images)), images
+        return
+    for shape in dict.fromkeys(image.shape for image in images):
+        rows = [row for row, image in enumerate(images) if image.shape == shape]
+        yield torch.tensor(rows), torch.stack([images[row] for row in rows])
+
+
+def interval(values: Values, halves: Sequence[Values]) -> dict[str, tuple[float, float]]:
+    """Return the 95% confidence interval of each score from its values on random halves of the fake images.
+
+    Without replacement, for a repeated image would be its own neighbour and would lower the rank of a covariance. A
+    half's deviations from the halves' mean are as large as the whole's from its expectation (Shao & Wu 1989, "A general
+    theory for jackknife variance estimation", the delete-half jackknife). The interval is of the score that so many
+    fake images have on average, the real ones given.
+    """
+    if not halves:
+        return {}
+    quantiles = torch.tensor([0.975, 0.025], dtype=torch.float64)
+    found = {}
+    for name, (value, _) in values.items():
+        alone = torch.tensor([half[name][0] for half in halves], dtype=torch.float64)
+        high, low = torch.quantile(alone - alone.mean(), quantiles).tolist()
+        found[name] = value - high, value - low
+    return found
 
 
 def finite(table: Tensor) -> bool:

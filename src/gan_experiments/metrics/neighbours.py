@@ -50,6 +50,35 @@ def nearest(x: Tensor, k: int) -> Tensor:
     return torch.cat(found)
 
 
+def nearest_real(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Return of each row of fake [M, D] the distance [M], float64, to the nearest row of real [N, D], and which [M]."""
+    found = torch.full((len(fake),), torch.inf, dtype=torch.float64, device=fake.device)
+    which = torch.zeros(len(fake), dtype=torch.int64, device=fake.device)
+    for column in blocks(len(fake)):
+        for row in blocks(len(real)):
+            distances, rows = squared_distances(real[row], fake[column]).min(dim=0)
+            closer = distances < found[column]
+            found[column] = distances.where(closer, found[column])
+            which[column] = (rows + row.start).where(closer, which[column])
+    return found.sqrt(), which
+
+
+def realism(real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
+    """Return the realism score [M], float64, of each row of fake [M, D] among real [N, D]; in a real ball 1 and more.
+
+    The largest quotient of a real ball's radius and the distance to its centre, the balls larger than the median left
+    out; `reach` [N] are the squared radii. Kynkäänniemi et al. 2019, arXiv:1904.06991, eq. 3.
+    """
+    small = reach <= reach.median()
+    real, reach = real[small], reach[small]
+    found = torch.zeros(len(fake), dtype=torch.float64, device=fake.device)
+    for column in blocks(len(fake)):
+        for row in blocks(len(real)):
+            quotients = reach[row, None] / squared_distances(real[row], fake[column])
+            torch.maximum(found[column], quotients.nan_to_num(1.0).amax(dim=0), out=found[column])
+    return found.sqrt()
+
+
 def neighbour_scores(
     real: Tensor,
     fake: Tensor,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -45,26 +46,45 @@ class NoiseToImage(AdversarialModule):
         """The discriminator's logits for images [n, C, H, W], augmented where the config asks for it."""
         return self.discriminator(images if self.augment is None else self.augment(images, self.draw))
 
+    @property
+    def classes(self) -> int:
+        """The number of classes that the generator is conditioned on, 0 for none."""
+        return int(getattr(self.generator, "classes", 0))
+
     @torch.no_grad()
-    def sample(self, z: Tensor, ema: bool = True) -> Tensor:
-        """z [n, latent_dim] -> images [n, C, H, W] in [-1, 1], by the averaged generator, in evaluation mode."""
+    def sample(self, z: Tensor, ema: bool = True, labels: Tensor | None = None) -> Tensor:
+        """z [n, latent_dim] -> images [n, C, H, W] in [-1, 1], by the averaged generator, in evaluation mode.
+
+        A conditional generator needs `labels`, int64 [n].
+        """
         generator = self.network("generator", ema)
         training = generator.training
-        images = generator.eval()(z.to(self.device, dtype=next(generator.parameters()).dtype))
+        z = z.to(self.device, dtype=next(generator.parameters()).dtype)
+        conditions = () if labels is None else (labels.to(self.device),)
+        images = generator.eval()(z, *conditions)
         generator.train(training)
         return images
 
-    def fixed_noise(self, n: int, seed: int) -> Tensor:
-        """z [n, latent_dim] that depends on the seed alone, not on the device."""
-        return torch.randn(n, self.latent_dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    def fixed_noise(self, n: int, seed: int, truncation: float | None = None) -> Tensor:
+        """z [n, latent_dim] that depends on the seed alone, not on the device.
 
-    def sampler(self, seed: int, ema: bool = True) -> Callable[[int, int], Tensor]:
-        """A function (chunk, n) -> images [n, C, H, W], for the scores; a chunk is the same on every rank."""
+        With `truncation` no component is larger than that: the truncation trick, Brock et al. 2019, arXiv:1809.11096,
+        section 3.1.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        if truncation is None:
+            return torch.randn(n, self.latent_dim, generator=generator, dtype=torch.float32)
+        z = torch.empty(n, self.latent_dim)
+        return nn.init.trunc_normal_(z, a=-truncation, b=truncation, generator=generator)
 
-        def chunk(index: int, n: int) -> Tensor:
-            return self.sample(self.fixed_noise(n, seed=(seed << 32) + index), ema)
+    def fixed_labels(self, n: int, seed: int) -> Tensor | None:
+        """Labels int64 [n], each class as likely, that depend on the seed alone; None without classes."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randint(self.classes, (n,), generator=generator) if self.classes else None
 
-        return chunk
+    def sampler(self, seed: int, ema: bool = True, truncation: float | None = None) -> Sampler:
+        """The images that the scores are computed from."""
+        return Sampler(self, seed, ema, truncation)
 
     def walk(self, places: int, n: int, seed: int, steps: int = 20) -> Iterator[Tensor]:
         """z [n, latent_dim] along n closed walks through `places` random places each, `steps` from one to the next."""
@@ -80,6 +100,28 @@ class NoiseToImage(AdversarialModule):
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
         """Images [n, 1, C, H, W]: n cells of one image."""
         return self.sample(inputs["z"], ema)[:, None]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws fixed images chunk by chunk, each the same on every rank."""
+
+    model: NoiseToImage
+    seed: int
+    ema: bool
+    truncation: float | None
+
+    def __call__(self, index: int, n: int) -> Tensor:
+        """The images [n, C, H, W] in [-1, 1] of chunk `index`."""
+        z = self.model.fixed_noise(n, self._seed(index), self.truncation)
+        return self.model.sample(z, self.ema, self.labels(index, n))
+
+    def labels(self, index: int, n: int) -> Tensor | None:
+        """The classes int64 [n] that chunk `index` is asked for; None for a generator without classes."""
+        return self.model.fixed_labels(n, self._seed(index))
+
+    def _seed(self, index: int) -> int:
+        return (self.seed << 32) + index
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:

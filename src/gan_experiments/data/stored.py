@@ -1,0 +1,78 @@
+"""Images as they lie in a folder or a zip archive, neither cropped nor resized: for those who score them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.data.decode import UnreadableImageError, pixels_of
+from gan_experiments.data.sources import Files
+
+log = logging.getLogger(__name__)
+
+
+class StoredImages:
+    """The images of a folder or zip archive, decoded when they are asked for; `key` names them in messages.
+
+    `fingerprint` is of their bytes and classes, so a copy elsewhere has the same one. `labels` int64 [N] are the
+    uppermost folders, whose names are `class_names`; None where some image lies in none. Files that are not images are
+    left out and named. Raises ConfigError where there is no such folder or no image in it.
+    """
+
+    def __init__(self, path: str, key: str, split: str = "folder", limit: int | None = None) -> None:
+        self.source = Files(path, key, limit=limit)
+        self.split = split
+        self.sizes: set[tuple[int, int]] = set()
+        digest = hashlib.sha256()
+        self._rows: list[int] = []
+        skipped = []
+        labels = []
+        for row in tqdm(range(len(self.source)), desc=f"reading {self.source.where}", delay=2, leave=False):
+            raw, label = self.source.read(row), self.source.label(row)
+            try:
+                with Image.open(io.BytesIO(raw)) as image:  # the header alone
+                    self.sizes.add(image.size)
+            except OSError:
+                skipped.append(self.source.file(row))
+                continue
+            digest.update(hashlib.sha256(raw).digest() + label.to_bytes(8, "big", signed=True))
+            self._rows.append(row)
+            labels.append(label)
+        if not self._rows:
+            raise ConfigError(
+                f"none of the {len(self.source)} files of {self.source.where} is an image ({skipped[0]}): "
+                f"give a folder or a zip of images, {key}=..."
+            )
+        if skipped:
+            log.warning("left out %d files of %s: %s", len(skipped), self.source.where, ", ".join(skipped[:5]))
+        self.fingerprint = digest.hexdigest()
+        self.labels = torch.tensor(labels) if min(labels) >= 0 else None
+        self.class_names = self.source.class_names if self.labels is not None else []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def images(self, start: int, stop: int) -> Tensor | list[Tensor]:
+        """Return uint8 [n, C, H, W], or a list of [C, H, W] where they differ in size or in colour.
+
+        Raises ConfigError where one cannot be decoded.
+        """
+        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+            found = list(pool.map(self._decode, self._rows[start:stop]))
+        return torch.stack(found) if len({image.shape for image in found}) == 1 else found
+
+    def _decode(self, row: int) -> Tensor:
+        try:
+            return pixels_of(self.source.read(row))
+        except UnreadableImageError as error:
+            name = self.source.file(row)
+            raise ConfigError(f"{self.source.where}: {name} cannot be decoded ({error}); mend or remove it") from error

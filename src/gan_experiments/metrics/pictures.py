@@ -1,0 +1,153 @@
+"""What the scores speak of, to look at: copies, the best and the worst, the classes, curves over a setting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
+
+from gan_experiments import images
+from gan_experiments.contracts import higher_is_better
+from gan_experiments.metrics.evaluator import Evaluator, Measured, RealImages, Sample
+from gan_experiments.metrics.neighbours import nearest, nearest_real, realism
+
+PAIRS, SHOWN, ACROSS, ROWS = 32, 64, 12, 20
+GAP = 4  # pixels on either side of a pair
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+
+
+def write_sheets(
+    measured: Measured,
+    evaluator: Evaluator,
+    sample: Sample,
+    real: RealImages,
+    folder: Path,
+    labels: Tensor | None = None,
+) -> list[Path]:
+    """Write what there is to see of one evaluation, and return the files.
+
+    - `nearest.png`: fake images beside the real image nearest to each, the nearest pair first: copies are at the top.
+    - `best.png`, `worst.png`: by the realism score, the first is the best or the worst.
+    - `classes.png`: a row for each class, of `labels` where there are any, else as the extractor sees it.
+
+    `measured` is of rank 0, `sample` and `real` are what it is of; `labels` int64 [num_fake] are numbers of `real`'s.
+    """
+    assert measured.fake is not None and measured.real is not None, "the features are on rank 0"  # noqa: PT018
+    features, fake = measured.real.features, measured.fake
+    distance, which = nearest_real(features, fake)
+    k = min(evaluator.manifold_k, len(features) - 1)
+    reach = measured.real.nearest if measured.real.knows(k) else nearest(features, k)
+    grade = realism(features, fake, reach[:, k - 1]).nan_to_num(-1.0)
+
+    def fakes(rows: Tensor) -> list[Tensor]:
+        return pick(sample, rows, len(fake), evaluator.batch_size)
+
+    def real_ones(rows: Tensor) -> list[Tensor]:
+        return [real.images(row, row + 1)[0] for row in (measured.rows[i] for i in rows.tolist())]
+
+    order = distance.argsort()[:PAIRS]
+    left, right = alike([*fakes(order), *real_ones(which[order])]).chunk(2)
+    pairs = torch.stack([F.pad(left, (GAP, 0), value=1), F.pad(right, (0, GAP), value=1)], dim=1)
+    written = [save(images.sheet(pairs), folder / "nearest.png")]
+    for name, first in (("best", grade.argsort(descending=True)), ("worst", grade.argsort())):
+        written.append(save(images.sheet(alike(fakes(first[:SHOWN]))[:, None]), folder / f"{name}.png"))
+
+    seen = labels if labels is not None else measured.guesses
+    if seen is not None:
+        found, counts = seen.unique(return_counts=True)
+        usual = found[counts.argsort(descending=True, stable=True)[:ROWS]].sort().values.tolist()
+        rows = {c: (seen == c).nonzero()[:ACROSS, 0] for c in usual}
+        cells = alike(fakes(torch.cat(list(rows.values())))).split([len(r) for r in rows.values()])
+        known = getattr(real, "class_names", []) if labels is not None else []
+        names = [known[c] if known else str(c) for c in usual]
+        written.append(save_rows(list(cells), names, folder / "classes.png"))
+    return written
+
+
+def pick(sample: Sample, rows: Tensor, total: int, batch_size: int) -> list[Tensor]:
+    """Make the images [C, H, W] of these rows again, each chunk once."""
+    made: dict[int, Tensor] = {}
+    for index in dict.fromkeys((rows // batch_size).tolist()):
+        start = index * batch_size
+        chunk = sample(index, min(batch_size, total - start))
+        made |= {row: chunk[row - start].cpu() for row in rows.tolist() if row // batch_size == index}
+    return [made[row] for row in rows.tolist()]
+
+
+def alike(pictures: Sequence[Tensor]) -> Tensor:
+    """Images [C, H, W], uint8 or in [-1, 1], of any sizes -> float [n, C, H, W] in [-1, 1] as large as the largest."""
+    floats = [p / 127.5 - 1 if p.dtype == torch.uint8 else p.float() for p in pictures]
+    channels, height, width = (max(p.shape[axis] for p in floats) for axis in range(3))
+    return torch.stack([_resized(p, height, width).expand(channels, -1, -1) for p in floats])
+
+
+def _resized(picture: Tensor, height: int, width: int) -> Tensor:
+    if picture.shape[1:] == (height, width):
+        return picture
+    return F.interpolate(picture[None], (height, width), mode="nearest")[0]
+
+
+def save(image: Tensor, path: Path) -> Path:
+    """Write a sheet; return its path."""
+    images.save_png(image, path)
+    return path
+
+
+def save_rows(rows: Sequence[Tensor], names: Sequence[str], path: Path, least: int = 32) -> Path:
+    """Write rows of images [n, C, H, W] in [-1, 1], each behind its name; return the path."""
+    side = rows[0].shape[-1]
+    factor = max(1, least // side)
+    height, width = rows[0].shape[-2] * factor + 4, side * factor + 4
+    font = ImageFont.load_default(14)
+    margin = 12 + max(round(font.getlength(name)) for name in names)
+    canvas = Image.new("RGB", (margin + width * max(map(len, rows)), height * len(rows)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for y, (row, name) in enumerate(zip(rows, names, strict=True)):
+        draw.text((margin - 8, y * height + height / 2), name, "black", font, anchor="rm")
+        for x, cell in enumerate(images.to_uint8(row).expand(-1, 3, -1, -1)):
+            picture = Image.fromarray(cell.permute(1, 2, 0).numpy())
+            large = picture.resize((width - 4, height - 4), Image.Resampling.NEAREST)
+            canvas.paste(large, (margin + x * width, y * height + 2))
+    return save(pil_to_tensor(canvas), path)
+
+
+def write_curves(points: Sequence[tuple[float, dict[str, float]]], over: str, path: Path) -> Path:
+    """Draw each score over a setting, from points (setting, scores), and precision against recall; return the path."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    names = list(points[0][1])
+    both = [next((n for n in names if n.startswith(score)), "") for score in ("recall", "precision")]
+    panels = len(names) + all(both)
+    across = min(4, panels)
+    down = -(-panels // across)
+    figure = Figure(figsize=(3.4 * across, 2.7 * down), dpi=110, layout="constrained")
+    grid = list(figure.subplots(down, across, squeeze=False).flat)
+    xs = [x for x, _ in points]
+    for axes, name in zip(grid, names, strict=False):
+        axes.plot(xs, [scores[name] for _, scores in points], "o-", color=COLOURS[0], markersize=3)
+        axes.set_title(f"{name} {'↑' if higher_is_better(name) else '↓'}", fontsize=10, loc="left")
+        axes.set_xlabel(over, fontsize=8)
+    if all(both):
+        axes = grid[len(names)]
+        axes.plot(*([scores[name] for _, scores in points] for name in both), "o-", color=COLOURS[1], markersize=3)
+        for x, scores in points:
+            at = (scores[both[0]], scores[both[1]])
+            axes.annotate(f"{x:g}", at, fontsize=7, xytext=(3, 3), textcoords="offset points")
+        axes.set_title(f"precision against recall, over {over}", fontsize=10, loc="left")
+        axes.set_xlabel("recall", fontsize=8)
+        axes.set_ylabel("precision", fontsize=8)
+    for axes in grid:
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.tick_params(labelsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    for axes in grid[panels:]:
+        axes.remove()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return path

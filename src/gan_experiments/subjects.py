@@ -1,0 +1,143 @@
+"""What can be scored: the generator of a run, at one checkpoint or several, and folders of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, ListConfig
+from torch import Tensor
+
+from gan_experiments import resume, trained
+from gan_experiments.contracts import ConfigError
+from gan_experiments.data.stored import StoredImages
+from gan_experiments.layers.standing_statistics import take_standing_statistics
+from gan_experiments.metrics.evaluator import Sample
+from gan_experiments.models.noise_to_image import NoiseToImage, Sampler
+
+STANDING = 1 << 31  # chunks of the noise for batch norm's statistics: none of those that are scored
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Images to be scored: `sample` makes them, `labels(n, batch_size)` says the classes of the first n, int64 [n].
+
+    `name` tells it from the others, `position` is where on a curve over the checkpoints or truncations it stands;
+    `extra` and `ema` join the passport; `averaged` says whether there is an averaged generator at all. `config` is of
+    the run; a folder has none, and `number` images, which are `stored`.
+    """
+
+    name: str
+    sample: Sample
+    device: torch.device
+    folder: Path
+    position: float = 0.0
+    images: int = 0
+    ema: bool | None = None
+    number: int | None = None
+    config: DictConfig | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    stored: StoredImages | None = None
+    averaged: bool = False
+
+    def labels(self, n: int, batch_size: int) -> Tensor | None:
+        """The classes of the first `n` images, int64 [n]; None where they have none."""
+        if self.stored is not None:
+            return None if self.stored.labels is None else self.stored.labels[:n]
+        if not isinstance(self.sample, Sampler):
+            return None
+        starts = range(0, n, batch_size)
+        chunks = [self.sample.labels(index, min(batch_size, n - start)) for index, start in enumerate(starts)]
+        return None if chunks[0] is None else torch.cat([chunk for chunk in chunks if chunk is not None])
+
+    @property
+    def tag(self) -> str:
+        """What the names of its files end in, so that two ways of drawing from one checkpoint do not meet."""
+        words = [f"{key}{str(value).split()[0]}" for key, value in self.extra.items()]
+        return "".join(f"-{word}" for word in [*words, *(["live"] if self.ema is False and self.averaged else [])])
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of a folder's classes; empty for a generator, whose classes are its data's."""
+        return self.stored.class_names if self.stored is not None else []
+
+
+def of_folder(cfg: DictConfig, batch_size: int) -> Subject:
+    """The images of `fake=`, a folder or zip archive, `batch_size` a chunk."""
+    stored = StoredImages(cfg.fake, "fake")
+    number = cfg.n or len(stored)
+    if number > len(stored):
+        raise ConfigError(
+            f"n={number}: fake={cfg.fake} holds {len(stored)} images; type n={len(stored)} or leave it out"
+        )
+
+    def sample(index: int, n: int) -> Tensor | list[Tensor]:
+        return stored.images(index * batch_size, index * batch_size + n)
+
+    device = trained.device_of(cfg.device)
+    name = Path(cfg.fake).stem
+    return Subject(name, sample, device, Path("outputs") / "scores" / name, number=number, stored=stored)
+
+
+def checkpoints_of(cfg: DictConfig) -> list[Path]:
+    """The checkpoints that `run=` names; with `checkpoints=true` every one of the run, in the order of their images."""
+    given = [str(word) for word in ([cfg.run] if isinstance(cfg.run, str) else cfg.run)]
+    found = [resume.find(word, key="run") for word in given]
+    if not cfg.checkpoints:
+        return found
+    at: dict[int, Path] = {}
+    for path in found:
+        for checkpoint in sorted(path.parent.glob("*.ckpt")):
+            at.setdefault(int(resume.load(checkpoint, key="run")["gan_experiments"]["images_seen"]), checkpoint)
+    return [at[images] for images in sorted(at)]
+
+
+def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
+    """The generator at a checkpoint, once for each truncation; each is ready until the next one is asked for."""
+    run = trained.open_run(str(checkpoint), cfg.device)
+    model = run.model
+    if not isinstance(model, NoiseToImage):
+        raise ConfigError(
+            f"run={checkpoint}: this model does not draw images from noise; there is nothing to score yet"
+        )
+    ema = bool(cfg.ema) and "generator" in model.averages
+    several = list(cfg.truncation) if isinstance(cfg.truncation, ListConfig) else [cfg.truncation]
+    for truncation in several:
+        sampler = model.sampler(cfg.seed, ema, truncation)
+        extra: dict[str, Any] = {} if truncation is None else {"truncation": truncation}
+        if cfg.standing_statistics:
+            _stand(sampler, cfg.standing_statistics, run.cfg.data.batch_size)
+            extra["standing_statistics"] = f"{cfg.standing_statistics} batches of {run.cfg.data.batch_size}"
+        if cfg.seed:
+            extra["noise_seed"] = cfg.seed
+        yield Subject(
+            name=f"{model.images_seen:,} images" + ("" if truncation is None else f", truncation {truncation:g}"),
+            sample=sampler,
+            device=model.device,
+            folder=run.folder,
+            position=model.images_seen if len(several) == 1 else (truncation or float("nan")),
+            images=model.images_seen,
+            ema=ema,
+            config=run.cfg,
+            extra=extra,
+            averaged="generator" in model.averages,
+        )
+
+
+def _stand(sampler: Sampler, batches: int, batch_size: int) -> None:
+    """Take the statistics of the generator's batch norms over noise of the same kind."""
+    model = sampler.model
+    network = model.network("generator", sampler.ema)
+    dtype = next(network.parameters()).dtype
+
+    def inputs() -> Iterator[tuple[Tensor, ...]]:
+        for index in range(STANDING, STANDING + batches):
+            z = model.fixed_noise(batch_size, sampler._seed(index), sampler.truncation)
+            labels = sampler.labels(index, batch_size)
+            yield (z.to(model.device, dtype), *(() if labels is None else (labels.to(model.device),)))
+
+    if not take_standing_statistics(network, inputs()):
+        raise ConfigError("standing_statistics: this generator has no batch norm; leave it out")
