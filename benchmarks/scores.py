@@ -1,6 +1,6 @@
 """Can the scores be trusted, and what do they cost? Agreement with other implementations, faults and who sees them.
 
-    python benchmarks/scores.py [agreement] [frechet] [inception_pass] [cost] [memory] [faults] [--real DIR]
+    python benchmarks/scores.py [agreement] [frechet] [inception_pass] [cost] [memory] [faults] [intervals] [--real DIR]
 
 Inception has random weights here. The second table of `faults` needs Fashion-MNIST in --real:
 `python benchmarks/real_data.py fashion_mnist --out DIR`. Times are of the CPU, on one thread.
@@ -28,7 +28,7 @@ from torch_fidelity import feature_extractor_inceptionv3 as inception
 from torchmetrics.image import fid as torchmetrics_fid
 
 from gan_experiments.data.images import Digits
-from gan_experiments.metrics.evaluator import SCORES, Evaluator
+from gan_experiments.metrics.evaluator import SCORES, Evaluator, Score
 from gan_experiments.metrics.extractors import DigitsExtractor, Extractor, InceptionExtractor
 from gan_experiments.metrics.neighbours import neighbour_scores
 from gan_experiments.metrics.real_statistics import RealStatistics
@@ -300,8 +300,39 @@ def faults(arguments: argparse.Namespace) -> None:
         print()
 
 
+def intervals(arguments: argparse.Namespace) -> None:
+    """The width of the confidence intervals, against how much new draws of as many images differ."""
+    digits = Digits().reference()
+    real = Pixels(digits.pixels, "digits")
+    n, sets, halves = 1000, 60, 100
+
+    def drawn(seed: int) -> Tensor:  # two digits mixed: endlessly many images
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.randint(0, len(digits), (2, n), generator=generator)
+        share = 0.3 * torch.rand(n, 1, 1, 1, generator=generator)
+        return ((1 - share) * digits.pixels[rows[0]] + share * digits.pixels[rows[1]]).round().to(torch.uint8)
+
+    with tempfile.TemporaryDirectory() as folder:
+        judge = Evaluator(DigitsExtractor(), num_fake=n, batch_size=n, cache=folder, kid_subsets=20)
+
+        def measured(seed: int, bootstrap: int) -> dict[str, Score]:
+            return judge.measure(lambda *_: drawn(seed), real, "cpu", ema=None, bootstrap=bootstrap).scores
+
+        with_intervals = [measured(seed, halves) for seed in range(3)]
+        others = [measured(seed, 0) for seed in range(3, sets)]
+    head(
+        f"{n:,} images", "mean", f"standard deviation over {sets} draws", "by the intervals of three draws", "quotient"
+    )
+    for name in with_intervals[0]:
+        values = torch.tensor([scores[name].value for scores in with_intervals + others], dtype=torch.float64)
+        bounds = [scores[name].interval for scores in with_intervals]
+        widths = [(high - low) / (2 * 1.96) for low, high in bounds]
+        mean = sum(widths) / len(widths)
+        row(name, values.mean().item(), values.std().item(), mean, mean / values.std().item())
+
+
 def main() -> None:
-    sections = {f.__name__: f for f in (agreement, frechet, inception_pass, cost, memory, faults)}
+    sections = {f.__name__: f for f in (agreement, frechet, inception_pass, cost, memory, faults, intervals)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", help=", ".join(sections))
     parser.add_argument("--real", type=Path, help="a folder with Fashion-MNIST's files somewhere in it")

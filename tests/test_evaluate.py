@@ -160,6 +160,7 @@ MISTAKES = {
     "both": (("run=a", "fake=b"), "both run= and fake="),
     "no real": (("fake=left", "metrics=digits"), "real images are missing"),
     "no metrics": (("fake=left", "real=right"), "metrics= is missing"),
+    "no weights": (("fake=left", "real=right", "metrics=torchvision"), "metrics.extractor.weights is not given"),
     "no folder": (("fake=nowhere", "real=right", "metrics=digits"), "fake=nowhere does not exist"),
     "no generator": (("fake=left", "real=right", "metrics=digits", "truncation=1"), "has no generator"),
     "truncation": (("run=x", "truncation=-1"), "truncation=-1"),

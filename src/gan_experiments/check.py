@@ -36,6 +36,12 @@ def require(cfg: DictConfig) -> None:
         raise ConfigError(*found)
 
 
+def require_given(cfg: DictConfig) -> None:
+    """Raise ConfigError with a line for each value that only the user can give, and has not."""
+    if found := [*_missing(cfg)]:
+        raise ConfigError(*found)
+
+
 def require_whole_numbers(cfg: DictConfig, least: dict[str, int]) -> None:
     """Raise one ConfigError with all the keys of `least` whose value is not a whole number of at least that much."""
     found = list(_whole_numbers(cfg, least))

@@ -33,6 +33,7 @@ def evaluate(cfg: DictConfig) -> int:
     from gan_experiments import check, report
     from gan_experiments.metrics import pictures
 
+    check.require_given(cfg)
     least = {"seed": 0, "standing_statistics": 0, "bootstrap": 0} | ({} if cfg.n is None else {"n": 2})
     check.require_whole_numbers(cfg, least)
     points: list[tuple[float, dict[str, float]]] = []

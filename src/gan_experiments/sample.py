@@ -27,7 +27,7 @@ def sample(cfg: DictConfig) -> int:
     run = trained.open_run(cfg.run, cfg.device)
     model, out = run.model, Path(cfg.out or run.folder / "drawn" / f"{run.model.images_seen:08d}")
     if isinstance(model, NoiseToImage):
-        z = model.fixed_noise(cfg.n, cfg.seed)
+        z = model.fixed_noise(cfg.n, cfg.seed, cfg.truncation)
         drawn = [model.sample(part, cfg.ema).cpu() for part in z.split(CHUNK)]
         cells = [image[None] for part in drawn for image in part]
     else:

@@ -206,8 +206,9 @@ class Evaluator:
             try:
                 if ranks.rank == 0:
                     guesses = logits.argmax(dim=1) if logits.shape[1] else None
-                    values = self._of_logits(logits)
-                    intervals |= interval(values, [self._of_logits(logits[half]) for half in halves])
+                    values = self._of_logits(logits, self.is_splits)
+                    parts = max(1, self.is_splits // 2)  # of half the images: as large as those of all
+                    intervals |= interval(values, [self._of_logits(logits[half], parts) for half in halves])
             except Exception as error:  # the other ranks wait for an answer
                 values = error
             del logits  # with the real features there would not be room for it
@@ -347,12 +348,12 @@ class Evaluator:
         features, found = (ranks.collect(table).to(ranks.scoring_place) for table in tables)
         return features, found
 
-    def _of_logits(self, logits: Tensor) -> Values:
+    def _of_logits(self, logits: Tensor, parts: int) -> Values:
         if "is" not in self.scores:
             return {}
         if not finite(logits):
             return {"is": (math.nan, None)}
-        return {"is": inception_score(logits, self.is_splits, torch.Generator().manual_seed(self.seed))}
+        return {"is": inception_score(logits, parts, torch.Generator().manual_seed(self.seed))}
 
     def _of_features(self, fake: Tensor, real: RealStatistics) -> Values:
         if not finite(fake):
