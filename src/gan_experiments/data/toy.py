@@ -1,0 +1,202 @@
+"""Gaussians in the plane, the usual toys for the collapse of modes: {"real", "label"}.
+
+A point is an image of two channels and one pixel, `[2, 1, 1]`, for networks such as those of networks/toy.py. A batch's
+unit is the largest coordinate of a Gaussian's centre, so that the centres lie in [-1, 1]; `unit` times a batch are the
+papers' coordinates.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.batches import Stream, StreamLoader
+
+_TRAINING, _FIXED, _SAMPLES = range(3)  # what is drawn, so that no two draws share their numbers
+
+
+class ModeCoverage(NamedTuple):
+    """How many modes were found, and the share of points that are of high quality."""
+
+    modes: int
+    high_quality: float
+
+
+def mode_coverage(points: Tensor, centres: Tensor, std: float) -> ModeCoverage:
+    """Count modes as VEEGAN does (Srivastava et al. 2017, arXiv:1705.07761, §4.1).
+
+    A point is of high quality within three standard deviations of the nearest centre; a mode is found where it is the
+    nearest to at least one such point. Of real points 1 - exp(-9/2) = 98.9% are. `points` `[N, 2]` or `[N, 2, 1, 1]`,
+    `centres` `[K, 2]` and `std` are in one unit.
+    """
+    distances, nearest = (points.flatten(1)[:, None] - centres.to(points)).norm(dim=2).min(1)
+    good = distances <= 3 * std
+    return ModeCoverage(len(nearest[good].unique()), good.double().mean().item())
+
+
+class MixtureStream(Stream):
+    """Batches of new points: "real" float32 `[n, 2, 1, 1]` and int64 "label" `[n]`, each a function of (seed, number).
+
+    `batch_size` counts all ranks together; rank r of `world` gets rows [r B / world, (r + 1) B / world) of each batch.
+    Raises ConfigError where the ranks cannot share a batch evenly.
+    """
+
+    def __init__(
+        self, centres: Tensor, std: float, batch_size: int, seed: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        if batch_size < 1 or batch_size % world:
+            raise ConfigError(
+                f"data.batch_size={batch_size} cannot be shared by {world} processes: it counts all of them, "
+                f"type data.batch_size={max(1, round(batch_size / world)) * world}"
+            )
+        self.centres, self.std, self.batch_size, self.seed = centres, std, batch_size, seed
+        share = batch_size // world
+        self._mine = slice(rank * share, (rank + 1) * share)
+
+    def batch(self, number: int) -> Batch:
+        """Draw batch `number` and keep this rank's rows."""
+        generator = _generator(self.seed, _TRAINING, number)
+        label = torch.randint(len(self.centres), (self.batch_size,), generator=generator)
+        return {
+            "real": _around(self.centres[label], self.std, generator)[self._mine],
+            "label": label[self._mine],
+        }
+
+
+class MixtureData(LightningDataModule):
+    """Points drawn anew for each batch from equally likely Gaussians of one size, labelled by them.
+
+    `centres` `[K, 2]` and `std`, the standard deviation of each coordinate, are in the batches' unit, `unit` of the
+    paper's. `batch_size` is the whole batch of one discriminator step over all ranks and accumulation steps, `classes`
+    the number of Gaussians, or 0 for no labels; `resolution` and `channels` are there for the networks that read them
+    from the data. Raises ConfigError for impossible values.
+    """
+
+    provides: frozenset[str] = frozenset({"real", "label"})
+    centres: Tensor
+    std: float
+    unit: float
+
+    def __init__(
+        self, batch_size: int = 512, classes: int = 0, seed: int = 0, resolution: int = 1, channels: int = 2
+    ) -> None:
+        super().__init__()
+        if (resolution, channels) != (1, 2):
+            raise ConfigError(
+                f"data.resolution={resolution} data.channels={channels}: a point of the plane is an image of one pixel"
+                " and two channels, type data.resolution=1 data.channels=2"
+            )
+        self.batch_size, self.classes, self.seed = batch_size, classes, seed
+        self.resolution, self.channels = resolution, channels
+        self.channels_last = False  # set by build.py; a point does not care
+        if not classes:
+            self.provides = self.provides - {"label"}
+
+    def place(self, centres: Tensor, std: float) -> None:
+        """Put Gaussians of standard deviation `std` at `centres` `[K, 2]`, in the paper's unit."""
+        if self.classes not in (0, len(centres)):
+            raise ConfigError(
+                f"data.classes={self.classes}, but {self.title} has {len(centres)} Gaussians: type"
+                f" data.classes={len(centres)}, or data.classes=0 for no labels"
+            )
+        if std <= 0:
+            raise ConfigError(f"data.std={std}: a positive number is needed, type data.std=0.02")
+        self.unit = centres.abs().max().item()
+        self.centres, self.std = centres / self.unit, std / self.unit
+
+    @property
+    def title(self) -> str:
+        """Name for messages."""
+        return type(self).__name__
+
+    def describe(self) -> str:
+        """Return one line for the terminal."""
+        line = f"{self.title}: new points of {len(self.centres)} Gaussians in the plane"
+        return f"{line}, standard deviation {self.unit * self.std:g}, in units of {self.unit:g}"
+
+    def stream(self, rank: int = 0, world: int = 1) -> Stream:
+        """Return the endless batches of one rank."""
+        return MixtureStream(self.centres, self.std, self.batch_size, self.seed, rank, world)
+
+    def train_dataloader(self) -> DataLoader:
+        """Return a loader that never ends; it goes on at the batch that the model's counter `batches` says."""
+        rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        return StreamLoader(self.stream(rank, world), self._position)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """Leave the labels out where there are no `classes`."""
+        return {key: rows for key, rows in batch.items() if key in self.provides}
+
+    def fixed(self, n: int) -> Batch:
+        """Return the same `n` points each time, of the Gaussians 0, 1, 2, ... in turn."""
+        label = torch.arange(n) % len(self.centres)
+        real = _around(self.centres[label], self.std, _generator(self.seed, _FIXED))
+        return self.on_after_batch_transfer({"real": real, "label": label})
+
+    def samples(self, n: int, seed: int = 0) -> Tensor:
+        """Draw `n` real points `[n, 2, 1, 1]`, for comparison; none of them is trained on."""
+        generator = _generator(seed, _SAMPLES)
+        label = torch.randint(len(self.centres), (n,), generator=generator)
+        return _around(self.centres[label], self.std, generator)
+
+    def mode_coverage(self, points: Tensor) -> ModeCoverage:
+        """Count the modes among points `[N, 2, 1, 1]` or `[N, 2]` of the batches' unit, see the function."""
+        return mode_coverage(points, self.centres, self.std)
+
+    def reference(self, split: str = "train") -> NoReturn:
+        """Raise ConfigError: the scores that ask for it are of images."""
+        raise ConfigError(f"data={self.title.lower()} has points and no images to score: type metrics=none")
+
+    def _position(self) -> int:
+        return 0 if self.trainer is None else int(getattr(self.trainer.lightning_module, "batches", 0))
+
+
+class Ring(MixtureData):
+    """`modes` Gaussians evenly on a circle, the first at (radius, 0) (Metz et al. 2017, arXiv:1611.02163, §3.1).
+
+    Radius 2 and standard deviation 0.02 in the paper, half of both in the batches and in the authors' demonstration,
+    whose first and last mode are one.
+    """
+
+    def __init__(self, modes: int = 8, radius: float = 2.0, std: float = 0.02, **settings: Any) -> None:
+        super().__init__(**settings)
+        if modes < 1 or radius <= 0:
+            raise ConfigError(
+                f"data.modes={modes} data.radius={radius}: positive numbers are needed, type data.modes=8 data.radius=2"
+            )
+        angles = 2 * math.pi / modes * torch.arange(modes)
+        self.place(radius * torch.stack([angles.cos(), angles.sin()], dim=1), std)
+
+
+class Grid(MixtureData):
+    """`side` x `side` Gaussians, `spacing` apart, around (0, 0) (Srivastava et al. 2017, arXiv:1705.07761, §4.1).
+
+    Row by row; 25 of them, 2 apart, of standard deviation 0.05 in the paper, a quarter of both in the batches.
+    """
+
+    def __init__(self, side: int = 5, spacing: float = 2.0, std: float = 0.05, **settings: Any) -> None:
+        super().__init__(**settings)
+        if side < 2 or spacing <= 0:
+            raise ConfigError(
+                f"data.side={side} data.spacing={spacing}: two modes a side or more are needed, a positive distance"
+                " apart; type data.side=5 data.spacing=2"
+            )
+        places = spacing * (torch.arange(side) - (side - 1) / 2)
+        self.place(torch.cartesian_prod(places, places), std)
+
+
+def _around(centres: Tensor, std: float, generator: torch.Generator) -> Tensor:
+    """A point near each centre, `[n, 2]` -> `[n, 2, 1, 1]`."""
+    return (centres + std * torch.randn(centres.shape, generator=generator))[:, :, None, None]
+
+
+def _generator(seed: int, what: int, number: int = 0) -> torch.Generator:
+    mixed = np.random.SeedSequence([abs(seed), what, number]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))

@@ -1,0 +1,97 @@
+"""Conditional Generative Adversarial Nets.
+
+Mehdi Mirza, Simon Osindero, 2014. arXiv:1411.1784
+
+The networks of section 4.1, for MNIST: noise or image and label each go through a layer of their own, then both through
+a joint one.
+
+Differs from the paper: images are in [-1, 1] and the discriminator returns logits, both as in networks/gan.py, whose
+initial weights these networks have too, for the paper names none. Dropout is on every hidden layer, where the paper
+only says in both networks. z is for the model to draw, in the paper it is uniform in [0, 1].
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gan_experiments.layers.labels import one_hot, required_classes
+from gan_experiments.layers.maxout import Maxout
+from gan_experiments.networks.gan import init_range
+
+
+class CGANGenerator(nn.Module):
+    """Noise `[N, latent_dim]` and labels `[N]` to images `[N, channels, resolution, resolution]` in [-1, 1].
+
+    `noise_units` ReLUs of the noise and `label_units` of the label, joined by `width`. Any resolution. Raises
+    ConfigError without classes, and in forward without labels.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 100,
+        resolution: int = 28,
+        channels: int = 1,
+        classes: int = 10,
+        width: int = 1200,
+        noise_units: int = 200,
+        label_units: int = 1000,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.classes = required_classes(classes, "CGANGenerator")
+        self.shape = (channels, resolution, resolution)
+        self.of_noise = nn.Linear(latent_dim, noise_units)
+        self.of_label = nn.Linear(classes, label_units)
+        self.joint = nn.Linear(noise_units + label_units, width)
+        self.output = nn.Linear(width, channels * resolution**2)
+        self.activation = nn.Sequential(nn.ReLU(inplace=True), nn.Dropout(dropout))
+        init_range(self, 0.05)
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images of noise and labels, `[N, latent_dim]` and int64 `[N]` -> `[N, channels, resolution, resolution]`."""
+        y = one_hot(label, self.classes, z, "CGANGenerator")
+        h = self.activation(torch.cat([self.of_noise(z), self.of_label(y)], dim=1))  # [N, 200 + 1000]
+        return torch.tanh(self.output(self.activation(self.joint(h))) / 2).unflatten(1, self.shape)
+
+
+class CGANDiscriminator(nn.Module):
+    """Images `[N, channels, resolution, resolution]` in [-1, 1] and labels `[N]` to logits `[N]`, any resolution.
+
+    `width` maxout units of the image and `label_units` of the label, 5 pieces each, joined by `width` of 4. Raises
+    ConfigError without classes, and in forward without labels.
+    """
+
+    def __init__(
+        self,
+        resolution: int = 28,
+        channels: int = 1,
+        classes: int = 10,
+        width: int = 240,
+        label_units: int = 50,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.classes = required_classes(classes, "CGANDiscriminator")
+        self.of_image = Maxout(channels * resolution**2, width, 5)
+        self.of_label = Maxout(classes, label_units, 5)
+        self.joint = Maxout(width + label_units, width, 4)
+        self.output = nn.Linear(width, 1)
+        self.dropout = nn.Dropout(dropout)
+        init_range(self, 0.005)
+
+    def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """What the last layer sees, `[N, channels, resolution, resolution]` and int64 `[N]` -> `[N, width]`."""
+        y = one_hot(label, self.classes, images, "CGANDiscriminator")
+        x = images.flatten(1) / 2 + 0.5
+        h = self.dropout(torch.cat([self.of_image(x), self.of_label(y)], dim=1))  # [N, 240 + 50]
+        return self.dropout(self.joint(h))
+
+    def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
+        """Logits of features, `[N, width]` -> `[N]`."""
+        return self.output(features).squeeze(1)
+
+    def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Logits of images and labels, `[N, channels, resolution, resolution]` and int64 `[N]` -> `[N]`."""
+        return self.head(self.features(images, label))

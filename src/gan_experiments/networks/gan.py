@@ -1,0 +1,95 @@
+"""Generative Adversarial Networks.
+
+Ian J. Goodfellow, Jean Pouget-Abadie, Mehdi Mirza, Bing Xu, David Warde-Farley, Sherjil Ozair, Aaron Courville, Yoshua
+Bengio, 2014. arXiv:1406.2661
+
+The networks for MNIST, of the authors' code (goodfeli/adversarial 1720041, mnist.yaml).
+
+Differs from the paper: images are in [-1, 1], so the generator's sigmoid σ(a) is 2σ(a) - 1 = tanh(a / 2) and the
+discriminator takes them back to [0, 1] first: what lies between is the paper's. The discriminator returns logits. The
+generator's last bias starts at 0, not at the logits of the mean image; z is for the model to draw, in the code it is
+uniform with mean 0 and variance 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gan_experiments.layers.maxout import Maxout
+
+
+def init_range(network: nn.Module, bound: float) -> None:
+    """Draw the weights of all linear layers from U(-bound, bound), their biases 0 (Pylearn2's `irange`)."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.uniform_(layer.weight, -bound, bound)
+            nn.init.zeros_(layer.bias)
+
+
+class GANGenerator(nn.Module):
+    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1], any resolution.
+
+    Two hidden layers of `width` ReLUs; weights start at U(-0.05, 0.05). Not conditional: labels are ignored.
+    """
+
+    classes = 0
+
+    def __init__(self, latent_dim: int = 100, resolution: int = 28, channels: int = 1, width: int = 1200) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.shape = (channels, resolution, resolution)
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, width),
+            nn.ReLU(inplace=True),
+            nn.Linear(width, width),
+            nn.ReLU(inplace=True),
+            nn.Linear(width, channels * resolution**2),
+        )
+        init_range(self, 0.05)
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images of noise, `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
+        return torch.tanh(self.layers(z) / 2).unflatten(1, self.shape)
+
+
+class GANDiscriminator(nn.Module):
+    """Images `[N, channels, resolution, resolution]` in [-1, 1] to logits `[N]` by two maxout layers, any resolution.
+
+    `width` units of `pieces` pieces each; weights start at U(-0.005, 0.005). Dropout keeps each pixel with probability
+    `keep_input`, each unit with `keep_hidden`; 1 keeps all. Not conditional: labels are ignored.
+    """
+
+    classes = 0
+
+    def __init__(
+        self,
+        resolution: int = 28,
+        channels: int = 1,
+        width: int = 240,
+        pieces: int = 5,
+        keep_input: float = 0.8,
+        keep_hidden: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Dropout(1 - keep_input),
+            Maxout(channels * resolution**2, width, pieces),
+            nn.Dropout(1 - keep_hidden),
+            Maxout(width, width, pieces),
+            nn.Dropout(1 - keep_hidden),
+        )
+        self.output = nn.Linear(width, 1)
+        init_range(self, 0.005)
+
+    def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """What the last layer sees, `[N, channels, resolution, resolution]` -> `[N, width]`."""
+        return self.layers(images.flatten(1) / 2 + 0.5)
+
+    def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
+        """Logits of features, `[N, width]` -> `[N]`."""
+        return self.output(features).squeeze(1)
+
+    def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
+        return self.head(self.features(images))
