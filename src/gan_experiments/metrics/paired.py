@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from gan_experiments import __version__
 from gan_experiments.contracts import ConfigError
-from gan_experiments.data.decode import _flatten
-from gan_experiments.data.sources import Files, _common_folder
+from gan_experiments.data.decode import UnreadableImageError, pixels_of
+from gan_experiments.data.sources import Files
 from gan_experiments.losses.perceptual import LPIPS
 from gan_experiments.metrics.evaluator import Score
 from gan_experiments.metrics.extractors import plain_float32
+from gan_experiments.metrics.passports import versions
 
 SCORES = ("psnr", "ssim", "l1", "lpips")
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "pillow")
 WINDOW, SIGMA = 11, 1.5
 HIGHEST_PSNR = 100.0  # dB
-GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")  # modes of PIL
 
 
 class PairedEvaluator:
@@ -97,7 +93,7 @@ class PairedEvaluator:
             "quantisation": "uint8, as given",
             "num_pairs": len(next(iter(values.values()))),
             "real_fingerprint": content.hexdigest()[:32],
-            "versions": {**{library: version(library) for library in LIBRARIES}, "gan-experiments": __version__},
+            "versions": versions(*LIBRARIES),
             **(extra or {}),
         }
         found = {}
@@ -235,34 +231,34 @@ def pairs_of(fake: str | Path, real: str | Path) -> Iterator[tuple[str, Tensor, 
 
     def decoded() -> Iterator[tuple[str, Tensor, Tensor]]:
         for name in sorted(fakes):
-            images = _open(sides[0], fakes[name]), _open(sides[1], reals[name])
-            channels = 1 if all(image.mode in GREY for image in images) else 3
-            pixels = (np.array(_flatten(image, channels)) for image in images)
-            x, y = (torch.from_numpy(p).view(*p.shape[:2], channels).permute(2, 0, 1) for p in pixels)
+            images = [_decode(files, rows[name]) for files, rows in zip(sides, (fakes, reals), strict=True)]
+            channels = max(len(image) for image in images)
+            x, y = (image.expand(channels, -1, -1) for image in images)
             yield name, x, y
 
     return decoded()
 
 
-def _images(files: Files) -> dict[str, str]:
-    """Map the paths of images below the folder, without their suffixes, to the files' names."""
-    below = len(_common_folder(files._names)) if files.path.is_file() else 0
-    found: dict[str, str] = {}
-    for name in files._names:
-        path = PurePosixPath(name[below:])
+def _images(files: Files) -> dict[str, int]:
+    """Map the paths of images below the folder, without their suffixes, to the files' rows."""
+    found: dict[str, int] = {}
+    for row in range(len(files)):
+        path = PurePosixPath(files.file(row))
         if path.suffix.lower() in Image.registered_extensions():
             stem = str(path.with_suffix(""))
             if stem in found:
-                raise ConfigError(f"{files.where}: {found[stem]} and {name} differ in the suffix alone: keep one")
-            found[stem] = name
+                both = f"{files.file(found[stem])} and {files.file(row)}"
+                raise ConfigError(f"{files.where}: {both} differ in the suffix alone: keep one")
+            found[stem] = row
     if not found:
         raise ConfigError(f"{files.where} holds no images: name a folder or a zip archive of some")
     return found
 
 
-def _open(files: Files, name: str) -> Image.Image:
+def _decode(files: Files, row: int) -> Tensor:
     try:
-        return ImageOps.exif_transpose(Image.open(io.BytesIO(files._read(name))))
-    except Exception as error:  # decoders raise nearly everything on broken files
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"{files.where}: {name} cannot be decoded ({why}): replace it, or remove the pair") from None
+        return pixels_of(files.read(row))
+    except UnreadableImageError as error:
+        raise ConfigError(
+            f"{files.where}: {files.file(row)} cannot be decoded ({error}): replace it, or remove the pair"
+        ) from None

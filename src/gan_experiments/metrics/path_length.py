@@ -96,7 +96,7 @@ def latent_pairs(
         z0, z1 = torch.randn(2, n, latent_dim, generator=generator, dtype=torch.float64)
         t = torch.rand(n, 1, generator=generator, dtype=torch.float64) * (sampling == "full")
         if mapping is None:
-            here, there = (slerp(z0, z1, at).float() for at in (t, t + epsilon))  # type: ignore[arg-type]
+            here, there = (slerp(z0, z1, at).float() for at in (t, t + epsilon))
         else:
             w0, w1 = mapping(z0.float()), mapping(z1.float())
             t = t.view(-1, *[1] * (w0.ndim - 1))
