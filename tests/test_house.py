@@ -21,7 +21,7 @@ LAYERS = [  # from the ground up; a file imports from its own row or below
     {"engine"},
     {"models", "data", "callbacks", "metrics", "loggers"},
     {"build", "check", "launch", "resume", "report", "trained", "sweeps", "study", "run_folder", "comparison"},
-    {"run", "evaluate", "sample", "compare"},
+    {"run", "evaluate", "sample", "compare", "usefulness"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = [path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"]
