@@ -10,7 +10,7 @@ from typing import Any
 import hydra
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from support import run, small, train
 
 from gan_experiments import images, launch, trained
@@ -188,6 +188,14 @@ def folders(digits: Subset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def odd_folders(folders: Path) -> Path:
+    pixels = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    for name in ("other/0/a", "other/two/a", "part/0/a", "part/1/a", "mixed/0/a", "mixed/1/a", "mixed/a"):
+        images.save_png(pixels, folders / f"{name}.png")
+    return folders
+
+
 @pytest.fixture
 def words(folders: Path, tmp_path: Path) -> list[str]:
     given = [f"{name}={folders / name}" for name in ("fake", "real", "test")]
@@ -269,6 +277,13 @@ def test_a_fifth_is_held_out_where_there_is_no_test(
     assert said[1] == "test  3 images, a fifth of the real ones (seed 0); the generator may have seen them"
 
 
+def test_a_class_that_was_never_generated_is_named(
+    odd_folders: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert usefulness(compose(*words, f"fake={odd_folders / 'part'}")) == 0
+    assert capsys.readouterr().out.splitlines()[2] == "fake  2 images, a folder; none of 2; labels by the subfolders"
+
+
 @pytest.fixture(scope="module")
 def a_run(tmp_path_factory: pytest.TempPathFactory) -> trained.Trained:
     folder = tmp_path_factory.mktemp("trained") / "run"
@@ -286,6 +301,28 @@ def test_a_run(a_run: trained.Trained, tmp_path: Path, capsys: pytest.CaptureFix
     assert one["images"] == 16
     assert one["scores"]["cas"]["passport"]["ema"] is True
     assert one["scores"]["cas"]["passport"]["num_fake"] == 50
+
+
+def test_the_split_test_of_the_data_is_used(
+    a_run: trained.Trained,
+    folders: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = {"resolution": 32, "channels": 1, "classes": 0, "root": str(folders / "real")}
+    cfg = OmegaConf.create({"data": {"_target_": "gan_experiments.data.images.Folder", "test_root": None, **settings}})
+    monkeypatch.setattr(trained, "open_run", lambda *_: replace(a_run, cfg=cfg))
+    words = [f"run={a_run.folder / 'last.ckpt'}", f"out={tmp_path}", "data.classes=3"]
+    assert usefulness(compose(*words)) == 0
+    assert "a fifth of the real ones" in capsys.readouterr().out
+    cfg.data.test_root = str(folders / "test")
+    assert usefulness(compose(*words)) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "real  18 images of 3 classes, the run's data",
+        "test  18 images, the split test",
+    ]
+    assert len(json.loads((tmp_path / "usefulness.json").read_text())) == 2
 
 
 def test_a_conditional_model_is_asked_for_the_real_classes(
@@ -332,14 +369,6 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["fake_share=1"], r"fake_share=1: a batch of 8 must hold generated and real images"),
     (["data.classes=3"], r"data\.classes=3: the subfolders are the classes; leave it out"),
 ]
-
-
-@pytest.fixture(scope="module")
-def odd_folders(folders: Path) -> Path:
-    pixels = torch.zeros(1, 28, 28, dtype=torch.uint8)
-    for name in ("other/0/a", "other/two/a", "part/0/a", "part/1/a", "mixed/0/a", "mixed/1/a", "mixed/a"):
-        images.save_png(pixels, folders / f"{name}.png")
-    return folders
 
 
 @pytest.mark.parametrize(("given", "answer"), MISTAKES, ids=lambda value: value[0] if isinstance(value, list) else "")
