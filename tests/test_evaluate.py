@@ -191,6 +191,7 @@ MISTAKES = {
     "pairs of what": (("fake=left", "metrics=paired", "data=digits"), "real images are missing"),
     "pairs by class": (("fake=left", "real=right", "metrics=paired", "by_class=true"), "does not read it"),
     "truncation": (("run=x", "truncation=-1"), "truncation=-1"),
+    "no device": (("fake=left", "real=right", "metrics=digits", "device=tpu7"), "device=tpu7 is not here"),
     "too many": (("fake=left", "real=right", "metrics=digits", "n=1000"), "holds 60 images"),
     "one image": (("fake=left/3", "real=right", "metrics=digits", "n=1"), "n=1: a whole number of 2 or more"),
     "no classes": (
