@@ -122,6 +122,29 @@ def agreement(arguments: argparse.Namespace) -> None:
         other = float(theirs[key])
         row(name, f"{ours[name]:.8g}", f"{other:.8g}", f"{abs(ours[name] - other) / max(abs(other), 1e-12):.1e}")
 
+    with_prdc()
+
+
+def with_prdc() -> None:
+    """prdc from the same features: the digits' own, 1,000 noised ones against 4,000."""
+    try:
+        from prdc import compute_prdc
+    except ImportError:
+        print("(prdc is not installed: pip install prdc)")
+        return
+    extractor, digits = DigitsExtractor(), Digits().reference()
+    order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(0))
+    real, fresh = digits.pixels[order[1000:]], digits.pixels[order[:1000]].float()
+    noise = 25 * torch.randn(fresh.shape, generator=torch.Generator().manual_seed(1))
+    fake = (fresh + noise).round().clamp(0, 255).to(torch.uint8)
+    features = [torch.cat([extractor.extract(part)[0] for part in images.split(500)]) for images in (real, fake)]
+    theirs = compute_prdc(*(x.double().numpy() for x in features), nearest_k=5)
+    ours = neighbour_scores(*features, list(theirs), 5, 5)
+    print()
+    head("digits, k = 5", "ours", "prdc", "relative difference")
+    for name, value in theirs.items():
+        row(name, f"{ours[name]:.8g}", f"{value:.8g}", f"{abs(ours[name] - value) / value:.1e}")
+
 
 class Listed(torch.utils.data.Dataset):
     """Images one by one, for torch-fidelity."""

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from support import run, write_images
 from torch import Tensor, nn
+from torchvision.models import vgg16
 from torchvision.transforms.functional import pil_to_tensor
 
 from gan_experiments import images
@@ -92,6 +93,19 @@ def test_the_live_generator_does_not_overwrite_the_averaged_ones_scores(trained:
     assert scores(tmp_path / "scores-00000256-live.json")["fid_digits"]["passport"]["ema"] is False
 
 
+def test_the_path_length_of_a_run(trained: Path, tmp_path: Path) -> None:
+    """By a VGG with random weights, which the passport says."""
+    torch.manual_seed(0)
+    torch.save(vgg16().features.state_dict(prefix="features."), tmp_path / "vgg.pth")
+    words = ("metrics=digits", "n=20", "path_length=20", "lpips_weights=vgg.pth", "out=.")
+    done = run(f"run={trained}", *words, verb="evaluate", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = scores(tmp_path / "scores-00000256.json")["ppl_z"]
+    assert told["value"] > 0
+    assert told["passport"]["num_paths"] == 20
+    assert told["passport"]["warnings"] == ["the network's weights are not those that are published"]
+
+
 # ------------------------------------------------------------------------------------ folders
 
 
@@ -107,6 +121,16 @@ def test_two_folders_class_by_class(digits: tuple[Path, Path], tmp_path: Path) -
     assert told["scores"]["fid_digits"]["passport"]["ema"] is None
     assert told["scores"]["memorised_digits"]["passport"]["warnings"]
     assert Image.open(tmp_path / "here" / "pictures-00000000" / "classes.png").height > 10 * 32
+
+
+def test_pairs_of_images_of_equal_names(digits: tuple[Path, Path], tmp_path: Path) -> None:
+    fake, real = digits
+    done = run(f"fake={fake}", f"real={real}", "metrics=paired", "out=.", verb="evaluate", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = scores(tmp_path / "scores.json")
+    ours, theirs = (StoredImages(str(path), "fake").images(0, 60) / 255 for path in digits)  # type: ignore[operator]
+    assert told["l1"]["value"] == pytest.approx((ours - theirs).abs().mean().item(), rel=1e-5)
+    assert told["psnr"]["passport"]["num_pairs"] == 60
 
 
 def test_scores_of_a_class_are_those_of_its_images_alone(digits: tuple[Path, Path], tmp_path: Path) -> None:
@@ -163,7 +187,11 @@ MISTAKES = {
     "no weights": (("fake=left", "real=right", "metrics=torchvision"), "metrics.extractor.weights is not given"),
     "no folder": (("fake=nowhere", "real=right", "metrics=digits"), "fake=nowhere does not exist"),
     "no generator": (("fake=left", "real=right", "metrics=digits", "truncation=1"), "has no generator"),
+    "pairs of a run": (("run=x", "metrics=paired"), "compares images of equal names"),
+    "pairs of what": (("fake=left", "metrics=paired", "data=digits"), "real images are missing"),
+    "pairs by class": (("fake=left", "real=right", "metrics=paired", "by_class=true"), "does not read it"),
     "truncation": (("run=x", "truncation=-1"), "truncation=-1"),
+    "no device": (("fake=left", "real=right", "metrics=digits", "device=tpu7"), "device=tpu7 is not here"),
     "too many": (("fake=left", "real=right", "metrics=digits", "n=1000"), "holds 60 images"),
     "one image": (("fake=left/3", "real=right", "metrics=digits", "n=1"), "n=1: a whole number of 2 or more"),
     "no classes": (
@@ -209,6 +237,15 @@ def test_a_conditional_generator_gets_the_labels_that_the_scores_are_told(tmp_pa
     assert torch.equal(sampler(5, 200)[:, 0, 0, 0] * 2, labels.float())
     assert labels.bincount().min() > 40
     assert model(DCGANGenerator(4, 16, 1, 4)).sampler(seed=3).labels(5, 200) is None
+
+
+def test_another_seed_draws_other_noise() -> None:
+    """A generator on the CPU reads 32 bits of its seed: what lies above them would count for nothing."""
+    drawn = model(DCGANGenerator(4, 16, 1, 4))
+    seeds = {drawn.sampler(seed).chunk_seed(index) for seed in range(5) for index in range(1000)}
+    assert len(seeds) == 5000
+    assert max(seeds) < 2**32
+    assert not torch.equal(drawn.sampler(0)(0, 2), drawn.sampler(1)(0, 2))
 
 
 def test_truncation_resamples_what_is_beyond() -> None:

@@ -198,6 +198,8 @@ def _kind_of_data(cfg: DictConfig) -> Iterator[str]:
         )
     if cfg.metrics and not issubclass(_class(cfg.model), NoiseToImage):
         yield f"metrics={_choice('metrics') or '...'}: this model does not draw images from noise; type metrics=none"
+    elif cfg.metrics and not hasattr(_class(cfg.metrics), "measure"):
+        yield f"metrics={_choice('metrics') or '...'} compares pairs, and noise makes none; type metrics=none"
 
 
 def _class(node: Any) -> Any:

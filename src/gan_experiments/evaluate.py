@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gan_experiments.data.cache import ImageArray
     from gan_experiments.data.stored import StoredImages
-    from gan_experiments.metrics.evaluator import Evaluator, Measured
+    from gan_experiments.metrics.evaluator import Evaluator, Score
     from gan_experiments.subjects import Subject
 
 
@@ -34,8 +34,12 @@ def evaluate(cfg: DictConfig) -> int:
     from gan_experiments.metrics import pictures
 
     check.require_given(cfg)
-    least = {"seed": 0, "standing_statistics": 0, "bootstrap": 0} | ({} if cfg.n is None else {"n": 2})
+    least = {"seed": 0, "standing_statistics": 0, "bootstrap": 0, "path_length": 0} | (
+        {} if cfg.n is None else {"n": 2}
+    )
     check.require_whole_numbers(cfg, least)
+    if _paired(cfg):
+        return _evaluate_pairs(cfg)
     points: list[tuple[float, dict[str, float]]] = []
     for subject in _subjects(cfg):
         out = Path(cfg.out) if cfg.out else subject.folder
@@ -52,13 +56,14 @@ def evaluate(cfg: DictConfig) -> int:
             labels=labels if cfg.by_class else None,
             bootstrap=cfg.bootstrap,
         )
-        _print(measured)
-        print(report.shown(_write(measured, subject, out)))
+        scores = measured.scores | _path_length(cfg, subject)
+        _print(scores, measured.by_class)
+        print(report.shown(_write(scores, measured.by_class, subject, out)))
         if cfg.pictures:
             folder = out / f"pictures-{subject.images:08d}{subject.tag}"
             written = pictures.write_sheets(measured, evaluator, subject.sample, real, folder, labels)
             print(f"{report.shown(folder)}: {', '.join(path.name for path in written)}")
-        points.append((subject.position, {name: score.value for name, score in measured.scores.items()}))
+        points.append((subject.position, {name: score.value for name, score in scores.items()}))
     if len(points) > 1:
         over = "images seen" if isinstance(cfg.truncation, float | int | None) else "truncation"
         path = out / f"scores-over-{over.replace(' ', '-')}.png"
@@ -71,20 +76,31 @@ def _faults(cfg: DictConfig) -> Iterator[str]:
     if (cfg.run is None) == (cfg.fake is None):
         given = "neither run= nor fake= was" if cfg.run is None else "both run= and fake= were"
         yield f"{given} given: type run=<run folder or checkpoint>, or fake=<folder or zip archive of images>"
-    if cfg.fake is not None and cfg.run is None:
-        for key, off in (("checkpoints", False), ("truncation", None), ("standing_statistics", 0), ("seed", 0)):
-            if cfg[key] != off:
-                yield f"{key}={cfg[key]}: a folder of images has no generator; leave it out, or type run="
-        if cfg.real is None and cfg.get("data") is None:
-            yield "real images are missing: type real=<folder or zip archive>, or data=digits, data=cifar10, ..."
-        if not cfg.get("metrics"):
-            yield "metrics= is missing: type metrics=inception (as published), metrics=digits, metrics=torchvision, ..."
+    elif cfg.run is None:
+        yield from _faults_of_folders(cfg)
+    elif _paired(cfg):
+        yield "metrics=paired compares images of equal names: type fake=<folder or zip archive> real=<another one>"
     if cfg.real is not None and cfg.get("data") is not None:
         yield "both real= and data= were given: leave one out"
     several = list(cfg.truncation) if isinstance(cfg.truncation, ListConfig) else [cfg.truncation]
     for value in several:
         if value is not None and not (isinstance(value, (int, float)) and value > 0):
             yield f"truncation={value}: the largest |z| is a number above 0; type for example truncation=0.5"
+
+
+def _faults_of_folders(cfg: DictConfig) -> Iterator[str]:
+    if not cfg.get("metrics"):
+        yield "metrics= is missing: type metrics=inception (as published), metrics=digits, metrics=torchvision, ..."
+    if cfg.real is None and (cfg.get("data") is None or _paired(cfg)):
+        yield "real images are missing: type real=<folder or zip archive>" + (
+            "" if _paired(cfg) else ", or data=digits, data=cifar10, ..."
+        )
+    for key in ("checkpoints", "truncation", "standing_statistics", "seed", "path_length"):
+        if cfg[key]:
+            yield f"{key}={cfg[key]}: a folder of images has no generator; leave it out, or type run="
+    for key in ("n", "by_class", "bootstrap", "pictures"):
+        if cfg[key] and _paired(cfg):
+            yield f"{key}={cfg[key]}: metrics=paired does not read it; leave it out"
 
 
 def _subjects(cfg: DictConfig) -> Iterator[Subject]:
@@ -151,28 +167,71 @@ def _classes(cfg: DictConfig, subject: Subject, evaluator: Evaluator, real: Imag
     return torch.tensor([theirs.index(name) for name in mine])[labels]
 
 
-def _print(measured: Measured) -> None:
-    for score in measured.scores.values():
+def _path_length(cfg: DictConfig, subject: Subject) -> dict[str, Score]:
+    """The perceptual path length of a generator in z, where paths are asked for."""
+    if not cfg.path_length:
+        return {}
+    from gan_experiments.losses.perceptual import LPIPS
+    from gan_experiments.metrics import path_length
+    from gan_experiments.metrics.evaluator import Score
+    from gan_experiments.metrics.passports import versions
+    from gan_experiments.models.noise_to_image import Sampler
+
+    assert isinstance(subject.sample, Sampler), "_faults refuses folders"
+    distance = LPIPS("vgg", cfg.lpips_weights, "lpips_").to(subject.device)
+    sampler = subject.sample
+    pairs = path_length.latent_pairs(sampler.along, sampler.model.latent_dim, sampler.seed)
+    mean, std = path_length.perceptual_path_length(pairs, distance, cfg.path_length, device=subject.device)
+    passport = {
+        "estimator": "mean and std of LPIPS over the squared step of 1e-4 on an arc in z, 1% cut off each end",
+        "weights_hash": distance.weights_hash,
+        "num_paths": cfg.path_length,
+        "ema": subject.ema,
+        **subject.extra,
+        "versions": versions("torch", "torchvision", "torchmetrics"),
+        "warnings": [] if distance.published else ["the network's weights are not those that are published"],
+    }
+    return {"ppl_z": Score("ppl_z", mean, std, passport)}
+
+
+def _paired(cfg: DictConfig) -> bool:
+    return bool(cfg.get("metrics")) and cfg.metrics._target_.endswith(".PairedEvaluator")
+
+
+def _evaluate_pairs(cfg: DictConfig) -> int:
+    """Score the images of one folder against those of equal names in another."""
+    from gan_experiments import build, report
+    from gan_experiments.metrics.paired import pairs_of
+
+    scores = build.make(cfg.metrics).evaluate(pairs_of(cfg.fake, cfg.real))
+    _print(scores, {})
+    out = Path(cfg.out) if cfg.out else Path("outputs") / "scores" / Path(cfg.fake).stem
+    print(report.shown(_save({"images": 0}, scores, out / "scores.json")))
+    return 0
+
+
+def _print(scores: dict[str, Score], by_class: dict[str, dict[str, float]]) -> None:
+    for score in scores.values():
         spread = f" ± {score.std:.4g}" if score.std is not None else ""
         sure = f"   95%: {score.interval[0]:.5g} to {score.interval[1]:.5g}" if score.interval else ""
         print(f"{score.name:26}{score.value:.5g}{spread}{sure}")
-    if measured.by_class:
-        names = list(next(iter(measured.by_class.values())))
+    if by_class:
+        names = list(next(iter(by_class.values())))
         print(f"\n{'class':20}" + "".join(f"{name:>20}" for name in names))
-        for label, values in measured.by_class.items():
+        for label, values in by_class.items():
             print(f"{label:20}" + "".join(f"{values[name]:20.5g}" for name in names))
 
 
-def _write(measured: Measured, subject: Subject, out: Path) -> Path:
-    """The scores beside the run's own, where `compare.py` finds them."""
-    told = {name: score.to_dict() for name, score in measured.scores.items()}
-    record: dict[str, Any] = {"images": subject.images, "scores": told}
-    if measured.by_class:
-        record["by_class"] = measured.by_class
+def _write(scores: dict[str, Score], by_class: dict[str, dict[str, float]], subject: Subject, out: Path) -> Path:
+    """Put the scores beside the run's own, where `compare.py` finds them."""
+    record: dict[str, Any] = {"images": subject.images} | ({"by_class": by_class} if by_class else {})
     name = "scores" if subject.config is None else f"scores-{subject.images:08d}"
-    path = out / f"{name}{subject.tag}.json"
+    return _save(record, scores, out / f"{name}{subject.tag}.json")
+
+
+def _save(record: dict[str, Any], scores: dict[str, Score], path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1))
+    path.write_text(json.dumps(record | {"scores": {name: s.to_dict() for name, s in scores.items()}}, indent=1))
     return path
 
 

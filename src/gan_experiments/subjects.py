@@ -135,7 +135,7 @@ def _stand(sampler: Sampler, batches: int, batch_size: int) -> None:
 
     def inputs() -> Iterator[tuple[Tensor, ...]]:
         for index in range(STANDING, STANDING + batches):
-            z = model.fixed_noise(batch_size, sampler._seed(index), sampler.truncation)
+            z = model.fixed_noise(batch_size, sampler.chunk_seed(index), sampler.truncation)
             labels = sampler.labels(index, batch_size)
             yield (z.to(model.device, dtype), *(() if labels is None else (labels.to(model.device),)))
 

@@ -43,6 +43,18 @@ def open_run(given: str, device: str = "auto") -> Trained:
 
 
 def device_of(given: str) -> torch.device:
-    """The device that was asked for; of "auto" the accelerator where there is one."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True) if given == "auto" else None
-    return accelerator or torch.device("cpu" if given == "auto" else given)
+    """The device that was asked for; of "auto" the accelerator where there is one.
+
+    Raises ConfigError for a device that is none, or is not here.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if given == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(given)
+    except RuntimeError:
+        device = None
+    here = [torch.device("cpu"), *([accelerator] if accelerator else [])]
+    if device is None or device.type not in [one.type for one in here]:
+        raise ConfigError(f"device={given} is not here: type device={' or '.join(one.type for one in here)}")
+    return device

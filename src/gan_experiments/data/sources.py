@@ -107,6 +107,7 @@ class Files(Source):
         labels = [-1] * len(names) if labels is None else labels
         rows = spread(len(names), limit)
         self.class_names = list(class_names)
+        self._prefix = prefix
         self._names = [names[i] for i in rows]
         self._labels = [labels[i] for i in rows]
         self._stamps = [stamps[name] for name in self._names]
@@ -151,8 +152,8 @@ class Files(Source):
                 yield Block(pixels[: len(labels)], torch.tensor(labels, dtype=torch.int64), skipped)
 
     def file(self, row: int) -> str:
-        """Return the name of a file, relative to the folder or in the archive."""
-        return self._names[row]
+        """Return the name of a file, relative to the folder or to the folders that wrap everything in the archive."""
+        return self._names[row].removeprefix(self._prefix)
 
     def label(self, row: int) -> int:
         """Return the number of a file's class, -1 where it is in none."""

@@ -7,19 +7,18 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gan_experiments import __version__
 from gan_experiments.contracts import ConfigError, higher_is_better  # noqa: F401  (for those who look for it here)
 from gan_experiments.data.cache import cache_root
 from gan_experiments.images import to_uint8
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.neighbours import RARE, neighbour_scores
+from gan_experiments.metrics.passports import versions
 from gan_experiments.metrics.ranks import Ranks, cpu_threads
 from gan_experiments.metrics.real_statistics import RealStatistics, alone
 from gan_experiments.metrics.scores import frechet_distance, inception_score, kernel_distance, moments
@@ -381,7 +380,7 @@ class Evaluator:
             "real_fingerprint": real.fingerprint,
             "ema": ema,
             "seed": self.seed,
-            "versions": {**{library: version(library) for library in LIBRARIES}, "gan-experiments": __version__},
+            "versions": versions(*LIBRARIES),
         }
 
     def _notes(self, name: str, value: float, real: RealImages, num_real: int) -> dict[str, Any]:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.metadata import version
 from typing import Any
+
+from gan_experiments import __version__
 
 NO_MATTER = ("versions", "warnings")
 """What a passport says and two scores may differ in."""
 UNSTATED = "not stated"
+
+
+def versions(*libraries: str) -> dict[str, str]:
+    """The versions of what a score was computed with, this package's among them."""
+    return {**{library: version(library) for library in libraries}, "gan-experiments": __version__}
 
 
 def measurement(passport: dict[str, Any]) -> dict[str, Any]:

@@ -113,18 +113,23 @@ class Sampler:
 
     def __call__(self, index: int, n: int) -> Tensor:
         """The images [n, C, H, W] in [-1, 1] of chunk `index`."""
-        z = self.model.fixed_noise(n, self._seed(index), self.truncation)
+        z = self.model.fixed_noise(n, self.chunk_seed(index), self.truncation)
         return self.model.sample(z, self.ema, self.labels(index, n))
 
     def labels(self, index: int, n: int) -> Tensor | None:
         """The classes int64 [n] that chunk `index` is asked for; None for a generator without classes."""
-        return self.model.fixed_labels(n, self._seed(index))
+        return self.model.fixed_labels(n, self.chunk_seed(index))
 
-    def _seed(self, index: int) -> int:
-        return (self.seed << 32) + index
+    def along(self, z: Tensor) -> Tensor:
+        """The images [n, C, H, W] of places z [n, latent_dim]; calls with as many places have the same classes."""
+        return self.model.sample(z, self.ema, self.model.fixed_labels(len(z), self.seed))
+
+    def chunk_seed(self, index: int) -> int:
+        """Where the draws of a chunk begin: a generator on the CPU reads 32 bits, so no seed is shifted beyond them."""
+        return (self.seed * 0x9E3779B1 + index) % 2**32  # far from the chunks of other seeds
 
 
-def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+def slerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
     """Spherical interpolation of rows [n, d], a at t = 0 and b at t = 1 (White 2016, arXiv:1609.04468)."""
     cosine = F.cosine_similarity(a, b, dim=-1).clamp(-1, 1)[:, None]
     angle = torch.arccos(cosine)

@@ -1,0 +1,106 @@
+"""Perceptual path length: how far images move, by LPIPS, for a small step of the latent (arXiv:1812.04948)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.metrics.extractors import plain_float32
+from gan_experiments.models.noise_to_image import slerp
+
+EPSILON = 1e-4
+SAMPLINGS = ("full", "end")
+
+
+def perceptual_path_length(
+    generate_pair: Callable[[int, int], tuple[Tensor, Tensor]],
+    distance: Callable[[Tensor, Tensor], Tensor],
+    n: int = 50_000,
+    epsilon: float = EPSILON,
+    batch_size: int = 50,
+    resolution: int = 256,
+    device: torch.device | str = "cpu",
+) -> tuple[float, float]:
+    """Return mean and standard deviation of d(x(t), x(t + epsilon)) / epsilon^2 over `n` paths, the extreme ones cut.
+
+    Karras et al. 2019, arXiv:1812.04948, section 4.1, with the settings of StyleGAN2-ADA; published values are of
+    LPIPS with VGG. They crop FFHQ's faces, where their name is not "ppl2_wend", and this does not.
+
+    Args:
+        generate_pair: (chunk, size) -> the images [size, C, H, W] in [-1, 1] at t and at t + epsilon, by its arguments
+            alone; chunk `i` holds the paths from i * batch_size on. See `latent_pairs`.
+        distance: two batches of images -> [size], squared as LPIPS is.
+        n: number of paths.
+        epsilon: the step that `generate_pair` takes.
+        batch_size: paths in a chunk.
+        resolution: larger images are averaged over squares, of the whole factor that makes the short side this long.
+        device: where both compute, in true float32: TF32's rounding would outweigh the step.
+    """
+    found = []
+    with plain_float32(torch.device(device)):
+        for index, start in enumerate(range(0, n, batch_size)):
+            here, there = generate_pair(index, min(batch_size, n - start))
+            found.append(distance(shrink(here, resolution), shrink(there, resolution)).cpu().double() / epsilon**2)
+    return trimmed_moments(torch.cat(found))
+
+
+def trimmed_moments(distances: Tensor) -> tuple[float, float]:
+    """Return mean and standard deviation of those distances [n] that lie within the 1st and the 99th percentile.
+
+    Of the values nearest to a percentile the outer one is the bound, as in NVIDIA's code. NaN where any is not finite.
+    """
+    if not distances.isfinite().all():
+        return math.nan, math.nan
+    low = distances.quantile(0.01, interpolation="lower")
+    high = distances.quantile(0.99, interpolation="higher")
+    kept = distances[(distances >= low) & (distances <= high)].double()
+    return kept.mean().item(), kept.std(correction=0).item()
+
+
+def shrink(images: Tensor, resolution: int) -> Tensor:
+    """Average images [N, C, H, W] over squares, whose side is the whole factor by which they exceed `resolution`."""
+    factor = min(images.shape[-2:]) // resolution
+    return F.avg_pool2d(images, factor) if factor > 1 else images
+
+
+def latent_pairs(
+    sample: Callable[[Tensor], Tensor],
+    latent_dim: int,
+    seed: int,
+    epsilon: float = EPSILON,
+    sampling: str = "full",
+    mapping: Callable[[Tensor], Tensor] | None = None,
+) -> Callable[[int, int], tuple[Tensor, Tensor]]:
+    """Return the function (chunk, n) -> images at t and at t + epsilon of n paths, for `perceptual_path_length`.
+
+    A path leads along the arc from one z ~ N(0, 1) of `latent_dim` components to another. It keeps their lengths;
+    NVIDIA's is on the unit sphere, which is the same to a generator that normalises z. `sampling` is "full", t uniform
+    in [0, 1], or "end", t = 0. `sample` maps z, float32 [n, latent_dim] on the CPU, to images [n, C, H, W] in [-1, 1].
+    With a `mapping` z -> w [n, ...] the path is the straight line in w, which `sample` is then given.
+
+    `sample` is called twice and must take nothing but z (or w) from chance: a generator with noise of its own needs the
+    same noise in both calls. Raises ConfigError for another `sampling`.
+    """
+    if sampling not in SAMPLINGS:
+        raise ConfigError(f"sampling={sampling}: type {' or '.join(SAMPLINGS)}")
+
+    def pair(index: int, n: int) -> tuple[Tensor, Tensor]:
+        mixed = np.random.SeedSequence([seed, index]).generate_state(1)[0]  # a generator on the CPU reads 32 bits
+        generator = torch.Generator().manual_seed(int(mixed))
+        z0, z1 = torch.randn(2, n, latent_dim, generator=generator, dtype=torch.float64)
+        t = torch.rand(n, 1, generator=generator, dtype=torch.float64) * (sampling == "full")
+        if mapping is None:
+            here, there = (slerp(z0, z1, at).float() for at in (t, t + epsilon))
+        else:
+            w0, w1 = mapping(z0.float()), mapping(z1.float())
+            t = t.view(-1, *[1] * (w0.ndim - 1))
+            here, there = (w0.lerp(w1, at.to(w0)) for at in (t, t + epsilon))
+        return sample(here), sample(there)
+
+    return pair

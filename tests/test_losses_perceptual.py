@@ -1,0 +1,153 @@
+"""LPIPS against torchmetrics' own class and against its definition, on random weights in torchvision's file format."""
+
+import urllib.error
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch.nn import functional as F
+from torchmetrics.functional.image import lpips as torchmetrics_lpips
+from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+from torchvision.models.vgg import cfgs, make_layers
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.losses.perceptual import LPIPS
+
+
+@pytest.fixture(scope="module")
+def alexnet(tmp_path_factory):
+    """torch's folder of weights with one file, of random weights, named as torchvision's."""
+    torch.manual_seed(0)
+    home = tmp_path_factory.mktemp("torch")
+    (home / "hub" / "checkpoints").mkdir(parents=True)
+    path = home / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
+    state = torchvision.models.alexnet().state_dict()
+    for name, value in state.items():  # the classifier is not asked for, and makes up most of the file
+        state[name] = value if name.startswith("features.") else torch.zeros(()).expand(value.shape)
+    torch.save(state, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def lpips(alexnet):
+    return LPIPS("alex", str(alexnet))
+
+
+def images(n=3, channels=3, size=40, seed=0):
+    return torch.rand(2, n, channels, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_the_same_as_torchmetrics(alexnet, lpips, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(alexnet.parents[2]))
+    x, y = images()
+    theirs = LearnedPerceptualImagePatchSimilarity("alex", reduction="none")
+    expected = torch.stack([theirs(a[None], b[None]).squeeze() for a, b in zip(x, y, strict=True)])
+    assert expected.min() > 1e-3
+    torch.testing.assert_close(lpips(x, y), expected, rtol=1e-5, atol=0)
+    found = LPIPS("alex")  # in torch's folder
+    torch.testing.assert_close(found(x, y), lpips(x, y), rtol=0, atol=0)
+    assert (found.weights_hash, found.published) == (lpips.weights_hash, False)
+
+
+def test_vgg_as_the_paper_defines_it(tmp_path):
+    torch.manual_seed(0)
+    body = make_layers(cfgs["D"])
+    torch.save({f"features.{name}": value for name, value in body.state_dict().items()}, tmp_path / "vgg.pth")
+    x, y = images(size=32)
+    expected = torch.zeros(3)
+    heads = torch.load(Path(torchmetrics_lpips.__file__).parent / "lpips_models" / "vgg.pth", map_location="cpu")
+    shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    a, b = ((image - shift.view(3, 1, 1)) / scale.view(3, 1, 1) for image in (x, y))
+    with torch.no_grad():
+        for index, layer in enumerate(body):
+            a, b = layer(a), layer(b)
+            if index in (3, 8, 15, 22, 29):  # relu1_2, 2_2, 3_3, 4_3, 5_3
+                head = heads[f"lin{(3, 8, 15, 22, 29).index(index)}.model.1.weight"]
+                apart = (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square()
+                expected += (head * apart).sum(dim=1).mean(dim=(1, 2))
+    vgg = LPIPS("vgg", str(tmp_path / "vgg.pth"))
+    torch.testing.assert_close(vgg(x, y), expected, rtol=1e-4, atol=0)
+    assert vgg(*images(1, size=vgg.smallest)).shape == (1,)
+
+
+def test_a_distance(lpips):
+    x, y = images()
+    assert lpips(x, x).tolist() == [0, 0, 0]
+    torch.testing.assert_close(lpips(x, y), lpips(y, x))
+    nearer = lpips(x, x.lerp(y, 0.1))
+    assert (nearer < lpips(x, y)).all()
+    grey, other = images(channels=1)
+    torch.testing.assert_close(lpips(grey, other), lpips(grey.repeat(1, 3, 1, 1), other.repeat(1, 3, 1, 1)))
+    assert lpips(*images(1, size=lpips.smallest)).shape == (1,)
+    with pytest.raises(RuntimeError):
+        lpips(*images(1, size=lpips.smallest - 1))
+
+
+def test_as_a_loss(lpips):
+    x, y = images(channels=1)
+    x.requires_grad_()
+    before = lpips(x, y)
+    before.mean().backward()
+    assert x.grad.isfinite().all()
+    assert x.grad.abs().amax(dim=(1, 2, 3)).min() > 0
+    step = x.detach() - 1e-3 * x.grad / x.grad.abs().max()
+    assert (lpips(step, y) < before).all()
+    same = y.clone().requires_grad_()  # where the root in the norm would give NaN
+    lpips(same, y).sum().backward()
+    assert same.grad.isfinite().all()
+    assert not [name for name, p in lpips.named_parameters() if p.requires_grad]
+    torch.testing.assert_close(lpips.train()(x, y), before)  # no dropout
+
+
+def test_weights_are_not_drawn_from_the_runs_chance(alexnet):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    LPIPS("alex", str(alexnet))
+    assert torch.rand(1) == expected
+
+
+def test_without_weights_one_line_says_what_to_fetch_and_where_to(tmp_path, monkeypatch):
+    def fail(url, *_, **__):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    for net, file in (("alex", "alexnet-owt-7be5be79.pth"), ("vgg", "vgg16-397923af.pth")):
+        with pytest.raises(ConfigError) as caught:
+            LPIPS(net, key="metrics.lpips_")
+        [line] = caught.value.faults
+        assert "\n" not in line
+        for needed in (file, "no network", str(tmp_path / "hub" / "checkpoints"), "metrics.lpips_weights=PATH"):
+            assert needed in line
+
+
+def test_a_download_is_held_to_its_hash_and_kept(alexnet, tmp_path, monkeypatch):
+    asked = []
+
+    def fetch(url, to, hash_prefix, progress):
+        asked.append((url.rsplit("/", 1)[1], hash_prefix))
+        Path(to).write_bytes(alexnet.read_bytes())
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    assert LPIPS("alex").weights_hash == LPIPS("alex").weights_hash
+    assert asked == [("alexnet-owt-7be5be79.pth", "7be5be79")]
+
+
+def test_what_does_not_fit_is_said_in_one_line(tmp_path):
+    torch.save({"features.0.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "code.pth")
+    (tmp_path / "text.pth").write_text("nothing")
+    for weights, message in (
+        ("nowhere", r"weights=nowhere is not a file: fetch .*alexnet-owt-7be5be79.pth"),
+        (str(tmp_path / "other.pth"), "other.pth does not hold torchvision's weights of alex"),
+        (str(tmp_path / "code.pth"), "code.pth does not hold"),
+        (str(tmp_path / "text.pth"), "text.pth does not hold"),
+    ):
+        with pytest.raises(ConfigError, match=message) as caught:
+            LPIPS("alex", weights)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"loss.net=squeeze: type alex or vgg"):
+        LPIPS("squeeze", key="loss.")
