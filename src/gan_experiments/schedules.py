@@ -35,3 +35,14 @@ class Cosine:
         """The factor in [floor, 1] after `images` images."""
         done = min(max((images - self.start) / max(self.end - self.start, 1), 0.0), 1.0)
         return self.floor + (1.0 - self.floor) * (1.0 + math.cos(math.pi * done)) / 2.0
+
+
+class Exponential:
+    """`decay` to the power of the number of whole intervals of `every` images, at least `floor`."""
+
+    def __init__(self, decay: float, every: float, floor: float = 0.0) -> None:
+        self.decay, self.every, self.floor = decay, every, floor
+
+    def __call__(self, images: int) -> float:
+        """The factor in [floor, 1] after `images` images."""
+        return max(self.decay ** (images // self.every), self.floor)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gan_experiments.distributed import mean_over_ranks
+
 
 def gradient_penalty(
     discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, alpha: Tensor, center: float = 1.0
@@ -21,15 +23,29 @@ def gradient_penalty(
     gradient reaches the generator. `center=0` is the zero-centred penalty of Thanh-Tung et al. 2019. Raises ValueError
     for an `alpha` of another shape, or for batches of different shapes.
     """
-    if alpha.shape != real.shape[:1]:
-        raise ValueError(f"alpha has shape {list(alpha.shape)}: it needs one number per sample, [{real.shape[0]}]")
     if real.shape != fake.shape:
         raise ValueError(f"real is {list(real.shape)} and fake {list(fake.shape)}: they are interpolated pair by pair")
     real, fake = _leaf(real), _leaf(fake)
-    alpha = alpha.to(real.dtype).reshape(-1, *[1] * (real.ndim - 1))
-    interpolates = alpha * real + (1 - alpha) * fake
-    norms = _gradient(discriminator, interpolates).flatten(1).norm(dim=1)  # [N]
-    return (norms - center).square().mean()
+    alpha = _per_sample(alpha, real)
+    return _distance_of_norms(discriminator, alpha * real + (1 - alpha) * fake, center)
+
+
+def dragan_penalty(
+    discriminator: Callable[[Tensor], Tensor], real: Tensor, alpha: Tensor, noise: Tensor, center: float = 1.0
+) -> Tensor:
+    """Mean of (‖∇D(x̂)‖₂ - center)² around the real images, to be multiplied by λ (DRAGAN, Kodali et al. 2017).
+
+    x̂ = real + α·½·s·noise as in the authors' code, with s the standard deviation of all numbers of the whole batch, the
+    parts of all ranks together. `alpha` `[N]` and `noise`, of the shape `[N, ...]` of `real`, hold numbers of U[0, 1].
+    Raises ValueError for other shapes.
+    """
+    if noise.shape != real.shape:
+        raise ValueError(f"noise is {list(noise.shape)} and real {list(real.shape)}: each number has its own noise")
+    real = _leaf(real)
+    mean = mean_over_ranks(real.mean())
+    deviation = mean_over_ranks((real - mean).square().mean()).sqrt()
+    points = real + _per_sample(alpha, real) * 0.5 * deviation * noise.to(real.dtype)
+    return _distance_of_norms(discriminator, points, center)
 
 
 def r1_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
@@ -40,6 +56,18 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Ten
     """
     gradient = _gradient(discriminator, _leaf(images))
     return 0.5 * gradient.flatten(1).square().sum(dim=1).mean()
+
+
+def _per_sample(alpha: Tensor, images: Tensor) -> Tensor:
+    """[N] -> [N, 1, ...] beside images [N, ...]."""
+    if alpha.shape != images.shape[:1]:
+        raise ValueError(f"alpha has shape {list(alpha.shape)}: it needs one number per sample, [{images.shape[0]}]")
+    return alpha.to(images.dtype).reshape(-1, *[1] * (images.ndim - 1))
+
+
+def _distance_of_norms(discriminator: Callable[[Tensor], Tensor], points: Tensor, center: float) -> Tensor:
+    norms = _gradient(discriminator, points).flatten(1).norm(dim=1)  # [N]
+    return (norms - center).square().mean()
 
 
 def _leaf(images: Tensor) -> Tensor:

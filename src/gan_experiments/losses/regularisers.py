@@ -1,0 +1,238 @@
+"""What steadies the game of the two players beside their losses and the penalties on gradients, unweighted.
+
+Functions and modules give float32 at least. The modules hold running statistics as buffers, means over all ranks: keep
+them as attributes of the model, so that they are saved with it, and call their `update` once a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments import distributed
+from gan_experiments.contracts import ConfigError
+from gan_experiments.distributed import mean_over_ranks
+from gan_experiments.losses.adversarial import AdversarialLoss, LeastSquares, NonSaturating
+
+
+class OneSidedLabelSmoothing:
+    """An adversarial loss whose D is to call real images real with probability `alpha` (Salimans et al. 2016, §3.4).
+
+    The label of fakes and the generator's loss stay as they are: smoothed fakes would hold D to its own mistakes. For
+    least squares the label moves from b towards a. Raises ConfigError for a loss that has no labels, and for an `alpha`
+    outside (½, 1].
+    """
+
+    needs_lipschitz = False
+    needs_real_logits = False
+
+    def __init__(self, loss: AdversarialLoss, alpha: float = 0.9) -> None:
+        if not isinstance(loss, (NonSaturating, LeastSquares)):
+            raise ConfigError(
+                f"label smoothing was given the loss {type(loss).__name__}, which compares logits and has no labels to"
+                " smooth; type loss=non_saturating, minimax or least_squares, or leave the smoothing out"
+            )
+        if not 0.5 < alpha <= 1:
+            raise ConfigError(f"label smoothing was given alpha={alpha}: it needs one above 0.5 and up to 1; type 0.9")
+        self.loss, self.alpha = loss, alpha
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The loss with α of the real images labelled real and 1 - α of them labelled fake."""
+        if isinstance(self.loss, LeastSquares):
+            target = self.loss.a + self.alpha * (self.loss.b - self.loss.a)
+            return LeastSquares(a=self.loss.a, b=target).discriminator(real_logits, fake_logits)
+        # Softplus(x) - softplus(-x) = x: what the other label costs more.
+        return self.loss.discriminator(real_logits, fake_logits) + (1 - self.alpha) * _float(real_logits).mean()
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """The loss that is smoothed, unchanged."""
+        return self.loss.generator(fake_logits, real_logits)
+
+
+def instance_noise(images: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    """images + σ·noise, to be seen by D in place of reals and of fakes alike (Sønderby et al. 2017, arXiv:1610.04490).
+
+    `noise` is N(0, 1) of the images' shape. σ falls in training: `sigma * schedules.Linear(end)(images_seen)`.
+    """
+    return images + sigma * noise.to(images.dtype)
+
+
+def top_k(fake_logits: Tensor, share: float) -> Tensor:
+    """The k largest logits of the whole batch, k its `share` rounded, for the generator's loss (Sinha et al. 2020).
+
+    `[n]` on each rank -> `[k]`, the same on every rank; gradients reach a rank's own. The share falls with the images
+    seen, from all to ν = ½: `schedules.Exponential(0.99, every=images of an epoch, floor=0.5)`. With a relativistic
+    loss it needs `relativistic_average`, as pairs are torn.
+    """
+    parts = list(distributed.gather_rows(fake_logits.detach()).chunk(distributed.world_size()))
+    # The gradients are averaged over the ranks afterwards, and each logit has one on one rank alone.
+    parts[distributed.rank()] = fake_logits.detach() + len(parts) * (fake_logits - fake_logits.detach())
+    whole = torch.cat(parts)
+    return whole.topk(max(1, round(share * len(whole)))).values
+
+
+def feature_matching(
+    real_features: Tensor, fake_features: Tensor, distance: Literal["squared_l2", "l1"] = "squared_l2"
+) -> Tensor:
+    """Distance of the mean features [N, ...] of the whole batch, the generator's loss (Salimans et al. 2016, §3.1).
+
+    "squared_l2" is the paper's ‖E f(x) - E f(G(z))‖², "l1" the mean of the absolute differences, of the authors' code.
+    No gradient reaches the real features. Raises ConfigError for another distance.
+    """
+    if distance not in ("squared_l2", "l1"):
+        raise ConfigError(f"feature matching was given the distance {distance!r}: it knows squared_l2 and l1; type l1")
+    real, fake = (mean_over_ranks(_float(f).flatten(1).mean(0)) for f in (real_features.detach(), fake_features))
+    return (fake - real).square().sum() if distance == "squared_l2" else (fake - real).abs().mean()
+
+
+def consistency(logits: Tensor, other_logits: Tensor) -> Tensor:
+    """Mean of (D(x) - D(T(x)))², for the discriminator.
+
+    For reals and their T: CR (Zhang et al. 2020, arXiv:1910.12027, λ = 10; T flips and shifts: ADA("xflip,xint", p=1,
+    target=None)). For fakes and their T as well: bCR (Zhao et al. 2021, arXiv:2002.04724, λ = 10 each). For G(z) and
+    G(z + δ), with no T: zCR's term for D (λ = 20 at δ ~ N(0, 0.05²)). Gradients reach both sides.
+    """
+    return (_float(logits) - _float(other_logits)).square().mean()
+
+
+def latent_diversity(images: Tensor, other_images: Tensor) -> Tensor:
+    """Minus the mean of (G(z) - G(z + δ))² over all numbers: zCR's term for the generator (Zhao et al. 2021).
+
+    Minimised, it drives the images apart that D is to find alike; λ = ½. It has no bound below.
+    """
+    return -(_float(images) - _float(other_images)).square().mean()
+
+
+class LeCam(nn.Module):
+    """Hold D's logits near what they were on average for the other kind (Tseng et al. 2021, arXiv:2104.03310).
+
+    E relu(D(x) - ᾱ_F)² + E relu(ᾱ_R - D(G(z)))² as in the authors' code, with ᾱ moving averages of the mean logits; λ
+    is 0.3 on CIFAR-10. Up to `start` images the averages follow the batch and the penalty is zero.
+
+    Args:
+        decay: share that an average keeps in a batch.
+        start: images seen before the penalty begins (1,000 batches in the authors' code).
+    """
+
+    real_mean: Tensor
+    fake_mean: Tensor
+
+    def __init__(self, decay: float = 0.99, start: int = 0) -> None:
+        super().__init__()
+        self.decay, self.start = decay, start
+        self.register_buffer("real_mean", torch.zeros(()))
+        self.register_buffer("fake_mean", torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, real_logits: Tensor, fake_logits: Tensor, images_seen: int) -> None:
+        """Move the averages towards this batch's means."""
+        share = 1 - self.decay if images_seen > self.start else 1.0
+        means = mean_over_ranks(torch.stack([_float(real_logits).mean(), _float(fake_logits).mean()]))
+        self.real_mean += share * (means[0] - self.real_mean)
+        self.fake_mean += share * (means[1] - self.fake_mean)
+
+    def forward(self, real_logits: Tensor, fake_logits: Tensor, images_seen: int) -> Tensor:
+        """The penalty, a scalar, with the averages as they are: after `update` with the same logits."""
+        if images_seen <= self.start:
+            return self.real_mean.new_zeros(())
+        too_real = F.relu(_float(real_logits) - self.fake_mean).square().mean()
+        too_fake = F.relu(self.real_mean - _float(fake_logits)).square().mean()
+        return too_real + too_fake
+
+
+class HistoricalAverage(nn.Module):
+    """‖θ - (1/t) Σ θ_i‖² of one player's parameters, for its loss (Salimans et al. 2016, §3.3).
+
+    The average includes the parameters of now, so that it is zero at t = 1; it is a constant for the gradient.
+    """
+
+    steps: Tensor
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        for index, parameter in enumerate(network.parameters()):
+            self.register_buffer(f"mean_{index}", torch.zeros_like(parameter))
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Take the parameters of now into the average."""
+        self.steps += 1
+        for mean, parameter in zip(self._means(), network.parameters(), strict=True):
+            mean.add_((parameter - mean) / self.steps)
+
+    def forward(self, network: nn.Module) -> Tensor:
+        """The squared distance, a scalar, after `update`."""
+        pairs = zip(self._means(), network.parameters(), strict=True)
+        return torch.stack([(parameter - mean).square().sum() for mean, parameter in pairs]).sum()
+
+    def _means(self) -> list[Tensor]:
+        return [buffer for name, buffer in self.named_buffers() if name != "steps"]
+
+
+def orthogonal_regularisation(network: nn.Module, skip: Collection[nn.Module] = ()) -> Tensor:
+    """Sum of ‖W Wᵀ ⊙ (1 - I)‖²_F over the weights, the filters of each as the rows of W (Brock et al. 2019, §3.1).
+
+    Off the diagonal: the filters are to differ, not to have length one. Left out are parameters of one dimension,
+    tables of embeddings, and what lies in the modules of `skip`, such as an embedding that all layers share. With
+    spectral norm it looks at the weight before it is divided. The paper's β is 1e-4. The authors' code adds half of
+    this term's gradient: its β = 1e-4 is 5e-5 here. Raises ValueError where nothing is left.
+    """
+    skipped = {id(parameter) for module in skip for parameter in module.parameters()}
+    terms = []
+    for name, weight in network.named_parameters():
+        layer = network.get_submodule(name.partition("parametrizations.")[0].rpartition(".")[0])
+        if weight.ndim > 1 and id(weight) not in skipped and not isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
+            transposed = isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d))
+            terms.append(_off_diagonal(weight.transpose(0, 1) if transposed else weight))
+    if not terms:
+        raise ValueError(f"{type(network).__name__} has no weight of two dimensions that is not left out")
+    return torch.stack(terms).sum()
+
+
+def _off_diagonal(weight: Tensor) -> Tensor:
+    with torch.autocast(device_type=weight.device.type, enabled=False):
+        rows = _float(weight).flatten(1)
+        gram = rows @ rows.T
+        return (gram - gram.diagonal().diag()).square().sum()
+
+
+class AccuracyBalance(nn.Module):
+    """Let D rest while it is right too often (Wu et al. 2016, arXiv:1610.07584, training details).
+
+    D is trained on a batch only where its accuracy in the last one was not above `limit`. A logit above 0 says real.
+    """
+
+    accuracy: Tensor
+
+    def __init__(self, limit: float = 0.8) -> None:
+        super().__init__()
+        self.limit = limit
+        self.register_buffer("accuracy", torch.tensor(0.5))
+
+    @torch.no_grad()
+    def update(self, real_logits: Tensor, fake_logits: Tensor) -> None:
+        """Note the share of right answers, of reals and fakes in equal parts."""
+        right = 0.5 * (real_logits > 0).float().mean() + 0.5 * (fake_logits <= 0).float().mean()
+        self.accuracy.copy_(mean_over_ranks(right))
+
+    def rests(self) -> bool:
+        """Whether D is to rest in this batch, the same on every rank; ask once a batch, before `update`."""
+        return bool(self.accuracy > self.limit)
+
+
+def without_gradient(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The terms of a phase that is to rest: as large as before, but no parameter gets a gradient, so none is stepped.
+
+    Zero gradients would not do: an optimizer with momentum goes on by itself.
+    """
+    return {name: term.detach().requires_grad_() for name, term in terms.items()}
+
+
+def _float(values: Tensor) -> Tensor:
+    """In float32 at least: under bf16 autocast a mean would otherwise keep three digits only."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
