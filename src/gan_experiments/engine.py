@@ -190,6 +190,13 @@ class AdversarialModule(L.LightningModule):
         """The phases of one batch, in the order in which they are carried out."""
         raise NotImplementedError(f"{type(self).__name__} lists no phases")
 
+    def due(self, phase: Phase) -> bool:
+        """Whether a phase is carried out on this batch; a variant may say otherwise, the same on every rank."""
+        return (self.batches + 1) % phase.every == 0
+
+    def after_step(self, phase: Phase) -> None:
+        """What is to be done when the optimizer of a phase has stepped."""
+
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
         """What the n cells of a sample sheet are made from, the same at each; `fixed` are rows of the data."""
         raise NotImplementedError(f"{type(self).__name__} draws no sheets")
@@ -197,6 +204,10 @@ class AdversarialModule(L.LightningModule):
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
         """The cells of a sample sheet, images [n, k, C, H, W] in [-1, 1], k side by side."""
         raise NotImplementedError(f"{type(self).__name__} draws no sheets")
+
+    def sheet_columns(self, n: int) -> int | None:
+        """How many of the n cells of a sheet make a row; None for a sheet that is about square."""
+        return None
 
     # ---------------------------------------------------------------- what a variant may use
 
@@ -252,14 +263,17 @@ class AdversarialModule(L.LightningModule):
         self._histograms.clear()
         self._seed_layers()
         asked = self._asking
+        stepped = set()
         for step in self._steps:
-            if (self.batches + 1) % step.phase.every == 0:
+            if self.due(step.phase):
                 self._minimise(step, batch, n)
+                self.after_step(step.phase)
+                stepped.add(step.phase.name)
         self._once.clear()
         self.batches += 1
         self._images_before = self.images_seen
         self.images_seen += n * distributed.world_size()
-        self._update_averages()
+        self._update_averages(stepped)
         # Ranks ask with the gradients of one batch and hear after the next, so that nobody waits for the device.
         self.stop_agreed = self.stop_asked if self._asking is None else bool(asked)
 
@@ -317,9 +331,9 @@ class AdversarialModule(L.LightningModule):
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_grad_norm, norm)
         self._remember(f"gradient_norm/{name}", norm, must_be_finite=False)
 
-    def _update_averages(self) -> None:
-        for name, intervals in self._stepped_every.items():
-            if any(self.batches % every == 0 for every in intervals):
+    def _update_averages(self, stepped: set[str]) -> None:
+        for name, phases in self._stepped_by.items():
+            if phases & stepped:
                 images = self.images_seen - self._averaged_at[name]
                 self.averages[name].update(getattr(self, name), images, self.images_seen)  # type: ignore[operator]
                 self._averaged_at[name] = self.images_seen
@@ -402,11 +416,11 @@ class AdversarialModule(L.LightningModule):
         """One optimizer for each name that the phases use, over all parameters of its phases."""
         self._trainable = [p for name in self.network_names for p in getattr(self, name).parameters()]
         self._steps = [self._prepare(phase) for phase in self.phases()]
-        self._stepped_every = {}
+        self._stepped_by = {}
         for name in self.averages:
             own = {id(parameter) for parameter in getattr(self, name).parameters()}
             steps = [step for step in self._steps if own & {id(parameter) for parameter in step.trained}]
-            self._stepped_every[name] = {step.phase.every for step in steps}
+            self._stepped_by[name] = {step.phase.name for step in steps}
         parameters: dict[str, dict[int, nn.Parameter]] = {}
         for step in self._steps:
             shared = parameters.setdefault(step.optimizer, {})

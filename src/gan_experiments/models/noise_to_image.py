@@ -1,37 +1,113 @@
-"""What every variant that turns noise into images shares: its two networks, its noise, its samples."""
+"""The game of every variant that turns noise into images: two networks, what they lose, noise, labels, samples.
+
+A variant overrides what its paper does otherwise.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_experiments.contracts import Batch
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.engine import AdversarialModule, Phase
+from gan_experiments.losses.adversarial import AdversarialLoss, RelativisticPaired
+
+FAKE_LABELS = ("uniform", "batch")
 
 
 class NoiseToImage(AdversarialModule):
     """A generator [N, latent_dim] -> [N, C, H, W] in [-1, 1] and a discriminator of images -> logits, high means real.
 
+    Networks with `classes` take labels int64 [N] as their second argument, and batches must hold them.
+
     Args:
-        generator: has the attribute `latent_dim`.
+        generator: has the attribute `latent_dim`, and `classes` where it is conditional.
         discriminator: ends in logits, not in a sigmoid.
+        loss: what both players minimise.
         augment: differentiable augmentation of all that the discriminator sees; None for none.
+        n_critic: steps of the discriminator, each on a batch of its own, for one of the generator.
+        generator_batch: fakes in the generator's step for each real image of a batch.
+        reuse_fakes: whether the generator's step is on the fakes that the discriminator was shown.
+        fake_labels: the classes of fakes: "uniform", each as likely, or "batch", those of the real images.
         engine: the arguments of `AdversarialModule`.
+
+    Raises ConfigError where these do not go together.
     """
 
     generator: nn.Module
     discriminator: nn.Module
 
     def __init__(
-        self, generator: nn.Module, discriminator: nn.Module, augment: nn.Module | None = None, **engine: Any
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        loss: AdversarialLoss,
+        augment: nn.Module | None = None,
+        n_critic: int = 1,
+        generator_batch: int = 1,
+        reuse_fakes: bool = False,
+        fake_labels: str = "uniform",
+        **engine: Any,
     ) -> None:
         super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
+        self.loss = loss
         self.augment = augment or None  # augment=none is an empty config
+        self.n_critic, self.generator_batch = n_critic, generator_batch
+        self.reuse_fakes, self.fake_labels = reuse_fakes, fake_labels
+        if self.classes:
+            self.needs = self.needs | {"label"}
+        if faults := [*self._faults()]:
+            raise ConfigError(*faults)
+
+    def _faults(self) -> Iterator[str]:
+        if self.fake_labels not in FAKE_LABELS:
+            yield f"model.fake_labels={self.fake_labels}: type model.fake_labels={' or '.join(FAKE_LABELS)}"
+        if self.generator_batch != 1 and self.reuse_fakes:
+            yield (
+                f"model.generator_batch={self.generator_batch} and model.reuse_fakes=true: the generator's step has as"
+                " many fakes as the discriminator's; type model.generator_batch=1, or model.reuse_fakes=false"
+            )
+        if self.generator_batch != 1 and isinstance(self.loss, RelativisticPaired):
+            yield (
+                f"model.generator_batch={self.generator_batch}: this loss pairs each fake with a real image; type"
+                " model.generator_batch=1, or loss=relativistic_average"
+            )
+
+    # ---------------------------------------------------------------- the game
+
+    def phases(self) -> list[Phase]:
+        """The discriminator at each batch, the generator at each `n_critic`-th."""
+        keeps = self.generator if self.reuse_fakes else ()
+        return [
+            Phase("discriminator", self._discriminators_turn, self.discriminator, keeps=keeps),
+            Phase("generator", self._generators_turn, self.generator, every=self.n_critic),
+        ]
+
+    def _discriminators_turn(self, batch: Batch) -> dict[str, Tensor]:
+        return self.discriminator_loss(Turn(self, batch))
+
+    def _generators_turn(self, batch: Batch) -> dict[str, Tensor]:
+        return self.generator_loss(Turn(self, batch, of_generator=True))
+
+    def discriminator_loss(self, turn: Turn) -> dict[str, Tensor]:
+        """Tell real from fake, which go through the discriminator apart: its batch norm must not mix them."""
+        self.observe(real=turn.real_logits, fake=turn.fake_logits)
+        return {"adversarial": self.loss.discriminator(turn.real_logits, turn.fake_logits)}
+
+    def generator_loss(self, turn: Turn) -> dict[str, Tensor]:
+        """Have fakes taken for real, by the discriminator as it is now."""
+        real_logits = turn.real_logits if self.loss.needs_real_logits else None
+        return {"adversarial": self.loss.generator(turn.fake_logits, real_logits)}
+
+    def real(self, batch: Batch) -> Tensor:
+        """The real images [n, C, H, W] of a batch, as the discriminator is to see them."""
+        return batch["real"]
 
     def noise(self, n: int) -> Tensor:
         """z ~ N(0, 1) of shape [n, latent_dim], for use in the losses."""
@@ -42,14 +118,30 @@ class NoiseToImage(AdversarialModule):
         """The number of components of z."""
         return int(self.generator.latent_dim)  # type: ignore[arg-type]
 
-    def judge(self, images: Tensor) -> Tensor:
-        """The discriminator's logits for images [n, C, H, W], augmented where the config asks for it."""
-        return self.discriminator(images if self.augment is None else self.augment(images, self.draw))
-
     @property
     def classes(self) -> int:
         """The number of classes that the generator is conditioned on, 0 for none."""
         return int(getattr(self.generator, "classes", 0))
+
+    def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """The images [n, C, H, W] of z [n, latent_dim], and of labels int64 [n] where there are classes."""
+        return self.generator(z) if label is None else self.generator(z, label)
+
+    def judge(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """The discriminator's logits for images [n, C, H, W], augmented where the config asks for it."""
+        return self.examine(images, label)[0]
+
+    def examine(self, images: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """The same logits, and the features [n, F] that they were made from where the discriminator shows any."""
+        seen = images if self.augment is None else self.augment(images, self.draw)
+        inputs = (seen,) if label is None else (seen, label)
+        discriminator: Any = self.discriminator
+        if not hasattr(discriminator, "features"):
+            return discriminator(*inputs), None
+        features = discriminator.features(*inputs)
+        return discriminator.head(features, *inputs[1:]), features
+
+    # ---------------------------------------------------------------- samples
 
     @torch.no_grad()
     def sample(self, z: Tensor, ema: bool = True, labels: Tensor | None = None) -> Tensor:
@@ -94,12 +186,112 @@ class NoiseToImage(AdversarialModule):
                 yield slerp(here, there, step / steps)
 
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
-        """What the sample sheets are made from at every interval: the same n points of the latent space."""
-        return {"z": self.fixed_noise(n, seed=self.run.seed)}
+        """What the sample sheets are made from at every interval: the same points of the latent space.
+
+        There are n, or as many below as make equal rows, each of one class.
+        """
+        if not self.classes:
+            return {"z": self.fixed_noise(n, seed=self.run.seed)}
+        columns = self.sheet_columns(n)
+        if columns is None:  # more classes than cells: some of them
+            label = torch.arange(n) * self.classes // n
+        else:
+            label = torch.arange(self.classes).repeat_interleave(columns)
+        return {"z": self.fixed_noise(len(label), seed=self.run.seed), "label": label}
+
+    def sheet_columns(self, n: int) -> int | None:
+        """One class a row, where there are classes."""
+        return n // self.classes or None if self.classes else None
 
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
         """Images [n, 1, C, H, W]: n cells of one image."""
-        return self.sample(inputs["z"], ema)[:, None]
+        return self.sample(inputs["z"], ema, inputs.get("label"))[:, None]
+
+
+class Turn:
+    """What a player's step looks at, each made when first asked for; fakes bear a graph in the generator's turn alone.
+
+    Of the n real images, the discriminator's turn has n fakes, the generator's `generator_batch` times as many.
+    """
+
+    def __init__(self, model: NoiseToImage, batch: Batch, of_generator: bool = False) -> None:
+        self.model, self.batch, self.of_generator = model, batch, of_generator
+
+    @cached_property
+    def real(self) -> Tensor:
+        """Real images [n, C, H, W]."""
+        return self.model.real(self.batch)
+
+    @cached_property
+    def real_label(self) -> Tensor | None:
+        """Their classes, int64 [n]; None without classes."""
+        return self.batch["label"] if self.model.classes else None
+
+    @property
+    def z(self) -> Tensor:
+        """The noise [n, latent_dim] of the fakes."""
+        return self._fakes[0]
+
+    @property
+    def fake_label(self) -> Tensor | None:
+        """The classes of the fakes, int64 [n]; None without classes."""
+        return self._fakes[1]
+
+    @cached_property
+    def fake(self) -> Tensor:
+        """The fakes [n, C, H, W]."""
+        return self._fakes[2] if self.of_generator else self._fakes[2].detach()
+
+    @cached_property
+    def real_logits(self) -> Tensor:
+        """What the discriminator says of the real images."""
+        return self._real[0]
+
+    @cached_property
+    def fake_logits(self) -> Tensor:
+        """What the discriminator says of the fakes."""
+        return self._fake[0]
+
+    def judge_as_real(self, images: Tensor) -> Tensor:
+        """The discriminator's logits for images [n, C, H, W] of the real ones' classes."""
+        return self.model.judge(images, self.real_label)
+
+    def judge_as_fake(self, images: Tensor) -> Tensor:
+        """The discriminator's logits for images [n, C, H, W] of the fakes' classes."""
+        return self.model.judge(images, self.fake_label)
+
+    @property
+    def real_features(self) -> Tensor | None:
+        """The discriminator's features [n, F] of the real images; None where it shows none."""
+        return self._real[1]
+
+    @property
+    def fake_features(self) -> Tensor | None:
+        """The discriminator's features [n, F] of the fakes; None where it shows none."""
+        return self._fake[1]
+
+    @cached_property
+    def _real(self) -> tuple[Tensor, Tensor | None]:
+        return self.model.examine(self.real, self.real_label)
+
+    @cached_property
+    def _fake(self) -> tuple[Tensor, Tensor | None]:
+        return self.model.examine(self.fake, self.fake_label)
+
+    @cached_property
+    def _fakes(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        return self.model.once("fakes", self._make_fakes) if self.model.reuse_fakes else self._make_fakes()
+
+    def _make_fakes(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        model, n = self.model, len(self.batch["real"])
+        times = model.generator_batch if self.of_generator else 1
+        z, label = model.noise(times * n), None
+        if model.classes and model.fake_labels == "batch":
+            label = self.batch["label"].repeat(times)
+        elif model.classes:
+            # Of numbers in [0, 1), because draw() knows no bounds.
+            label = (model.draw(torch.rand, times * n) * model.classes).long().clamp_(max=model.classes - 1)
+        return z, label, model.generate(z, label)
 
 
 @dataclass(frozen=True)
