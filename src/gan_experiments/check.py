@@ -248,13 +248,21 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
 
 def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfig) -> Iterator[str]:
     expected = [2, cfg.data.channels, cfg.data.resolution, cfg.data.resolution]
+    labels: dict[str, tuple[torch.Tensor, ...]] = {}
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        classes = int(getattr(network, "classes", 0))
+        if classes and classes != cfg.data.classes:
+            yield f"model.{name} has {classes} classes and data {cfg.data.classes}; set both by data.classes"
+            return
+        labels[name] = (torch.zeros(2, dtype=torch.int64, device="meta"),) if classes else ()
     try:
-        images = generator(torch.empty([2, int(generator.latent_dim)], device="meta"))  # type: ignore[arg-type]
+        z = torch.empty([2, int(generator.latent_dim)], device="meta")  # type: ignore[arg-type]
+        images = generator(z, *labels["generator"])
         made = list(images.shape)
         if made != expected:
             needed = f"data has {expected[1:]}; set both by data.resolution and data.channels"
             yield f"model.generator makes images {made[1:]} and {needed}"
-        discriminator(torch.empty(expected, device="meta"))
+        discriminator(torch.empty(expected, device="meta"), *labels["discriminator"])
     except Exception as error:
         yield f"model.discriminator cannot read images {expected[1:]} ({_short(error)})"
 

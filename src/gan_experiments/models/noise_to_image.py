@@ -5,6 +5,7 @@ A variant overrides what its paper does otherwise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,6 +69,12 @@ class NoiseToImage(AdversarialModule):
     def _faults(self) -> Iterator[str]:
         if self.fake_labels not in FAKE_LABELS:
             yield f"model.fake_labels={self.fake_labels}: type model.fake_labels={' or '.join(FAKE_LABELS)}"
+        judged = int(getattr(self.discriminator, "classes", 0))
+        if judged and not self.classes:
+            yield (
+                f"model.discriminator judges images of {judged} classes and model.generator makes images of none; type"
+                " model.discriminator.conditioning=none, or take a conditional generator"
+            )
         if self.generator_batch != 1 and self.reuse_fakes:
             yield (
                 f"model.generator_batch={self.generator_batch} and model.reuse_fakes=true: the generator's step has as"
@@ -134,8 +141,8 @@ class NoiseToImage(AdversarialModule):
     def examine(self, images: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The same logits, and the features [n, F] that they were made from where the discriminator shows any."""
         seen = images if self.augment is None else self.augment(images, self.draw)
-        inputs = (seen,) if label is None else (seen, label)
         discriminator: Any = self.discriminator
+        inputs = (seen, label) if getattr(discriminator, "classes", 0) else (seen,)
         if not hasattr(discriminator, "features"):
             return discriminator(*inputs), None
         features = discriminator.features(*inputs)
@@ -186,22 +193,15 @@ class NoiseToImage(AdversarialModule):
                 yield slerp(here, there, step / steps)
 
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
-        """What the sample sheets are made from at every interval: the same points of the latent space.
-
-        There are n, or as many below as make equal rows, each of one class.
-        """
-        if not self.classes:
-            return {"z": self.fixed_noise(n, seed=self.run.seed)}
-        columns = self.sheet_columns(n)
-        if columns is None:  # more classes than cells: some of them
-            label = torch.arange(n) * self.classes // n
-        else:
-            label = torch.arange(self.classes).repeat_interleave(columns)
-        return {"z": self.fixed_noise(len(label), seed=self.run.seed), "label": label}
+        """What the sample sheets are made from at every interval: the same n points of the latent space."""
+        inputs = {"z": self.fixed_noise(n, seed=self.run.seed)}
+        return {**inputs, "label": torch.arange(n) % self.classes} if self.classes else inputs
 
     def sheet_columns(self, n: int) -> int | None:
-        """One class a row, where there are classes."""
-        return n // self.classes or None if self.classes else None
+        """One class a column, or several columns of it."""
+        if not 0 < self.classes <= n:
+            return None
+        return self.classes * max(1, round(math.sqrt(n) / self.classes))
 
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
         """Images [n, 1, C, H, W]: n cells of one image."""
