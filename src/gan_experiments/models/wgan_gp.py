@@ -7,6 +7,7 @@ the authors' CIFAR-10 ResNet code.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -34,6 +35,10 @@ class WGANGP(NoiseToImage):
         super().__init__(n_critic=n_critic, **game)
         self.gp_weight = gp_weight
         self.dequantize = dequantize
+
+    def _faults(self) -> Iterator[str]:
+        yield from super()._faults()
+        yield from self.points_between()
 
     def real(self, batch: Batch) -> Tensor:
         """The real images, with noise that fills the steps between the grey levels."""
