@@ -195,6 +195,14 @@ class NoiseToImage(AdversarialModule):
         for technique in self.techniques.values():
             technique.after_step(self, phase)
 
+    def on_train_start(self) -> None:
+        """Choose the reference batch of a discriminator with virtual batch norm, unless a checkpoint had it."""
+        reference = getattr(self.discriminator, "reference", None)
+        if reference is not None and reference.rows.isnan().any():
+            fixed = self.trainer.datamodule.fixed(len(reference.rows))  # type: ignore[attr-defined]
+            label = fixed["label"].to(self.device) if self.classes else None
+            self.discriminator.set_reference(fixed["real"].to(reference.rows), label)  # type: ignore[operator]
+
     def observe(self, **values: Tensor) -> None:
         """Show ADA the logits of the real images too."""
         super().observe(**values)

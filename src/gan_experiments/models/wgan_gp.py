@@ -32,9 +32,8 @@ class WGANGP(NoiseToImage):
     per_sample_penalty = True
 
     def __init__(self, n_critic: int = 5, gp_weight: float = 10.0, dequantize: float = 0.0, **game: Any) -> None:
+        self.gp_weight, self.dequantize = gp_weight, dequantize  # first, as techniques ask for them when they join
         super().__init__(n_critic=n_critic, **game)
-        self.gp_weight = gp_weight
-        self.dequantize = dequantize
 
     def _faults(self) -> Iterator[str]:
         yield from super()._faults()
