@@ -1,4 +1,4 @@
-"""Batch norm whose scale and offset depend on a condition (de Vries et al. 2017, arXiv:1707.00683, section 3)."""
+"""Batch norm whose scale and offset depend on a condition (de Vries et al. 2017, arXiv:1707.00683)."""
 
 from __future__ import annotations
 

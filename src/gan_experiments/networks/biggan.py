@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.attention import SelfAttention
 from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d, ConditionalBatchNorm2d
-from gan_experiments.layers.conditioning import check_conditioning, required
+from gan_experiments.layers.labels import conditioned_classes, required_label
 from gan_experiments.layers.spectral_norm import spectral_norm_layers
 from gan_experiments.networks.resnet_blocks import (
     GeneratorBlock,
@@ -117,7 +117,7 @@ class BigGANGenerator(nn.Module):
         parts = list(z.split(self.part, dim=1)[1:])
         if not self.classes:
             return parts or [None] * len(self.blocks)
-        given = required(label, self.classes)
+        given = required_label(label, "BigGANGenerator")
         if self.embedding is None:
             return [given] * len(self.blocks)
         embedded = self.embedding(given)
@@ -150,8 +150,8 @@ class BigGANDiscriminator(nn.Module):
         init: str = "orthogonal",
     ) -> None:
         super().__init__()
-        check_conditioning(self, conditioning, classes, ("projection", "auxiliary"))
-        self.classes = classes if conditioning != "none" else 0
+        choices = ("none", "projection", "auxiliary")
+        self.classes = conditioned_classes(conditioning, classes, choices, "BigGANDiscriminator")
         multiples, halvings = at_resolution(DISCRIMINATOR, resolution, self)
         widths = [channels, *(width * multiple for multiple in multiples)]
         sides = [resolution >> min(i, halvings) for i in range(1, len(widths))]

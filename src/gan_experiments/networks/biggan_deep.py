@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gan_experiments.layers.attention import SelfAttention
 from gan_experiments.layers.conditional_batch_norm import ConditionalBatchNorm2d
-from gan_experiments.layers.conditioning import check_conditioning, required
+from gan_experiments.layers.labels import conditioned_classes, required_label
 from gan_experiments.layers.spectral_norm import spectral_norm_layers
 from gan_experiments.networks.biggan import DISCRIMINATOR, EPS, GENERATOR, draw_biggan
 from gan_experiments.networks.resnet_blocks import Head, at_resolution, attention_side, double, sum_pool
@@ -127,7 +127,7 @@ class BigGANDeepGenerator(nn.Module):
         """Images of noise and labels [N], `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
         condition = z
         if self.embedding is not None:
-            condition = torch.cat([self.embedding(required(label, self.classes)), z], dim=1)
+            condition = torch.cat([self.embedding(required_label(label, "BigGANDeepGenerator")), z], dim=1)
         h = self.input(condition).unflatten(1, (-1, 4, 4))  # [N, 2048, 4, 4] -> ... -> [N, 128, 128, 128]
         for block, attend in zip(self.blocks, self.attend, strict=True):
             h = attend(block(h, condition))
@@ -152,8 +152,8 @@ class BigGANDeepDiscriminator(nn.Module):
         init: str = "orthogonal",
     ) -> None:
         super().__init__()
-        check_conditioning(self, conditioning, classes, ("projection", "auxiliary"))
-        self.classes = classes if conditioning != "none" else 0
+        choices = ("none", "projection", "auxiliary")
+        self.classes = conditioned_classes(conditioning, classes, choices, "BigGANDeepDiscriminator")
         multiples, halvings = at_resolution(DISCRIMINATOR, resolution, self)
         widths = [width * multiple for multiple in multiples]
         sides = [resolution >> min(i, halvings) for i in range(1, len(widths))]

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_experiments.contracts import ConfigError
-from gan_experiments.layers.conditioning import check_conditioning, required
+from gan_experiments.layers.labels import conditioned_classes, required_label
 from gan_experiments.layers.resample import Downsample, Upsample
 from gan_experiments.layers.resolution import doublings_from_4
 
@@ -99,7 +99,7 @@ class R3GANGenerator(nn.Module):
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Images of noise and labels [N], `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
         if self.embedding is not None:
-            z = torch.cat([z, self.embedding(required(label, self.classes))], dim=1)
+            z = torch.cat([z, self.embedding(required_label(label, "R3GANGenerator"))], dim=1)
         return self.layers(self.maps * self.input(z)[:, :, None, None])  # [N, 768, 4, 4] -> ... -> [N, 3, 32, 32]
 
 
@@ -124,8 +124,8 @@ class R3GANDiscriminator(nn.Module):
         blocks: int = 2,
     ) -> None:
         super().__init__()
-        check_conditioning(self, conditioning, classes, ("projection",))
-        self.classes = classes if conditioning != "none" else 0
+        choices = ("none", "projection")
+        self.classes = conditioned_classes(conditioning, classes, choices, "R3GANDiscriminator")
         widths = _widths(width, full_width_to, doublings_from_4(resolution, "R3GANDiscriminator"))[::-1]
         total = blocks * len(widths)
         layers: list[nn.Module] = [_conv1(channels, widths[0])]
@@ -149,7 +149,7 @@ class R3GANDiscriminator(nn.Module):
         h = self.output(features)
         if self.embedding is None:
             return h.squeeze(1)
-        return (h * self.embedding(required(label, self.classes))).sum(dim=1)
+        return (h * self.embedding(required_label(label, "R3GANDiscriminator"))).sum(dim=1)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         """Logits of images under their labels, `[N, channels, resolution, resolution]` -> `[N]`."""

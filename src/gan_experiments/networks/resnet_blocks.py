@@ -1,6 +1,6 @@
 """The residual blocks and the head that SNGAN, SAGAN and BigGAN share.
 
-Spectral Normalization for Generative Adversarial Networks (appendix B.4, figures 8 to 10).
+Spectral Normalization for Generative Adversarial Networks (appendix B.4).
 Takeru Miyato, Toshiki Kataoka, Masanori Koyama, Yuichi Yoshida, 2018. arXiv:1802.05957
 
 Differs from the paper: 1x1 shortcuts are computed on the smaller side of an upsampling or a mean pooling, with which
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.attention import SelfAttention
-from gan_experiments.layers.conditioning import required
 from gan_experiments.layers.init import init_uniform
+from gan_experiments.layers.labels import required_label
 
 Norm = Callable[[int], nn.Module]
 """Makes a normalisation of a number of channels."""
@@ -81,12 +81,11 @@ class DiscriminatorBlock(nn.Module):
 class Head(nn.Module):
     """Logits of pooled features: w·h, and with `conditioning="projection"` the label's vector times h as well.
 
-    (Miyato & Koyama 2018, arXiv:1802.05637, equation 11.)
+    (Miyato & Koyama 2018, arXiv:1802.05637, section 3.)
     """
 
     def __init__(self, features: int, classes: int, conditioning: str, bias: bool = True) -> None:
         super().__init__()
-        self.classes = classes
         self.linear = nn.Linear(features, 1, bias=bias)
         init_uniform(self.linear)
         self.embedding = nn.Embedding(classes, features) if conditioning == "projection" else None
@@ -98,7 +97,7 @@ class Head(nn.Module):
         logits = self.linear(features).squeeze(1)
         if self.embedding is None:
             return logits
-        return logits + (self.embedding(required(label, self.classes)) * features).sum(dim=1)
+        return logits + (self.embedding(required_label(label, "the projection")) * features).sum(dim=1)
 
 
 def wide_blocks(widths: Sequence[int], halvings: int, sides: Sequence[int], attention: int) -> nn.Sequential:

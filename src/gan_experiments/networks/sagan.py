@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gan_experiments.layers.attention import SelfAttention
 from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d
-from gan_experiments.layers.conditioning import check_conditioning, required
+from gan_experiments.layers.labels import conditioned_classes, required_label
 from gan_experiments.layers.spectral_norm import spectral_norm_layers
 from gan_experiments.networks.resnet_blocks import (
     GeneratorBlock,
@@ -33,7 +33,7 @@ from gan_experiments.networks.sngan import DISCRIMINATOR, GENERATOR
 
 
 class SAGANGenerator(nn.Module):
-    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1] (section 4).
+    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1].
 
     `width` is the fewest channels of a pyramid, a quarter of all those at 32 pixels. `attention` is the side of the
     maps that attend (None: 64, or half the resolution where that is less; 0: none). With `classes` each batch norm has
@@ -70,7 +70,7 @@ class SAGANGenerator(nn.Module):
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Images of noise and labels [N], `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
-        condition = required(label, self.classes) if self.classes else None
+        condition = required_label(label, "SAGANGenerator") if self.classes else None
         h = self.input(z).unflatten(1, (-1, self.side, self.side))  # [N, 1024, 4, 4] -> ... -> [N, 64, 128, 128]
         for block, attend in zip(self.blocks, self.attend, strict=True):
             h = attend(block(h, condition))
@@ -78,7 +78,7 @@ class SAGANGenerator(nn.Module):
 
 
 class SAGANDiscriminator(nn.Module):
-    """Images `[N, channels, resolution, resolution]` to logits `[N]`, spectrally normalised throughout (section 4).
+    """Images `[N, channels, resolution, resolution]` to logits `[N]`, spectrally normalised throughout.
 
     `width` is the fewest channels of a pyramid, half of all those at 32 pixels; `attention` as in the generator.
     `conditioning` is "none", "projection" (the paper's) or "auxiliary" (AC-GAN: `classify`). Raises ConfigError for
@@ -96,8 +96,8 @@ class SAGANDiscriminator(nn.Module):
         attention: int | None = None,
     ) -> None:
         super().__init__()
-        check_conditioning(self, conditioning, classes, ("projection", "auxiliary"))
-        self.classes = classes if conditioning != "none" else 0
+        choices = ("none", "projection", "auxiliary")
+        self.classes = conditioned_classes(conditioning, classes, choices, "SAGANDiscriminator")
         multiples, halvings = at_resolution(DISCRIMINATOR, resolution, self)
         widths = [channels, *(width * multiple for multiple in multiples)]
         sides = [resolution >> min(i, halvings) for i in range(1, len(widths))]

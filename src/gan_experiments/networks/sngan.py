@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d
-from gan_experiments.layers.conditioning import check_conditioning, required
 from gan_experiments.layers.init import init_uniform
+from gan_experiments.layers.labels import conditioned_classes, required_label
 from gan_experiments.layers.spectral_norm import spectral_norm_layers
 from gan_experiments.networks.resnet_blocks import (
     DiscriminatorBlock,
@@ -50,7 +50,7 @@ EPS = 2e-5  # Chainer's for batch norm
 
 
 class SNGANGenerator(nn.Module):
-    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1] (tables 3 to 6).
+    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1].
 
     `width` is the fewest channels of a pyramid, a quarter of all those at 32 pixels. With `classes` each batch norm has
     a scale and an offset for each class. Raises ConfigError for a resolution that the papers have no network for, and
@@ -76,7 +76,7 @@ class SNGANGenerator(nn.Module):
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Images of noise and labels [N], `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
-        condition = required(label, self.classes) if self.classes else None
+        condition = required_label(label, "SNGANGenerator") if self.classes else None
         h = self.input(z).unflatten(1, (-1, self.side, self.side))  # [N, 256, 4, 4] -> ... -> [N, 256, 32, 32]
         for block in self.blocks:
             h = block(h, condition)
@@ -96,8 +96,8 @@ class SNGANDiscriminator(nn.Module):
         self, resolution: int = 32, channels: int = 3, width: int = 64, classes: int = 0, conditioning: str = "none"
     ) -> None:
         super().__init__()
-        check_conditioning(self, conditioning, classes, ("projection", "auxiliary", "concatenation"))
-        self.classes = classes if conditioning != "none" else 0
+        choices = ("none", "projection", "auxiliary", "concatenation")
+        self.classes = conditioned_classes(conditioning, classes, choices, "SNGANDiscriminator")
         self.conditioning = conditioning
         multiples, halvings = at_resolution(DISCRIMINATOR, resolution, self)
         widths = [width * multiple for multiple in multiples]
@@ -120,7 +120,7 @@ class SNGANDiscriminator(nn.Module):
         h = images
         for i, block in enumerate(self.blocks):
             if i == 3 and self.embedding is not None:
-                embedded = self.embedding(required(label, self.classes))[:, :, None, None]
+                embedded = self.embedding(required_label(label, "SNGANDiscriminator"))[:, :, None, None]
                 h = torch.cat([h, embedded.expand(-1, -1, *h.shape[2:])], dim=1)
             h = block(h)
         return sum_pool(h)
