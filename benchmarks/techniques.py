@@ -1,4 +1,4 @@
-"""Every technique, loss and augmentation on every variant: trains each pair for two batches and prints docs/techniques.md.
+"""Every technique, loss and augmentation on every variant: each pair trains two batches; writes docs/techniques.md.
 
     python benchmarks/techniques.py [--cores 2]
 

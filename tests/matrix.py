@@ -16,7 +16,7 @@ from support import MODELS, REPOSITORY, shrink, small
 from torch.optim import Optimizer
 
 from gan_experiments import build, check
-from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.contracts import Batch
 from gan_experiments.engine import AdversarialModule
 from gan_experiments.models.noise_to_image import NoiseToImage
 
@@ -33,12 +33,14 @@ CHOICES = [
 MARK = "✓"
 HEAD = """# Techniques
 
-`technique=[r1,lecam]` adds to any model of the noise-to-image family, whichever it is, and in place of the techniques
-that the model brings with it; `technique=none` takes those away. Their constants: `technique.r1.gamma=1`. So do `loss=`
-and `augment=`. Some techniques are choices elsewhere: two learning rates (TTUR) are `model.optimizers.generator.lr=` and
+`technique=[r1,lecam]` adds to any model of the noise-to-image family, in place of the techniques that the model brings
+with it; `technique=none` takes those away. `technique.r1.gamma=1` sets a constant, `technique.r1.every=16` makes one
+lazy. `loss=` and `augment=` are chosen like them.
+
+Some techniques are choices elsewhere: two learning rates (TTUR) are `model.optimizers.generator.lr=` and
 `model.optimizers.discriminator.lr=`, `model.n_critic=` says how often the generator has its turn, `model.ema=` has the
-weight averages; minibatch discrimination and standard deviation are `model.discriminator.minibatch=` of DCGAN's networks,
-virtual batch norm `model.generator.reference_batch=`. `technique.r1.every=16` is lazy regularisation.
+weight averages. For DCGAN's networks, minibatch discrimination and standard deviation are
+`model.discriminator.minibatch=`, and virtual batch norm is `model.generator.reference_batch=`.
 
 A technique is a short class in `src/gan_experiments/techniques/` and a file in `conf/technique/`. Printed by
 `python benchmarks/techniques.py`: each ✓ was trained for two batches beside the model's own techniques, each number is
