@@ -16,7 +16,7 @@ from support import MODELS, REPOSITORY, shrink, small
 from torch.optim import Optimizer
 
 from gan_experiments import build, check
-from gan_experiments.contracts import Batch
+from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.engine import AdversarialModule
 from gan_experiments.models.noise_to_image import NoiseToImage
 
@@ -44,7 +44,7 @@ weight averages. For DCGAN's networks, minibatch discrimination and standard dev
 
 A technique is a short class in `src/gan_experiments/techniques/` and a file in `conf/technique/`. Printed by
 `python benchmarks/techniques.py`: each ✓ was trained for two batches beside the model's own techniques, each number is
-what the check says in place of a training.
+what the check, or the making of the model, says in place of a training.
 """
 
 
@@ -67,7 +67,10 @@ def cell(base: DictConfig, group: str, choice: str) -> str | None:
     reasons = [*check.faults(cfg)]
     if reasons:
         return "; ".join(reasons)
-    two_batches(cfg)
+    try:
+        two_batches(cfg)
+    except ConfigError as error:  # what only the weights themselves can tell
+        return "; ".join(error.faults)
     return None
 
 
