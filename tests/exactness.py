@@ -57,8 +57,10 @@ class Case:
         if self.feature.startswith("accumulation"):
             words += ["model.clip_grad_norm=0.1"]
             words += ["augment=diffaugment"] if "augment" in small(folder, self.model).model else []
-        cfg = small(folder, self.model, *words, "trainer.precision=64-true", f"data.batch_size={BATCH}", "data.limit=8")
+        cfg = small(folder, self.model, *words, "trainer.precision=64-true", f"data.batch_size={BATCH}")
         cfg.images = BATCHES * BATCH
+        if "limit" in cfg.data:  # points are drawn without end
+            cfg.data.limit = 8
         if "n_critic" in cfg.model:
             cfg.model.n_critic = 5
         return cfg
