@@ -195,8 +195,8 @@ def test_unrolled_steps_are_those_of_torch(kind: Any) -> None:
 @pytest.mark.parametrize(
     ("optimizer", "given"),
     [
-        (lambda p: torch.optim.RMSprop(p), "RMSprop"),
-        (lambda p: torch.optim.AdamW(p), "AdamW with weight_decay"),
+        (torch.optim.RMSprop, "RMSprop"),
+        (torch.optim.AdamW, "AdamW with weight_decay"),
         (lambda p: torch.optim.SGD(p, lr=1, momentum=0.9), "SGD with momentum"),
     ],
 )
@@ -215,7 +215,7 @@ def start(tmp_path: Path, steps: int = 2, *words: str) -> Any:
 
 
 class Simultaneous(NoiseToImage):
-    """The GAN whose players step at once; the generator's phase comes first, for it sees the discriminator unchanged."""
+    """Both players step at once: the generator's phase comes first, and sees the discriminator unchanged."""
 
     def phases(self) -> list[Phase]:
         return super().phases()[::-1]

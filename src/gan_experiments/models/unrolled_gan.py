@@ -133,11 +133,12 @@ def unrolled(optimizer: Optimizer, rate: float) -> Descent:
         for key in ("exp_avg", "exp_avg_sq")
     ]
     done = max((int(state["step"]) for state in states if state), default=0)
-    return _adam(rate, *group["betas"], group["eps"], *averages, done)
+    return _adam(rate, group["betas"], group["eps"], averages[0], averages[1], done)
 
 
-def _adam(rate: float, beta1: float, beta2: float, eps: float, mean: Tensor, square: Tensor, done: int) -> Descent:
+def _adam(rate: float, betas: tuple[float, float], eps: float, mean: Tensor, square: Tensor, done: int) -> Descent:
     """Adam after `done` steps, with these averages of the gradient and its square."""
+    beta1, beta2 = betas
 
     def step(theta: Tensor, gradient: Tensor) -> Tensor:
         nonlocal mean, square, done
