@@ -67,11 +67,7 @@ def ready(model: UnrolledGAN) -> UnrolledGAN:
 
 def unrolled_gan(generator: nn.Module, discriminator: nn.Module, steps: int, kind: Any, loss: Any) -> UnrolledGAN:
     optimizers = {name: lambda p: kind(p, lr=0.1) for name in ("generator", "discriminator")}
-    return ready(
-        UnrolledGAN(
-            steps, generator=generator, discriminator=discriminator, loss=loss, optimizers=optimizers
-        )
-    )
+    return ready(UnrolledGAN(steps, generator=generator, discriminator=discriminator, loss=loss, optimizers=optimizers))
 
 
 def surrogate(model: UnrolledGAN, real: Tensor) -> Tensor:
@@ -169,7 +165,7 @@ class Loss(nn.Module):
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
 def test_unrolled_steps_are_those_of_torch(kind: Any) -> None:
-    """From the middle of a training on; the last two gradients are 0 for some parameters, whose root has no derivative."""
+    """From the middle of a training on; the last two gradients are 0, whose averages' root has no derivative."""
     torch.manual_seed(0)
     parameters = [nn.Parameter(torch.randn(3, 2)), nn.Parameter(torch.randn(2))]
     gradients = torch.randn(5, 8)

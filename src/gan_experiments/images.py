@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-
 REAL, FAKE = (200, 200, 200), (31, 119, 180)
 """Colours of points."""
 
@@ -22,9 +21,7 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((images.float() + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
 
 
-def sheet(
-    cells: Tensor, columns: int | None = None, smallest: int = 512, behind: Tensor | None = None
-) -> Tensor:
+def sheet(cells: Tensor, columns: int | None = None, smallest: int = 512, behind: Tensor | None = None) -> Tensor:
     """Cells [n, k, C, H, W] in [-1, 1], k images side by side in each -> one uint8 image [3, h, w], about square.
 
     There are `columns` cells in a row where that is given. Small images are enlarged by a whole factor until the sheet

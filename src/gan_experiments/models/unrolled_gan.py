@@ -60,7 +60,7 @@ class UnrolledGAN(NoiseToImage):
         return super().configure_optimizers()
 
     def phases(self) -> list[Phase]:
-        """The generator first, against the discriminator of before the batch; then the discriminator on the same fakes."""
+        """The generator first, who is to see the discriminator unchanged; then the discriminator, on the same fakes."""
         discriminator, generator, *others = super().phases()
         return [generator, discriminator, *others]
 
