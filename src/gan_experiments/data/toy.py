@@ -45,7 +45,7 @@ def mode_coverage(points: Tensor, centres: Tensor, std: float) -> ModeCoverage:
 
 @dataclass(frozen=True)
 class Modes:
-    """The Gaussians themselves, as what points are scored against: `centres` `[K, 2]` and `std` in the batches' unit."""
+    """The Gaussians themselves, against which points are scored: `centres` `[K, 2]` and `std` in the batches' unit."""
 
     title: str
     split: str
