@@ -33,7 +33,7 @@ class UnrolledGAN(NoiseToImage):
 
     A step is on the whole batch of all ranks. Batch norm in the discriminator normalises each step by the batch, and
     its running statistics know nothing of the unrolled ones; over several ranks it needs `trainer.sync_batchnorm=true`
-    to be exact. A technique that adds to the discriminator's loss is not unrolled.
+    to be exact. Terms that techniques add to the discriminator's loss are not unrolled.
 
     Args:
         unrolling_steps: K; with 0 it is the GAN of simultaneous steps.
@@ -69,6 +69,8 @@ class UnrolledGAN(NoiseToImage):
         if not self.unrolling_steps:
             return super().generator_loss(turn)
         real_logits, fake_logits = self._foresee(turn.batch)
+        for technique in self.techniques.values():
+            fake_logits = technique.select(fake_logits, self)
         if isinstance(self.loss, Minimax):
             return {"adversarial": -self.loss.discriminator(real_logits, fake_logits)}
         return {"adversarial": self.loss.generator(fake_logits, real_logits)}
