@@ -61,9 +61,14 @@ class Case:
         words = [*FEATURES[self.feature], "trainer=ddp_cpu"] if ranks > 1 else []
         if self.feature.startswith("accumulation"):
             words += ["model.clip_grad_norm=0.1"]
-            words += ["augment=diffaugment"] if "augment" in small(folder, self.model).model else []
-        cfg = small(folder, self.model, *words, "trainer.precision=64-true", f"data.batch_size={BATCH}", "data.limit=8")
+            model = small(folder, self.model).model
+            words += ["augment=diffaugment"] if "augment" in model else []
+            if "unrolling_steps" in model:  # each is on the whole batch
+                words = [word for word in words if "accumulate" not in word]
+        cfg = small(folder, self.model, *words, "trainer.precision=64-true", f"data.batch_size={BATCH}")
         cfg.images = BATCHES * BATCH
+        if "limit" in cfg.data:  # points are drawn without end
+            cfg.data.limit = 8
         if self.model == "improved_gan" and not self.keeps_batch_norm:
             cfg.model.discriminator.batch_norm = False  # its historical averages know each weight
         if "n_critic" in cfg.model:

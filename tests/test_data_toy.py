@@ -155,8 +155,8 @@ def test_impossible_values_say_what_to_type() -> None:
             ring(**settings)
     with pytest.raises(ConfigError, match=r"data\.side=1 .*type data\.side=5"):
         Grid(side=1)
-    with pytest.raises(ConfigError, match=r"data=ring has points and no images to score: type metrics=none"):
-        ring().reference("train")
+    with pytest.raises(ConfigError, match=r"data=ring has points and no images to score: type metrics=modes"):
+        len(ring().reference("train"))
 
 
 def test_descriptions() -> None:
@@ -192,6 +192,7 @@ def test_coverage_by_hand() -> None:
 def test_real_points_find_every_mode(data: Any) -> None:
     """Of a Gaussian in the plane 1 - exp(-9/2) lie within three standard deviations; of a line it would be 0.9973."""
     found = data.mode_coverage(data.samples(20_000))
+    assert found == data.reference().coverage(data.samples(20_000)[:, :, 0, 0])
     assert found.modes == len(data.centres)
     assert found.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.003)
 
@@ -213,7 +214,7 @@ def test_configs(name: str, kind: type, classes: int, tmp_path: Path) -> None:
     data = build.make(cfg.data)
     assert isinstance(data, kind)
     assert (data.seed, data.classes, data.resolution, data.channels, data.batch_size) == (5, classes, 1, 2, 512)
-    assert not cfg.metrics
+    assert cfg.metrics.scores == ["modes", "high_quality"]
 
 
 def on_the_ring(folder: Path, *overrides: str) -> Any:

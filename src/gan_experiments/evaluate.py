@@ -46,7 +46,7 @@ def evaluate(cfg: DictConfig) -> int:
         evaluator = _evaluator(cfg, subject)
         real = _real(cfg, subject, evaluator.split)
         labels = _classes(cfg, subject, evaluator, real)
-        print(f"{subject.name}: {evaluator.num_fake:,} against {evaluator.number_of(real):,} real images", flush=True)
+        print(f"{subject.name}: {evaluator.num_fake:,} against {evaluator.against(real)}", flush=True)
         measured = evaluator.measure(
             subject.sample,
             real,
@@ -123,6 +123,9 @@ def _evaluator(cfg: DictConfig, subject: Subject) -> Evaluator:
         raise ConfigError(f"run={cfg.run} was trained with metrics=none: type metrics=digits or metrics=inception")
     number = cfg.n or subject.number
     made: Evaluator = build.make(settings, **({"num_fake": number} if number else {}))
+    for key in ("pictures", "path_length"):
+        if cfg[key] and not hasattr(made, "extractor"):
+            raise ConfigError(f"{key}={cfg[key]}: these scores are of points and not of images; leave it out")
     return made
 
 

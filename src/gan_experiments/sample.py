@@ -52,7 +52,12 @@ def sample(cfg: DictConfig) -> int:
             raise ConfigError("interpolation: this model translates images and has no latent space; leave it out")
         data, columns = _data(run.cfg), None
         cells = list(model.sheet(model.sheet_inputs(data.fixed(cfg.n), cfg.n), cfg.ema).cpu())
-    images.save_png(images.sheet(torch.stack(cells), columns), out / "sheet.png")
+    real = None  # of points, the picture shows where they should be
+    if cells[0].shape[1:] == (2, 1, 1):
+        if cfg.singles:
+            raise ConfigError("singles=true: points of the plane are no images; leave it out")
+        real = _data(run.cfg).fixed(1000)["real"]
+    images.save_png(images.sheet(torch.stack(cells), columns, behind=real), out / "sheet.png")
     print(report.shown(out / "sheet.png"))
     if cfg.singles:
         for index, cell in enumerate(cells):  # of input, output and back, the output
@@ -62,7 +67,7 @@ def sample(cfg: DictConfig) -> int:
     if cfg.interpolation and isinstance(model, NoiseToImage):
         walk = model.walk(cfg.interpolation, n=16, seed=cfg.seed)
         label = None if label is None else label[torch.arange(16) % cfg.n]
-        frames = [images.sheet(model.sample(z, cfg.ema, label)[:, None]) for z in walk]
+        frames = [images.sheet(model.sample(z, cfg.ema, label)[:, None], behind=real) for z in walk]
         images.save_gif(frames, out / "interpolation.gif", seconds=len(frames) / 20)
         print(report.shown(out / "interpolation.gif"))
     return 0

@@ -30,10 +30,12 @@ class SampleSheets(L.Callback):
         self.every, self.n, self.ema, self.gif_seconds = every, n, ema, gif_seconds
         self.latest: Path | None = None
         self._inputs: dict[str, Tensor] = {}
+        self._real: Tensor | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
         """Choose the inputs; draw the sheet of the untrained networks."""
-        self._inputs = module.sheet_inputs(trainer.datamodule.fixed(self.n), self.n)  # type: ignore[attr-defined]
+        fixed = trainer.datamodule.fixed(self.n)  # type: ignore[attr-defined]
+        self._inputs, self._real = module.sheet_inputs(fixed, self.n), fixed.get("real")
         if module.images_seen == 0:
             self._draw(trainer, module)
 
@@ -54,5 +56,5 @@ class SampleSheets(L.Callback):
                 with torch.random.fork_rng(devices=[]):
                     cells = module.sheet(self._inputs, self.ema)
                 self.latest = self.folder / f"{module.images_seen:08d}.png"
-                save_png(sheet(cells, module.sheet_columns(len(cells))), self.latest)
+                save_png(sheet(cells, module.sheet_columns(len(cells)), behind=self._real), self.latest)
                 log_picture(trainer, "samples", self.latest, module.images_seen)

@@ -232,7 +232,8 @@ def crop(picture: Image.Image, resolution: int | None) -> Image.Image:
     for factor in range(1, 65):
         width, rest = divmod(picture.width, factor)
         cells, odd = divmod(width - 2, (resolution or 0) + 2)
-        if resolution and not rest and not odd and cells and max(1, math.ceil(512 / width)) == factor:
+        laid_out = cells and not rest and not odd and max(1, math.ceil(512 / width)) == factor
+        if resolution and resolution > 1 and laid_out:  # points are drawn in one plane
             pitch = factor * (resolution + 2)
             picture = picture.crop(
                 (

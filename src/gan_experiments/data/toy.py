@@ -7,8 +7,10 @@ papers' coordinates.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from typing import Any, NamedTuple, NoReturn
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +41,34 @@ def mode_coverage(points: Tensor, centres: Tensor, std: float) -> ModeCoverage:
     distances, nearest = (points.flatten(1)[:, None] - centres.to(points)).norm(dim=2).min(1)
     good = distances <= 3 * std
     return ModeCoverage(len(nearest[good].unique()), good.double().mean().item())
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The Gaussians themselves, against which points are scored: `centres` `[K, 2]` and `std` in the batches' unit."""
+
+    title: str
+    split: str
+    centres: Tensor
+    std: float
+
+    @property
+    def fingerprint(self) -> str:
+        """Another name whenever the Gaussians are others."""
+        return hashlib.sha256(repr((self.centres.tolist(), self.std)).encode()).hexdigest()[:32]
+
+    @property
+    def class_names(self) -> list[str]:
+        """The numbers of the Gaussians."""
+        return [str(index) for index in range(len(self.centres))]
+
+    def coverage(self, points: Tensor) -> ModeCoverage:
+        """Count the modes among points `[N, 2]`, see `mode_coverage`."""
+        return mode_coverage(points, self.centres, self.std)
+
+    def __len__(self) -> int:
+        """Raise ConfigError: points are drawn without end, and the scores that ask for their number are of images."""
+        raise ConfigError(f"data={self.title.lower()} has points and no images to score: type metrics=modes")
 
 
 class MixtureStream(Stream):
@@ -150,9 +180,9 @@ class MixtureData(LightningDataModule):
         """Count the modes among points `[N, 2, 1, 1]` or `[N, 2]` of the batches' unit, see the function."""
         return mode_coverage(points, self.centres, self.std)
 
-    def reference(self, split: str = "train") -> NoReturn:
-        """Raise ConfigError: the scores that ask for it are of images."""
-        raise ConfigError(f"data={self.title.lower()} has points and no images to score: type metrics=none")
+    def reference(self, split: str = "train") -> Modes:
+        """Return the Gaussians, for `metrics.modes`; every split is of the same ones."""
+        return Modes(self.title, split, self.centres, self.std)
 
     def _position(self) -> int:
         return 0 if self.trainer is None else int(getattr(self.trainer.lightning_module, "batches", 0))

@@ -269,6 +269,10 @@ class Evaluator:
         """How many of these real images it looks at."""
         return len(real) if self.num_real is None else min(self.num_real, len(real))
 
+    def against(self, real: RealImages) -> str:
+        """What it compares with, in words."""
+        return f"{self.number_of(real):,} real images"
+
     def _real_rows(self, real: RealImages) -> Sequence[int]:
         number = self.number_of(real)
         if number < 2:

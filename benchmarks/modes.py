@@ -1,0 +1,111 @@
+"""Which variants find all modes? Trains each on Gaussians in the plane, as long as the others, and draws what they did.
+
+    python benchmarks/modes.py                                    # ring of 8, grid of 25: about an hour of one core
+    python benchmarks/modes.py --toys ring --models gan unrolled_5 --seeds 0 --images 64000
+    python benchmarks/modes.py --words model.optimizers.discriminator.lr=1e-3   # more for all of them
+
+The table is of the last points and of the mean over the second half of the run, for a GAN goes round the modes. The
+pictures have a row for each model and a column for each number of images, of the first seed: fakes over real points. A
+run that was interrupted goes on where it was; one that is done is only read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+import hydra
+import matplotlib as mpl
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from gan_experiments import build, check, launch
+
+MODELS = {
+    "gan": ("GAN", "gan", []),
+    "unrolled_5": ("unrolled, 5 steps", "unrolled", ["model.unrolling_steps=5"]),
+    "unrolled_10": ("unrolled, 10 steps", "unrolled", ["model.unrolling_steps=10"]),
+    "wgan_gp": ("WGAN-GP", "wgan_gp", []),
+}
+TOYS = {"ring": 8, "grid": 25}
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+COLUMNS, CELL, LEFT, TOP = 7, 160, 150, 24  # pixels of the pictures
+
+
+def train(folder: Path, words: list[str]) -> None:
+    """Train what the words say, or what is left of it."""
+    if (folder / "finished").exists():
+        return
+    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("run", overrides=["logger=none", "trainer=cpu", *words])
+    cfg.output = str(folder)
+    check.require(cfg)
+    last = folder / "checkpoints" / "last.ckpt"
+    run = build.build(cfg)
+    run.train(last if last.exists() else None)
+    run.finish()
+    (folder / "finished").touch()
+
+
+def row(name: str, folders: list[Path], modes: int) -> str:
+    """One line of the table."""
+    histories = [json.loads((folder / "scores.json").read_text())["history"] for folder in folders]
+    ends = [history[-1] for history in histories]
+    late = [row for history in histories for row in history if 2 * row["images"] > history[-1]["images"]]
+    found = ", ".join(f"{end['modes']:.0f}" for end in ends)
+    good = ", ".join(f"{100 * end['high_quality']:.0f}" for end in ends)
+    means = [statistics.mean(row[key] for row in late) for key in ("modes", "high_quality")]
+    return f"| {name} | {found} of {modes} | {good} | {means[0]:.1f} | {100 * means[1]:.0f} |"
+
+
+def draw(rows: dict[str, Path], path: Path) -> None:
+    """Rows of models and columns of images seen, from the runs' sheets."""
+    font = ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 13)
+    page = Image.new("RGB", (LEFT + COLUMNS * CELL, TOP + len(rows) * CELL), "white")
+    pen = ImageDraw.Draw(page)
+    for y, (name, folder) in enumerate(rows.items()):
+        pen.text((4, TOP + y * CELL + CELL // 2), name, "black", font)
+        sheets = sorted((folder / "samples").glob("[0-9]*.png"))
+        for x in range(COLUMNS):
+            sheet = sheets[round(x * (len(sheets) - 1) / (COLUMNS - 1))]
+            page.paste(Image.open(sheet).resize((CELL, CELL)), (LEFT + x * CELL, TOP + y * CELL))
+            if y == 0:
+                pen.text((LEFT + x * CELL + 8, 4), f"{int(sheet.stem):,} images", "black", font)
+    page.save(path)
+
+
+def main() -> None:
+    """Train what is asked for, print the tables, write the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--toys", nargs="+", choices=TOYS, default=list(TOYS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--images", type=int, default=256_000)
+    parser.add_argument("--words", nargs="+", default=[], help="of run.py, for all of the runs")
+    parser.add_argument("--out", type=Path, default=Path("outputs/modes"))
+    parser.add_argument("--docs", type=Path, default=DOCS, help="where ring.png and grid.png go")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    launch.register_resolvers()
+    every = options.images // 24
+    rhythm = [f"callbacks.{name}.every={every}" for name in ("samples", "scores", "checkpoints")]
+    for toy in options.toys:
+        folders: dict[str, list[Path]] = {}
+        for seed in options.seeds:  # a whole comparison after each seed
+            for key in options.models:
+                name, experiment, own = MODELS[key]
+                folder = options.out / f"{toy}-{key}-{seed}"
+                words = [f"experiment={toy}_{experiment}", f"images={options.images}", f"seed={seed}"]
+                train(folder, [*words, *rhythm, *own, *options.words])
+                folders.setdefault(name, []).append(folder)
+        print(f"\n| {toy}, {options.images:,} images | modes at the end | high quality, % | modes, later half | % |")
+        print("|---|---|---|---|---|")
+        for name, own_folders in folders.items():
+            print(row(name, own_folders, TOYS[toy]), flush=True)
+        draw({name: own_folders[0] for name, own_folders in folders.items()}, options.docs / f"{toy}.png")
+
+
+if __name__ == "__main__":
+    main()

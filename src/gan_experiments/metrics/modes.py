@@ -1,0 +1,121 @@
+"""Score points of the plane: how many of the known modes a generator finds, and how near to them its points lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.data.toy import Modes
+from gan_experiments.metrics.evaluator import Measured, Sample, Score
+from gan_experiments.metrics.passports import versions
+from gan_experiments.metrics.ranks import Ranks
+
+SCORES = ("modes", "high_quality")
+
+
+class Split(Protocol):
+    """What the evaluators ask of any data."""
+
+    @property
+    def split(self) -> str:
+        """The name of the split: "train", ..."""
+
+
+class ModeEvaluator:
+    """Count the modes that `num_fake` points find, and the share of them that is of high quality, as `data.toy` says.
+
+    `scores` are among SCORES, and the first decides the best; `batch_size` points are made at a time, on each rank. The
+    points are those of VEEGAN: 2,500 (Srivastava et al. 2017, arXiv:1705.07761, section 4.1). Raises ConfigError for an
+    unknown score, and too few points.
+    """
+
+    split = "train"
+
+    def __init__(self, scores: Sequence[str] = SCORES, num_fake: int = 2500, batch_size: int = 500) -> None:
+        faults = []
+        if not scores or set(scores) - set(SCORES):
+            faults.append(f"metrics.scores=[{','.join(scores)}]: type some of [{','.join(SCORES)}]")
+        for key, given in (("num_fake", num_fake), ("batch_size", batch_size)):
+            if given < 1:
+                faults.append(f"metrics.{key}={given} is too few: type metrics.{key}=1 or more")
+        if faults:
+            raise ConfigError(*faults)
+        self.scores, self.num_fake, self.batch_size = tuple(scores), num_fake, batch_size
+
+    def against(self, real: Split) -> str:
+        """What it compares with, in words."""
+        return f"the {len(_modes(real).centres)} modes"
+
+    def evaluate(
+        self,
+        sample: Sample,
+        real: Split,
+        device: torch.device | str,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        ema: bool,
+        extra: dict[str, Any] | None = None,
+    ) -> dict[str, Score]:
+        """Return by name, on every rank, the scores that `measure` finds."""
+        return self.measure(sample, real, device, rank=rank, world_size=world_size, ema=ema, extra=extra).scores
+
+    def measure(
+        self,
+        sample: Sample,
+        real: Split,
+        device: torch.device | str,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        ema: bool | None,
+        extra: dict[str, Any] | None = None,
+        labels: Tensor | None = None,
+        bootstrap: int = 0,
+    ) -> Measured:
+        """Score the points [n, 2, 1, 1] made by `sample(index, n)`; the arguments are those of `Evaluator.measure`.
+
+        Raises ConfigError for data without known modes, and for `labels` or `bootstrap`, which these scores have not.
+        """
+        for word, asked in (("by_class", labels is not None), ("bootstrap", bootstrap > 0)):
+            if asked:
+                raise ConfigError(f"{word}: metrics=modes counts over all points at once; leave it out")
+        modes, ranks = _modes(real), Ranks(rank, world_size, torch.device(device))
+        points = torch.zeros(self.num_fake, 2, device=ranks.meeting_place)
+        for index in range(rank, math.ceil(self.num_fake / self.batch_size), world_size):
+            start = index * self.batch_size
+            made = sample(index, min(self.batch_size, self.num_fake - start))
+            assert isinstance(made, Tensor), "points are of one size"
+            points[start : start + len(made)] = made.flatten(1).to(points)
+        points = ranks.collect(points).cpu()
+        found: dict[str, float] = ranks.tell(modes.coverage(points)._asdict())
+        passport = {
+            "num_fake": self.num_fake,
+            "split": modes.split,
+            "real_fingerprint": modes.fingerprint,
+            "ema": ema,
+            **(extra or {}),
+            "versions": versions("torch"),
+        }
+        whole = bool(ranks.tell(points.isfinite().all().item()))
+        doubts = [] if whole else ["some points are not finite"]
+        estimators = {
+            "modes": "modes that are the nearest to a point within three standard deviations",
+            "high_quality": "share of points within three standard deviations of the nearest mode; 0.989 of real ones",
+        }
+        scores = {
+            name: Score(name, float(found[name]), None, passport | {"estimator": estimators[name], "warnings": doubts})
+            for name in self.scores
+        }
+        return Measured(scores, {}, points if rank == 0 else None, None, (), None)
+
+
+def _modes(real: Split) -> Modes:
+    if not isinstance(real, Modes):
+        raise ConfigError("metrics=modes counts known modes, and images have none: type metrics=digits, or data=ring")
+    return real

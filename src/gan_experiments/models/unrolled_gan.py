@@ -1,0 +1,155 @@
+"""Unrolled Generative Adversarial Networks.
+
+Luke Metz, Ben Poole, David Pfau, Jascha Sohl-Dickstein, 2017, arXiv:1611.02163.
+Differs from the paper: none; as in the authors' demonstration (poolio/unrolled_gan) the unrolled steps are those of the
+discriminator's own optimizer, from where its averages stand, and both players step at once, on the same batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
+
+from gan_experiments import distributed
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.engine import Phase
+from gan_experiments.losses.adversarial import Minimax
+from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+
+Descent = Callable[[Tensor, Tensor], Tensor]
+"""(parameters [P], their gradient [P]) -> the parameters after one step [P]; the next call is the next step."""
+
+
+class UnrolledGAN(NoiseToImage):
+    """The generator plays against the discriminator as it will be `unrolling_steps` steps later (eq. 2 to 6).
+
+    These steps are differentiated through: the generator also learns how it moves the discriminator. They leave no
+    trace; the discriminator's own step is the ordinary one. With `loss=minimax` the generator minimises the whole game,
+    whose real part depends on it through the steps; with another loss, its part in that loss.
+
+    A step is on the whole batch of all ranks. Batch norm in the discriminator normalises each step by the batch, and
+    its running statistics know nothing of the unrolled ones; over several ranks it needs `trainer.sync_batchnorm=true`
+    to be exact. Terms that techniques add to the discriminator's loss are not unrolled.
+
+    Args:
+        unrolling_steps: K; with 0 it is the GAN of simultaneous steps.
+        game: the other arguments of `NoiseToImage`. The discriminator's optimizer is Adam or SGD, without extras.
+
+    Raises ConfigError for another optimizer, fewer steps than none, and batches that are accumulated.
+    """
+
+    def __init__(self, unrolling_steps: int = 5, **game: Any) -> None:
+        super().__init__(reuse_fakes=True, **game)
+        if unrolling_steps < 0:
+            raise ConfigError(f"model.unrolling_steps={unrolling_steps}: type model.unrolling_steps=5, or 0 for a GAN")
+        self.unrolling_steps = unrolling_steps
+        if unrolling_steps:
+            unrolled(self.make_optimizer["discriminator"]([nn.Parameter(torch.zeros(1))]), rate=0.0)
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Refuse to unroll over a part of a batch."""
+        if self.unrolling_steps and self.run.accumulate > 1:
+            raise ConfigError(
+                f"trainer.accumulate={self.run.accumulate}: the unrolled steps are on the whole batch; type"
+                " trainer.accumulate=1, or a smaller data.batch_size"
+            )
+        return super().configure_optimizers()
+
+    def phases(self) -> list[Phase]:
+        """The generator first, who is to see the discriminator unchanged; then the discriminator, on the same fakes."""
+        discriminator, generator, *others = super().phases()
+        return [generator, discriminator, *others]
+
+    def generator_loss(self, turn: Turn) -> dict[str, Tensor]:
+        """Equation 5: the game with the discriminator's parameters after the unrolled steps."""
+        if not self.unrolling_steps:
+            return super().generator_loss(turn)
+        real_logits, fake_logits = self._foresee(turn.batch)
+        for technique in self.techniques.values():
+            fake_logits = technique.select(fake_logits, self)
+        if isinstance(self.loss, Minimax):
+            return {"adversarial": -self.loss.discriminator(real_logits, fake_logits)}
+        return {"adversarial": self.loss.generator(fake_logits, real_logits)}
+
+    def _foresee(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The logits of real images and fakes after the unrolled steps (equations 2 to 4)."""
+        logits = _Logits(self)
+        shapes = {name: parameter.shape for name, parameter in logits.named_parameters()}
+        # Copies, so that the unrolled steps leave no trace in running statistics.
+        buffers = {name: buffer.clone() for name, buffer in logits.named_buffers()}
+        # One vector: one reduction over the ranks a step, and few small operations.
+        theta = nn.utils.parameters_to_vector(logits.parameters()).detach().requires_grad_()
+        step = unrolled(self._optimizers["discriminator"].optimizer, self._rate("discriminator"))
+
+        def judge() -> tuple[Tensor, Tensor]:
+            parts = theta.split([shape.numel() for shape in shapes.values()])
+            parameters = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+            return torch.func.functional_call(logits, {**parameters, **buffers}, (batch,))
+
+        for _ in range(self.unrolling_steps):
+            (gradient,) = torch.autograd.grad(self.loss.discriminator(*judge()), theta, create_graph=True)
+            theta = step(theta, distributed.mean_over_ranks(gradient))
+        return judge()
+
+    def _rate(self, name: str) -> float:
+        """The learning rate of an optimizer's next step."""
+        factor = self.schedules[name](self.images_seen) if name in self.schedules else 1.0
+        return self._base_rates[name][0] * self.rate_factor * factor
+
+
+class _Logits(nn.Module):
+    """The discriminator's logits of a batch, as a function of its parameters for `torch.func.functional_call`."""
+
+    def __init__(self, model: UnrolledGAN) -> None:
+        super().__init__()
+        self.discriminator = model.discriminator
+        self.turn = lambda batch: Turn(model, batch, of_generator=True)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        turn = self.turn(batch)
+        return turn.real_logits, turn.fake_logits
+
+
+def unrolled(optimizer: Optimizer, rate: float) -> Descent:
+    """The next steps of an optimizer on all of its parameters in one vector, differentiable; it stays as it is.
+
+    Raises ConfigError for another one than Adam or SGD, and for extras: momentum, weight decay, AMSGrad.
+    """
+    (group,) = optimizer.param_groups
+    extras = [key for key in ("momentum", "weight_decay", "amsgrad", "maximize") if group.get(key)]
+    if type(optimizer) not in (Adam, SGD) or extras:
+        given = type(optimizer).__name__ + (f" with {', '.join(extras)}" if extras else "")
+        raise ConfigError(
+            f"model.optimizers.discriminator is {given}: only plain Adam and SGD can be unrolled; type"
+            " model.optimizers.discriminator._target_=torch.optim.Adam, and leave the extras out"
+        )
+    if isinstance(optimizer, SGD):
+        return lambda theta, gradient: theta - rate * gradient
+    states = [optimizer.state.get(parameter, {}) for parameter in group["params"]]
+    averages = [
+        torch.cat([s.get(key, torch.zeros_like(p)).flatten() for s, p in zip(states, group["params"], strict=True)])
+        for key in ("exp_avg", "exp_avg_sq")
+    ]
+    done = max((int(state["step"]) for state in states if state), default=0)
+    return _adam(rate, group["betas"], group["eps"], averages[0], averages[1], done)
+
+
+def _adam(rate: float, betas: tuple[float, float], eps: float, mean: Tensor, square: Tensor, done: int) -> Descent:
+    """Adam after `done` steps, with these averages of the gradient and its square."""
+    beta1, beta2 = betas
+
+    def step(theta: Tensor, gradient: Tensor) -> Tensor:
+        nonlocal mean, square, done
+        done += 1
+        mean = torch.lerp(mean, gradient, 1 - beta1)
+        square = torch.lerp(square, gradient.square(), 1 - beta2)
+        moved = square > 0  # elsewhere the root has no derivative, and NaN would spread from there
+        root = torch.where(moved, torch.where(moved, square, 1.0).sqrt(), 0.0)
+        correction1, correction2 = 1 - beta1**done, (1 - beta2**done) ** 0.5
+        return theta - rate / correction1 * mean / (root / correction2 + eps)
+
+    return step
