@@ -21,8 +21,8 @@ from gan_experiments.engine import AdversarialModule
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODELS = sorted(path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml"))
-SMALL = {"width": 4, "blocks": 1, "latent_dim": 8, "n_critic": 2}
-"""Values that make any variant small, for whichever of these keys it has."""
+SMALL = {"width": 4, "blocks": 1, "latent_dim": 8, "n_critic": 2, "depth": 1, "shared_dim": 4, "reference_batch": 4}
+"""Values that make any variant small, for whichever of these keys it has and does not leave at 0."""
 
 
 def compose(folder: Path, *overrides: str) -> DictConfig:
@@ -48,7 +48,7 @@ def shrink(cfg: DictConfig) -> DictConfig:
             value = node._get_node(key)
             if isinstance(value, DictConfig):
                 stack.append(value)
-            elif key in SMALL:
+            elif key in SMALL and node[key]:
                 node[key] = SMALL[str(key)]
     return cfg
 

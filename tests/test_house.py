@@ -19,7 +19,7 @@ LAYERS = [  # from the ground up; a file imports from its own row or below
     {"layers", "distributed", "images", "schedules", "world"},
     {"networks", "losses", "augment"},
     {"engine"},
-    {"models", "data", "callbacks", "metrics", "loggers"},
+    {"models", "techniques", "data", "callbacks", "metrics", "loggers"},
     {
         "build",
         "check",

@@ -14,6 +14,7 @@ from torch import nn
 from gan_experiments import build
 from gan_experiments.contracts import ConfigError
 from gan_experiments.launch import conf_dir, nearest
+from gan_experiments.layers.spectral_norm import SpectralNorm
 from gan_experiments.models.noise_to_image import NoiseToImage
 
 WHOLE_NUMBERS = {  # key: least value
@@ -160,9 +161,13 @@ def _signature(target: Any) -> tuple[set[str] | None, set[str]]:
 
 
 def _unread(cfg: DictConfig) -> Iterator[str]:
-    for group, off in (("loss", None), ("augment", "none")):
+    for group, key, off in (
+        ("loss", "loss", None),
+        ("augment", "augment", "none"),
+        ("technique", "techniques", "none"),
+    ):
         chosen = _choice(group)
-        if group not in cfg.model and cfg[group] and chosen:
+        if key not in cfg.model and cfg[group] and chosen:
             undo = f"type {group}={off} or leave it out" if off else "leave it out"
             yield f"{group}={chosen}: model={_choice('model') or 'this one'} does not read it; {undo}"
 
@@ -174,7 +179,9 @@ def _choice(group: str) -> str | None:
     if not HydraConfig.initialized():
         return None
     typed = {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in HydraConfig.get().overrides.task}
-    return typed.get(group) if group in ("loss", "augment") else HydraConfig.get().runtime.choices.get(group)
+    return (
+        typed.get(group) if group in ("loss", "augment", "technique") else HydraConfig.get().runtime.choices.get(group)
+    )
 
 
 # -------------------------------------------------------------------- what fits what
@@ -208,16 +215,30 @@ def _class(node: Any) -> Any:
 
 def _loss(cfg: DictConfig) -> Iterator[str]:
     loss = build.make(cfg.loss) if "loss" in cfg.model else None
-    if getattr(loss, "needs_lipschitz", False) and not _class(cfg.model).lipschitz:
+    if getattr(loss, "needs_lipschitz", False) and not _promised(cfg, "lipschitz") and not _spectrally_normalised(cfg):
         yield (
             f"loss={_choice('loss') or type(loss).__name__} needs a Lipschitz critic and model={_choice('model')} does"
-            " nothing to keep it one; type model=wgan_gp, or loss=non_saturating"
+            " nothing to keep it one; type technique=[weight_clipping] or model=wgan_gp, or loss=non_saturating"
         )
+
+
+def _promised(cfg: DictConfig, what: str) -> bool:
+    """Whether the model or one of its techniques says so of itself."""
+    techniques = [build.make(node) for node in (cfg.model.get("techniques") or {}).values()]
+    return getattr(_class(cfg.model), what) or any(getattr(technique, what) for technique in techniques)
+
+
+def _spectrally_normalised(cfg: DictConfig) -> bool:
+    try:
+        layers = list(on_meta(cfg.model.discriminator).modules())
+    except Exception:  # said by _networks
+        return False
+    return any(isinstance(layer, SpectralNorm) for layer in layers)
 
 
 def _networks(cfg: DictConfig) -> Iterator[str]:
     networks: dict[str, nn.Module] = {}
-    penalised = _class(cfg.model).per_sample_penalty
+    impossible = False
     for name, node in dict(cfg.model).items():
         if not (isinstance(node, DictConfig) and "_target_" in node and not node.get("_partial_")):
             continue
@@ -227,8 +248,10 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
         try:
             networks[str(name)] = on_meta(node)
         except ConfigError as error:
+            impossible = True
             yield from error.faults
         except Exception as error:  # what an impossible size makes a layer say
+            impossible = True
             yield f"model.{name}: {target.__name__} cannot be made of these arguments ({_short(error)})"
 
     for name, network in networks.items():
@@ -237,30 +260,43 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
             continue
         if isinstance(layers[-1], (nn.Sigmoid, nn.LogSigmoid)):
             yield f"model.{name} ends in a sigmoid and the losses take logits: leave out its last layer"
-        if penalised and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in layers):
+        if _promised(cfg, "per_sample_penalty") and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in layers):
             yield (
-                f"model.{name} has batch norm, which mixes the samples that the gradient penalty looks at one by one;"
+                f"model.{name} has batch norm, which mixes the samples that a gradient penalty looks at one by one;"
                 f" type model.{name}.batch_norm=false or take a critic with layer norm"
             )
     if {"generator", "discriminator"} == set(networks):
         yield from _fit_together(networks["generator"], networks["discriminator"], cfg)
+    if not impossible:
+        try:
+            on_meta(cfg.model)
+        except ConfigError as error:  # what a variant or a technique says that makes no sense in it
+            yield from error.faults
 
 
 def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfig) -> Iterator[str]:
     expected = [2, cfg.data.channels, cfg.data.resolution, cfg.data.resolution]
+    labels: dict[str, tuple[torch.Tensor, ...]] = {}
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        classes = int(getattr(network, "classes", 0))
+        if classes and classes != cfg.data.classes:
+            yield f"model.{name} has {classes} classes and data {cfg.data.classes}; set both by data.classes"
+            return
+        labels[name] = (torch.zeros(2, dtype=torch.int64, device="meta"),) if classes else ()
     try:
-        images = generator(torch.empty([2, int(generator.latent_dim)], device="meta"))  # type: ignore[arg-type]
+        z = torch.empty([2, int(generator.latent_dim)], device="meta")  # type: ignore[arg-type]
+        images = generator(z, *labels["generator"])
         made = list(images.shape)
         if made != expected:
             needed = f"data has {expected[1:]}; set both by data.resolution and data.channels"
             yield f"model.generator makes images {made[1:]} and {needed}"
-        discriminator(torch.empty(expected, device="meta"))
+        discriminator(torch.empty(expected, device="meta"), *labels["discriminator"])
     except Exception as error:
         yield f"model.discriminator cannot read images {expected[1:]} ({_short(error)})"
 
 
 def on_meta(node: DictConfig) -> nn.Module:
-    """A network without memory for its weights: its shapes alone."""
+    """A network or a model without memory for its weights: its shapes alone."""
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         return build.make(node)
 

@@ -31,7 +31,8 @@ Networks = nn.Module | tuple[nn.Module, ...]
 class Phase:
     """One loss, minimised over the parameters of some networks by one optimizer.
 
-    `loss` maps a batch to weighted scalar terms by name; their sum is minimised and each is logged.
+    `loss` maps a batch to weighted scalar terms by name; their sum is minimised and each is logged. Where none has a
+    gradient nothing is minimised: zero gradients would not do, as an optimizer with momentum goes on by itself.
     `every` counts batches: the phase is carried out at each `every`-th one (n_critic, lazy regularisation).
     `keeps` are networks whose gradients a later phase of the same batch still needs: they stay trainable here, so that
     what they made (see `AdversarialModule.once`) can be used again.
@@ -290,13 +291,18 @@ class AdversarialModule(L.LightningModule):
             self._seed_draws(phase.name)
             terms = phase.loss(part)
             total = torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
-            self.manual_backward(total if accumulate == 1 else total / accumulate)
+            if total.requires_grad:
+                self.manual_backward(total if accumulate == 1 else total / accumulate)
             for name, term in terms.items():
                 history.setdefault(name, []).append(term.detach())
         self._micro = 0
         for name, parts in history.items():
             self._remember(f"{phase.name}/{name}", parts[0] if accumulate == 1 else torch.stack(parts).mean())
 
+        if total.requires_grad:
+            self._optimize(step)
+
+    def _optimize(self, step: _Step) -> None:
         name = step.optimizer
         optimizer = self._optimizers[name]
         factor = self.rate_factor * (self.schedules[name](self.images_seen) if name in self.schedules else 1.0)

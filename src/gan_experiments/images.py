@@ -18,16 +18,28 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((images.float() + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
 
 
-def sheet(cells: Tensor, smallest: int = 512) -> Tensor:
+def sheet(cells: Tensor, columns: int | None = None, smallest: int = 512) -> Tensor:
     """Cells [n, k, C, H, W] in [-1, 1], k images side by side in each -> one uint8 image [3, h, w], about square.
 
-    Small images are enlarged by a whole factor until the sheet is at least `smallest` pixels wide.
+    There are `columns` cells in a row where that is given. Small images are enlarged by a whole factor until the sheet
+    is at least `smallest` pixels wide. Points, images of two channels and one pixel, are drawn in their plane.
     """
-    n, k, _, height, width = cells.shape
-    across = max(1, round(math.sqrt(n * height / (k * width))))
+    n, k, channels, height, width = cells.shape
+    if (channels, height, width) == (2, 1, 1):
+        return scatter(cells.reshape(-1, 2), smallest)
+    across = columns or max(1, round(math.sqrt(n * height / (k * width))))
     grid = make_grid(to_uint8(cells.flatten(0, 1).cpu()), nrow=across * k, padding=2, pad_value=255)
     factor = max(1, math.ceil(smallest / grid.shape[-1]))
     return grid.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+
+
+def scatter(points: Tensor, side: int, edge: float = 1.5) -> Tensor:
+    """Points [n, 2] -> a uint8 image [3, side, side] of [-edge, edge]²; those beyond lie on its border."""
+    picture = torch.full((3, side, side), 255, dtype=torch.uint8)
+    places = ((points.float().cpu() / edge).clamp(-1, 1) + 1) / 2 * (side - 3)  # each is 3 pixels wide
+    for x, y in places.nan_to_num().round().int().tolist():
+        picture[:, side - 3 - y : side - y, x : x + 3] = torch.tensor([31, 119, 180], dtype=torch.uint8)[:, None, None]
+    return picture
 
 
 def save_png(image: Tensor, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if not __package__:  # run as a script: import the package, not its files
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -12,6 +13,11 @@ from omegaconf import DictConfig
 
 from gan_experiments import launch
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gan_experiments.models.noise_to_image import NoiseToImage
+
 CHUNK = 64
 
 
@@ -19,36 +25,73 @@ def sample(cfg: DictConfig) -> int:
     """Write a sheet, single images where `singles` asks for them, and an interpolation where `interpolation` does."""
     import torch
 
-    from gan_experiments import build, check, images, report, trained
+    from gan_experiments import check, images, report, trained
     from gan_experiments.contracts import ConfigError
     from gan_experiments.models.noise_to_image import NoiseToImage
 
     check.require_whole_numbers(cfg, {"n": 1, "seed": 0, "interpolation": 0})
     run = trained.open_run(cfg.run, cfg.device)
     model, out = run.model, Path(cfg.out or run.folder / "drawn" / f"{run.model.images_seen:08d}")
+    names: list[str] = []  # of the images' classes
     if isinstance(model, NoiseToImage):
+        label = _labels(model, cfg)
         z = model.fixed_noise(cfg.n, cfg.seed, cfg.truncation)
-        drawn = [model.sample(part, cfg.ema).cpu() for part in z.split(CHUNK)]
-        cells = [image[None] for part in drawn for image in part]
+        drawn = []
+        for start in range(0, cfg.n, CHUNK):
+            rows = slice(start, start + CHUNK)
+            drawn += [*model.sample(z[rows], cfg.ema, None if label is None else label[rows]).cpu()]
+        cells = [image[None] for image in drawn]
+        columns = None if cfg["class"] is not None else model.sheet_columns(cfg.n)
+        if label is not None and cfg.singles:
+            known = _data(run.cfg).class_names
+            names = [known[index] for index in label]
     else:
+        if cfg["class"] is not None:
+            raise ConfigError(f"class={cfg['class']}: this model translates images and knows no classes; leave it out")
         if cfg.interpolation:
             raise ConfigError("interpolation: this model translates images and has no latent space; leave it out")
-        data = build.make(run.cfg.data)
-        data.prepare_data()
-        data.setup("fit")
+        data, columns = _data(run.cfg), None
         cells = list(model.sheet(model.sheet_inputs(data.fixed(cfg.n), cfg.n), cfg.ema).cpu())
-    images.save_png(images.sheet(torch.stack(cells)), out / "sheet.png")
+    images.save_png(images.sheet(torch.stack(cells), columns), out / "sheet.png")
     print(report.shown(out / "sheet.png"))
     if cfg.singles:
         for index, cell in enumerate(cells):  # of input, output and back, the output
-            images.save_png(images.to_uint8(cell[min(1, len(cell) - 1)]), out / "images" / f"{index:06d}.png")
+            folder = out / "images" / names[index] if names else out / "images"
+            images.save_png(images.to_uint8(cell[min(1, len(cell) - 1)]), folder / f"{index:06d}.png")
         print(f"{report.shown(out / 'images')}  ({len(cells)} images)")
     if cfg.interpolation and isinstance(model, NoiseToImage):
         walk = model.walk(cfg.interpolation, n=16, seed=cfg.seed)
-        frames = [images.sheet(model.sample(z, cfg.ema)[:, None]) for z in walk]
+        label = None if label is None else label[torch.arange(16) % cfg.n]
+        frames = [images.sheet(model.sample(z, cfg.ema, label)[:, None]) for z in walk]
         images.save_gif(frames, out / "interpolation.gif", seconds=len(frames) / 20)
         print(report.shown(out / "interpolation.gif"))
     return 0
+
+
+def _labels(model: NoiseToImage, cfg: DictConfig) -> Tensor | None:
+    """The classes int64 [n] of the images: the one that was asked for, or each in turn; None where there are none."""
+    import torch
+
+    from gan_experiments.contracts import ConfigError
+
+    asked = cfg["class"]
+    if asked is None:
+        return torch.arange(cfg.n) % model.classes if model.classes else None
+    if not model.classes:
+        raise ConfigError(f"class={asked}: this generator knows no classes; leave it out")
+    if not isinstance(asked, int) or not 0 <= asked < model.classes:
+        raise ConfigError(f"class={asked}: type a number of 0 to {model.classes - 1}, the classes in their order")
+    return torch.full((cfg.n,), asked)
+
+
+def _data(cfg: DictConfig) -> Any:
+    """The data that a run was trained on, opened."""
+    from gan_experiments import build
+
+    data = build.make(cfg.data)
+    data.prepare_data()
+    data.setup("fit")
+    return data
 
 
 def main() -> None:

@@ -54,5 +54,5 @@ class SampleSheets(L.Callback):
                 with torch.random.fork_rng(devices=[]):
                     cells = module.sheet(self._inputs, self.ema)
                 self.latest = self.folder / f"{module.images_seen:08d}.png"
-                save_png(sheet(cells), self.latest)
+                save_png(sheet(cells, module.sheet_columns(len(cells))), self.latest)
                 log_picture(trainer, "samples", self.latest, module.images_seen)

@@ -23,6 +23,8 @@ class AdversarialLoss(Protocol):
     """The loss only has a meaning for a critic that is held Lipschitz, by a penalty, clipping or spectral norm."""
     needs_real_logits: bool
     """The generator's loss also looks at the real images' logits."""
+    zero_is_chance: bool
+    """A logit above 0 says real and one below fake."""
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """The discriminator's loss, a scalar."""
@@ -38,6 +40,7 @@ class NonSaturating:
 
     needs_lipschitz = False
     needs_real_logits = False
+    zero_is_chance = True
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """-log D(x) - log(1 - D(G(z)))."""
@@ -67,6 +70,7 @@ class LeastSquares:
 
     def __init__(self, a: float = 0.0, b: float = 1.0, c: float = 1.0, generator_scale: float = 0.5) -> None:
         self.a, self.b, self.c = a, b, c
+        self.zero_is_chance = a == -b
         self.generator_scale = generator_scale
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -85,6 +89,7 @@ class Wasserstein:
 
     needs_lipschitz = True
     needs_real_logits = False
+    zero_is_chance = False
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """D(G(z)) - D(x): minus the estimated distance."""
@@ -100,6 +105,7 @@ class Hinge:
 
     needs_lipschitz = False
     needs_real_logits = False
+    zero_is_chance = True
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """max(0, 1 - D(x)) + max(0, 1 + D(G(z)))."""
@@ -115,6 +121,7 @@ class RelativisticPaired:
 
     needs_lipschitz = False
     needs_real_logits = True
+    zero_is_chance = False
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """-log sigmoid(D(x) - D(G(z))), pair by pair; raises ConfigError if the two batches differ in size."""
@@ -139,6 +146,7 @@ class RelativisticAverage:
 
     needs_lipschitz = False
     needs_real_logits = True
+    zero_is_chance = False
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """½ [-log sigmoid(D(x) - mean D(G(z))) - log(1 - sigmoid(D(G(z)) - mean D(x)))]."""

@@ -6,7 +6,7 @@ them as attributes of the model, so that they are saved with it, and call their 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Literal
 
 import torch
@@ -39,6 +39,7 @@ class OneSidedLabelSmoothing:
         if not 0.5 < alpha <= 1:
             raise ConfigError(f"label smoothing was given alpha={alpha}: it needs one above 0.5 and up to 1; type 0.9")
         self.loss, self.alpha = loss, alpha
+        self.zero_is_chance = loss.zero_is_chance
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """The loss with α of the real images labelled real and 1 - α of them labelled fake."""
@@ -223,14 +224,6 @@ class AccuracyBalance(nn.Module):
     def rests(self) -> bool:
         """Whether D is to rest in this batch, the same on every rank; ask once a batch, before `update`."""
         return bool(self.accuracy > self.limit)
-
-
-def without_gradient(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The terms of a phase that is to rest: as large as before, but no parameter gets a gradient, so none is stepped.
-
-    Zero gradients would not do: an optimizer with momentum goes on by itself.
-    """
-    return {name: term.detach().requires_grad_() for name, term in terms.items()}
 
 
 def _float(values: Tensor) -> Tensor:

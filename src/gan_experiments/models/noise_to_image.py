@@ -1,23 +1,29 @@
 """The game of every variant that turns noise into images: two networks, what they lose, noise, labels, samples.
 
-A variant overrides what its paper does otherwise.
+A variant overrides what its paper does otherwise, and techniques (see `techniques/technique.py`) add to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from gan_experiments.augment.ada import ADA
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.engine import AdversarialModule, Phase
 from gan_experiments.losses.adversarial import AdversarialLoss, RelativisticPaired
+from gan_experiments.techniques.targets import AuxiliaryClassifier
+from gan_experiments.techniques.technique import Technique
 
+MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 FAKE_LABELS = ("uniform", "batch")
 
 
@@ -31,6 +37,8 @@ class NoiseToImage(AdversarialModule):
         discriminator: ends in logits, not in a sigmoid.
         loss: what both players minimise.
         augment: differentiable augmentation of all that the discriminator sees; None for none.
+        techniques: what joins the game, by name. A term that comes every k-th batch only, times k, gets steps of its
+            own, and its player's optimizer the constants that StyleGAN2 corrects them by (arXiv:1912.04958, B).
         n_critic: steps of the discriminator, each on a batch of its own, for one of the generator.
         generator_batch: fakes in the generator's step for each real image of a batch.
         reuse_fakes: whether the generator's step is on the fakes that the discriminator was shown.
@@ -49,6 +57,7 @@ class NoiseToImage(AdversarialModule):
         discriminator: nn.Module,
         loss: AdversarialLoss,
         augment: nn.Module | None = None,
+        techniques: Mapping[str, Technique] | None = None,
         n_critic: int = 1,
         generator_batch: int = 1,
         reuse_fakes: bool = False,
@@ -62,12 +71,35 @@ class NoiseToImage(AdversarialModule):
         self.reuse_fakes, self.fake_labels = reuse_fakes, fake_labels
         if self.classes:
             self.needs = self.needs | {"label"}
-        if faults := [*self._faults()]:
+        self.techniques: Mapping[str, Technique] = nn.ModuleDict(techniques or {})  # type: ignore[assignment]
+        faults = [*self._faults()]
+        for name, technique in self.techniques.items():
+            try:
+                technique.join(self)
+            except ConfigError as error:
+                faults += [f"technique={name}: {fault}" for fault in error.faults]
+        if faults:
             raise ConfigError(*faults)
+        for player, steps in (("discriminator", 1.0), ("generator", 1 / n_critic)):
+            further = sum(1 / technique.every for _, technique in self._lazy(player))
+            if further and player in self.make_optimizer:
+                self.make_optimizer[player] = _corrected(self.make_optimizer[player], steps / (steps + further))
 
     def _faults(self) -> Iterator[str]:
+        """What does not go together, a line each."""
         if self.fake_labels not in FAKE_LABELS:
             yield f"model.fake_labels={self.fake_labels}: type model.fake_labels={' or '.join(FAKE_LABELS)}"
+        judged = int(getattr(self.discriminator, "classes", 0))
+        if judged and not self.classes:
+            yield (
+                f"model.discriminator judges images of {judged} classes and model.generator makes images of none; type"
+                " model.discriminator.conditioning=none, or take a conditional generator"
+            )
+        if self.has_classifier and not any(isinstance(t, AuxiliaryClassifier) for t in self.techniques.values()):
+            yield (
+                "model.discriminator.conditioning=auxiliary: nothing trains its classifier; type"
+                " technique=[auxiliary_classifier]"
+            )
         if self.generator_batch != 1 and self.reuse_fakes:
             yield (
                 f"model.generator_batch={self.generator_batch} and model.reuse_fakes=true: the generator's step has as"
@@ -75,25 +107,71 @@ class NoiseToImage(AdversarialModule):
             )
         if self.generator_batch != 1 and isinstance(self.loss, RelativisticPaired):
             yield (
-                f"model.generator_batch={self.generator_batch}: this loss pairs each fake with a real image; type"
-                " model.generator_batch=1, or loss=relativistic_average"
+                f"model.generator_batch={self.generator_batch}: loss=relativistic_paired pairs each fake with a real"
+                " image; type model.generator_batch=1, or loss=relativistic_average"
             )
+        if isinstance(self.augment, ADA) and self.augment.target is not None and not self.loss.zero_is_chance:
+            yield (
+                f"augment=ada: {type(self.loss).__name__} gives logits whose sign does not tell how sure the"
+                " discriminator is; type augment.target=null augment.p=0.2 for a fixed p, or augment=diffaugment"
+            )
+
+    def points_between(self) -> Iterator[str]:
+        """A fault, where points between a real image and a fake would be of two classes."""
+        if getattr(self.discriminator, "classes", 0) and not self.has_classifier and self.fake_labels != "batch":
+            yield (
+                "points between a real image and a fake of another class have none that the discriminator could be"
+                " told; type model.fake_labels=batch"
+            )
+
+    @property
+    def has_classifier(self) -> bool:
+        """Whether the discriminator has an auxiliary classifier and is itself told no classes (AC-GAN)."""
+        discriminator = self.discriminator
+        return hasattr(discriminator, "classify") and getattr(discriminator, "conditioning", "auxiliary") == "auxiliary"
 
     # ---------------------------------------------------------------- the game
 
     def phases(self) -> list[Phase]:
-        """The discriminator at each batch, the generator at each `n_critic`-th."""
+        """The discriminator at each batch, the generator at each `n_critic`-th, and lazy techniques."""
         keeps = self.generator if self.reuse_fakes else ()
-        return [
+        phases = [
             Phase("discriminator", self._discriminators_turn, self.discriminator, keeps=keeps),
             Phase("generator", self._generators_turn, self.generator, every=self.n_critic),
         ]
+        for player in ("discriminator", "generator"):
+            for name, technique in self._lazy(player):
+                loss = partial(self._lazy_turn, name, technique, player)
+                phases.append(Phase(f"{player}_{name}", loss, getattr(self, player), technique.every, optimizer=player))
+        return phases
+
+    def _lazy(self, player: str) -> list[tuple[str, Technique]]:
+        return [(name, t) for name, t in self.techniques.items() if player in t.players and t.every > 1]
+
+    def _lazy_turn(self, name: str, technique: Technique, player: str, batch: Batch) -> dict[str, Tensor]:
+        turn = Turn(self, batch, of_generator=player == "generator", own_fakes=True)
+        return {name: technique.every * technique.term(turn)}
 
     def _discriminators_turn(self, batch: Batch) -> dict[str, Tensor]:
-        return self.discriminator_loss(Turn(self, batch))
+        turn = Turn(self, batch)
+        terms = self.discriminator_loss(turn)
+        for name, technique in self.techniques.items():
+            if "discriminator" in technique.players and technique.every == 1:
+                terms[name] = technique.term(turn)
+        return self._unless_resting(turn, terms)
 
     def _generators_turn(self, batch: Batch) -> dict[str, Tensor]:
-        return self.generator_loss(Turn(self, batch, of_generator=True))
+        turn = Turn(self, batch, of_generator=True)
+        replaced = any(technique.replaces_generator_loss for technique in self.techniques.values())
+        terms = {} if replaced else self.generator_loss(turn)
+        for name, technique in self.techniques.items():
+            if "generator" in technique.players and technique.every == 1:
+                terms[name] = technique.term(turn)
+        return self._unless_resting(turn, terms)
+
+    def _unless_resting(self, turn: Turn, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        rests = [technique.rests(turn) for technique in self.techniques.values()]
+        return {name: term.detach() for name, term in terms.items()} if any(rests) else terms
 
     def discriminator_loss(self, turn: Turn) -> dict[str, Tensor]:
         """Tell real from fake, which go through the discriminator apart: its batch norm must not mix them."""
@@ -102,8 +180,40 @@ class NoiseToImage(AdversarialModule):
 
     def generator_loss(self, turn: Turn) -> dict[str, Tensor]:
         """Have fakes taken for real, by the discriminator as it is now."""
+        fake_logits = turn.fake_logits
+        for technique in self.techniques.values():
+            fake_logits = technique.select(fake_logits, self)
         real_logits = turn.real_logits if self.loss.needs_real_logits else None
-        return {"adversarial": self.loss.generator(turn.fake_logits, real_logits)}
+        return {"adversarial": self.loss.generator(fake_logits, real_logits)}
+
+    def due(self, phase: Phase) -> bool:
+        """Where no technique objects."""
+        return super().due(phase) and all(technique.due(self, phase) for technique in self.techniques.values())
+
+    def after_step(self, phase: Phase) -> None:
+        """Let the techniques do what they have to."""
+        for technique in self.techniques.values():
+            technique.after_step(self, phase)
+
+    def on_train_start(self) -> None:
+        """Choose the reference batch of a discriminator with virtual batch norm, unless a checkpoint had it."""
+        reference = getattr(self.discriminator, "reference", None)
+        if reference is not None and reference.rows.isnan().any():
+            fixed = self.trainer.datamodule.fixed(len(reference.rows))  # type: ignore[attr-defined]
+            label = fixed["label"].to(self.device) if self.classes else None
+            self.discriminator.set_reference(fixed["real"].to(reference.rows), label)  # type: ignore[operator]
+
+    def observe(self, **values: Tensor) -> None:
+        """Show ADA the logits of the real images too."""
+        super().observe(**values)
+        if isinstance(self.augment, ADA):
+            self.augment.observe(values["real"])
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Let ADA move its p after the batch, and before the checkpoint."""
+        super().training_step(batch, batch_idx)
+        if isinstance(self.augment, ADA):
+            self.augment.adjust(self.batches)
 
     def real(self, batch: Batch) -> Tensor:
         """The real images [n, C, H, W] of a batch, as the discriminator is to see them."""
@@ -134,8 +244,10 @@ class NoiseToImage(AdversarialModule):
     def examine(self, images: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The same logits, and the features [n, F] that they were made from where the discriminator shows any."""
         seen = images if self.augment is None else self.augment(images, self.draw)
-        inputs = (seen,) if label is None else (seen, label)
+        for technique in self.techniques.values():
+            seen = technique.see(seen, self)
         discriminator: Any = self.discriminator
+        inputs = (seen, label) if getattr(discriminator, "classes", 0) else (seen,)
         if not hasattr(discriminator, "features"):
             return discriminator(*inputs), None
         features = discriminator.features(*inputs)
@@ -186,22 +298,15 @@ class NoiseToImage(AdversarialModule):
                 yield slerp(here, there, step / steps)
 
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
-        """What the sample sheets are made from at every interval: the same points of the latent space.
-
-        There are n, or as many below as make equal rows, each of one class.
-        """
-        if not self.classes:
-            return {"z": self.fixed_noise(n, seed=self.run.seed)}
-        columns = self.sheet_columns(n)
-        if columns is None:  # more classes than cells: some of them
-            label = torch.arange(n) * self.classes // n
-        else:
-            label = torch.arange(self.classes).repeat_interleave(columns)
-        return {"z": self.fixed_noise(len(label), seed=self.run.seed), "label": label}
+        """What the sample sheets are made from at every interval: the same n points of the latent space."""
+        inputs = {"z": self.fixed_noise(n, seed=self.run.seed)}
+        return {**inputs, "label": torch.arange(n) % self.classes} if self.classes else inputs
 
     def sheet_columns(self, n: int) -> int | None:
-        """One class a row, where there are classes."""
-        return n // self.classes or None if self.classes else None
+        """One class a column, or several columns of it."""
+        if not 0 < self.classes <= n:
+            return None
+        return self.classes * max(1, round(math.sqrt(n) / self.classes))
 
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
         """Images [n, 1, C, H, W]: n cells of one image."""
@@ -211,11 +316,13 @@ class NoiseToImage(AdversarialModule):
 class Turn:
     """What a player's step looks at, each made when first asked for; fakes bear a graph in the generator's turn alone.
 
-    Of the n real images, the discriminator's turn has n fakes, the generator's `generator_batch` times as many.
+    Of the n real images, the discriminator's turn has n fakes, the generator's `generator_batch` times as many. They
+    are those of the batch's other turns where the model reuses them, unless the turn is to have its own.
     """
 
-    def __init__(self, model: NoiseToImage, batch: Batch, of_generator: bool = False) -> None:
+    def __init__(self, model: NoiseToImage, batch: Batch, of_generator: bool = False, own_fakes: bool = False) -> None:
         self.model, self.batch, self.of_generator = model, batch, of_generator
+        self.reuse_fakes = model.reuse_fakes and not own_fakes
 
     @cached_property
     def real(self) -> Tensor:
@@ -280,7 +387,7 @@ class Turn:
 
     @cached_property
     def _fakes(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        return self.model.once("fakes", self._make_fakes) if self.model.reuse_fakes else self._make_fakes()
+        return self.model.once("fakes", self._make_fakes) if self.reuse_fakes else self._make_fakes()
 
     def _make_fakes(self) -> tuple[Tensor, Tensor | None, Tensor]:
         model, n = self.model, len(self.batch["real"])
@@ -319,6 +426,20 @@ class Sampler:
     def chunk_seed(self, index: int) -> int:
         """Where the draws of a chunk begin: a generator on the CPU reads 32 bits, so no seed is shifted beyond them."""
         return (self.seed * 0x9E3779B1 + index) % 2**32  # far from the chunks of other seeds
+
+
+def _corrected(make: MakeOptimizer, share: float) -> MakeOptimizer:
+    """An optimizer for a player of whose steps a `share` only is on its main loss."""
+
+    def made(parameters: list[nn.Parameter]) -> Optimizer:
+        optimizer = make(parameters)
+        for group in optimizer.param_groups:
+            group["lr"] *= share
+            if "betas" in group:
+                group["betas"] = tuple(beta**share for beta in group["betas"])
+        return optimizer
+
+    return made
 
 
 def slerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:

@@ -7,6 +7,7 @@ the authors' CIFAR-10 ResNet code.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -31,9 +32,12 @@ class WGANGP(NoiseToImage):
     per_sample_penalty = True
 
     def __init__(self, n_critic: int = 5, gp_weight: float = 10.0, dequantize: float = 0.0, **game: Any) -> None:
+        self.gp_weight, self.dequantize = gp_weight, dequantize  # first, as techniques ask for them when they join
         super().__init__(n_critic=n_critic, **game)
-        self.gp_weight = gp_weight
-        self.dequantize = dequantize
+
+    def _faults(self) -> Iterator[str]:
+        yield from super()._faults()
+        yield from self.points_between()
 
     def real(self, batch: Batch) -> Tensor:
         """The real images, with noise that fills the steps between the grey levels."""

@@ -1,0 +1,35 @@
+"""Resampling by a factor of two with the filter [1, 3, 3, 1], zeros outside the map."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class _Resample(nn.Module):
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)  # [1, 1, 4, 4]
+
+    def _per_channel(self, x: Tensor) -> Tensor:
+        return self.kernel.to(x.dtype).expand(x.shape[1], 1, 4, 4)
+
+
+class Upsample(_Resample):
+    """`[N, C, H, W]` -> `[N, C, 2H, 2W]`: bilinear interpolation, but for the zeros beyond the border."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Twice the size; a constant map keeps its value inside, ¾ of it along an edge."""
+        return F.conv_transpose2d(x, 4 * self._per_channel(x), stride=2, padding=1, groups=x.shape[1])
+
+
+class Downsample(_Resample):
+    """`[N, C, H, W]` -> `[N, C, H/2, W/2]`: each pixel a weighted mean of 4x4; H and W are even."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Half the size."""
+        return F.conv2d(x, self._per_channel(x), stride=2, padding=1, groups=x.shape[1])

@@ -1,0 +1,73 @@
+"""The GAN is dead; long live the GAN! A Modern Baseline GAN.
+
+Nick Huang, Aaron Gokaslan, Volodymyr Kuleshov, James Tompkin, 2024, arXiv:2501.05441.
+Differs from the paper: both players see the same real images in a batch; the augmentation's colour transformations are
+at full strength, not at half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from gan_experiments.augment.ada import ADA
+from gan_experiments.contracts import Batch
+from gan_experiments.losses.penalties import r1_penalty
+from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+from gan_experiments.schedules import Cosine
+
+
+class R3GAN(NoiseToImage):
+    """Pairs of a real image and a fake, with R1 and R2 at each step; all constants follow one half of a cosine.
+
+    Args:
+        burn_in: images over which the pairs below go from their first to their last value.
+        gamma: γ of both penalties, each of which is γ/2 ‖∇D‖².
+        beta2: of both players' Adam.
+        half_life: of the generator's weight average, in images.
+        augment_p: of an ADA whose `target` is None.
+        game: the other arguments of `NoiseToImage`.
+    """
+
+    per_sample_penalty = True
+
+    def __init__(
+        self,
+        burn_in: int,
+        gamma: Sequence[float] = (0.05, 0.005),
+        beta2: Sequence[float] = (0.9, 0.99),
+        half_life: Sequence[float] = (0, 5_000_000),
+        augment_p: Sequence[float] = (0.0, 0.55),
+        **game: Any,
+    ) -> None:
+        super().__init__(**game)
+        self.gamma, self.beta2, self.half_life, self.augment_p = gamma, beta2, half_life, augment_p
+        self.share = Cosine(end=burn_in)
+
+    def now(self, values: Sequence[float]) -> float:
+        """What has become of the first of two values on its way to the last."""
+        first, last = values
+        return last + (first - last) * self.share(self.images_seen)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Set for this batch what the engine's schedules do not."""
+        for optimizer in self._optimizers.values():
+            for group in optimizer.param_groups:
+                group["betas"] = (group["betas"][0], self.now(self.beta2))
+        for average in self.averages.values():
+            average.half_life = self.now(self.half_life)  # type: ignore[assignment]
+        if isinstance(self.augment, ADA) and self.augment.target is None:
+            self.augment.p.fill_(self.now(self.augment_p))
+        super().training_step(batch, batch_idx)
+
+    def discriminator_loss(self, turn: Turn) -> dict[str, Tensor]:
+        """Equation 7: the relativistic loss, and both penalties on images as they enter the augmentation."""
+        terms, gamma = super().discriminator_loss(turn), self.now(self.gamma)
+        r1, r2 = r1_penalty(turn.judge_as_real, turn.real), r1_penalty(turn.judge_as_fake, turn.fake)
+        return {**terms, "r1": gamma * r1, "r2": gamma * r2}
+
+    def sample(self, z: Tensor, ema: bool = True, labels: Tensor | None = None) -> Tensor:
+        """See `NoiseToImage`; this generator's images have no bounds of their own."""
+        return super().sample(z, ema, labels).clamp(-1, 1)

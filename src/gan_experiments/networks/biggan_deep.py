@@ -1,0 +1,180 @@
+"""Large Scale GAN Training for High Fidelity Natural Image Synthesis: BigGAN-deep.
+
+Andrew Brock, Jeff Donahue, Karen Simonyan, 2018. arXiv:1809.11096
+
+Twice the blocks, each a bottleneck, with shortcuts that drop or add channels and have no weights for those that stay.
+Differs from the paper: at 32 and 64 pixels as in the first author's code (ajbrock/BigGAN-PyTorch 9845943); biases start
+at 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments.layers.attention import SelfAttention
+from gan_experiments.layers.conditional_batch_norm import ConditionalBatchNorm2d
+from gan_experiments.layers.labels import conditioned_classes, required_label
+from gan_experiments.layers.spectral_norm import spectral_norm_layers
+from gan_experiments.networks.biggan import DISCRIMINATOR, EPS, GENERATOR, draw_biggan
+from gan_experiments.networks.resnet_blocks import Head, at_resolution, attention_side, double, sum_pool
+
+BOTTLENECK = 4
+
+
+class DeepGeneratorBlock(nn.Module):
+    """Conv1 to a quarter of the channels, doubling, conv3, conv3, conv1, each after norm and ReLU (figure 16b).
+
+    `[N, channels_in, H, W]` -> `[N, channels_out, ...]`, 2H and 2W with `up`. The shortcut drops the last channels.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, features: int, up: bool) -> None:
+        super().__init__()
+        self.channels_out, self.up = channels_out, up
+        hidden = channels_in // BOTTLENECK
+        self.norms = nn.ModuleList(ConditionalBatchNorm2d(c, features) for c in (channels_in, hidden, hidden, hidden))
+        self.conv1 = nn.Conv2d(channels_in, hidden, 1)
+        self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.conv3 = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.conv4 = nn.Conv2d(hidden, channels_out, 1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """The block's output under a condition [N, features]."""
+        h = self.conv1(F.relu(self.norms[0](x, condition)))
+        h = F.relu(self.norms[1](h, condition))
+        x = x[:, : self.channels_out]
+        if self.up:
+            h, x = double(h), double(x)
+        h = self.conv2(h)
+        h = self.conv3(F.relu(self.norms[2](h, condition)))
+        return x + self.conv4(F.relu(self.norms[3](h, condition)))
+
+
+class DeepDiscriminatorBlock(nn.Module):
+    """Conv1 to a quarter of the channels, conv3, conv3, mean pool, conv1, each after ReLU (figure 16c).
+
+    `[N, channels_in, H, W]` -> `[N, channels_out, ...]`, H/2 and W/2 with `halve`. The shortcut adds channels by a 1x1
+    convolution to those that it has.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, halve: bool) -> None:
+        super().__init__()
+        self.halve = halve
+        hidden = channels_out // BOTTLENECK
+        self.conv1 = nn.Conv2d(channels_in, hidden, 1)
+        self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.conv3 = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.conv4 = nn.Conv2d(hidden, channels_out, 1)
+        self.added = nn.Conv2d(channels_in, channels_out - channels_in, 1) if channels_out > channels_in else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output, see the class."""
+        h = self.conv2(F.relu(self.conv1(F.relu(x))))
+        h = F.relu(self.conv3(F.relu(h)))
+        if self.halve:
+            h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
+        if self.added is not None:
+            x = torch.cat([x, self.added(x)], dim=1)
+        return x + self.conv4(h)
+
+
+class BigGANDeepGenerator(nn.Module):
+    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1] (appendix B, figure 16).
+
+    The whole noise and, with `classes`, the label's embedding of `shared_dim` numbers reach the first layer and every
+    batch norm. `depth` is the number of blocks for each doubling of the size; `width` is ch in the paper. `attention`
+    is the side of the maps that attend (None: 64, or half the resolution where that is less; 0: none). `init` is
+    "orthogonal" or "normal", N(0, 0.02). All but the embedding is spectrally normalised. Raises ConfigError for a
+    resolution, an attention or an init that there is none of, and in forward for a missing label.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 128,
+        resolution: int = 128,
+        channels: int = 3,
+        width: int = 128,
+        classes: int = 0,
+        shared_dim: int = 128,
+        depth: int = 2,
+        attention: int | None = None,
+        init: str = "orthogonal",
+    ) -> None:
+        super().__init__()
+        self.latent_dim, self.classes = latent_dim, classes
+        widths = [width * multiple for multiple in at_resolution(GENERATOR, resolution, self)]
+        sides = [4 << i for i in range(1, len(widths))]
+        attention = attention_side(attention, resolution, sides, self)
+        self.embedding = nn.Embedding(classes, shared_dim) if classes else None
+        features = latent_dim + (shared_dim if classes else 0)
+
+        self.input = nn.Linear(features, widths[0] * 4 * 4)
+        self.blocks, self.attend = nn.ModuleList(), nn.ModuleList()
+        for side, (wide, narrow) in zip(sides, itertools.pairwise(widths), strict=True):
+            self.blocks += [DeepGeneratorBlock(wide, wide, features, up=False) for _ in range(depth - 1)]
+            self.blocks += [DeepGeneratorBlock(wide, narrow, features, up=True)]
+            self.attend += [nn.Identity() for _ in range(depth - 1)]
+            self.attend += [SelfAttention(narrow) if side == attention else nn.Identity()]
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.output = nn.Conv2d(widths[-1], channels, 3, padding=1)
+        draw_biggan(self, init)
+        spectral_norm_layers(self, EPS, embeddings=False)
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images of noise and labels [N], `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
+        condition = z
+        if self.embedding is not None:
+            condition = torch.cat([self.embedding(required_label(label, "BigGANDeepGenerator")), z], dim=1)
+        h = self.input(condition).unflatten(1, (-1, 4, 4))  # [N, 2048, 4, 4] -> ... -> [N, 128, 128, 128]
+        for block, attend in zip(self.blocks, self.attend, strict=True):
+            h = attend(block(h, condition))
+        return self.output(F.relu(self.norm(h))).tanh()
+
+
+class BigGANDeepDiscriminator(nn.Module):
+    """Images `[N, channels, resolution, resolution]` to logits `[N]`, spectrally normalised throughout (appendix B).
+
+    `depth` is the number of blocks in each stage; the rest as in `BigGANDiscriminator`, with the same errors.
+    """
+
+    def __init__(
+        self,
+        resolution: int = 128,
+        channels: int = 3,
+        width: int = 128,
+        classes: int = 0,
+        conditioning: str = "none",
+        depth: int = 2,
+        attention: int | None = None,
+        init: str = "orthogonal",
+    ) -> None:
+        super().__init__()
+        choices = ("none", "projection", "auxiliary")
+        self.classes = conditioned_classes(conditioning, classes, choices, "BigGANDeepDiscriminator")
+        multiples, halvings = at_resolution(DISCRIMINATOR, resolution, self)
+        widths = [width * multiple for multiple in multiples]
+        sides = [resolution >> min(i, halvings) for i in range(1, len(widths))]
+        attention = attention_side(attention, resolution, sides, self)
+        attends = sides.index(attention) if attention else None
+        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1)]
+        for i, (narrow, wide) in enumerate(itertools.pairwise(widths)):
+            layers += [DeepDiscriminatorBlock(narrow, wide, halve=i < halvings)]
+            layers += [DeepDiscriminatorBlock(wide, wide, halve=False) for _ in range(depth - 1)]
+            layers += [SelfAttention(wide)] if i == attends else []
+        self.blocks = nn.Sequential(*layers)
+        self.head = Head(widths[-1], classes, conditioning)
+        if conditioning == "auxiliary":
+            self.classify = nn.Linear(widths[-1], classes)
+        draw_biggan(self, init)
+        spectral_norm_layers(self, EPS)
+
+    def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images to the sums over the last maps, `[N, features]`; the label joins later."""
+        return sum_pool(self.blocks(images))
+
+    def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Logits of images under their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
+        return self.head(self.features(images, label), label)

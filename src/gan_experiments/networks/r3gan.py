@@ -1,0 +1,173 @@
+"""The GAN is dead; long live the GAN! A Modern Baseline GAN.
+
+Nick Huang, Aaron Gokaslan, Volodymyr Kuleshov, James Tompkin, 2024. arXiv:2501.05441
+
+Config E: grouped bottlenecks without any normalisation, initialised as in Fixup (Zhang et al. 2019, arXiv:1901.09321).
+Differs from the paper: none (sizes and details as in brownvc/R3GAN 19a7ddf). Images are not bounded by a tanh: clamp
+what is shown or scored.
+
+Its networks are, from resolution=32 on: CIFAR-10 and FFHQ at 64 and 256 the defaults; ImageNet-32 width=1536,
+group_width=32, ImageNet-64 full_width_to=64 as well.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.layers.labels import conditioned_classes, required_label
+from gan_experiments.layers.resample import Downsample, Upsample
+from gan_experiments.layers.resolution import doublings_from_4
+
+LEAK = 0.2
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+
+
+class R3GANBlock(nn.Module):
+    """Conv1 to `expansion` times the channels, grouped conv3, conv1, beside the identity: `[N, channels, H, W]`.
+
+    `group_width` is the number of channels of a group (one group, where there are no more channels); `blocks` counts
+    those of the whole network, whose number scales the first two convolutions. The third is 0 at the start, the block
+    the identity. Raises ConfigError where the channels do not fall into groups.
+    """
+
+    def __init__(self, channels: int, group_width: int, expansion: int, blocks: int) -> None:
+        super().__init__()
+        wide = expansion * channels
+        if wide > group_width and wide % group_width:
+            raise ConfigError(
+                f"R3GAN was given group_width={group_width}: {wide} channels do not fall into such groups;"
+                f" type group_width={math.gcd(wide, group_width)}"
+            )
+        self.conv1 = nn.Conv2d(channels, wide, 1)
+        self.conv2 = nn.Conv2d(wide, wide, 3, padding=1, groups=max(wide // group_width, 1))
+        self.conv3 = nn.Conv2d(wide, channels, 1, bias=False)
+        gain = math.sqrt(2 / (1 + LEAK**2)) * blocks ** (-1 / 4)  # Fixup's L^(-1/(2m - 2)) with m = 3 layers
+        for layer in (self.conv1, self.conv2):
+            _draw(layer, gain)
+        nn.init.zeros_(self.conv3.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x and what the block adds to it."""
+        h = F.leaky_relu(self.conv1(x), LEAK)
+        return x + self.conv3(F.leaky_relu(self.conv2(h), LEAK))
+
+
+class R3GANGenerator(nn.Module):
+    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, around [-1, 1] but not bounded.
+
+    Learned maps of 4x4, scaled by the noise; then `blocks` blocks at each resolution, with bilinear doublings between.
+    There are `width` channels up to `full_width_to` pixels, half as many with each doubling from there. With `classes`
+    an embedding of `embedding_dim` numbers joins the noise. Raises ConfigError unless `resolution` is a power of two
+    from 16 on, where channels do not fall into groups, and in forward for a missing label.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 64,
+        resolution: int = 32,
+        channels: int = 3,
+        width: int = 768,
+        classes: int = 0,
+        full_width_to: int = 32,
+        group_width: int = 16,
+        expansion: int = 2,
+        blocks: int = 2,
+        embedding_dim: int = 64,
+    ) -> None:
+        super().__init__()
+        self.latent_dim, self.classes = latent_dim, classes
+        widths = _widths(width, full_width_to, doublings_from_4(resolution, "R3GANGenerator"))
+        self.embedding = nn.Embedding(classes, embedding_dim) if classes else None
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(classes))
+        self.maps = nn.Parameter(torch.randn(width, 4, 4))
+        self.input = _draw(nn.Linear(latent_dim + (embedding_dim if classes else 0), width, bias=False))
+        total = blocks * len(widths)
+        layers: list[nn.Module] = [R3GANBlock(width, group_width, expansion, total) for _ in range(blocks)]
+        for before, after in itertools.pairwise(widths):
+            layers += [Upsample()] if before == after else [_conv1(before, after), Upsample()]
+            layers += [R3GANBlock(after, group_width, expansion, total) for _ in range(blocks)]
+        self.layers = nn.Sequential(*layers, _conv1(widths[-1], channels))
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images of noise and labels [N], `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
+        if self.embedding is not None:
+            z = torch.cat([z, self.embedding(required_label(label, "R3GANGenerator"))], dim=1)
+        return self.layers(self.maps * self.input(z)[:, :, None, None])  # [N, 768, 4, 4] -> ... -> [N, 3, 32, 32]
+
+
+class R3GANDiscriminator(nn.Module):
+    """Images `[N, channels, resolution, resolution]` to logits `[N]`: the generator mirrored.
+
+    `conditioning` is "none" or "projection": `width` numbers of each class times as many of the image. The other
+    arguments and the errors are the generator's; raises ConfigError for another conditioning and for one without
+    classes too.
+    """
+
+    def __init__(
+        self,
+        resolution: int = 32,
+        channels: int = 3,
+        width: int = 768,
+        classes: int = 0,
+        conditioning: str = "none",
+        full_width_to: int = 32,
+        group_width: int = 16,
+        expansion: int = 2,
+        blocks: int = 2,
+    ) -> None:
+        super().__init__()
+        choices = ("none", "projection")
+        self.classes = conditioned_classes(conditioning, classes, choices, "R3GANDiscriminator")
+        widths = _widths(width, full_width_to, doublings_from_4(resolution, "R3GANDiscriminator"))[::-1]
+        total = blocks * len(widths)
+        layers: list[nn.Module] = [_conv1(channels, widths[0])]
+        for here, after in itertools.pairwise(widths):
+            layers += [R3GANBlock(here, group_width, expansion, total) for _ in range(blocks)]
+            layers += [Downsample()] if here == after else [Downsample(), _conv1(here, after)]
+        layers += [R3GANBlock(width, group_width, expansion, total) for _ in range(blocks)]
+        self.layers = nn.Sequential(*layers)
+        self.maps = _draw(nn.Conv2d(width, width, 4, groups=width, bias=False))
+        self.output = _draw(nn.Linear(width, width if self.classes else 1, bias=False))
+        self.embedding = nn.Embedding(classes, width) if self.classes else None
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(width * classes))
+
+    def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images to the products of the last 4x4 maps with learned ones, `[N, width]`; the label joins later."""
+        return self.maps(self.layers(images)).flatten(1)
+
+    def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
+        """Logits of features `[N, width]` under their labels `[N]`."""
+        h = self.output(features)
+        if self.embedding is None:
+            return h.squeeze(1)
+        return (h * self.embedding(required_label(label, "R3GANDiscriminator"))).sum(dim=1)
+
+    def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Logits of images under their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
+        return self.head(self.features(images, label), label)
+
+
+def _widths(width: int, full_width_to: int, doublings: int) -> list[int]:
+    """Channels at 4 pixels, 8, 16, ..."""
+    return [max(width * full_width_to // max(full_width_to, 4 << i), 1) for i in range(doublings + 1)]
+
+
+def _conv1(channels_in: int, channels_out: int) -> nn.Conv2d:
+    return _draw(nn.Conv2d(channels_in, channels_out, 1, bias=False))
+
+
+def _draw(layer: Layer, gain: float = 1.0) -> Layer:
+    """Draw weights from N(0, gain² / fan_in), the fan being a group's; a bias is 0."""
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

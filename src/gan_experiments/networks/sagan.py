@@ -1,0 +1,118 @@
+"""Self-Attention Generative Adversarial Networks.
+
+Han Zhang, Ian Goodfellow, Dimitris Metaxas, Augustus Odena, 2018. arXiv:1805.08318
+
+SNGAN's pyramids with one self-attention in each network, spectral norm in both, and wide discriminator blocks.
+Differs from the paper: none at 128 pixels, where its headline has the attention at 64x64; the released code (brain-
+research/self-attention-gan ad9612e) has it at 32x32: attention=32. Other resolutions have SNGAN's widths.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments.layers.attention import SelfAttention
+from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d
+from gan_experiments.layers.labels import conditioned_classes, required_label
+from gan_experiments.layers.spectral_norm import spectral_norm_layers
+from gan_experiments.networks.resnet_blocks import (
+    GeneratorBlock,
+    Head,
+    Norm,
+    at_resolution,
+    attention_side,
+    draw_weights,
+    sum_pool,
+    wide_blocks,
+)
+from gan_experiments.networks.sngan import DISCRIMINATOR, GENERATOR
+
+
+class SAGANGenerator(nn.Module):
+    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1].
+
+    `width` is the fewest channels of a pyramid, a quarter of all those at 32 pixels. `attention` is the side of the
+    maps that attend (None: 64, or half the resolution where that is less; 0: none). With `classes` each batch norm has
+    a scale and an offset for each class. All convolutions and the linear layer are spectrally normalised. Raises
+    ConfigError for a resolution or an attention that there is no network for, and in forward for a missing label.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 128,
+        resolution: int = 128,
+        channels: int = 3,
+        width: int = 64,
+        classes: int = 0,
+        attention: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.latent_dim, self.classes = latent_dim, classes
+        widths = [width * multiple for multiple in at_resolution(GENERATOR, resolution, self)]
+        self.side = resolution >> (len(widths) - 1)
+        sides = [self.side << i for i in range(1, len(widths))]
+        attention = attention_side(attention, resolution, sides, self)
+        norm: Norm = functools.partial(ClassConditionalBatchNorm2d, classes=classes) if classes else nn.BatchNorm2d
+        self.input = nn.Linear(latent_dim, widths[0] * self.side**2)
+        self.blocks = nn.ModuleList(GeneratorBlock(a, b, norm) for a, b in itertools.pairwise(widths))
+        self.attend = nn.ModuleList(
+            SelfAttention(wide) if side == attention else nn.Identity()
+            for side, wide in zip(sides, widths[1:], strict=True)
+        )
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.output = nn.Conv2d(widths[-1], channels, 3, padding=1)
+        draw_weights(self, nn.init.xavier_uniform_, embeddings=False)
+        spectral_norm_layers(self, embeddings=False)
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images of noise and labels [N], `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
+        condition = required_label(label, "SAGANGenerator") if self.classes else None
+        h = self.input(z).unflatten(1, (-1, self.side, self.side))  # [N, 1024, 4, 4] -> ... -> [N, 64, 128, 128]
+        for block, attend in zip(self.blocks, self.attend, strict=True):
+            h = attend(block(h, condition))
+        return self.output(F.relu(self.norm(h))).tanh()
+
+
+class SAGANDiscriminator(nn.Module):
+    """Images `[N, channels, resolution, resolution]` to logits `[N]`, spectrally normalised throughout.
+
+    `width` is the fewest channels of a pyramid, half of all those at 32 pixels; `attention` as in the generator.
+    `conditioning` is "none", "projection" (the paper's) or "auxiliary" (AC-GAN: `classify`). Raises ConfigError for
+    another one, for one without classes, for a resolution or an attention that there is no network for, and in forward
+    for a missing label.
+    """
+
+    def __init__(
+        self,
+        resolution: int = 128,
+        channels: int = 3,
+        width: int = 64,
+        classes: int = 0,
+        conditioning: str = "none",
+        attention: int | None = None,
+    ) -> None:
+        super().__init__()
+        choices = ("none", "projection", "auxiliary")
+        self.classes = conditioned_classes(conditioning, classes, choices, "SAGANDiscriminator")
+        multiples, halvings = at_resolution(DISCRIMINATOR, resolution, self)
+        widths = [channels, *(width * multiple for multiple in multiples)]
+        sides = [resolution >> min(i, halvings) for i in range(1, len(widths))]
+        attention = attention_side(attention, resolution, sides, self)
+        self.blocks = wide_blocks(widths, halvings, sides, attention)
+        self.head = Head(widths[-1], classes, conditioning)
+        if conditioning == "auxiliary":
+            self.classify = nn.Linear(widths[-1], classes)
+        draw_weights(self, nn.init.xavier_uniform_)
+        spectral_norm_layers(self)
+
+    def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images to the sums over the last maps, `[N, features]`; the label joins later."""
+        return sum_pool(self.blocks(images))
+
+    def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Logits of images under their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
+        return self.head(self.features(images, label), label)

@@ -1,0 +1,66 @@
+"""Techniques that hold the discriminator to one answer for what should be one thing to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gan_experiments.augment.ada import ADA
+from gan_experiments.losses.regularisers import consistency, latent_diversity
+from gan_experiments.techniques.technique import Technique
+
+if TYPE_CHECKING:
+    from gan_experiments.models.noise_to_image import Turn
+
+
+class CR(Technique):
+    """λ (D(x) - D(T(x)))² of the real images, T flips and shifts (Zhang et al. 2020, arXiv:1910.12027)."""
+
+    players = ("discriminator",)
+
+    def __init__(self, weight: float = 10.0) -> None:
+        super().__init__()
+        self.weight = weight
+        self.transform = ADA("xflip,xint", p=1, target=None)
+
+    def term(self, turn: Turn) -> Tensor:
+        """Each image by its own flip and shift."""
+        moved = turn.judge_as_real(self.transform(turn.real, turn.model.draw))
+        return self.weight * consistency(turn.real_logits, moved)
+
+
+class BCR(CR):
+    """CR of the real images and of the fakes (Zhao et al. 2021, arXiv:2002.04724, §2.1)."""
+
+    def __init__(self, weight: float = 10.0, fake_weight: float = 10.0) -> None:
+        super().__init__(weight)
+        self.fake_weight = fake_weight
+
+    def term(self, turn: Turn) -> Tensor:
+        """The sum of both."""
+        of_reals = super().term(turn)
+        moved = turn.judge_as_fake(self.transform(turn.fake, turn.model.draw))
+        return of_reals + self.fake_weight * consistency(turn.fake_logits, moved)
+
+
+class ZCR(Technique):
+    """Fakes of z and of z + δ: alike to the discriminator, unlike from the generator (Zhao et al. 2021, §2.2).
+
+    δ ~ N(0, sigma²). With BCR it is the paper's ICR: `technique=[bcr,zcr]`.
+    """
+
+    players = ("discriminator", "generator")
+
+    def __init__(self, sigma: float = 0.05, weight: float = 20.0, generator_weight: float = 0.5) -> None:
+        super().__init__()
+        self.sigma, self.weight, self.generator_weight = sigma, weight, generator_weight
+
+    def term(self, turn: Turn) -> Tensor:
+        """The discriminator's, or minus the generator's distance."""
+        near = turn.z + self.sigma * turn.model.draw(torch.randn, *turn.z.shape)
+        images = turn.model.generate(near, turn.fake_label)
+        if turn.of_generator:
+            return self.generator_weight * latent_diversity(turn.fake, images)
+        return self.weight * consistency(turn.fake_logits, turn.judge_as_fake(images.detach()))

@@ -1,0 +1,31 @@
+"""Techniques that blur what the discriminator sees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gan_experiments.losses.regularisers import instance_noise
+from gan_experiments.schedules import Linear
+from gan_experiments.techniques.technique import Technique
+
+if TYPE_CHECKING:
+    from gan_experiments.models.noise_to_image import NoiseToImage
+
+
+class InstanceNoise(Technique):
+    """Noise on reals and fakes alike, `sigma` at first and none from `end` images on (Sønderby 2017, arXiv:1610.04490).
+
+    It follows the augmentation, where there is one.
+    """
+
+    def __init__(self, end: int, sigma: float = 0.1) -> None:
+        super().__init__()
+        self.sigma, self.share = sigma, Linear(end)
+
+    def see(self, images: Tensor, model: NoiseToImage) -> Tensor:
+        """With noise of its own for each image, each time that it is looked at."""
+        sigma = self.sigma * self.share(model.images_seen)
+        return instance_noise(images, model.draw(torch.randn, *images.shape), sigma) if sigma else images

@@ -1,0 +1,88 @@
+"""Penalties on the discriminator's gradient (`losses/penalties.py`), weighted.
+
+With an augmentation they look through it, at the images that enter it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.losses.penalties import dragan_penalty, gradient_penalty, r1_penalty
+from gan_experiments.techniques.technique import Technique
+
+if TYPE_CHECKING:
+    from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+
+
+class GradientPenalty(Technique):
+    """λ (‖∇D(x̂)‖ - center)² between real and fake (Gulrajani et al. 2017, arXiv:1704.00028, eq. 3).
+
+    `center=0` is the zero-centred penalty (Thanh-Tung et al. 2019, arXiv:1902.03984).
+    """
+
+    players = ("discriminator",)
+    per_sample_penalty = True
+
+    def __init__(self, weight: float = 10.0, center: float = 1.0, every: int = 1) -> None:
+        super().__init__()
+        self.weight, self.center, self.every = weight, center, every
+        self.lipschitz = center > 0
+
+    def join(self, model: NoiseToImage) -> None:
+        """Refuse points between images of two classes, and a second penalty of the kind."""
+        if getattr(model, "gp_weight", 0):
+            raise ConfigError("this model has a gradient penalty of its own; leave it out, or type model.gp_weight=0")
+        if faults := [*model.points_between()]:
+            raise ConfigError(*faults)
+
+    def term(self, turn: Turn) -> Tensor:
+        """One α for each pair of a real image and a fake."""
+        alpha = turn.model.draw(torch.rand, len(turn.real))
+        return self.weight * gradient_penalty(turn.judge_as_real, turn.real, turn.fake, alpha, self.center)
+
+
+class DRAGAN(Technique):
+    """λ (‖∇D(x̂)‖ - 1)² around the real images (Kodali et al. 2017, arXiv:1705.07215)."""
+
+    players = ("discriminator",)
+    per_sample_penalty = True
+
+    def __init__(self, weight: float = 10.0, every: int = 1) -> None:
+        super().__init__()
+        self.weight, self.every = weight, every
+
+    def term(self, turn: Turn) -> Tensor:
+        """Points as far from the real images as their standard deviation says."""
+        draw, real = turn.model.draw, turn.real
+        alpha, noise = draw(torch.rand, len(real)), draw(torch.rand, *real.shape)
+        return self.weight * dragan_penalty(turn.judge_as_real, real, alpha, noise)
+
+
+class R1(Technique):
+    """γ/2 ‖∇D(x)‖² at the real images (Mescheder et al. 2018, arXiv:1801.04406, eq. 9).
+
+    `every=16` is StyleGAN2's lazy regularisation (Karras et al. 2020, arXiv:1912.04958, appendix B).
+    """
+
+    players = ("discriminator",)
+    per_sample_penalty = True
+
+    def __init__(self, gamma: float = 10.0, every: int = 1) -> None:
+        super().__init__()
+        self.gamma, self.every = gamma, every
+
+    def term(self, turn: Turn) -> Tensor:
+        """The real images as they enter the augmentation."""
+        return self.gamma * r1_penalty(turn.judge_as_real, turn.real)
+
+
+class R2(R1):
+    """γ/2 ‖∇D(G(z))‖² at the fakes (Mescheder et al. 2018, arXiv:1801.04406, eq. 10)."""
+
+    def term(self, turn: Turn) -> Tensor:
+        """The fakes as they enter the augmentation."""
+        return self.gamma * r1_penalty(turn.judge_as_fake, turn.fake)

@@ -1,0 +1,111 @@
+"""Techniques that change what the players are to achieve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.losses.adversarial import RelativisticPaired
+from gan_experiments.losses.regularisers import OneSidedLabelSmoothing, feature_matching, top_k
+from gan_experiments.schedules import Exponential
+from gan_experiments.techniques.technique import Technique
+
+if TYPE_CHECKING:
+    from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+
+
+class LabelSmoothing(Technique):
+    """The discriminator is to call real images real with probability `alpha` (Salimans et al. 2016, §3.4)."""
+
+    def __init__(self, alpha: float = 0.9) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def join(self, model: NoiseToImage) -> None:
+        """Refuse a loss that has no labels."""
+        model.loss = OneSidedLabelSmoothing(model.loss, self.alpha)
+
+
+class TopK(Technique):
+    """The generator learns from the most convincing fakes of a batch alone (Sinha et al. 2020, arXiv:2002.06224).
+
+    Their share is all at first, times `decay` every `every` images (those of an epoch), and `floor` at least.
+    """
+
+    def __init__(self, decay: float = 0.99, every: int = 5_000, floor: float = 0.5) -> None:
+        super().__init__()
+        self.share = Exponential(decay, every, floor)
+
+    def join(self, model: NoiseToImage) -> None:
+        """Refuse a loss that needs each fake beside its real image."""
+        if isinstance(model.loss, RelativisticPaired):
+            raise ConfigError("it would tear the pairs of loss=relativistic_paired; type loss=relativistic_average")
+
+    def select(self, fake_logits: Tensor, model: NoiseToImage) -> Tensor:
+        """The largest."""
+        return top_k(fake_logits, self.share(model.images_seen))
+
+
+class FeatureMatching(Technique):
+    """The generator is to match the discriminator's mean features (Salimans et al. 2016, arXiv:1606.03498, §3.1).
+
+    In place of its adversarial loss, as in the paper, unless `replaces_generator_loss` is False.
+    """
+
+    players = ("generator",)
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        distance: Literal["squared_l2", "l1"] = "squared_l2",
+        replaces_generator_loss: bool = True,
+    ) -> None:
+        super().__init__()
+        self.weight, self.distance = weight, distance
+        self.replaces_generator_loss = replaces_generator_loss
+
+    def join(self, model: NoiseToImage) -> None:
+        """Refuse a discriminator that shows no features."""
+        if not hasattr(model.discriminator, "features"):
+            raise ConfigError(f"{type(model.discriminator).__name__} shows no features to match; leave it out")
+
+    def term(self, turn: Turn) -> Tensor:
+        """What the discriminator's last layer sees."""
+        assert turn.real_features is not None
+        assert turn.fake_features is not None
+        return self.weight * feature_matching(turn.real_features, turn.fake_features, self.distance)
+
+
+class AuxiliaryClassifier(Technique):
+    """Both players want the images' classes to be seen by the discriminator's classifier (AC-GAN).
+
+    Odena et al. 2017, arXiv:1610.09585, L_C of section 3: of real images and fakes for the discriminator, of fakes for
+    the generator. WGAN-GP's code has `generator_weight=0.1`.
+    """
+
+    players = ("discriminator", "generator")
+
+    def __init__(self, weight: float = 1.0, generator_weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight, self.generator_weight = weight, generator_weight
+
+    def join(self, model: NoiseToImage) -> None:
+        """Refuse a discriminator that has no classifier, or images without classes."""
+        if not model.has_classifier:
+            raise ConfigError(
+                f"{type(model.discriminator).__name__} has no classifier; type model=acgan, or leave it out"
+            )
+
+    def term(self, turn: Turn) -> Tensor:
+        """Cross-entropy."""
+        if turn.of_generator:
+            return self.generator_weight * self._cost(turn, turn.fake_features, turn.fake_label)
+        of_reals = self._cost(turn, turn.real_features, turn.real_label)
+        return self.weight * (of_reals + self._cost(turn, turn.fake_features, turn.fake_label))
+
+    def _cost(self, turn: Turn, features: Tensor | None, label: Tensor | None) -> Tensor:
+        assert label is not None
+        return F.cross_entropy(turn.model.discriminator.classify(features), label)  # type: ignore[operator]
