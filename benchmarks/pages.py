@@ -37,6 +37,7 @@ SOURCES = {
     "S": "seen in an abstract, a README or a list of results",
     "M": "from memory, **uncertain**",
 }
+IDENTIFIER = r"arXiv:(\d+\.\d+)"
 NOTE = "<!-- Written by benchmarks/pages.py: change the docstrings, the config or papers.yaml, and run it. -->"
 
 Result = dict[str, Any]
@@ -63,9 +64,9 @@ def papers() -> dict[str, str]:
     known = {str(i): f"**{p['title']}.** {p['authors']}, {p['year']}" for i, p in facts()["papers"].items()}
     for path in sorted([*SOURCE.glob("models/*.py"), *SOURCE.glob("networks/*.py")]):
         title, _, rest = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n\n")
-        authors, _, identifier = flowing(rest.partition("\n\n")[0]).partition("arXiv:")
-        if identifier:
-            known[re.match(r"[\d.]*\d", identifier).group()] = f"**{title}** {authors.rstrip(' ,.')}"
+        authors = flowing(rest.partition("\n\n")[0])
+        if found := re.search(IDENTIFIER, authors):
+            known[found[1]] = f"**{title}** {authors[: found.start()].rstrip(' ,.')}"
     return known
 
 
@@ -87,13 +88,13 @@ def header(model: str) -> str:
     """The comment with which the config begins."""
     lines = (launch.conf_dir() / "model" / f"{model}.yaml").read_text().splitlines()
     comment = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
-    return " ".join(line.lstrip("# ") for line in comment)
+    return " ".join(line.lstrip("# ") for line in comment).rstrip(".")
 
 
 def identifiers(model: str, kind: type) -> list[str]:
     """The arXiv ids that the config's comment names, else the file of the model's class; the variant's own first."""
-    pattern = r"arXiv:(\d+\.\d+)"
-    return re.findall(pattern, header(model)) or re.findall(pattern, import_module(kind.__module__).__doc__ or "")[:1]
+    in_file = import_module(kind.__module__).__doc__ or ""
+    return re.findall(IDENTIFIER, header(model)) or re.findall(IDENTIFIER, in_file)[:1]
 
 
 # ---------------------------------------------------------------- docstrings
@@ -119,7 +120,8 @@ def differences(modules: list[str]) -> Iterator[str]:
     for module in dict.fromkeys(modules):
         text = import_module(module).__doc__ or ""
         if found := re.search(r"Differs from the paper: (.*?)(\n\n|\Z)", text, re.DOTALL):
-            yield f"- {link(module)}: {flowing(found[1])}"
+            named = re.search(IDENTIFIER, text)
+            yield f"- {link(module)}{f' from arXiv:{named[1]}' if named else ''}: {flowing(found[1])}"
 
 
 def losses(cfg: DictConfig, kind: type) -> Iterator[str]:
