@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -211,8 +212,9 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+@cache
 def composed(*words: str) -> DictConfig:
-    """The config of a command."""
+    """The config of a command, for reading."""
     launch.register_resolvers()
     with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
         cfg = hydra.compose("run", overrides=list(words))
