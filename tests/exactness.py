@@ -47,6 +47,11 @@ class Case:
     feature: str
 
     @property
+    def compares_samples(self) -> bool:
+        """Whether a loss looks at the batch as a whole: of parts of a batch it is another one."""
+        return self.model == "improved_gan"
+
+    @property
     def keeps_batch_norm(self) -> bool:
         """Whether batch norm stays in the networks: over parts of a batch it is another function."""
         return self.feature.endswith("batch norm")
@@ -59,23 +64,25 @@ class Case:
             words += ["augment=diffaugment"] if "augment" in small(folder, self.model).model else []
         cfg = small(folder, self.model, *words, "trainer.precision=64-true", f"data.batch_size={BATCH}", "data.limit=8")
         cfg.images = BATCHES * BATCH
+        if self.model == "improved_gan" and not self.keeps_batch_norm:
+            cfg.model.discriminator.batch_norm = False  # its historical averages know each weight
         if "n_critic" in cfg.model:
             cfg.model.n_critic = 5
         return cfg
 
     def train(self, folder: Path, ranks: int = 1, **how: Any) -> AdversarialModule:
         """Train it from the beginning, or from `checkpoint`."""
-        change = None if self.keeps_batch_norm else without_batch_norm
+        change = None if self.keeps_batch_norm else alike_on_ranks
         return train(self.config(folder, ranks), change=change, **how)
 
 
-def without_batch_norm(module: nn.Module) -> None:
-    """Put nothing in the place of every batch norm."""
+def alike_on_ranks(module: nn.Module) -> None:
+    """Put nothing in the place of every batch norm, and of dropout, which draws for each rank apart."""
     for name, child in module.named_children():
-        if isinstance(child, _BatchNorm):
+        if isinstance(child, (_BatchNorm, nn.Dropout)):
             setattr(module, name, nn.Identity())
         else:
-            without_batch_norm(child)
+            alike_on_ranks(child)
 
 
 def all_cases() -> list[Case]:
@@ -86,7 +93,7 @@ def all_cases() -> list[Case]:
             cfg = small(Path(folder) / "none", model)
             normalised = any(isinstance(layer, _BatchNorm) for layer in build.build_model(cfg).modules())
             found += [Case(model, name) for name in FEATURES if normalised or not name.endswith("batch norm")]
-    return found
+    return [case for case in found if not (case.compares_samples and case.feature.startswith("accumulation"))]
 
 
 class KeepEach(L.Callback):

@@ -21,7 +21,8 @@ from gan_experiments.engine import AdversarialModule
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODELS = sorted(path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml"))
-SMALL = {"width": 4, "blocks": 1, "latent_dim": 8, "n_critic": 2, "depth": 1, "shared_dim": 4, "reference_batch": 4}
+SMALL = {"width": 4, "blocks": 1, "latent_dim": 8, "n_critic": 2, "depth": 1, "shared_dim": 4}
+SMALL |= {"reference_batch": 4, "steps": 2}
 """Values that make any variant small, for whichever of these keys it has and does not leave at 0."""
 
 
@@ -40,8 +41,8 @@ def small(folder: Path, model: str, *overrides: str) -> DictConfig:
 
 
 def shrink(cfg: DictConfig) -> DictConfig:
-    """Set every key that SMALL names, wherever it stands below the model."""
-    stack = [cfg.model]
+    """Set every key that SMALL names, wherever it stands below the model and the techniques."""
+    stack = [cfg.model, cfg.technique]
     while stack:
         node = stack.pop()
         for key in list(node):

@@ -131,6 +131,15 @@ def mean_over_ranks(tensor: Tensor) -> Tensor:
     return tensor if world_size() == 1 else _Mean.apply(tensor)
 
 
+def whole_batch(rows: Tensor) -> Tensor:
+    """[n, ...] on each rank -> [world * n, ...] on every rank, in their order; differentiable as `mean_over_ranks`."""
+    if world_size() == 1:
+        return rows
+    parts = [torch.zeros_like(rows)] * world_size()
+    parts[rank()] = world_size() * rows
+    return mean_over_ranks(torch.cat(parts))
+
+
 def checksums(tensors: Iterable[Tensor]) -> Tensor:
     """int64 [n]: the sum of the bits of each tensor, equal for equal tensors whatever they hold (NaN too)."""
     bits = [tensor.detach().view(_BITS[tensor.element_size()]) for tensor in tensors]

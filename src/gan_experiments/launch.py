@@ -169,7 +169,8 @@ def _explain(error: Exception, config: str) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         if name in PLUGINS and group in ("hydra/sweeper", "hydra/launcher"):
             return f"{name} is not installed: type pip install 'gan-experiments[sweep]'"
-        known = [option for option in error.options or [] if not option.startswith("_")]
+        options = error.options or sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+        known = [option for option in options if not option.startswith("_")]
         return (
             f"{group}={name}: there is no such {group}{nearest(name, known)}; type {group}= one of {', '.join(known)}"
         )

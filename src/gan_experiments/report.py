@@ -19,6 +19,7 @@ from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.callbacks.stopping import Stopping
+from gan_experiments.contracts import Batch
 from gan_experiments.engine import AdversarialModule
 from gan_experiments.run_folder import shown
 
@@ -82,7 +83,7 @@ def _measure(cfg: DictConfig, model: AdversarialModule) -> tuple[float, float]:
     model.run.images = 2 * stopwatch.batches * cfg.data.batch_size
     rows = cfg.data.batch_size // trainer.world_size
     noise = _Noise(model.needs, (rows, cfg.data.channels, cfg.data.resolution, cfg.data.resolution))
-    trainer.fit(model, DataLoader(noise, batch_size=None))
+    trainer.fit(model, datamodule=_NoiseData(noise))
     if model.device.type == "cuda":
         return stopwatch.seconds, float(torch.cuda.max_memory_allocated(model.device))
     unit = 1 if sys.platform == "darwin" else 1024
@@ -95,12 +96,24 @@ class _Noise(IterableDataset):
 
     def __iter__(self) -> Any:
         while True:
-            yield {key: self._fill(key) for key in self.keys}
+            yield self.batch(self.shape[0])
 
-    def _fill(self, key: str) -> Tensor:
+    def batch(self, n: int) -> Batch:
+        return {key: self._fill(key, n) for key in self.keys}
+
+    def _fill(self, key: str, n: int) -> Tensor:
         if key == "label":
-            return torch.zeros(self.shape[0], dtype=torch.int64)
-        return torch.rand(self.shape, dtype=torch.get_default_dtype()) * 2 - 1
+            return torch.zeros(n, dtype=torch.int64)
+        return torch.rand((n, *self.shape[1:]), dtype=torch.get_default_dtype()) * 2 - 1
+
+
+class _NoiseData(L.LightningDataModule):
+    def __init__(self, noise: _Noise) -> None:
+        super().__init__()
+        self.noise, self.fixed = noise, noise.batch
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.noise, batch_size=None)
 
 
 class _Stopwatch(L.Callback):

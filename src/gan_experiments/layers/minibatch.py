@@ -1,6 +1,7 @@
 """Layers that show a discriminator how alike the samples of a batch are, against the collapse of modes.
 
-Both look at the batch that is given to them: one rank's part, as batch norm does.
+Discrimination looks at the whole batch of all ranks; the standard deviation at groups within the batch given to it, one
+rank's part, as batch norm does.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_experiments.contracts import ConfigError
+from gan_experiments.distributed import whole_batch
 
 
 class MinibatchDiscrimination(nn.Module):
@@ -28,7 +30,7 @@ class MinibatchDiscrimination(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         M = (x @ self.T.flatten(1)).unflatten(1, self.T.shape[1:])  # [N, kernels, kernel_dim]
-        distances = (M[:, None] - M).abs().sum(3)  # [N, N, kernels]
+        distances = (M[:, None] - whole_batch(M)).abs().sum(3)  # [N, N of all ranks, kernels]
         return torch.cat([x, torch.exp(-distances).sum(1)], dim=1)
 
 

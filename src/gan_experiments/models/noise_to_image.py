@@ -206,7 +206,7 @@ class NoiseToImage(AdversarialModule):
     def observe(self, **values: Tensor) -> None:
         """Show ADA the logits of the real images too."""
         super().observe(**values)
-        if isinstance(self.augment, ADA):
+        if isinstance(self.augment, ADA) and self.augment.target is not None:
             self.augment.observe(values["real"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:

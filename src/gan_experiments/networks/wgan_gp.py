@@ -137,10 +137,17 @@ class ResNetCritic(nn.Module):
         )
         self.output = _linear(width, 1)
 
+    def features(self, images: Tensor) -> Tensor:
+        """What the last layer sees, `[N, channels, resolution, resolution]` -> `[N, width]`."""
+        return F.relu(self.blocks(images)).mean(dim=(2, 3))  # [N, 128, 8, 8] -> [N, 128]
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits of features, `[N, features]` -> `[N]`."""
+        return self.output(features).squeeze(1)
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
-        h = F.relu(self.blocks(images))  # [N, 128, 8, 8]
-        return self.output(h.mean(dim=(2, 3))).squeeze(1)
+        return self.head(self.features(images))
 
 
 def _pyramid(width: int, stages: int) -> list[int]:
@@ -188,10 +195,17 @@ class PyramidResNetCritic(nn.Module):
         )
         self.output = _linear(widths[-1] * 4 * 4, 1)
 
+    def features(self, images: Tensor) -> Tensor:
+        """What the last layer sees, `[N, channels, resolution, resolution]` -> `[N, features]`."""
+        return self.blocks(self.input(images)).flatten(1)  # [N, 512, 4, 4] -> [N, 8192]
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits of features, `[N, features]` -> `[N]`."""
+        return self.output(features).squeeze(1)
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
-        h = self.blocks(self.input(images))  # [N, 512, 4, 4]
-        return self.output(h.flatten(1)).squeeze(1)
+        return self.head(self.features(images))
 
 
 class ConvGenerator(nn.Module):
@@ -233,9 +247,17 @@ class ConvCritic(nn.Module):
             layers += [SameConv(narrow, wide), nn.LeakyReLU(0.2, inplace=True)]
         self.layers = nn.Sequential(*layers, nn.Flatten(), _linear(widths[-1] * 4 * 4, 1))
 
+    def features(self, images: Tensor) -> Tensor:
+        """What the last layer sees, `[N, channels, resolution, resolution]` -> `[N, features]`."""
+        return self.layers[:-1](images)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits of features, `[N, features]` -> `[N]`."""
+        return self.layers[-1](features).squeeze(1)
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
-        return self.layers(images).squeeze(1)
+        return self.head(self.features(images))
 
 
 class SameConv(nn.Conv2d):

@@ -96,7 +96,8 @@ class AuxiliaryClassifier(Technique):
         """Refuse a discriminator that has no classifier, or images without classes."""
         if not model.has_classifier:
             raise ConfigError(
-                f"{type(model.discriminator).__name__} has no classifier; type model=acgan, or leave it out"
+                f"{type(model.discriminator).__name__} has no classifier; type model=acgan, or"
+                " model.discriminator.conditioning=auxiliary where that is offered, or leave it out"
             )
 
     def term(self, turn: Turn) -> Tensor:
