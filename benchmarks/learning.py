@@ -1,64 +1,294 @@
-"""Does each variant learn? Trains it on real images and prints its scores before and after.
+"""Does each variant learn? Gives each that draws images from noise the same CPU time, and scores what it draws.
 
-    python benchmarks/learning.py                       # DCGAN and WGAN-GP on the digits, about 15 minutes on two cores
-    python benchmarks/learning.py --cases dcgan --out outputs/learning --seed 1
+    nohup python benchmarks/learning.py > learning.md &     # all, on both data sets: 5 minutes and the scores for each
+    python benchmarks/learning.py --models dcgan wgan_gp --data digits --minutes 20 --seeds 0 1 2
 
-A case that was interrupted goes on where it was; one that is done is only read.
+Prints a row when a run is done. What has been run is only read, what was interrupted goes on where it was. One thread,
+at the lowest priority: other work is not held up. `--data emoji` needs `python benchmarks/real_data.py emoji` and the
+two packages that conf/metrics/lite0.yaml names; benchmarks/pages.py puts the results into the pages of docs/models/.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import datetime
 import json
+import os
+import platform
+import shlex
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+import torch
+from hydra.utils import get_class
+from omegaconf import DictConfig
+
+from gan_experiments import check, launch, resume, run_folder
+from gan_experiments.engine import AdversarialModule
+from gan_experiments.models.noise_to_image import NoiseToImage
 
 RUN = Path(__file__).resolve().parents[1] / "src" / "gan_experiments" / "run.py"
-CASES = {
-    "dcgan": ["experiment=digits"],
-    "wgan_gp_dcgan": ["experiment=digits_wgan_gp"],
+
+
+def narrow(width: int) -> list[str]:
+    return [f"model.generator.width={width}", f"model.discriminator.width={width}"]
+
+
+def rates(generator: float, discriminator: float) -> list[str]:
+    return [f"model.optimizers.generator.lr={generator}", f"model.optimizers.discriminator.lr={discriminator}"]
+
+
+# A decay of 0.9999 a step leaves the average, after the few steps here, at the untrained network.
+SOON_AVERAGED = [
+    "~model.ema.generator.decay",
+    "+model.ema.generator.half_life=10000",
+    "+model.ema.generator.ramp_up=0.05",
+]
+DCGANS = [*narrow(32), *rates(8e-4, 5e-4)]
+
+REDUCED = {  # what a variant is given to learn in minutes on one core; those not named run as their papers have them
+    "acgan": DCGANS,
+    "biggan": [*narrow(8), *rates(2e-4, 4e-4), *SOON_AVERAGED, "data.batch_size=32"],
+    "biggan_deep": [*narrow(16), *rates(2e-4, 4e-4), *SOON_AVERAGED, "data.batch_size=32"],
+    "cdcgan": DCGANS,
+    "dcgan": DCGANS,
+    "improved_gan": DCGANS,
+    "lsgan": DCGANS,
+    "r3gan": [  # grouped convolutions are three times slower with channels last on a CPU
+        *narrow(32),
+        "model.generator.blocks=1",
+        "model.discriminator.blocks=1",
+        *rates(1e-3, 1e-3),
+        "model.burn_in=${images}",
+        "model.half_life=[0,10000]",
+        "data.batch_size=16",
+        "trainer.channels_last=false",
+    ],
+    "sagan": [*narrow(16), *SOON_AVERAGED, "data.batch_size=32"],
+    "sngan": [*narrow(16), "data.batch_size=32"],
+    "sngan_projection": [*narrow(16), "data.batch_size=32"],
+    # The first 25 steps of the generator by the authors' schedule would take all the time.
+    "wgan": [*narrow(32), *rates(5e-4, 5e-4), "technique=[weight_clipping]", "data.batch_size=32"],
+    "wgan_gp": [*narrow(32), "data.batch_size=32"],
+    "wgan_gp_64": [*narrow(16), "data.batch_size=32"],
+    "wgan_gp_dcgan": [*narrow(32), *rates(1e-3, 5e-4), "data.batch_size=32"],
 }
+DATA = {
+    "digits": ["data=digits", "metrics=digits"],
+    "emoji": [
+        "data=folder",
+        "data.root=${oc.env:GAN_EXPERIMENTS_DATA,data}/emoji",
+        "data.resolution=32",
+        "data.classes=9",
+        "metrics=lite0",
+        "metrics.num_fake=2000",
+        "metrics.threads=1",
+    ],
+}
+EVERYWHERE = ["trainer=cpu", "trainer.channels_last=true", "logger=csv"]
+SAVED = ["callbacks.scores.every=0", "callbacks.checkpoints.every=5000"]
+COLUMNS = ("fid", "kid", "is", "precision", "recall", "coverage")
 
 
-def train(folder: Path, words: list[str]) -> None:
-    """Run the command, or what is left of it."""
-    last = folder / "checkpoints" / "last.ckpt"
-    if not (folder / "finished").exists():
-        started = [f"ckpt={last}"] if last.exists() else [*words, f"hydra.run.dir={folder}"]
-        subprocess.run([sys.executable, str(RUN), *started], check=True)
-        (folder / "finished").touch()
+class Clock(L.Callback):
+    """Ends a training after `seconds` of this process's CPU time, over all of its starts.
+
+    The batch that is begun then is the last one. The scores of the untrained and the trained networks are not counted;
+    sheets and checkpoints in between are.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.used = seconds, 0.0
+        self._since: float | None = None
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
+        now = time.process_time()
+        self.used += now - (now if self._since is None else self._since)
+        self._since = now
+        if self.used >= self.seconds:
+            module.run.images = module.images_seen + 1
+
+    def state_dict(self) -> dict[str, float]:
+        return {"used": self.used}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.used = state["used"]
 
 
-def row(name: str, folder: Path) -> str:
-    """One line of the table."""
-    scores = json.loads((folder / "scores.json").read_text())
-    first, last = scores["history"][0], scores["history"][-1]
-    with (folder / "metrics.csv").open() as file:
-        speeds = [float(r["images_per_second"]) for r in csv.DictReader(file) if r["images_per_second"]]
-    fid, inception = next(k for k in last if k.startswith("fid")), next(k for k in last if k.startswith("is"))
-    minutes = last["images"] / (sum(speeds) / len(speeds)) / 60
-    return (
-        f"| {name} | {last['images']:,} | {minutes:.1f} | {first[fid]:.1f} -> {last[fid]:.2f}"
-        f" | {first[fid] / last[fid]:.0f} | {first[inception]:.2f} -> {last[inception]:.2f} |"
-    )
+@dataclass(frozen=True)
+class Cell:
+    """One variant on one data set from one seed, and the folder of its run."""
+
+    model: str
+    data: str
+    seed: int
+    minutes: float
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.out.resolve() / f"{self.model}-{self.data}-{self.seed}-{self.minutes:g}min"
+
+    @property
+    def words(self) -> list[str]:
+        """What a person types for it, but for its length."""
+        return [f"model={self.model}", *DATA[self.data], *EVERYWHERE, *REDUCED.get(self.model, []), f"seed={self.seed}"]
+
+    def result(self) -> dict[str, Any]:
+        """What came of it: trained where it has not been. Raises RuntimeError where its command fails."""
+        path = self.folder / "cell.json"
+        if not path.exists():
+            images = self._images()
+            outcome = run_folder.outcome(self.folder)
+            if outcome is None or outcome.status != "finished":
+                self._train(60 * self.minutes, self.folder, *self.words, *SAVED, f"images={images}", "resume=true")
+            unfinished = path.with_suffix(".tmp")
+            unfinished.write_text(json.dumps(self._read(images), indent=1))
+            unfinished.replace(path)
+        result: dict[str, Any] = json.loads(path.read_text())
+        return result
+
+    def _images(self) -> int:
+        """Images that take a tenth more than the time, for the schedules, whose ends are in images."""
+        folder, seconds = self.folder / "speed", max(5.0, 3 * self.minutes)
+        outcome = run_folder.outcome(folder)
+        if outcome is None or outcome.status != "finished":
+            self._train(seconds, folder, *self.words, "callbacks=none", "images=1000000000")
+            outcome = run_folder.outcome(folder)
+            assert outcome, "the run has ended well"
+        return int(1.1 * outcome.images * 60 * self.minutes / seconds)
+
+    def _train(self, seconds: float, folder: Path, *words: str) -> None:
+        """Run the command with a clock; what it prints goes to `printed.log`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        clock = f"+callbacks.clock={{_target_: learning.Clock, seconds: {seconds}}}"
+        paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        with (folder / "printed.log").open("a") as log:
+            child = subprocess.Popen(
+                [sys.executable, str(RUN), *words, clock, f"hydra.run.dir='{folder}'"],
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            # It saves where it is when asked to stop; Ctrl-C reaches it by itself.
+            before = {
+                signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+                signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.terminate()),
+            }
+            status = child.wait()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if abs(status) % 128 in (signal.SIGINT, signal.SIGTERM):  # 128 + n where it saved, -n where it had not begun
+            sys.exit(128 + abs(status) % 128)
+        if status:
+            raise RuntimeError(f"exit status {status}, see {run_folder.shown(folder / 'printed.log')}")
+
+    def _read(self, images: int) -> dict[str, Any]:
+        history = json.loads((self.folder / "scores.json").read_text())["history"]
+        first, last = ({name.split("_")[0]: value for name, value in row.items()} for row in (history[0], history[-1]))
+        clock = resume.load(self.folder / "checkpoints" / "last.ckpt")["callbacks"]["Clock"]
+        return {
+            "model": self.model,
+            "data": self.data,
+            "seed": self.seed,
+            "minutes": self.minutes,
+            "cpu_minutes": round(clock["used"] / 60, 2),
+            "images": last["images"],
+            "command": shlex.join(["python", "src/gan_experiments/run.py", *self.words, f"images={images}"]),
+            "parameters": json.loads((self.folder / "parameters.json").read_text()),
+            "extractor": next(name for name in history[-1] if name.startswith("fid")).partition("_")[2],
+            "untrained": {name: first[name] for name in COLUMNS},
+            "trained": {name: last[name] for name in COLUMNS},
+            "sheet": str(sorted((self.folder / "samples").glob("[0-9]*.png"))[-1].relative_to(self.folder.parent)),
+            "date": f"{datetime.date.today()}",
+            "machine": f"one thread of {processor()}, torch {torch.__version__.partition('+')[0]}",
+        }
 
 
-def main() -> None:
-    """Train what is asked for and print the table."""
+def processor() -> str:
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+@cache
+def composed(*words: str) -> DictConfig:
+    """The config of a command, for reading."""
+    launch.register_resolvers()
+    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("run", overrides=list(words))
+    cfg.output = "outputs"
+    return cfg
+
+
+def variants() -> list[str]:
+    """The files of conf/model/ whose model draws images from noise."""
+    names = sorted(path.stem for path in (launch.conf_dir() / "model").glob("*.yaml"))
+    return [name for name in names if issubclass(get_class(composed(f"model={name}").model._target_), NoiseToImage)]
+
+
+def refused(cell: Cell) -> list[str]:
+    """Why this variant cannot be trained on these data."""
+    return list(dict.fromkeys(check.faults(composed(*cell.words))))
+
+
+def cells(options: argparse.Namespace) -> Iterator[Cell]:
+    for data in options.data:
+        for seed in options.seeds:
+            for model in options.models or variants():
+                yield Cell(model, data, seed, options.minutes, options.out)
+
+
+def heading() -> str:
+    titles = ["model", "data", "seed", "images", "CPU minutes", *COLUMNS]
+    return f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}"
+
+
+def row(result: dict[str, Any]) -> str:
+    """One line of the table: the scores, the untrained network's before the arrow."""
+    before, after = result["untrained"], result["trained"]
+    scores = [f"{before[name]:.3g} -> {after[name]:.3g}" for name in COLUMNS]
+    told = [result["model"], result["data"], result["seed"], f"{result['images']:,}", f"{result['cpu_minutes']:.1f}"]
+    return f"| {' | '.join(map(str, [*told, *scores]))} |"
+
+
+def parsed(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--out", type=Path, default=Path("outputs/learning"))
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    folders = {name: options.out / f"{name}-{options.seed}" for name in options.cases}
-    for name, folder in folders.items():
-        train(folder, [*CASES[name], f"seed={options.seed}"])
-    print("\n| model | images | minutes of training | fid_digits | fall | is_digits |\n|---|---|---|---|---|---|")
-    for name, folder in folders.items():
-        print(row(name, folder))
+    parser.add_argument("--models", nargs="+", choices=variants(), metavar="MODEL", help="default: all")
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--minutes", type=float, default=5.0, help="CPU minutes of training for each (default 5)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--out", type=Path, default=Path("outputs/learning"), help="folder for the runs")
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    """Train what is asked for and print the table; 1 where a training has failed."""
+    options = parsed()
+    os.nice(19)
+    print(heading(), flush=True)
+    status = 0
+    for cell in cells(options):
+        if why := refused(cell):
+            print(f"| {cell.model} | {cell.data} | refused: {'; '.join(why)} |", flush=True)
+            continue
+        try:
+            print(row(cell.result()), flush=True)
+        except RuntimeError as error:
+            print(f"| {cell.model} | {cell.data} | {cell.seed} | failed: {error} |", flush=True)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

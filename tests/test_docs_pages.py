@@ -1,0 +1,82 @@
+"""docs/models/: a page for each file of conf/model/, as its docstrings and its config are now."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support import MODELS, REPOSITORY
+
+sys.path.append(str(REPOSITORY / "benchmarks"))
+
+import learning
+import pages
+
+WRITE = "python benchmarks/pages.py writes it anew"
+
+
+def test_every_model_has_a_page_and_every_page_a_model() -> None:
+    assert {path.stem for path in pages.DOCS.glob("*.md")} == {*MODELS, "README"}, WRITE
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_page_is_as_docstrings_config_and_results_have_it(model: str) -> None:
+    assert (pages.DOCS / f"{model}.md").read_text() == pages.page(model, pages.measured()), WRITE
+
+
+def test_the_list_is_as_the_configs_have_it() -> None:
+    assert (pages.DOCS / "README.md").read_text() == pages.index(pages.measured()), WRITE
+
+
+def test_pictures_and_results_are_of_models_that_are_there() -> None:
+    assert {path.stem for path in pages.DOCS.glob("*.png")} == {result["model"] for result in pages.measured()}
+    assert {result["model"] for result in pages.measured()} <= set(MODELS)
+
+
+def test_papers_say_how_sure_their_numbers_are() -> None:
+    sources = {result["source"] for results in pages.facts()["results"].values() for result in results}
+    assert sources <= set(pages.SOURCES)
+    assert "| 82.8% | from memory, **uncertain** |" in pages.page("dcgan", [])
+
+
+def test_a_page_holds_the_formulas_of_both_players() -> None:
+    text = pages.page("wgan_gp", [])
+    assert "**Improved Training of Wasserstein GANs.** Ishaan Gulrajani" in text
+    assert "one α for each pair" in text
+    assert "-D(G(z))" in text
+    assert "gp_weight: 10.0" in text
+
+
+def test_results_are_taken_with_their_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docs, out = tmp_path / "docs", tmp_path / "out"
+    docs.mkdir()
+    monkeypatch.setattr(pages, "DOCS", docs)
+    for data, fid, size in (("digits", 2.0, (20, 10)), ("emoji", 5.0, (30, 20))):
+        take(out, data, fid, size)
+        pages.take(out)
+    take(out, "digits", 1.5, (20, 10))  # the same once more
+    pages.take(out)
+    results = pages.measured()
+    assert [(result["data"], result["trained"]["fid"]) for result in results] == [("digits", 1.5), ("emoji", 5.0)]
+    assert Image.open(docs / "dcgan.png").size == (50, 20)
+    text = pages.page("dcgan", results)
+    assert "| digits | 0 | 1,000 | 5.0 | 60 -> 1.5 |" in text
+    assert "2026-11-22, one thread of a processor" in text
+    assert "digits 60 -> 1.5 (5.0 CPU minutes), emoji 60 -> 5 (5.0 CPU minutes)" in pages.index(results)
+
+
+def take(out: Path, data: str, fid: float, size: tuple[int, int]) -> None:
+    """Leave what learning.py does."""
+    folder = out / f"dcgan-{data}"
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size).save(folder / "1.png")
+    scores = dict.fromkeys(learning.COLUMNS, 0.5)
+    result = {"model": "dcgan", "data": data, "seed": 0, "minutes": 5.0, "cpu_minutes": 5.0, "images": 1_000}
+    result |= {"command": "python run.py", "extractor": "digits", "sheet": f"dcgan-{data}/1.png"}
+    result |= {"untrained": {**scores, "fid": 60.0}, "trained": {**scores, "fid": fid}}
+    (folder / "cell.json").write_text(
+        json.dumps(result | {"date": "2026-11-22", "machine": "one thread of a processor"})
+    )
