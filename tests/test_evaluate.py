@@ -49,6 +49,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         for place, row in enumerate((data.labels == c).nonzero()[:12, 0].tolist()):
             where = folder / ("left", "right")[place % 2] / data.class_names[c] / f"{place // 2}.png"
             images.save_png(data.pixels[row], where)
+    images.save_png(data.pixels[0], folder / "one" / "alone.png")
     return folder / "left", folder / "right"
 
 
@@ -194,6 +195,8 @@ MISTAKES = {
     "no device": (("fake=left", "real=right", "metrics=digits", "device=tpu7"), "device=tpu7 is not here"),
     "too many": (("fake=left", "real=right", "metrics=digits", "n=1000"), "holds 60 images"),
     "one image": (("fake=left/3", "real=right", "metrics=digits", "n=1"), "n=1: a whole number of 2 or more"),
+    "a single image": (("fake=one", "real=right", "metrics=digits"), "fake=one holds a single image"),
+    "a single real image": (("fake=left", "real=one", "metrics=digits"), "the split folder holds 1 images"),
     "no classes": (
         ("fake=left/3", "real=right", "metrics=digits", "by_class=true"),
         "images in a folder for each class",
