@@ -192,6 +192,7 @@ MISTAKES = {
     "pairs of what": (("fake=left", "metrics=paired", "data=digits"), "real images are missing"),
     "pairs by class": (("fake=left", "real=right", "metrics=paired", "by_class=true"), "does not read it"),
     "truncation": (("run=x", "truncation=-1"), "truncation=-1"),
+    "truncations": (("run=x", "truncation=[1,null]"), "truncation=None"),
     "no device": (("fake=left", "real=right", "metrics=digits", "device=tpu7"), "device=tpu7 is not here"),
     "too many": (("fake=left", "real=right", "metrics=digits", "n=1000"), "holds 60 images"),
     "one image": (("fake=left/3", "real=right", "metrics=digits", "n=1"), "n=1: a whole number of 2 or more"),
@@ -202,6 +203,14 @@ MISTAKES = {
         "images in a folder for each class",
     ),
 }
+
+
+def test_scores_of_two_runs_do_not_meet_in_one_folder(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "two")
+    words = (f"run=[{trained},two]", "metrics=digits", "n=20", "out=here")
+    refused = run(*words, verb="evaluate", folder=tmp_path)
+    assert refused.returncode == 2
+    assert "several runs would meet" in refused.stderr
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
