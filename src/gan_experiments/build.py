@@ -182,6 +182,9 @@ def make(node: DictConfig, **other: Any) -> Any:
         while cause is not None:
             if isinstance(cause, ConfigError):
                 raise cause from error
+            if isinstance(cause, ModuleNotFoundError):
+                key = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else "config"
+                raise ConfigError(f"{key}: {cause}; install it, or choose another") from error
             cause = cause.__cause__
         raise ConfigError(" ".join(str(error).split())) from error
 

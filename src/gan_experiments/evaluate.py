@@ -41,6 +41,7 @@ def evaluate(cfg: DictConfig) -> int:
     if _paired(cfg):
         return _evaluate_pairs(cfg)
     points: list[tuple[float, dict[str, float]]] = []
+    folders = set()
     for subject in _subjects(cfg):
         out = Path(cfg.out) if cfg.out else subject.folder
         evaluator = _evaluator(cfg, subject)
@@ -63,8 +64,9 @@ def evaluate(cfg: DictConfig) -> int:
             folder = out / f"pictures-{subject.images:08d}{subject.tag}"
             written = pictures.write_sheets(measured, evaluator, subject.sample, real, folder, labels)
             print(f"{report.shown(folder)}: {', '.join(path.name for path in written)}")
+        folders.add(subject.folder)
         points.append((subject.position, {name: score.value for name, score in scores.items()}))
-    if len(points) > 1:
+    if len(points) > 1 and len(folders) == 1:
         over = "images seen" if isinstance(cfg.truncation, float | int | None) else "truncation"
         path = out / f"scores-over-{over.replace(' ', '-')}.png"
         print(report.shown(pictures.write_curves(sorted(points, key=lambda p: p[0]), over, path)))
@@ -82,9 +84,11 @@ def _faults(cfg: DictConfig) -> Iterator[str]:
         yield "metrics=paired compares images of equal names: type fake=<folder or zip archive> real=<another one>"
     if cfg.real is not None and cfg.get("data") is not None:
         yield "both real= and data= were given: leave one out"
-    several = list(cfg.truncation) if isinstance(cfg.truncation, ListConfig) else [cfg.truncation]
+    several = (
+        cfg.truncation if isinstance(cfg.truncation, ListConfig) else [1 if cfg.truncation is None else cfg.truncation]
+    )
     for value in several:
-        if value is not None and not (isinstance(value, (int, float)) and value > 0):
+        if not (isinstance(value, (int, float)) and value > 0):
             yield f"truncation={value}: the largest |z| is a number above 0; type for example truncation=0.5"
 
 
@@ -105,11 +109,15 @@ def _faults_of_folders(cfg: DictConfig) -> Iterator[str]:
 
 def _subjects(cfg: DictConfig) -> Iterator[Subject]:
     from gan_experiments import subjects
+    from gan_experiments.contracts import ConfigError
 
     if cfg.fake is not None:
         yield subjects.of_folder(cfg, cfg.metrics.batch_size)
         return
-    for checkpoint in subjects.checkpoints_of(cfg):
+    checkpoints = subjects.checkpoints_of(cfg)
+    if cfg.out and len({path.parent for path in checkpoints}) > 1:
+        raise ConfigError(f"out={cfg.out}: the scores of several runs would meet there; leave it out")
+    for checkpoint in checkpoints:
         yield from subjects.of_run(cfg, checkpoint)
 
 

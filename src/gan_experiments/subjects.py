@@ -69,6 +69,8 @@ def of_folder(cfg: DictConfig, batch_size: int) -> Subject:
     """The images of `fake=`, a folder or zip archive, `batch_size` a chunk."""
     stored = StoredImages(cfg.fake, "fake")
     number = cfg.n or len(stored)
+    if len(stored) < 2:
+        raise ConfigError(f"fake={cfg.fake} holds a single image: two or more are needed")
     if number > len(stored):
         raise ConfigError(
             f"n={number}: fake={cfg.fake} holds {len(stored)} images; type n={len(stored)} or leave it out"

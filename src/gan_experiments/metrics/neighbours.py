@@ -32,22 +32,22 @@ def nearest(x: Tensor, k: int) -> Tensor:
     The row itself is not one of them, a copy of it is. Needs k < N.
     """
     assert k < len(x), f"{len(x)} images have no {k} neighbours"
-    parts = x.split(BLOCK)
-    found = [torch.full((len(part), k), torch.inf, dtype=torch.float64, device=x.device) for part in parts]
+    parts = blocks(len(x))
+    found = torch.full((len(x), k), torch.inf, dtype=torch.float64, device=x.device)  # filled in place: see `moments`
 
-    def meet(i: int, distances: Tensor) -> None:
+    def meet(rows: slice, distances: Tensor) -> None:
         new = distances.topk(min(k, distances.shape[1]), largest=False).values
-        found[i] = torch.cat([found[i], new], dim=1).topk(k, largest=False).values
+        found[rows] = torch.cat([found[rows], new], dim=1).topk(k, largest=False).values
 
-    for i, part in enumerate(parts):
-        for j in range(i, len(parts)):  # the other half is the same
-            distances = squared_distances(part, parts[j])
-            if i == j:
+    for i, rows in enumerate(parts):
+        for columns in parts[i:]:  # the other half is the same
+            distances = squared_distances(x[rows], x[columns])
+            if rows == columns:
                 distances.fill_diagonal_(torch.inf)
             else:
-                meet(j, distances.T)
-            meet(i, distances)
-    return torch.cat(found)
+                meet(columns, distances.T)
+            meet(rows, distances)
+    return found
 
 
 def nearest_real(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,13 +8,18 @@ from torch import Tensor
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean [D] and the unbiased covariance [D, D] of `features` [N, D], N >= 2, in float64."""
-    blocks = features.split(4096)  # a copy of all in float64 might not fit
-    mean = torch.stack([block.double().sum(dim=0) for block in blocks]).sum(dim=0) / len(features)
-    products = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=features.device)
-    for block in blocks:
-        centred = block - mean
+    n, d = features.shape
+    mean = torch.zeros(d, dtype=torch.float64, device=features.device)
+    products = torch.zeros(d, d, dtype=torch.float64, device=features.device)
+    # A block at a time, for a copy of all in float64 might not fit; in one place, lest each leaves a hole in memory.
+    place = torch.empty(min(n, 1024), d, dtype=torch.float64, device=features.device)
+    for block in features.split(1024):
+        mean += place[: len(block)].copy_(block).sum(dim=0)
+    mean /= n
+    for block in features.split(1024):
+        centred = place[: len(block)].copy_(block).sub_(mean)
         products.addmm_(centred.T, centred)
-    return mean, products / (len(features) - 1)
+    return mean, products.div_(n - 1)
 
 
 def square_root(cov: Tensor) -> Tensor:

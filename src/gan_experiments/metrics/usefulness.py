@@ -13,7 +13,6 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
 
@@ -21,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_experiments import __version__
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.sources import Files, Settings
 from gan_experiments.metrics.evaluator import Score
+from gan_experiments.metrics.passports import versions
 
 LEARNING_RATE = 3e-3
 SHIFT = 1 / 16
@@ -199,7 +198,7 @@ class Recipe:
             "augmentation": f"shifts by up to {round(SHIFT * resolution)} pixels",
             "steps": self.steps,
             "batch_size": self.batch_size,
-            "versions": {"torch": version("torch"), "gan-experiments": __version__},
+            "versions": versions("torch"),
         }
 
 
