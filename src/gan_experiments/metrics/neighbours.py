@@ -18,12 +18,30 @@ def blocks(total: int) -> list[slice]:
     return [slice(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
 
 
-def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Return the squared distances [N, M], float64, of rows x [N, D] and y [M, D]; of equal rows exactly 0."""
-    x, y = x.double(), y.double()
-    sizes = x.square().sum(dim=1, keepdim=True) + y.square().sum(dim=1)
-    distances = torch.addmm(sizes, x, y.T, alpha=-2)
-    return distances.masked_fill_(distances <= SAME * sizes, 0)
+class SquaredDistances:
+    """The squared distances of rows x [N, D] and y [M, D], a block at a time, in float64; of equal rows exactly 0.
+
+    Every block is computed in the same place, lest each leaves a hole in memory: it is gone when the next is asked for.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+        n, m = min(len(x), BLOCK), min(len(y), BLOCK)
+        wide = x.new_empty(n + m + max(n, m), x.shape[1], dtype=torch.float64)
+        self._x, self._y, self._squares = wide.split([n, m, max(n, m)])
+        self._sizes, self._distances = x.new_empty(2, n * m, dtype=torch.float64)
+
+    def __call__(self, rows: slice, columns: slice) -> Tensor:
+        """Return the distances [n, m] of a block of rows and one of columns, each BLOCK at most."""
+        x, y = self.x[rows], self.y[columns]
+        x, y = self._x[: len(x)].copy_(x), self._y[: len(y)].copy_(y)
+        shape = len(x), len(y)
+        sizes, distances = (place[: shape[0] * shape[1]].view(shape) for place in (self._sizes, self._distances))
+        of_x = torch.mul(x, x, out=self._squares[: len(x)]).sum(dim=1, keepdim=True)
+        of_y = torch.mul(y, y, out=self._squares[: len(y)]).sum(dim=1)
+        torch.add(of_x, of_y, out=sizes)
+        distances.copy_(sizes).addmm_(x, y.T, alpha=-2)
+        return distances.masked_fill_(distances <= sizes.mul_(SAME), 0)
 
 
 def nearest(x: Tensor, k: int) -> Tensor:
@@ -39,9 +57,10 @@ def nearest(x: Tensor, k: int) -> Tensor:
         new = distances.topk(min(k, distances.shape[1]), largest=False).values
         found[rows] = torch.cat([found[rows], new], dim=1).topk(k, largest=False).values
 
+    between = SquaredDistances(x, x)
     for i, rows in enumerate(parts):
         for columns in parts[i:]:  # the other half is the same
-            distances = squared_distances(x[rows], x[columns])
+            distances = between(rows, columns)
             if rows == columns:
                 distances.fill_diagonal_(torch.inf)
             else:
@@ -54,9 +73,10 @@ def nearest_real(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Return of each row of fake [M, D] the distance [M], float64, to the nearest row of real [N, D], and which [M]."""
     found = torch.full((len(fake),), torch.inf, dtype=torch.float64, device=fake.device)
     which = torch.zeros(len(fake), dtype=torch.int64, device=fake.device)
+    between = SquaredDistances(real, fake)
     for column in blocks(len(fake)):
         for row in blocks(len(real)):
-            distances, rows = squared_distances(real[row], fake[column]).min(dim=0)
+            distances, rows = between(row, column).min(dim=0)
             closer = distances < found[column]
             found[column] = distances.where(closer, found[column])
             which[column] = (rows + row.start).where(closer, which[column])
@@ -72,9 +92,10 @@ def realism(real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
     small = reach <= reach.median()
     real, reach = real[small], reach[small]
     found = torch.zeros(len(fake), dtype=torch.float64, device=fake.device)
+    between = SquaredDistances(real, fake)
     for column in blocks(len(fake)):
         for row in blocks(len(real)):
-            quotients = reach[row, None] / squared_distances(real[row], fake[column])
+            quotients = reach[row, None] / between(row, column)
             torch.maximum(found[column], quotients.nan_to_num(1.0).amax(dim=0), out=found[column])
     return found.sqrt()
 
@@ -119,9 +140,10 @@ def neighbour_scores(
     to_real = torch.full((len(fake),), torch.inf, dtype=torch.float64, device=fake.device)
     to_fake = torch.full((len(real),), torch.inf, dtype=torch.float64, device=real.device)
     memberships = 0
+    between = SquaredDistances(real, fake)
     for row in blocks(len(real)):
         for column in blocks(len(fake)):
-            distances = squared_distances(real[row], fake[column])
+            distances = between(row, column)
             torch.minimum(to_real[column], distances.amin(dim=0), out=to_real[column])
             torch.minimum(to_fake[row], distances.amin(dim=1), out=to_fake[row])
             if "precision" in names:
