@@ -3,7 +3,7 @@
     python benchmarks/scores.py [agreement] [frechet] [inception_pass] [cost] [memory] [faults] [intervals] [--real DIR]
 
 Inception has random weights here. The second table of `faults` needs Fashion-MNIST in --real:
-`python benchmarks/real_data.py fashion_mnist --out DIR`, and the two packages that conf/metrics/lite0.yaml names.
+`python benchmarks/real_data.py fashion_mnist --out DIR`; with --lite0 its features are conf/metrics/lite0.yaml's.
 Times are of the CPU, on one thread.
 """
 
@@ -313,7 +313,8 @@ def faults(arguments: argparse.Namespace) -> None:
     sets = {"digits": (digits.pixels, digits.labels, DigitsExtractor())}
     if arguments.real:
         node = OmegaConf.load(Path(__file__).parents[1] / "conf" / "metrics" / "lite0.yaml").extractor
-        sets["Fashion-MNIST"] = (*fashion_mnist(arguments.real), build.make(node))
+        extractor = build.make(node) if arguments.lite0 else DigitsExtractor()
+        sets["Fashion-MNIST"] = (*fashion_mnist(arguments.real), extractor)
     for name, (pixels, labels, extractor) in sets.items():
         order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
         held_out = order % 5 == 0  # as for the classifier behind the scores, where it is of these digits
@@ -363,6 +364,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", help=", ".join(sections))
     parser.add_argument("--real", type=Path, help="a folder with Fashion-MNIST's files somewhere in it")
+    parser.add_argument("--lite0", action="store_true", help="ImageNet's features for Fashion-MNIST")
     parser.add_argument("--images", type=int, default=50_000, help="of `memory`")
     arguments = parser.parse_args()
     unknown = set(arguments.sections) - set(sections)

@@ -159,7 +159,7 @@ def test_images_of_several_sizes_count_as_each_alone(tmp_path: Path) -> None:
     for i, size in enumerate(sizes):
         write_images(tmp_path / "odd" / str(i), 1, size=size, seed=i)
     stored = StoredImages(str(tmp_path / "odd"), "fake")
-    assert {width for width, _ in stored.sizes} == set(sizes)
+    assert [image.shape[-1] for image in stored.images(0, 4)] == list(sizes)
     judge = Evaluator(DigitsExtractor(), num_fake=4, batch_size=4, cache=str(tmp_path), scores=["fid"])
     features = judge.measure(stored.images, stored, "cpu", ema=None).fake
     assert features is not None
@@ -263,6 +263,8 @@ def test_another_seed_draws_other_noise() -> None:
 def test_truncation_resamples_what_is_beyond() -> None:
     drawn = model(DCGANGenerator(64, 16, 1, 4)).fixed_noise(2000, seed=1, truncation=0.7).flatten().double()
     assert drawn.abs().max() <= 0.7
+    with pytest.raises(ConfigError, match="truncation=-1: the largest"):
+        model(DCGANGenerator(4, 16, 1, 4)).fixed_noise(2, seed=1, truncation=-1)
     # the variance of a normal cut at ±t: 1 - 2 t φ(t) / (2 Φ(t) - 1)
     t = torch.tensor(0.7, dtype=torch.float64)
     normal = torch.distributions.Normal(torch.zeros_like(t), 1)

@@ -28,10 +28,10 @@ class StoredImages:
     left out and named. Raises ConfigError where there is no such folder or no image in it.
     """
 
-    def __init__(self, path: str, key: str, split: str = "folder", limit: int | None = None) -> None:
-        self.source = Files(path, key, limit=limit)
-        self.split = split
-        self.sizes: set[tuple[int, int]] = set()
+    split = "folder"
+
+    def __init__(self, path: str, key: str) -> None:
+        self.source = Files(path, key)
         digest = hashlib.sha256()
         self._rows: list[int] = []
         skipped = []
@@ -39,8 +39,7 @@ class StoredImages:
         for row in tqdm(range(len(self.source)), desc=f"reading {self.source.where}", delay=2, leave=False):
             raw, label = self.source.read(row), self.source.label(row)
             try:
-                with Image.open(io.BytesIO(raw)) as image:  # the header alone
-                    self.sizes.add(image.size)
+                Image.open(io.BytesIO(raw)).close()  # the header alone
             except OSError:
                 skipped.append(self.source.file(row))
                 continue

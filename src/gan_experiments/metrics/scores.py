@@ -73,8 +73,8 @@ def kernel_distance(
     values = []
     for _ in range(subsets):
         x, y = draw(real), draw(fake)
-        values.append(between(x) + between(y) - 2 * kernel(x, y).mean())
-    found = torch.stack(values)
+        values.append((between(x) + between(y) - 2 * kernel(x, y).mean()).item())  # a tensor would keep its place
+    found = torch.tensor(values, dtype=torch.float64)
     return found.mean().item(), found.std(correction=0).item()
 
 

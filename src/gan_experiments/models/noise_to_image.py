@@ -273,8 +273,10 @@ class NoiseToImage(AdversarialModule):
         """z [n, latent_dim] that depends on the seed alone, not on the device.
 
         With `truncation` no component is larger than that: the truncation trick, Brock et al. 2019, arXiv:1809.11096,
-        section 3.1.
+        section 3.1. Raises ConfigError unless it is above 0.
         """
+        if truncation is not None and not (isinstance(truncation, (int, float)) and truncation > 0):
+            raise ConfigError(f"truncation={truncation}: the largest |z| is a number above 0; type for example 0.5")
         generator = torch.Generator().manual_seed(seed)
         if truncation is None:
             return torch.randn(n, self.latent_dim, generator=generator, dtype=torch.float32)
