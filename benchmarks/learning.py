@@ -39,8 +39,8 @@ from gan_experiments.models.noise_to_image import NoiseToImage
 RUN = Path(__file__).resolve().parents[1] / "src" / "gan_experiments" / "run.py"
 
 
-def narrow(width: int) -> list[str]:
-    return [f"model.generator.width={width}", f"model.discriminator.width={width}"]
+def narrow(generator: int, discriminator: int | None = None) -> list[str]:
+    return [f"model.generator.width={generator}", f"model.discriminator.width={discriminator or generator}"]
 
 
 def rates(generator: float, discriminator: float) -> list[str]:
@@ -55,16 +55,18 @@ SOON_AVERAGED = [
 ]
 DCGANS = [*narrow(32), *rates(8e-4, 5e-4)]
 
+FEWER_CRITICS = ["model.n_critic=2", "data.batch_size=16"]  # more steps of the generator in the same time
+
 REDUCED = {  # what a variant is given to learn in minutes on one core; those not named run as their papers have them
     "acgan": DCGANS,
-    "biggan": [*narrow(8), *rates(2e-4, 4e-4), *SOON_AVERAGED, "data.batch_size=32"],
-    "biggan_deep": [*narrow(16), *rates(2e-4, 4e-4), *SOON_AVERAGED, "data.batch_size=32"],
+    "biggan": [*narrow(8, 6), *rates(4e-4, 8e-4), *SOON_AVERAGED, "data.batch_size=16"],
+    "biggan_deep": [*narrow(16), *rates(4e-4, 8e-4), *SOON_AVERAGED, "data.batch_size=16"],
     "cdcgan": DCGANS,
     "dcgan": DCGANS,
     "improved_gan": DCGANS,
     "lsgan": DCGANS,
     "r3gan": [  # grouped convolutions are three times slower with channels last on a CPU
-        *narrow(32),
+        *narrow(16),
         "model.generator.blocks=1",
         "model.discriminator.blocks=1",
         *rates(1e-3, 1e-3),
@@ -73,13 +75,14 @@ REDUCED = {  # what a variant is given to learn in minutes on one core; those no
         "data.batch_size=16",
         "trainer.channels_last=false",
     ],
-    "sagan": [*narrow(16), *SOON_AVERAGED, "data.batch_size=32"],
-    "sngan": [*narrow(16), "data.batch_size=32"],
-    "sngan_projection": [*narrow(16), "data.batch_size=32"],
+    "sagan": [*narrow(8, 12), *rates(2e-4, 8e-4), *SOON_AVERAGED, "data.batch_size=16"],
+    "sngan": [*narrow(8, 12), *rates(4e-4, 4e-4), *FEWER_CRITICS, "model.generator_batch=1"],
+    "sngan_projection": [*narrow(8, 12), *rates(4e-4, 4e-4), *FEWER_CRITICS, "model.generator_batch=1"],
+    "unrolled_gan_dcgan": [*narrow(16), *rates(8e-4, 5e-4), "data.batch_size=32"],
     # The first 25 steps of the generator by the authors' schedule would take all the time.
-    "wgan": [*narrow(32), *rates(5e-4, 5e-4), "technique=[weight_clipping]", "data.batch_size=32"],
-    "wgan_gp": [*narrow(32), "data.batch_size=32"],
-    "wgan_gp_64": [*narrow(16), "data.batch_size=32"],
+    "wgan": [*narrow(32), *rates(5e-4, 5e-4), "technique=[weight_clipping]", *FEWER_CRITICS],
+    "wgan_gp": [*narrow(16), *rates(4e-4, 4e-4), *FEWER_CRITICS, "model.generator_batch=1"],
+    "wgan_gp_64": [*narrow(8), *rates(4e-4, 4e-4), *FEWER_CRITICS],
     "wgan_gp_dcgan": [*narrow(32), *rates(1e-3, 5e-4), "data.batch_size=32"],
 }
 DATA = {
@@ -133,15 +136,19 @@ class Cell:
     seed: int
     minutes: float
     out: Path
+    name: str = ""  # of what `more` makes of it, for its folder
+    more: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
-        return self.out.resolve() / f"{self.model}-{self.data}-{self.seed}-{self.minutes:g}min"
+        name = "-".join(filter(None, [self.model, self.name, self.data]))
+        return self.out.resolve() / f"{name}-{self.seed}-{self.minutes:g}min"
 
     @property
     def words(self) -> list[str]:
         """What a person types for it, but for its length."""
-        return [f"model={self.model}", *DATA[self.data], *EVERYWHERE, *REDUCED.get(self.model, []), f"seed={self.seed}"]
+        reduced = REDUCED.get(self.model, [])
+        return [f"model={self.model}", *DATA[self.data], *EVERYWHERE, *reduced, *self.more, f"seed={self.seed}"]
 
     def result(self) -> dict[str, Any]:
         """What came of it: trained where it has not been. Raises RuntimeError where its command fails."""
