@@ -1,0 +1,92 @@
+"""Do the orderings of the papers show at this scale? Equal CPU time, several seeds, the digits.
+
+    nohup python benchmarks/orderings.py > orderings.md &              # all: three seeds, 2 minutes each
+    python benchmarks/orderings.py augmentation --minutes 10 --seeds 0 1 2 3 4
+
+augmentation    500 digits of the 5,000: none, DiffAugment and ADA. Scored against all 5,000.
+conditioning    a class-conditional DCGAN, its discriminator told the class by concatenation and by projection. `intra`
+                is the mean over the classes of the FID within one.
+modes           DCGAN, with minibatch discrimination, unrolled, as WGAN-GP: how much of the digits each finds.
+
+A row has the mean over the seeds and each seed's FID. What has been run is only read, as in learning.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from learning import RUN, Cell
+
+EVALUATE = RUN.with_name("evaluate.py")
+# p may reach 1 in 100,000 images: a run here sees about as many, not the millions of the paper.
+ADA = ("augment=ada", "augment.speed=100000")
+FEW = "data.limit=500"
+ORDERINGS: dict[str, dict[str, tuple[str, str, tuple[str, ...]]]] = {  # title -> model, name, words
+    "augmentation": {
+        "none": ("dcgan", "few", (FEW,)),
+        "DiffAugment": ("dcgan", "few-diffaugment", (FEW, "augment=diffaugment")),
+        "ADA": ("dcgan", "few-ada", (FEW, *ADA)),
+    },
+    "conditioning": {
+        "concatenation": ("cdcgan", "concatenation", ("model.discriminator.conditioning=concatenation",)),
+        "projection": ("cdcgan", "projection", ("model.discriminator.conditioning=projection",)),
+    },
+    "modes": {
+        "DCGAN": ("dcgan", "", ()),
+        "minibatch discrimination": ("dcgan", "minibatch", ("model.discriminator.minibatch=discrimination",)),
+        "unrolled": ("unrolled_gan_dcgan", "", ()),
+        "WGAN-GP": ("wgan_gp_dcgan", "", ()),
+    },
+}
+COLUMNS = ("images", "fid", "intra", "kid", "is", "precision", "recall", "coverage", "memorised")
+
+
+def scores(cell: Cell) -> dict[str, float]:
+    """Of the last checkpoint, against all digits; trained first where it has not been."""
+    images = cell.result()["images"]
+    path = cell.folder / "all" / "against-all.json"
+    if not path.exists():
+        words = [f"run='{cell.folder}'", f"out='{path.parent}'", "data=digits", "device=cpu", "by_class=true"]
+        with (cell.folder / "printed.log").open("a") as log:
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            subprocess.run([sys.executable, str(EVALUATE), *words], env=environment, stdout=log, check=True)
+        next(path.parent.glob("scores-*.json")).rename(path)
+    found = json.loads(path.read_text())["scores"]
+    return {"images": images} | {name.rpartition("_")[0]: score["value"] for name, score in found.items()}
+
+
+def row(title: str, runs: list[dict[str, float]]) -> str:
+    """Means over the seeds, and the FID of each."""
+    means = [f"{statistics.mean(run[name] for run in runs):.3g}" if name in runs[0] else "" for name in COLUMNS[1:]]
+    images = f"{statistics.mean(run['images'] for run in runs):,.0f}"
+    each = ", ".join(f"{run['fid']:.2f}" for run in runs)
+    return f"| {' | '.join([title, images, *means, each])} |"
+
+
+def main() -> None:
+    """Train what is asked for, and print a table for each ordering."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("orderings", nargs="*", metavar="ORDERING", help=f"of {', '.join(ORDERINGS)} (default: all)")
+    parser.add_argument("--minutes", type=float, default=2.0, help="CPU minutes of training for each run (default 2)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("outputs/learning"), help="folder for the runs")
+    options = parser.parse_args()
+    if unknown := set(options.orderings) - set(ORDERINGS):
+        parser.error(f"{', '.join(unknown)}: choose from {', '.join(ORDERINGS)}")
+    os.nice(19)
+    for name in options.orderings or ORDERINGS:
+        print(f"\n**{name}**, {options.minutes:g} CPU minutes, seeds {', '.join(map(str, options.seeds))}\n")
+        print(f"| | {' | '.join(COLUMNS)} | fid of each |\n|{'---|' * (len(COLUMNS) + 2)}", flush=True)
+        for title, (model, label, words) in ORDERINGS[name].items():
+            cells = [Cell(model, "digits", seed, options.minutes, options.out, label, words) for seed in options.seeds]
+            print(row(title, [scores(cell) for cell in cells]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
