@@ -270,6 +270,15 @@ def test_unrolled_steps_leave_no_trace_in_batch_norm(tmp_path: Path) -> None:
     assert {layer.num_batches_tracked.item() for layer in norms} == {2}
 
 
+def test_the_memory_layout_does_not_matter(tmp_path: Path) -> None:
+    cfg = small(tmp_path / "run", "unrolled_gan_dcgan", "trainer.precision=64-true")
+    made = [
+        train(cfg, change=lambda model, layout=layout: model.to(memory_format=layout)).state_dict()
+        for layout in (torch.contiguous_format, torch.channels_last)
+    ]
+    assert all(gap < 1e-10 for gap in difference(*made).values())
+
+
 def test_a_batch_in_parts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"trainer\.accumulate=2: .*type trainer\.accumulate=1"):
         train(start(tmp_path, 2, "trainer.accumulate=2"))

@@ -82,7 +82,7 @@ class UnrolledGAN(NoiseToImage):
         # Copies, so that the unrolled steps leave no trace in running statistics.
         buffers = {name: buffer.clone() for name, buffer in logits.named_buffers()}
         # One vector: one reduction over the ranks a step, and few small operations.
-        theta = nn.utils.parameters_to_vector(logits.parameters()).detach().requires_grad_()
+        theta = torch.cat([parameter.detach().flatten() for parameter in logits.parameters()]).requires_grad_()
         step = unrolled(self._optimizers["discriminator"].optimizer, self._rate("discriminator"))
 
         def judge() -> tuple[Tensor, Tensor]:
