@@ -3,7 +3,8 @@
     python benchmarks/pages.py                              # after a change of a docstring or a config
     python benchmarks/pages.py --take outputs/learning      # and with the results of learning.py
 
-The results are kept in docs/models/measured.json, the sheets beside it; the papers' numbers are in papers.yaml.
+The results are kept in docs/models/measured.json, the sheets beside it; the papers' numbers are in papers.yaml. The
+table of all results is docs/learning.md.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from typing import Any
 import torch
 import yaml
 from hydra.utils import get_class
-from learning import COLUMNS, composed
+from learning import composed, heading, row, variants
 from omegaconf import DictConfig, OmegaConf
-from PIL import Image
+from PIL import Image, ImageChops
 
 from gan_experiments import build, launch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs" / "models"
+LEARNING = REPOSITORY / "docs" / "learning.md"
 PAPERS = DOCS / "papers.yaml"
 SOURCE = REPOSITORY / "src" / "gan_experiments"
 SOURCES = {
@@ -38,6 +40,7 @@ SOURCES = {
     "M": "from memory, **uncertain**",
 }
 IDENTIFIER = r"arXiv:(\d+\.\d+)"
+POINTS = "How many modes it finds, with pictures: [docs/modes.md](../modes.md)."
 NOTE = "<!-- Written by benchmarks/pages.py: change the docstrings, the config or papers.yaml, and run it. -->"
 
 Result = dict[str, Any]
@@ -127,15 +130,21 @@ def differences(modules: list[str]) -> Iterator[str]:
 def losses(cfg: DictConfig, kind: type) -> Iterator[str]:
     """What each phase minimises: the docstrings of the model's losses, of its adversarial loss and its techniques."""
     adversarial = get_class(cfg.model.loss._target_)
-    constants = [f"{key}={value:g}" for key, value in cfg.model.loss.items() if isinstance(value, float)]
-    named = f"`{adversarial.__name__}`" + (f" with {', '.join(constants)}" if constants else "")
+    constants = [f"{key} = {value:g}" for key, value in cfg.model.loss.items() if isinstance(value, float)]
+    named = f"`{adversarial.__name__}`" + (f" ({', '.join(constants)})" if constants else "")
+    techniques = {str(name): build.make(node) for name, node in (cfg.model.get("techniques") or {}).items()}
+    replacing = [name for name, technique in techniques.items() if technique.replaces_generator_loss]
+    n_critic = cfg.model.get("n_critic", 1)
     for name in [name for name in dir(kind) if name.endswith("_loss")]:
         player = name.removesuffix("_loss")
-        yield f"- **{player}**: {opening(getattr(kind, name))}"
-        if hasattr(adversarial, player):
-            yield f"  Adversarial, {named}: {opening(getattr(adversarial, player))}"
-    for name, node in (cfg.model.get("techniques") or {}).items():
-        yield f"- technique **{name}**: {opening(get_class(node._target_))}"
+        rhythm = f", once in {n_critic} batches" if player == "generator" and n_critic > 1 else ""
+        if player == "generator" and replacing:
+            yield f"- **{player}**{rhythm}: {replacing[0]}, see below, in place of an adversarial loss."
+        else:
+            formula = opening(getattr(adversarial, player)).rstrip(".").partition(". ")[0]
+            yield f"- **{player}**{rhythm}: `{formula}`, {named}\\\n  {opening(getattr(kind, name))}"
+    for name, technique in techniques.items():
+        yield f"- technique **{name}**: {opening(type(technique))}"
 
 
 # ---------------------------------------------------------------- pages
@@ -157,16 +166,26 @@ def page(model: str, results: list[Result]) -> str:
         f"```\npython src/gan_experiments/run.py model={model}\n```",
         f"## What each phase minimises\n\n`{kind.__name__}` ({link(kind.__module__)}): {opening(kind)}\n",
         "\n".join(losses(cfg, kind)),
+        "D(x) is the discriminator's logit, σ the sigmoid; the formulas are means over the batch.",
         "## What differs from the papers",
         "\n".join(differences(modules)),
         f"## Networks\n\n{table_of_networks(cfg, networks)}",
-        f"## The config\n\n[conf/model/{model}.yaml](../../conf/model/{model}.yaml), composed:\n\n"
-        f"```yaml\n{OmegaConf.to_yaml(cfg.model, resolve=True)}```",
-        f"## Here\n\n{here(model, mine)}",
+        f"## Here\n\n{POINTS if cfg.data.resolution == 1 else here(model, mine)}",
     ]
     if found := facts()["results"].get(model):
         parts.append(f"## In the papers\n\n{published(found)}")
+    parts.append(
+        f"## The config\n\n[conf/model/{model}.yaml](../../conf/model/{model}.yaml), composed:\n\n"
+        f"```yaml\n{as_yaml(cfg.model)}```"
+    )
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def as_yaml(node: DictConfig) -> str:
+    """A config, resolved, with short lists and groups on a line."""
+    content = OmegaConf.to_container(node, resolve=True)
+    text: str = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
+    return text
 
 
 def table_of_networks(cfg: DictConfig, networks: dict[str, DictConfig]) -> str:
@@ -185,22 +204,29 @@ def here(model: str, results: list[Result]) -> str:
     """What was measured, with its conditions; the sheets."""
     if not results:
         return "Not measured yet."
-    names = "".join(f" {name} |" for name in COLUMNS)
-    lines = [f"| data | seed | images | CPU minutes |{names}\n|{'---|' * (4 + len(COLUMNS))}"]
-    for result in results:
-        scores = [f"{result['untrained'][name]:.3g} -> {result['trained'][name]:.3g}" for name in COLUMNS]
-        told = [result["data"], result["seed"], f"{result['images']:,}", f"{result['cpu_minutes']:.1f}", *scores]
-        lines.append(f"| {' | '.join(map(str, told))} |")
     shown = sheets(results)
-    extractors = " and ".join(f"metrics={r['extractor']} on {r['data']}" for r in shown)
-    conditions = "; ".join(dict.fromkeys(f"{result['date']}, {result['machine']}" for result in results))
-    commands = "\n".join(result["command"] for result in shown)
-    return (
-        f"![sheet]({model}.png)\n\n*{' | '.join(r['data'] for r in shown)}*\n\n"
-        + "\n".join(lines)
-        + f"\n\nBefore and after training, scores by {extractors}, which compare with no published value. Measured"
-        f" {conditions}. The commands, but that the time ended them (benchmarks/learning.py):\n\n```\n{commands}\n```"
+    return "\n\n".join(
+        [
+            f"![{model}'s images]({model}.png)",
+            f"*{'; '.join(caption(result) for result in shown)}*",
+            "\n".join([heading(), *map(row, results)]),
+            f"{before_and_after(results)} [All variants](../learning.md). The commands, but that the time ended them:",
+            "\n".join(["```", *(result["command"] for result in shown), "```"]),
+        ]
     )
+
+
+def caption(result: Result) -> str:
+    """What a sheet shows."""
+    classes = composed(f"model={result['model']}").model.generator.get("classes", 0)
+    return f"{result['data']} after {result['images']:,} images{', a class in each column' if classes else ''}"
+
+
+def before_and_after(results: list[Result]) -> str:
+    """What stands in a row of results, and how it was measured."""
+    extractors = " and ".join(dict.fromkeys(f"`metrics={r['extractor']}` on {r['data']}" for r in results))
+    measured_on = "; ".join(dict.fromkeys(f"{result['date']}, {result['machine']}" for result in results))
+    return f"Untrained -> trained, by {extractors}, which compare with no published value. Measured {measured_on}."
 
 
 def published(results: list[Result]) -> str:
@@ -211,7 +237,13 @@ def published(results: list[Result]) -> str:
 
 def index(results: list[Result]) -> str:
     """The list of all."""
-    lines = ["| `model=` | | fid here, before and after |\n|---|---|---|"]
+    lines = [
+        f"{NOTE}\n\n# The variants\n",
+        "A page for each file of conf/model/: what it minimises, how it differs from its paper, its sizes, its images"
+        " and scores after minutes on one core. All of these are in one table in [learning.md](../learning.md), those"
+        " of points in [modes.md](../modes.md); [techniques.md](../techniques.md) can be added to each.\n",
+        "| `model=` | | fid here, before and after |\n|---|---|---|",
+    ]
     for model in models():
         mine = sheets([result for result in results if result["model"] == model])
         fids = ", ".join(
@@ -219,7 +251,39 @@ def index(results: list[Result]) -> str:
             for r in mine
         )
         lines.append(f"| [{model}]({model}.md) | {header(model)} | {fids} |")
-    return f"{NOTE}\n\n# The variants\n\n" + "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n"
+
+
+def learning(results: list[Result]) -> str:
+    """The page of all results, a table for each data set and time."""
+    parts = [
+        NOTE,
+        "# Does each variant learn?",
+        "Each variant that draws images from noise, in the same CPU time, by benchmarks/learning.py. The variants run"
+        " reduced, as a person with one core and a few minutes would run them: narrow networks, higher rates, small"
+        " batches; the commands are on [their pages](models/README.md), beside sheets of what they draw. So this shows"
+        " that each learns, and how soon; it does not rank them at the sizes of their papers.",
+        "`coverage` is the share of real images that have a generated one beside them: how much of the data is found."
+        " What is found of the modes of a mixture of Gaussians is in [modes.md](modes.md).",
+    ]
+    for data, minutes in sorted({(result["data"], result["minutes"]) for result in results}):
+        mine = [result for result in results if (result["data"], result["minutes"]) == (data, minutes)]
+        seeds = " ".join(str(seed) for seed in sorted({result["seed"] for result in mine}))
+        missing = sorted(set(variants()) - {result["model"] for result in mine} - set(on_points()))
+        parts += [
+            f"## {data}, {minutes:g} CPU minutes",
+            f"```\npython benchmarks/learning.py --data {data} --minutes {minutes:g} --seeds {seeds}\n```",
+            "\n".join([heading(), *map(row, mine)]),
+            before_and_after(mine),
+            *([f"Not measured: {', '.join(missing)}."] if missing else []),
+        ]
+    return "\n\n".join(parts if results else [*parts, "Not measured yet."]) + "\n"
+
+
+@cache
+def on_points() -> list[str]:
+    """The models that draw points of the plane."""
+    return [model for model in models() if composed(f"model={model}").data.resolution == 1]
 
 
 # ---------------------------------------------------------------- results
@@ -241,13 +305,21 @@ def take(out: Path) -> None:
     results = sorted(({key(r): r for r in [*measured(), *new]}).values(), key=key)
     (DOCS / "measured.json").write_text(json.dumps(results, indent=1) + "\n")
     for model in {result["model"] for result in new}:
-        pictures = [
-            Image.open(out / r["sheet"]).convert("RGB") for r in sheets([r for r in results if r["model"] == model])
-        ]
+        shown = sheets([result for result in results if result["model"] == model])
+        pictures = [as_drawn(Image.open(out / result["sheet"]).convert("RGB")) for result in shown]
         joined = Image.new("RGB", (sum(p.width for p in pictures), max(p.height for p in pictures)), "white")
         for i, picture in enumerate(pictures):
             joined.paste(picture, (sum(p.width for p in pictures[:i]), 0))
         joined.save(DOCS / f"{model}.png", optimize=True)
+
+
+def as_drawn(picture: Image.Image) -> Image.Image:
+    """A sheet without the enlargement that `images.sheet` gave it."""
+    for factor in (4, 3, 2):
+        small = picture.resize((picture.width // factor, picture.height // factor), Image.Resampling.NEAREST)
+        if ImageChops.difference(small.resize(picture.size, Image.Resampling.NEAREST), picture).getbbox() is None:
+            return small
+    return picture
 
 
 def main() -> None:
@@ -260,6 +332,7 @@ def main() -> None:
     for model in models():
         (DOCS / f"{model}.md").write_text(page(model, results))
     (DOCS / "README.md").write_text(index(results))
+    LEARNING.write_text(learning(results))
 
 
 if __name__ == "__main__":

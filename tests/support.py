@@ -50,7 +50,7 @@ def shrink(cfg: DictConfig) -> DictConfig:
             if isinstance(value, DictConfig):
                 stack.append(value)
             elif key in SMALL and node[key]:
-                node[key] = SMALL[str(key)]
+                node[key] = min(node[key], SMALL[str(key)])
     return cfg
 
 

@@ -12,12 +12,13 @@ import time
 import zipfile
 from pathlib import Path
 
+import hydra
 import pytest
 import torch
 from PIL import Image
-from support import REPOSITORY, compose, difference, run, small, write_images
+from support import REPOSITORY, compose, difference, run, small, train, write_images
 
-from gan_experiments import check, resume
+from gan_experiments import check, launch, resume, sample
 from gan_experiments.contracts import ConfigError
 
 NARROW = ("model.generator.width=4", "model.discriminator.width=4", "trainer=cpu", "metrics.num_fake=200")
@@ -106,6 +107,46 @@ def test_sample(trained: Path, tmp_path: Path) -> None:
     assert (tmp_path / "drawn" / "sheet.png").exists()
 
 
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a model of ten classes."""
+    folder = tmp_path_factory.mktemp("conditional") / "run"
+    train(small(folder, "cdcgan"), every=16)
+    return folder
+
+
+def draw(out: Path, *words: str) -> Path:
+    """What `sample.py` does, in this process."""
+    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+        assert sample.sample(hydra.compose("sample", [*words, f"out={out}", "device=cpu"])) == 0
+    return out
+
+
+def test_single_images_lie_in_folders_of_their_classes(conditional: Path, tmp_path: Path) -> None:
+    """A sheet has a class in each column; class=3 draws the same noise as that class alone."""
+    every = draw(tmp_path / "all", f"run={conditional}", "n=20", "singles=true")
+    drawn = [str(path.relative_to(every / "images")) for path in sorted((every / "images").rglob("*.png"))]
+    assert drawn == [f"{c}/{n:06d}.png" for c in range(10) for n in (c, c + 10)]
+    assert Image.open(every / "sheet.png").size == (2 * (10 * 34 + 2), 2 * (2 * 34 + 2))  # enlarged twice
+    three = draw(tmp_path / "3", f"run={conditional}", "n=14", "class=3", "singles=true")
+    assert [path.name for path in (three / "images").iterdir()] == ["3"]
+    assert len(list((three / "images" / "3").iterdir())) == 14
+    assert (three / "images/3/000013.png").read_bytes() == (every / "images/3/000013.png").read_bytes()
+    assert (three / "images/3/000004.png").read_bytes() != (every / "images/4/000004.png").read_bytes()
+
+
+@pytest.mark.parametrize("asked", ["99", "-1", "three"])
+def test_a_class_that_there_is_not(conditional: Path, tmp_path: Path, asked: str) -> None:
+    with pytest.raises(ConfigError, match=f"class={asked}: type a number of 0 to 9"):
+        draw(tmp_path, f"run={conditional}", f"class={asked}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_class_of_a_model_that_knows_none(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="class=3: this generator knows no classes; leave it out"):
+        draw(tmp_path, f"run={trained}", "class=3")
+
+
 def test_the_notebook_runs(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notebook = json.loads((REPOSITORY / "notebooks" / "look_into_a_run.ipynb").read_text())
     code = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
@@ -192,6 +233,7 @@ def _quick(*words: str, folder: Path) -> tuple[str, float]:
         (["model.generator.widht=3"], "model.generator.widht: there is no such key (did you mean width?)"),
         (["imges=100"], "imges: there is no such key (did you mean images?)"),
         (["images"], "images: not understood; type key=value"),
+        (["technique=[r3]"], "technique=r3: there is no such technique (did you mean r2?)"),
         (["ckpt=nowhere"], "ckpt=nowhere: there is no such file or folder"),
     ],
 )
@@ -200,6 +242,18 @@ def test_a_misspelt_name_is_answered_at_once(words: list[str], answer: str, tmp_
     assert said.startswith(answer)
     assert "\n" not in said
     assert seconds < 4  # 0.4 s on a quiet machine; the tests share theirs
+
+
+def test_a_key_that_another_choice_has_is_told_apart_from_one_that_there_is_not() -> None:
+    known = ["model.generator.width", "model.generator.latent_dim"]
+    answers = {
+        "technique.r1.gamma": "type technique=[r1] to have it",
+        "model.discriminator.conditioning": "type model= one of acgan, biggan, biggan_deep, cdcgan",
+        "model.generator.widht": "there is no such key (did you mean width?)",
+    }
+    for key, answer in answers.items():
+        assert launch._no_such_key(key, known).startswith(f"{key}: ")
+        assert answer in launch._no_such_key(key, known)
 
 
 def test_a_mistake_removes_no_files_of_others(tmp_path: Path) -> None:

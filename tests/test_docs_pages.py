@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from support import MODELS, REPOSITORY
 
@@ -31,6 +32,10 @@ def test_the_list_is_as_the_configs_have_it() -> None:
     assert (pages.DOCS / "README.md").read_text() == pages.index(pages.measured()), WRITE
 
 
+def test_the_table_of_all_results_is_as_they_are() -> None:
+    assert pages.LEARNING.read_text() == pages.learning(pages.measured()), WRITE
+
+
 def test_pictures_and_results_are_of_models_that_are_there() -> None:
     assert {path.stem for path in pages.DOCS.glob("*.png")} == {result["model"] for result in pages.measured()}
     assert {result["model"] for result in pages.measured()} <= set(MODELS)
@@ -48,31 +53,52 @@ def test_a_page_holds_the_formulas_of_both_players() -> None:
     assert "one α for each pair" in text
     assert "-D(G(z))" in text
     assert "gp_weight: 10.0" in text
+    assert "once in 5 batches" in text
+
+
+def test_a_page_knows_which_loss_a_technique_replaces() -> None:
+    players = {line.split("**")[1]: line for line in pages.page("improved_gan", []).splitlines() if "- **" in line}
+    assert "feature_matching" in players["generator"]
+    assert "feature_matching" not in players["discriminator"]
+    assert "-log σ(D(G(z)))`" not in pages.page("improved_gan", [])
+    assert "-log σ(D(G(z)))`" in pages.page("dcgan", [])
+
+
+def test_the_list_of_papers_has_one_title_for_each() -> None:
+    assert "Natural Image Synthesis.** Andrew Brock" in pages.page("biggan", [])
+    assert "**Spectral Normalization for Generative Adversarial Networks.** Takeru" in pages.page("sngan", [])
 
 
 def test_results_are_taken_with_their_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docs, out = tmp_path / "docs", tmp_path / "out"
     docs.mkdir()
     monkeypatch.setattr(pages, "DOCS", docs)
-    for data, fid, size in (("digits", 2.0, (20, 10)), ("emoji", 5.0, (30, 20))):
+    for data, fid, size in (("digits", 2.0, (10, 20)), ("emoji", 5.0, (20, 30))):
         take(out, data, fid, size)
         pages.take(out)
-    take(out, "digits", 1.5, (20, 10))  # the same once more
+    take(out, "digits", 1.5, (10, 20))  # the same once more
     pages.take(out)
     results = pages.measured()
     assert [(result["data"], result["trained"]["fid"]) for result in results] == [("digits", 1.5), ("emoji", 5.0)]
-    assert Image.open(docs / "dcgan.png").size == (50, 20)
+    assert Image.open(docs / "dcgan.png").size == (50, 20)  # side by side, not enlarged
     text = pages.page("dcgan", results)
     assert "| digits | 0 | 1,000 | 5.0 | 60 -> 1.5 |" in text
     assert "2026-11-22, one thread of a processor" in text
     assert "digits 60 -> 1.5 (5.0 CPU minutes), emoji 60 -> 5 (5.0 CPU minutes)" in pages.index(results)
+    table = pages.learning(results)
+    assert "python benchmarks/learning.py --data emoji --minutes 5 --seeds 0" in table
+    assert table.count("| dcgan | ") == 2
+    missing = next(line for line in table.splitlines() if line.startswith("Not measured: "))
+    assert "wgan_gp," in missing
+    assert not {"dcgan,", "cyclegan,", "unrolled_gan,"} & set(missing.split())
 
 
 def take(out: Path, data: str, fid: float, size: tuple[int, int]) -> None:
-    """Leave what learning.py does."""
+    """Leave what learning.py does, with a sheet of this height and width, three times enlarged."""
     folder = out / f"dcgan-{data}"
     folder.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size).save(folder / "1.png")
+    sheet = Image.fromarray(torch.randint(256, (*size, 3), dtype=torch.uint8).numpy())
+    sheet.resize((3 * size[1], 3 * size[0]), Image.Resampling.NEAREST).save(folder / "1.png")
     scores = dict.fromkeys(learning.COLUMNS, 0.5)
     result = {"model": "dcgan", "data": data, "seed": 0, "minutes": 5.0, "cpu_minutes": 5.0, "images": 1_000}
     result |= {"command": "python run.py", "extractor": "digits", "sheet": f"dcgan-{data}/1.png"}

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -185,10 +186,7 @@ def _explain(error: Exception, config: str) -> str:
         if f"'{key}'" in str(error) or f"full_key: {key}" in str(error):
             known = _keys(config, without=word)
             if key not in known:
-                where, _, last = key.rpartition(".")
-                siblings = {k[len(where) + 1 :] if where else k for k in known if k.rpartition(".")[0] == where}
-                near = nearest(last, sorted(siblings)) or nearest(key, known)
-                return f"{key}: there is no such key{near}; `--cfg job` prints them all"
+                return _no_such_key(key, known)
     bare = [word for word in sys.argv[1:] if "=" not in word and word[0] not in "-~"]
     if isinstance(error, OverrideParseException) and bare:
         return f"{bare[0]}: not understood; type key=value"
@@ -208,6 +206,20 @@ def _keys(config: str, without: str) -> list[str]:
             groups = [path.name for path in conf_dir().iterdir() if path.is_dir()]
             return [*groups, *_flatten(OmegaConf.to_container(composed), "")]
     return []
+
+
+def _no_such_key(key: str, known: list[str]) -> str:
+    """One line about a key that is none of those known: the choices that would have it, or one that is like it."""
+    group, _, rest = key.partition(".")
+    files = sorted((conf_dir() / group).glob("*.yaml")) if rest else []
+    having = [path.stem for path in files if rest in _flatten(yaml.safe_load(path.read_text()), "")]
+    if having:
+        names = f"[{having[0]}]" if group == "technique" else f" one of {', '.join(having)}"
+        return f"{key}: what was chosen has no such key; type {group}={names} to have it"
+    where, _, last = key.rpartition(".")
+    siblings = {k[len(where) + 1 :] if where else k for k in known if k.rpartition(".")[0] == where}
+    near = nearest(last, sorted(siblings)) or nearest(key, known)
+    return f"{key}: there is no such key{near}; `--cfg job` prints them all"
 
 
 def _flatten(node: object, prefix: str) -> list[str]:

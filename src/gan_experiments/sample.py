@@ -84,7 +84,7 @@ def _labels(model: NoiseToImage, cfg: DictConfig) -> Tensor | None:
         return torch.arange(cfg.n) % model.classes if model.classes else None
     if not model.classes:
         raise ConfigError(f"class={asked}: this generator knows no classes; leave it out")
-    if not isinstance(asked, int) or not 0 <= asked < model.classes:
+    if type(asked) is not int or not 0 <= asked < model.classes:
         raise ConfigError(f"class={asked}: type a number of 0 to {model.classes - 1}, the classes in their order")
     return torch.full((cfg.n,), asked)
 

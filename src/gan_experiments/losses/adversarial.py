@@ -1,7 +1,7 @@
 """Adversarial losses: what the discriminator and the generator minimise, as means over the batch.
 
 Every loss takes raw logits (no sigmoid) of any shape, `[N]` or PatchGAN's `[N, 1, H, W]`, where high means real, and
-returns a scalar in float32 at least.
+returns a scalar in float32 at least. In the formulas D is the logit and σ the sigmoid.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class NonSaturating:
     zero_is_chance = True
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """-log D(x) - log(1 - D(G(z)))."""
+        """-log σ(D(x)) - log(1 - σ(D(G(z))))."""
         return _says_real(real_logits) + _says_fake(fake_logits)
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """-log D(G(z))."""
+        """-log σ(D(G(z)))."""
         return _says_real(fake_logits)
 
 
@@ -55,7 +55,7 @@ class Minimax(NonSaturating):
     """The two-player game itself, whose G saturates while D wins (Goodfellow et al. 2014, eq. 1)."""
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """log(1 - D(G(z)))."""
+        """log(1 - σ(D(G(z))))."""
         return -_says_fake(fake_logits)
 
 
@@ -92,7 +92,7 @@ class Wasserstein:
     zero_is_chance = False
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """D(G(z)) - D(x): minus the estimated distance."""
+        """D(G(z)) - D(x). This is minus the estimated distance."""
         return _at_least_float32(fake_logits).mean() - _at_least_float32(real_logits).mean()
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
@@ -124,7 +124,7 @@ class RelativisticPaired:
     zero_is_chance = False
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """-log sigmoid(D(x) - D(G(z))), pair by pair; raises ConfigError if the two batches differ in size."""
+        """-log σ(D(x) - D(G(z))). Pair by pair: raises ConfigError if the two batches differ in size."""
         if real_logits.shape != fake_logits.shape:
             given = f"{list(real_logits.shape)} real and {list(fake_logits.shape)} fake logits"
             raise ConfigError(
@@ -134,7 +134,7 @@ class RelativisticPaired:
         return _says_real(real_logits - fake_logits)
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """The discriminator's loss with the roles exchanged; raises ConfigError without real logits."""
+        """-log σ(D(G(z)) - D(x)). Raises ConfigError without real logits."""
         return self.discriminator(fake_logits, _required("relativistic_paired", real_logits))
 
 
@@ -149,13 +149,13 @@ class RelativisticAverage:
     zero_is_chance = False
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """½ [-log sigmoid(D(x) - mean D(G(z))) - log(1 - sigmoid(D(G(z)) - mean D(x)))]."""
+        """-½ log σ(D(x) - E D(G(z))) - ½ log(1 - σ(D(G(z)) - E D(x)))."""
         real_logits, fake_logits = _at_least_float32(real_logits), _at_least_float32(fake_logits)
         real_mean, fake_mean = (mean_over_ranks(logits.mean()) for logits in (real_logits, fake_logits))
         return 0.5 * (_says_real(real_logits - fake_mean) + _says_fake(fake_logits - real_mean))
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """The discriminator's loss with the roles exchanged; raises ConfigError without real logits."""
+        """-½ log σ(D(G(z)) - E D(x)) - ½ log(1 - σ(D(x) - E D(G(z)))). Raises ConfigError without real logits."""
         return self.discriminator(fake_logits, _required("relativistic_average", real_logits))
 
 

@@ -114,7 +114,7 @@ class CycleGAN(AdversarialModule):
         return self.once("fakes", lambda: (self.generator_ba(batch["real_b"]), self.generator_ab(batch["real_a"])))
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Equations 1 and 2 and the identity loss, in both directions."""
+        """Equations 1 and 2: plus λ ‖F(G(x)) - x‖₁, and ½ λ ‖F(x) - x‖₁ for identity; both in both directions."""
         real_a, real_b = batch["real_a"], batch["real_b"]
         fake_a, fake_b = self.fakes(batch)
         cycle_a, cycle_b = self.generator_ba(fake_b), self.generator_ab(fake_a)

@@ -13,7 +13,7 @@ from gan_experiments.models.noise_to_image import NoiseToImage
 
 
 class DCGAN(NoiseToImage):
-    """Alternates one step of the discriminator and one of the generator, on the same fakes.
+    """Alternates one step of the discriminator and one of the generator, on the same fakes unless told otherwise.
 
     Args:
         reuse_fakes: whether it is the same fakes.

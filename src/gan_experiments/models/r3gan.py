@@ -63,7 +63,7 @@ class R3GAN(NoiseToImage):
         super().training_step(batch, batch_idx)
 
     def discriminator_loss(self, turn: Turn) -> dict[str, Tensor]:
-        """Equation 7: the relativistic loss, and both penalties on images as they enter the augmentation."""
+        """Equation 7: plus γ/2 ‖∇D(x)‖² + γ/2 ‖∇D(G(z))‖², of the images as they enter the augmentation."""
         terms, gamma = super().discriminator_loss(turn), self.now(self.gamma)
         r1, r2 = r1_penalty(turn.judge_as_real, turn.real), r1_penalty(turn.judge_as_fake, turn.fake)
         return {**terms, "r1": gamma * r1, "r2": gamma * r2}

@@ -65,7 +65,7 @@ class UnrolledGAN(NoiseToImage):
         return [generator, discriminator, *others]
 
     def generator_loss(self, turn: Turn) -> dict[str, Tensor]:
-        """Equation 5: the game with the discriminator's parameters after the unrolled steps."""
+        """Equation 5: with the discriminator as it will be K steps later; of the minimax game, the real part too."""
         if not self.unrolling_steps:
             return super().generator_loss(turn)
         real_logits, fake_logits = self._foresee(turn.batch)

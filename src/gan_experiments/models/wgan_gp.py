@@ -45,7 +45,7 @@ class WGANGP(NoiseToImage):
         return real + self.dequantize * self.draw(torch.rand, *real.shape) if self.dequantize else real
 
     def discriminator_loss(self, turn: Turn) -> dict[str, Tensor]:
-        """Equation 3: the Wasserstein loss and the penalty on points between real and fake, one α for each pair."""
+        """Equation 3: plus λ (‖∇D(x̂)‖ - 1)² at points x̂ between real and fake, with one α for each pair."""
         terms = super().discriminator_loss(turn)
         alpha = self.draw(torch.rand, len(turn.real))
         penalty = gradient_penalty(turn.judge_as_real, turn.real, turn.fake, alpha)

@@ -1,4 +1,4 @@
-"""Large Scale GAN Training for High Fidelity Natural Image Synthesis: BigGAN-deep.
+"""Large Scale GAN Training for High Fidelity Natural Image Synthesis.
 
 Andrew Brock, Jeff Donahue, Karen Simonyan, 2018. arXiv:1809.11096
 

@@ -1,7 +1,7 @@
-"""Spectral Normalization for Generative Adversarial Networks, and its cGANs with Projection Discriminator.
+"""Spectral Normalization for Generative Adversarial Networks.
 
 Takeru Miyato, Toshiki Kataoka, Masanori Koyama, Yuichi Yoshida, 2018. arXiv:1802.05957
-Takeru Miyato, Masanori Koyama, 2018. arXiv:1802.05637
+With labels: cGANs with Projection Discriminator. Takeru Miyato, Masanori Koyama, 2018. arXiv:1802.05637
 
 The ResNets of appendix B.4 and of the authors' code (pfnet-research/sngan_projection e84b1a5): uniform at 32 pixels
 (CIFAR-10), pyramids from 48 (STL-10) to 256.

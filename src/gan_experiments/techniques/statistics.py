@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LeCam(Technique):
-    """λ times the distance of D's logits from their average for the other kind (Tseng et al. 2021, arXiv:2104.03310).
+    """λ [relu(D(x) - ᾱ_F)² + relu(ᾱ_R - D(G(z)))²], ᾱ the average logits (Tseng et al. 2021, arXiv:2104.03310).
 
     See `losses.regularisers.LeCam` for `decay` and `start`.
     """

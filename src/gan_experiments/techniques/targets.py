@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LabelSmoothing(Technique):
-    """The discriminator is to call real images real with probability `alpha` (Salimans et al. 2016, §3.4)."""
+    """-α log σ(D(x)) - (1 - α) log(1 - σ(D(x))) of the real images alone (Salimans et al. 2016, §3.4)."""
 
     def __init__(self, alpha: float = 0.9) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class TopK(Technique):
 
 
 class FeatureMatching(Technique):
-    """The generator is to match the discriminator's mean features (Salimans et al. 2016, arXiv:1606.03498, §3.1).
+    """‖E f(x) - E f(G(z))‖² of the discriminator's features f (Salimans et al. 2016, arXiv:1606.03498, §3.1).
 
     In place of its adversarial loss, as in the paper, unless `replaces_generator_loss` is False.
     """
@@ -80,7 +80,7 @@ class FeatureMatching(Technique):
 
 
 class AuxiliaryClassifier(Technique):
-    """Both players want the images' classes to be seen by the discriminator's classifier (AC-GAN).
+    """-log C(class | image) of both players, where C is the discriminator's classifier (AC-GAN).
 
     Odena et al. 2017, arXiv:1610.09585, L_C of section 3: of real images and fakes for the discriminator, of fakes for
     the generator. WGAN-GP's code has `generator_weight=0.1`.
