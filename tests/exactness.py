@@ -82,9 +82,9 @@ class Case:
 
 
 def alike_on_ranks(module: nn.Module) -> None:
-    """Put nothing in the place of every batch norm, and of dropout, which draws for each rank apart."""
+    """Put nothing in the place of every batch norm."""
     for name, child in module.named_children():
-        if isinstance(child, (_BatchNorm, nn.Dropout)):
+        if isinstance(child, _BatchNorm):
             setattr(module, name, nn.Identity())
         else:
             alike_on_ranks(child)
