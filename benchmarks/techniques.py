@@ -16,15 +16,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import torch
-from matrix import CHOICES, PAGE, VARIANTS, cell, page, variant
+from matrix import PAGE, VARIANTS, Column, page
 
 
-def column(model: str) -> dict[str, str | None]:
+def column(model: str) -> dict[str, list[str]]:
     """The cells of a variant, by choice."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        base = variant(model, Path(folder) / "run")
-        return {choice: cell(base, group, choice) for group, choice in CHOICES}
+        return Column(model, Path(folder) / "run").cells()
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ FEATURES: dict[str, tuple[str, ...]] = {  # what the two ranks do that the one p
     "synchronised batch norm": ("trainer.sync_batchnorm=true",),
     "own batch norm": (),
 }
+ONE_OF_EACH = ("biggan", "cyclegan", "dcgan", "improved_gan", "r3gan", "unrolled_gan_dcgan", "wgan_gp")
+"""A variant of each class in models/ and of each kind of norm."""
 
 
 @dataclass(frozen=True)
@@ -82,23 +84,25 @@ class Case:
 
 
 def alike_on_ranks(module: nn.Module) -> None:
-    """Put nothing in the place of every batch norm, and of dropout, which draws for each rank apart."""
+    """Put nothing in the place of every batch norm."""
     for name, child in module.named_children():
-        if isinstance(child, (_BatchNorm, nn.Dropout)):
+        if isinstance(child, _BatchNorm):
             setattr(module, name, nn.Identity())
         else:
             alike_on_ranks(child)
 
 
-def all_cases() -> list[Case]:
-    """The cases of every file in conf/model/: those about batch norm only where a variant has it."""
-    found = []
+def all_cases(further: Container[str] = MODELS) -> list[Case]:
+    """Every file in conf/model/ as it is, and those that are `further` with each feature that they have."""
+    return [Case(model, name) for model in MODELS for name in (_features(model) if model in further else ("plain",))]
+
+
+def _features(model: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
-        for model in MODELS:
-            cfg = small(Path(folder) / "none", model)
-            normalised = any(isinstance(layer, _BatchNorm) for layer in build.build_model(cfg).modules())
-            found += [Case(model, name) for name in FEATURES if normalised or not name.endswith("batch norm")]
-    return [case for case in found if not (case.compares_samples and case.feature.startswith("accumulation"))]
+        module = build.build_model(small(Path(folder) / "none", model))
+    normalised = any(isinstance(layer, _BatchNorm) for layer in module.modules())
+    found = [Case(model, name) for name in FEATURES if normalised or not name.endswith("batch norm")]
+    return [c.feature for c in found if not (c.compares_samples and c.feature.startswith("accumulation"))]
 
 
 class KeepEach(L.Callback):

@@ -7,9 +7,12 @@ conf/technique/, conf/loss/, conf/augment/ or conf/model/ is in both at once.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from omegaconf import DictConfig, OmegaConf
 from support import MODELS, REPOSITORY, shrink, small
@@ -20,7 +23,7 @@ from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.engine import AdversarialModule
 from gan_experiments.models.noise_to_image import NoiseToImage
 
-GROUPS = {"technique": "techniques", "loss": "loss", "augment": "augment"}  # each with the model's key that reads it
+GROUPS = ("technique", "loss", "augment")
 VARIANTS = [model for model in MODELS if model != "cyclegan"]
 CHOICES = [
     (group, path.stem)
@@ -43,49 +46,73 @@ weight averages. For DCGAN's networks, minibatch discrimination and standard dev
 `model.discriminator.minibatch=`, and virtual batch norm is `model.generator.reference_batch=`.
 
 A technique is a short class in `src/gan_experiments/techniques/` and a file in `conf/technique/`. Printed by
-`python benchmarks/techniques.py`: each ✓ was trained for two batches beside the model's own techniques, each number is
+`python benchmarks/techniques.py`: each ✓ was trained for two batches beside the model's own techniques, the numbers are
 what the check, or the making of the model, says in place of a training.
 """
 
 
-def variant(model: str, folder: Path) -> DictConfig:
-    """The small config that all cells of a column are made from."""
-    return small(folder, model, "data.batch_size=4")
+class Column:
+    """A variant, and what all of its cells share: a small config without a fault, and two batches of its data.
+
+    A choice changes neither the networks' own arguments nor the data, so that these fit together is looked at once.
+    """
+
+    def __init__(self, model: str, folder: Path) -> None:
+        self.model = model
+        self.cfg = small(folder, model, "data.batch_size=2")
+        self.cfg.model.ema = {}  # copies that no choice looks at, dear to make
+        check.require(self.cfg)
+        data = build.make(self.cfg.data)
+        data.prepare_data()
+        data.setup("fit")
+        self.batches = list(batches_of(data, 2))
+
+    def cells(self) -> dict[str, list[str]]:
+        """Why each choice makes no sense on the variant; an empty list where it has trained two batches."""
+        return {choice: self.cell(group, choice) for group, choice in CHOICES}
+
+    def cell(self, group: str, choice: str) -> list[str]:
+        """The reasons of one choice."""
+        cfg = copy.deepcopy(self.cfg)
+        OmegaConf.set_struct(cfg, False)
+        node: Any = OmegaConf.load(REPOSITORY / "conf" / group / f"{choice}.yaml")
+        if group == "technique":  # beside the variant's own
+            cfg.technique = OmegaConf.merge(cfg.technique, node)
+        else:
+            cfg[group] = node
+        shrink(cfg)
+        OmegaConf.resolve(cfg)  # once, for all that reads it
+        typed = {"model": self.model, group: choice}
+        with mock.patch.multiple(check, _choice=typed.get, _fit_together=lambda *_: ()):
+            reasons = [*check.faults(cfg)]
+        if not reasons:
+            try:
+                self._train(build.build_model(cfg))
+            except ConfigError as error:  # what only the weights themselves can tell
+                reasons = [*error.faults]
+        return [in_general(reason, self.model, cfg) for reason in reasons]
+
+    def _train(self, module: AdversarialModule) -> None:
+        drive(module, self.batches)
+        module.require_finite()
 
 
-def cell(base: DictConfig, group: str, choice: str) -> str | None:
-    """Why the choice makes no sense on a variant; None where it has trained two batches."""
-    cfg = copy.deepcopy(base)
-    OmegaConf.set_struct(cfg, False)
-    node: Any = OmegaConf.load(REPOSITORY / "conf" / group / f"{choice}.yaml")
-    if group == "technique":  # beside the variant's own
-        cfg.technique = OmegaConf.merge(cfg.technique, node)
-    else:
-        cfg[group] = node
-    shrink(cfg)
-    OmegaConf.resolve(cfg)  # once, for all that reads it
-    reasons = [*check.faults(cfg)]
-    if reasons:
-        return "; ".join(reasons)
-    try:
-        two_batches(cfg)
-    except ConfigError as error:  # what only the weights themselves can tell
-        return "; ".join(error.faults)
-    return None
+def in_general(reason: str, model: str, cfg: DictConfig) -> str:
+    """A reason without what its place in the matrix tells: the choice, the variant, the classes of its parts."""
+    reason = re.sub(r"^(technique|augment)=\w+: ", "", reason).replace(f"model={model} ", "the model ")
+    for part, node in (("loss", cfg.loss), ("discriminator", cfg.model.discriminator)):
+        reason = re.sub(rf"^{node._target_.rpartition('.')[2]} ", f"the {part} ", reason)
+    return reason
 
 
-def two_batches(cfg: DictConfig) -> AdversarialModule:
-    """Train without a Trainer, and see that what is logged and all weights are finite."""
-    module, data = build.build_model(cfg), build.make(cfg.data)
-    data.prepare_data()
-    data.setup("fit")
-    drive(module, data)
-    module.require_finite()
-    return module
+def batches_of(data: Any, n: int) -> Iterator[Batch]:
+    """The first n batches of a module of data that is set up, as Lightning would hand them to a model."""
+    for raw in islice(data.train_dataloader(), n):
+        yield data.on_after_batch_transfer(raw, 0)
 
 
-def drive(module: AdversarialModule, data: Any, batches: int = 2) -> None:
-    """Carry out training steps, as Lightning would on one device; the generator's is in each of them."""
+def drive(module: AdversarialModule, batches: Iterable[Batch]) -> None:
+    """Carry out training steps without a Trainer, as on one device; the generator's is in each of them."""
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign, assignment, misc]
     if isinstance(module, NoiseToImage):
         module.n_critic = 1
@@ -93,8 +120,7 @@ def drive(module: AdversarialModule, data: Any, batches: int = 2) -> None:
     module.optimizers = lambda: wrapped  # type: ignore[method-assign, assignment, misc]
     module.on_fit_start()
     module.train()
-    for index, raw in zip(range(batches), data.train_dataloader(), strict=False):
-        batch: Batch = data.on_after_batch_transfer(raw, 0)
+    for index, batch in enumerate(batches):
         module.training_step({key: rows for key, rows in batch.items() if key in module.needs}, index)
 
 
@@ -114,29 +140,32 @@ class _Wrapped:
 PAGE = REPOSITORY / "docs" / "techniques.md"
 
 
-def page(columns: Mapping[str, Mapping[str, str | None]]) -> str:
+def page(columns: Mapping[str, Mapping[str, list[str]]]) -> str:
     """The matrix as Markdown: `columns` are the cells of each variant by choice."""
-    reasons = list(dict.fromkeys(reason for cells in columns.values() for reason in cells.values() if reason))
+    found = (reason for _, choice in CHOICES for cells in columns.values() for reason in cells[choice])
+    numbers = {reason: number for number, reason in enumerate(dict.fromkeys(found), start=1)}
     lines = [HEAD, f"| | {' | '.join(f'`{model}`' for model in columns)} |", "|---" * (len(columns) + 1) + "|"]
     for group, choice in CHOICES:
-        marks = [
-            MARK if (reason := cells[choice]) is None else str(reasons.index(reason) + 1) for cells in columns.values()
-        ]
+        marks = [", ".join(str(numbers[reason]) for reason in cells[choice]) or MARK for cells in columns.values()]
         typed = f"[{choice}]" if group == "technique" else choice
         lines.append(f"| `{group}={typed}` | {' | '.join(marks)} |")
-    lines += ["", *(f"{number}. {reason}" for number, reason in enumerate(reasons, start=1)), ""]
+    lines += ["", *(f"{number}. {reason}" for reason, number in numbers.items()), ""]
     return "\n".join(lines)
 
 
-def read_page() -> dict[str, dict[str, str | None]]:
+def read_page() -> dict[str, dict[str, list[str]]]:
     """The cells of each variant, as the page has them."""
     lines = PAGE.read_text().splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("| |"))
     table = [[word.strip() for word in line.strip("|").split("|")] for line in lines[start:] if line.startswith("| ")]
     numbered = (line.partition(". ") for line in lines[start + len(table) + 1 :] if line)
-    reasons: dict[str, str | None] = {MARK: None} | {number: reason for number, _, reason in numbered}
+    reasons = {number: reason for number, _, reason in numbered}
     choices = [row[0].strip("`").partition("=")[2].strip("[]") for row in table[1:]]
+    marks = {choice: row[1:] for choice, row in zip(choices, table[1:], strict=True)}
     return {
-        model.strip("`"): {choice: reasons[row[column]] for choice, row in zip(choices, table[1:], strict=True)}
-        for column, model in enumerate(table[0][1:], start=1)
+        model.strip("`"): {
+            choice: [reasons[number] for number in row[column].split(", ") if number != MARK]
+            for choice, row in marks.items()
+        }
+        for column, model in enumerate(table[0][1:])
     }

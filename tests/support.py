@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,15 @@ SMALL |= {"reference_batch": 4, "steps": 2, "unrolling_steps": 2}
 
 def compose(folder: Path, *overrides: str) -> DictConfig:
     """The config of a run on the CPU, as the command line would compose it."""
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
-        cfg = hydra.compose("run", overrides=["logger=none", "callbacks=none", "trainer=cpu", *overrides])
+    cfg = copy.deepcopy(_composed(*overrides))
     cfg.output = str(folder)
     return cfg
+
+
+@cache
+def _composed(*overrides: str) -> DictConfig:
+    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+        return hydra.compose("run", overrides=["logger=none", "callbacks=none", "trainer=cpu", *overrides])
 
 
 def small(folder: Path, model: str, *overrides: str) -> DictConfig:

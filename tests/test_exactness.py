@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from exactness import BATCH, BATCHES, STOPS, Case, all_cases, gap, on_two_ranks, place, resumed, straight
+from exactness import BATCH, BATCHES, ONE_OF_EACH, STOPS, Case, all_cases, gap, on_two_ranks, place, resumed, straight
 from support import MODELS, difference
 
 from gan_experiments import build, resume
@@ -32,8 +32,8 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(model: str, tmp_path: 
     """Weights, averages, optimizers, schedules, pools, counters, and the losses that were not recorded yet."""
     case, folder = Case(model, "own batch norm"), tmp_path / "one"
     straight(case, folder)
-    for stop, where in STOPS.items():
-        assert difference(load(folder / "checkpoints/last.ckpt"), load(resumed(case, folder, stop))) == {}, where
+    for stop in STOPS if model in ONE_OF_EACH else (1,):
+        assert difference(load(folder / "checkpoints/last.ckpt"), load(resumed(case, folder, stop))) == {}, STOPS[stop]
 
 
 def _evaluated(folder: Path) -> Scores:
@@ -79,7 +79,8 @@ def test_with_workers_accumulation_and_scores_in_between(
 # ------------------------------------------------------------------------------------------ any number of ranks
 
 
-CASES = all_cases()
+CASES = all_cases(further=ONE_OF_EACH)
+LONG = pytest.mark.timeout(900)  # the first of these tests waits for all the trainings on two ranks
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@LONG
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.model}-{case.feature}")
 def test_two_ranks_train_as_one(case: Case, two_ranks: Path) -> None:
     """Equal global batch, float64: the ranks agree exactly, and with one process to rounding."""
@@ -114,11 +116,13 @@ def test_two_ranks_train_as_one(case: Case, two_ranks: Path) -> None:
         assert gap(alone, {k: v for k, v in last.items() if isinstance(v, torch.Tensor)}) <= LIMIT
 
 
+@LONG
 def test_ranks_that_no_longer_agree_are_stopped_with_the_name_of_the_tensor(two_ranks: Path) -> None:
     said = [(two_ranks / f"parted-{rank}").read_text() for rank in (0, 1)]
     assert said[0] == said[1]
     assert "'generator.layers.9.weight' of rank 1 differs from rank 0's after 8 images (1 of " in said[0]
 
 
+@LONG
 def test_ranks_stop_after_the_same_batch_when_one_is_asked_to(two_ranks: Path) -> None:
     assert [(two_ranks / f"stopped-{rank}").read_text() for rank in (0, 1)] == ["4", "4"]

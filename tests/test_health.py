@@ -268,8 +268,8 @@ class Grey(L.Callback):
 def test_the_samples_of_every_variant_are_looked_at(
     model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Said where samples should differ by now, and only there."""
-    for name, warm_up in (("early", 1_000_000), ("late", 0)):
+    """Said where samples should differ by now, and only there: before, one variant is looked at for all."""
+    for name, warm_up in (("early", 1_000_000), ("late", 0))[model != "dcgan" :]:
         cfg = small(tmp_path / name, model)
         looking = Health(every=cfg.data.batch_size, warm_up=warm_up, patience=2)
         train(cfg, extra=[Grey(), looking])

@@ -6,19 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import torch
-from support import compose, run, train
+from support import compose, train
 from torch import Tensor
 
-from gan_experiments import build, check, images
+from gan_experiments import build, check, images, launch
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.contracts import ConfigError, higher_is_better
 from gan_experiments.data.images import Digits
 from gan_experiments.data.toy import Grid, Ring
+from gan_experiments.evaluate import evaluate
 from gan_experiments.metrics.modes import ModeEvaluator
 from gan_experiments.metrics.passports import unlike
+from gan_experiments.sample import sample
 
 
 def points(index: int, n: int) -> Tensor:
@@ -109,13 +112,13 @@ def test_a_run_keeps_its_scores_and_pictures(experiment: str, tmp_path: Path) ->
     assert len(list((tmp_path / "samples").glob("[0-9]*.png"))) == 3
 
 
-def test_the_verbs_know_points(tmp_path: Path) -> None:
+def test_the_verbs_know_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Score again, and draw."""
     cfg = compose(tmp_path, "experiment=ring_gan", "data.batch_size=8", "images=16")
     train(cfg, every=16)
     where = [f"run={tmp_path}/checkpoints/last.ckpt", "device=cpu"]
-    again = run(*where, verb="evaluate", folder=tmp_path)
-    assert "16 images: 2,500 against the 8 modes" in again.stdout, again.stderr
-    drawn = run(*where, "interpolation=2", f"out={tmp_path}/drawn", verb="sample", folder=tmp_path)
-    assert drawn.returncode == 0, drawn.stderr
+    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+        evaluate(hydra.compose("evaluate", where))
+        sample(hydra.compose("sample", [*where, "interpolation=2", f"out={tmp_path}/drawn"]))
+    assert "16 images: 2,500 against the 8 modes" in capsys.readouterr().out
     assert (tmp_path / "drawn" / "interpolation.gif").exists()

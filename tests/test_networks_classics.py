@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_experiments.contracts import ConfigError
+from gan_experiments.layers.dropout import DrawnDropout
 from gan_experiments.layers.maxout import Maxout
 from gan_experiments.layers.virtual_batch_norm import VirtualBatchNorm
 from gan_experiments.losses.penalties import gradient_penalty, r1_penalty
@@ -271,6 +272,33 @@ def test_dropout_keeps_what_the_paper_keeps_and_can_be_off():
         assert torch.equal(still(given, LABEL[:2]), still.eval()(given, LABEL[:2]))
         moving = network()
         assert not torch.equal(moving(given, LABEL[:2]), moving.eval()(given, LABEL[:2]))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_given_draws_decide_what_is_dropped(training):
+    """In evaluation mode too; where a draw is below p nothing is left, the rest is scaled by 1 / (1 - p)."""
+    dropout, x = DrawnDropout(0.2).train(training), torch.full((2, 3), 4.0)
+    draws = torch.tensor([[0.0, 0.1, 0.2], [0.3, 0.19, 1.0]])
+    assert dropout(x, lambda sampler, *shape: draws).tolist() == [[0, 0, 5], [5, 0, 5]]
+    assert torch.equal(dropout.eval()(x), x)
+
+
+@pytest.mark.parametrize(("build", "draws"), [(GANDiscriminator, 3), (CGANGenerator, 2), (CGANDiscriminator, 2)])
+def test_networks_with_dropout_take_all_their_draws_from_outside(build, draws):
+    """Rows for each of the batch's; without draws, in evaluation mode, nothing is dropped."""
+    torch.manual_seed(0)
+    network, given = build(), torch.randn((2, 100) if build is CGANGenerator else (2, 1, 28, 28))
+    shapes = []
+
+    def draw(sampler, *shape):
+        shapes.append(shape)
+        return torch.rand(shape, generator=torch.Generator().manual_seed(len(shapes)))
+
+    first, shapes[:] = network(given, LABEL[:2], draw=draw), []
+    assert torch.equal(network(given, LABEL[:2], draw=draw), first)
+    assert [shape[0] for shape in shapes] == [2] * draws
+    assert torch.equal(network.eval()(given, LABEL[:2]), network(given, LABEL[:2]))
+    assert not torch.equal(network(given, LABEL[:2]), first)
 
 
 def test_layers_of_the_conditional_gan():

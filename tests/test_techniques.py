@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from matrix import CHOICES, VARIANTS, cell, drive, read_page, variant
+from matrix import VARIANTS, Column, batches_of, drive, read_page
 from support import small
 from torch import Tensor, nn
 
@@ -21,8 +21,7 @@ from gan_experiments.techniques.rhythm import CriticSchedule
 @pytest.mark.parametrize("model", VARIANTS)
 def test_the_matrix(model: str, tmp_path: Path) -> None:
     """Each technique, loss and augmentation trains for two batches, or is refused as docs/techniques.md says."""
-    base = variant(model, tmp_path / "run")
-    assert {choice: cell(base, group, choice) for group, choice in CHOICES} == read_page()[model]
+    assert Column(model, tmp_path / "run").cells() == read_page()[model]
 
 
 def model_of(folder: Path, model: str, *overrides: str) -> tuple[NoiseToImage, Any]:
@@ -38,7 +37,7 @@ def model_of(folder: Path, model: str, *overrides: str) -> tuple[NoiseToImage, A
 
 
 def first_batch(data: Any) -> dict[str, Tensor]:
-    return data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    return next(batches_of(data, 1))
 
 
 def turn_of(module: NoiseToImage, data: Any, of_generator: bool = False) -> Turn:
@@ -75,7 +74,7 @@ class _Linear(nn.Module):
 def test_lazy_terms_are_multiplied_and_adam_is_corrected(tmp_path: Path) -> None:
     """StyleGAN2's at k = 16: the rate times 16/17, the betas to that power, a step of its own at each 16th batch."""
     module, data = model_of(tmp_path, "sngan", "technique=[r1]", "technique.r1.every=16", "images=128")
-    drive(module, data, 32)
+    drive(module, batches_of(data, 32))
     group = module._optimizers["discriminator"].param_groups[0]
     assert group["betas"] == pytest.approx((0.0, 0.9 ** (16 / 17)))
     assert module._base_rates["discriminator"] == pytest.approx([2e-4 * 16 / 17])
@@ -94,7 +93,7 @@ def test_a_lazy_term_is_the_plain_one_times_its_interval(tmp_path: Path) -> None
 
 def test_clipping_leaves_every_weight_of_the_critic_within_the_bound(tmp_path: Path) -> None:
     module, data = model_of(tmp_path, "wgan")
-    drive(module, data)
+    drive(module, batches_of(data, 2))
     assert max(p.abs().max().item() for p in module.discriminator.parameters()) <= 0.01
     assert max(p.abs().max().item() for p in module.generator.parameters()) > 0.01
 
@@ -119,7 +118,7 @@ def test_wgans_schedule_is_that_of_its_code(tmp_path: Path) -> None:
 def test_a_player_that_rests_is_looked_at_and_not_stepped(tmp_path: Path) -> None:
     """Not even by the momentum of its optimizer."""
     module, data = model_of(tmp_path, "dcgan", "technique=[adaptive_balance]")
-    drive(module, data, 1)
+    drive(module, batches_of(data, 1))
     before = [p.detach().clone() for p in module.discriminator.parameters()]
     module.techniques["adaptive_balance"].balance.accuracy.fill_(0.9)
     batch = {"real": first_batch(data)["real"]}
@@ -132,9 +131,9 @@ def test_a_player_that_rests_is_looked_at_and_not_stepped(tmp_path: Path) -> Non
 def test_the_generator_waits_for_the_warm_up(tmp_path: Path) -> None:
     module, data = model_of(tmp_path, "dcgan", "technique=[warm_up]", "technique.warm_up.images=8")
     before = module.generator.layers[0].weight.detach().clone()
-    drive(module, data, 2)
+    drive(module, batches_of(data, 2))
     assert torch.equal(module.generator.layers[0].weight, before)
-    drive(module, data, 1)
+    drive(module, batches_of(data, 1))
     assert not torch.equal(module.generator.layers[0].weight, before)
 
 
@@ -142,7 +141,7 @@ def test_feature_matching_replaces_the_generators_loss_or_joins_it(tmp_path: Pat
     for words, names in (([], {"feature_matching"}), (["false"], {"feature_matching", "adversarial"})):
         more = [f"technique.feature_matching.replaces_generator_loss={word}" for word in words]
         module, data = model_of(tmp_path, "dcgan", "technique=[feature_matching]", *more)
-        drive(module, data, 1)
+        drive(module, batches_of(data, 1))
         assert {name.partition("/")[2] for name in module._history if name.startswith("generator/")} == names
 
 
@@ -150,7 +149,7 @@ def test_ada_follows_the_discriminator(tmp_path: Path) -> None:
     """p moves by the images of four batches over `speed`, up where all real logits are positive."""
     module, data = model_of(tmp_path, "dcgan", "augment=ada", "augment.speed=160")
     module.observe(real=torch.ones(4), fake=torch.ones(4))
-    drive(module, data, 0)
+    drive(module, batches_of(data, 0))
     module.augment.signs.zero_()
     for batches in range(1, 5):
         module.observe(real=torch.ones(4), fake=-torch.ones(4))
@@ -203,7 +202,7 @@ def test_the_discriminators_turn_gives_the_generator_no_gradient(model: str, tmp
 def test_r3gan_anneals_by_half_a_cosine(tmp_path: Path) -> None:
     """The paper's values at the middle of the burn-in, and the augmentation's at a quarter of it."""
     module, data = model_of(tmp_path, "r3gan")
-    drive(module, data, 0)
+    drive(module, batches_of(data, 0))
     module.images_seen = 10_000_000
     assert module.now(module.gamma) == pytest.approx(0.0275)
     assert module.now(module.beta2) == pytest.approx(0.945)

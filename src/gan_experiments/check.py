@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -71,11 +72,15 @@ def faults(cfg: DictConfig) -> Iterator[str]:
 
 def _unknown_keys(cfg: DictConfig) -> Iterator[str]:
     for where, file in (("", "run"), ("trainer", "trainer/default")):
-        known = [str(key) for key in OmegaConf.load(conf_dir() / f"{file}.yaml")]
-        known += [] if where else [path.name for path in conf_dir().iterdir() if path.is_dir()]
+        known = _keys(file) + ([] if where else [path.name for path in conf_dir().iterdir() if path.is_dir()])
         for key in OmegaConf.select(cfg, where) if where else cfg:
             if key not in known:
                 yield f"{where and where + '.'}{key!s}: nothing reads this key{nearest(str(key), known)}; leave it out"
+
+
+@cache
+def _keys(file: str) -> list[str]:
+    return [str(key) for key in OmegaConf.load(conf_dir() / f"{file}.yaml")]
 
 
 def _numbers(cfg: DictConfig) -> Iterator[str]:
@@ -269,7 +274,7 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
         yield from _fit_together(networks["generator"], networks["discriminator"], cfg)
     if not impossible:
         try:
-            on_meta(cfg.model)
+            on_meta(cfg.model, **networks)
         except ConfigError as error:  # what a variant or a technique says that makes no sense in it
             yield from error.faults
 
@@ -295,10 +300,10 @@ def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfi
         yield f"model.discriminator cannot read images {expected[1:]} ({_short(error)})"
 
 
-def on_meta(node: DictConfig) -> nn.Module:
-    """A network or a model without memory for its weights: its shapes alone."""
+def on_meta(node: DictConfig, **other: Any) -> nn.Module:
+    """A network or a model without memory for its weights: its shapes alone; `other` as in `build.make`."""
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        return build.make(node)
+        return build.make(node, **other)
 
 
 def _optimizers(cfg: DictConfig) -> Iterator[str]:

@@ -30,7 +30,8 @@ FAKE_LABELS = ("uniform", "batch")
 class NoiseToImage(AdversarialModule):
     """A generator [N, latent_dim] -> [N, C, H, W] in [-1, 1] and a discriminator of images -> logits, high means real.
 
-    Networks with `classes` take labels int64 [N] as their second argument, and batches must hold them.
+    Networks with `classes` take labels int64 [N] as their second argument, and batches must hold them. Those that are
+    `drawn` take the argument `draw`, which makes the random numbers of their layers in training (dropout).
 
     Args:
         generator: has the attribute `latent_dim`, and `classes` where it is conditional.
@@ -235,7 +236,8 @@ class NoiseToImage(AdversarialModule):
 
     def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """The images [n, C, H, W] of z [n, latent_dim], and of labels int64 [n] where there are classes."""
-        return self.generator(z) if label is None else self.generator(z, label)
+        inputs = (z,) if label is None else (z, label)
+        return self.generator(*inputs, **self._drawing(self.generator))
 
     def judge(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         """The discriminator's logits for images [n, C, H, W], augmented where the config asks for it."""
@@ -248,10 +250,14 @@ class NoiseToImage(AdversarialModule):
             seen = technique.see(seen, self)
         discriminator: Any = self.discriminator
         inputs = (seen, label) if getattr(discriminator, "classes", 0) else (seen,)
+        drawing = self._drawing(discriminator)
         if not hasattr(discriminator, "features"):
-            return discriminator(*inputs), None
-        features = discriminator.features(*inputs)
+            return discriminator(*inputs, **drawing), None
+        features = discriminator.features(*inputs, **drawing)
         return discriminator.head(features, *inputs[1:]), features
+
+    def _drawing(self, network: nn.Module) -> dict[str, Any]:
+        return {"draw": self.draw} if getattr(network, "drawn", False) else {}
 
     # ---------------------------------------------------------------- samples
 

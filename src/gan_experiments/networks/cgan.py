@@ -13,8 +13,10 @@ only says in both networks. z is for the model to draw, in the paper it is unifo
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.layers.dropout import Draw, DrawnDropout
 from gan_experiments.layers.labels import one_hot, required_classes
 from gan_experiments.layers.maxout import Maxout
 from gan_experiments.networks.gan import init_range
@@ -23,9 +25,11 @@ from gan_experiments.networks.gan import init_range
 class CGANGenerator(nn.Module):
     """Noise `[N, latent_dim]` and labels `[N]` to images `[N, channels, resolution, resolution]` in [-1, 1].
 
-    `noise_units` ReLUs of the noise and `label_units` of the label, joined by `width`. Any resolution. Raises
-    ConfigError without classes, and in forward without labels.
+    `noise_units` ReLUs of the noise and `label_units` of the label, joined by `width`. Any resolution. `draw` makes
+    dropout's random numbers, see `DrawnDropout`. Raises ConfigError without classes, and in forward without labels.
     """
+
+    drawn = True
 
     def __init__(
         self,
@@ -46,22 +50,25 @@ class CGANGenerator(nn.Module):
         self.of_label = nn.Linear(classes, label_units)
         self.joint = nn.Linear(noise_units + label_units, width)
         self.output = nn.Linear(width, channels * resolution**2)
-        self.activation = nn.Sequential(nn.ReLU(inplace=True), nn.Dropout(dropout))
+        self.dropout = DrawnDropout(dropout)
         init_range(self, 0.05)
 
-    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
         """Images of noise and labels, `[N, latent_dim]` and int64 `[N]` -> `[N, channels, resolution, resolution]`."""
         y = one_hot(label, self.classes, z, "CGANGenerator")
-        h = self.activation(torch.cat([self.of_noise(z), self.of_label(y)], dim=1))  # [N, 200 + 1000]
-        return torch.tanh(self.output(self.activation(self.joint(h))) / 2).unflatten(1, self.shape)
+        h = torch.cat([self.of_noise(z), self.of_label(y)], dim=1)  # [N, 200 + 1000]
+        h = self.joint(self.dropout(F.relu(h), draw))
+        return torch.tanh(self.output(self.dropout(F.relu(h), draw)) / 2).unflatten(1, self.shape)
 
 
 class CGANDiscriminator(nn.Module):
     """Images `[N, channels, resolution, resolution]` in [-1, 1] and labels `[N]` to logits `[N]`, any resolution.
 
-    `width` maxout units of the image and `label_units` of the label, 5 pieces each, joined by `width` of 4. Raises
-    ConfigError without classes, and in forward without labels.
+    `width` maxout units of the image and `label_units` of the label, 5 pieces each, joined by `width` of 4. `draw` is
+    as in the generator. Raises ConfigError without classes, and in forward without labels.
     """
+
+    drawn = True
 
     def __init__(
         self,
@@ -78,20 +85,20 @@ class CGANDiscriminator(nn.Module):
         self.of_label = Maxout(classes, label_units, 5)
         self.joint = Maxout(width + label_units, width, 4)
         self.output = nn.Linear(width, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = DrawnDropout(dropout)
         init_range(self, 0.005)
 
-    def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+    def features(self, images: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
         """What the last layer sees, `[N, channels, resolution, resolution]` and int64 `[N]` -> `[N, width]`."""
         y = one_hot(label, self.classes, images, "CGANDiscriminator")
         x = images.flatten(1) / 2 + 0.5
-        h = self.dropout(torch.cat([self.of_image(x), self.of_label(y)], dim=1))  # [N, 240 + 50]
-        return self.dropout(self.joint(h))
+        h = self.dropout(torch.cat([self.of_image(x), self.of_label(y)], dim=1), draw)  # [N, 240 + 50]
+        return self.dropout(self.joint(h), draw)
 
     def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
         """Logits of features, `[N, width]` -> `[N]`."""
         return self.output(features).squeeze(1)
 
-    def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
         """Logits of images and labels, `[N, channels, resolution, resolution]` and int64 `[N]` -> `[N]`."""
-        return self.head(self.features(images, label))
+        return self.head(self.features(images, label, draw))

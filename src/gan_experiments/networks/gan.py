@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gan_experiments.layers.dropout import Draw, DrawnDropout
 from gan_experiments.layers.maxout import Maxout
 
 
@@ -57,10 +58,12 @@ class GANDiscriminator(nn.Module):
     """Images `[N, channels, resolution, resolution]` in [-1, 1] to logits `[N]` by two maxout layers, any resolution.
 
     `width` units of `pieces` pieces each; weights start at U(-0.005, 0.005). Dropout keeps each pixel with probability
-    `keep_input`, each unit with `keep_hidden`; 1 keeps all. Not conditional: labels are ignored.
+    `keep_input`, each unit with `keep_hidden`; 1 keeps all; `draw` makes its random numbers, see `DrawnDropout`. Not
+    conditional: labels are ignored.
     """
 
     classes = 0
+    drawn = True
 
     def __init__(
         self,
@@ -73,23 +76,26 @@ class GANDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Dropout(1 - keep_input),
+            DrawnDropout(1 - keep_input),
             Maxout(channels * resolution**2, width, pieces),
-            nn.Dropout(1 - keep_hidden),
+            DrawnDropout(1 - keep_hidden),
             Maxout(width, width, pieces),
-            nn.Dropout(1 - keep_hidden),
+            DrawnDropout(1 - keep_hidden),
         )
         self.output = nn.Linear(width, 1)
         init_range(self, 0.005)
 
-    def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+    def features(self, images: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
         """What the last layer sees, `[N, channels, resolution, resolution]` -> `[N, width]`."""
-        return self.layers(images.flatten(1) / 2 + 0.5)
+        x = images.flatten(1) / 2 + 0.5
+        for layer in self.layers:
+            x = layer(x, draw) if isinstance(layer, DrawnDropout) else layer(x)
+        return x
 
     def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
         """Logits of features, `[N, width]` -> `[N]`."""
         return self.output(features).squeeze(1)
 
-    def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
         """Logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
-        return self.head(self.features(images))
+        return self.head(self.features(images, label, draw))

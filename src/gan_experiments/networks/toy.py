@@ -52,6 +52,7 @@ class ToyDiscriminator(nn.Module):
     """
 
     classes = 0
+    of_points = True
 
     def __init__(self, width: int = 128) -> None:
         super().__init__()

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from gan_experiments.augment.ada import ADA
+from gan_experiments.contracts import ConfigError
 from gan_experiments.losses.regularisers import consistency, latent_diversity
 from gan_experiments.techniques.technique import Technique
 
 if TYPE_CHECKING:
-    from gan_experiments.models.noise_to_image import Turn
+    from gan_experiments.models.noise_to_image import NoiseToImage, Turn
 
 
 class CR(Technique):
@@ -24,6 +25,11 @@ class CR(Technique):
         super().__init__()
         self.weight = weight
         self.transform = ADA("xflip,xint", p=1, target=None)
+
+    def join(self, model: NoiseToImage) -> None:
+        """Refuse points, which are no images."""
+        if getattr(model.discriminator, "of_points", False):
+            raise ConfigError("its flips and shifts are of images, and this model makes points; leave it out")
 
     def term(self, turn: Turn) -> Tensor:
         """Each image by its own flip and shift."""
