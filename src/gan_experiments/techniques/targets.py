@@ -82,8 +82,8 @@ class FeatureMatching(Technique):
 class AuxiliaryClassifier(Technique):
     """Both players want the images' classes to be seen by the discriminator's classifier (AC-GAN).
 
-    Odena et al. 2017, arXiv:1610.09585, L_C of section 3: of real images (`weight`) and of fakes (`fake_weight`) for the
-    discriminator, of fakes for the generator.
+    Odena et al. 2017, arXiv:1610.09585, L_C of section 3: for the discriminator of real images (`weight`) and of fakes
+    (`fake_weight`), for the generator of fakes.
     """
 
     players = ("discriminator", "generator")
