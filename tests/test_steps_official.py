@@ -36,6 +36,7 @@ def filled(network: nn.Module) -> None:
     """Every parameter by the formula, and singular vectors that fit: the official code iterates at each forward."""
     for k, parameter in enumerate(network.parameters()):
         parameter.data = formula(k, *parameter.shape)
+    layer: Any
     for layer in network.modules():
         if hasattr(layer, "parametrizations"):
             (norm,) = layer.parametrizations.weight
