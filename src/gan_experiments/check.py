@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator
 from functools import cache
@@ -244,14 +245,17 @@ def _spectrally_normalised(cfg: DictConfig) -> bool:
 def _networks(cfg: DictConfig) -> Iterator[str]:
     networks: dict[str, nn.Module] = {}
     impossible = False
-    for name, node in dict(cfg.model).items():
-        if not (isinstance(node, DictConfig) and "_target_" in node and not node.get("_partial_")):
+    nodes = [*_network_nodes(cfg)]
+    without_labels = [name for name, node in nodes if _lacks_labels(node)]
+    if without_labels:
+        impossible = True
+        yield _needs_labels(cfg, without_labels)
+    for name, node in nodes:
+        if name in without_labels:
             continue
         target = get_object(node._target_)
-        if name in ("loss", "augment") or not (inspect.isclass(target) and issubclass(target, nn.Module)):
-            continue
         try:
-            networks[str(name)] = on_meta(node)
+            networks[name] = on_meta(node)
         except ConfigError as error:
             impossible = True
             yield from error.faults
@@ -277,6 +281,48 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
             on_meta(cfg.model, **networks)
         except ConfigError as error:  # what a variant or a technique says that makes no sense in it
             yield from error.faults
+
+
+def _network_nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
+    """The networks of the model, by name."""
+    for name, node in dict(cfg.model).items():
+        if name in ("loss", "augment") or not isinstance(node, DictConfig):
+            continue
+        if "_target_" in node and not node.get("_partial_"):
+            target = get_object(node._target_)
+            if inspect.isclass(target) and issubclass(target, nn.Module):
+                yield str(name), node
+
+
+def _lacks_labels(node: DictConfig) -> bool:
+    """Whether a network cannot be made without classes, and could with some."""
+    if node.get("classes") != 0:
+        return False
+    conditional = copy.deepcopy(node)
+    conditional.classes = 2
+    try:
+        on_meta(conditional)
+    except Exception:  # said by _networks
+        return False
+    try:
+        on_meta(node)
+    except ConfigError:
+        return True
+    return False
+
+
+def _needs_labels(cfg: DictConfig, networks: list[str]) -> str:
+    conditioned = [name for name in networks if "conditioning" in cfg.model[name]]
+    undo = " ".join(f"model.{name}.conditioning=none" for name in conditioned)
+    if any(cfg.model[name].conditioning == "auxiliary" for name in conditioned):
+        undo += " technique=none"
+    if len(conditioned) < len(networks):
+        undo = "another model, as model=dcgan"
+    return (
+        f"data={_choice('data') or cfg.data._target_} has no labels (data.classes={cfg.data.get('classes', 0)}) and"
+        f" model={_choice('model') or cfg.model._target_} needs some; type data.classes=N where it has N classes (of a"
+        f" folder: its subfolders), or {undo}"
+    )
 
 
 def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfig) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 Nick Huang, Aaron Gokaslan, Volodymyr Kuleshov, James Tompkin, 2024, arXiv:2501.05441.
 Differs from the paper: both players see the same real images in a batch; the augmentation's colour transformations are
-at full strength, not at half.
+as likely as the others, not half as likely.
 """
 
 from __future__ import annotations

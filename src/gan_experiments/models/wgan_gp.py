@@ -24,7 +24,7 @@ class WGANGP(NoiseToImage):
     Args:
         n_critic: steps of the critic for one of the generator; each takes one batch.
         gp_weight: λ, the weight of the gradient penalty.
-        dequantize: width of the uniform noise added to the real images; 0 for none.
+        dequantize: the step between two grey levels of the real images, filled with uniform noise; 0 for none.
         game: the other arguments of `NoiseToImage`.
     """
 
@@ -40,9 +40,12 @@ class WGANGP(NoiseToImage):
         yield from self.points_between()
 
     def real(self, batch: Batch) -> Tensor:
-        """The real images, with noise that fills the steps between the grey levels."""
-        real = batch["real"]
-        return real + self.dequantize * self.draw(torch.rand, *real.shape) if self.dequantize else real
+        """The real images [n, C, H, W] in [-1, 1], with noise that fills the steps between the grey levels."""
+        real, step = batch["real"], self.dequantize
+        if not step:
+            return real
+        # From [-1, 1] to [-1, 1 - step] first: white with noise would be beyond what tanh can make.
+        return (real + 1) * (1 - step / 2) - 1 + step * self.draw(torch.rand, *real.shape)
 
     def discriminator_loss(self, turn: Turn) -> dict[str, Tensor]:
         """Equation 3: plus λ (‖∇D(x̂)‖ - 1)² at points x̂ between real and fake, with one α for each pair."""

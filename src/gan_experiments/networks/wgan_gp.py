@@ -13,15 +13,18 @@ batch's. Resolutions other than the code's add stages, or take them away.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d
 from gan_experiments.layers.init import init_uniform
+from gan_experiments.layers.labels import conditioned_classes, required_label
 from gan_experiments.layers.resolution import doublings_from_4
+from gan_experiments.networks.resnet_blocks import Norm, normalised
 
 HE = math.sqrt(2)
 
@@ -47,7 +50,8 @@ class ResidualBlock(nn.Module):
     """Norm, ReLU, conv3, norm, ReLU, conv3, next to a shortcut; `"up"` doubles the size, `"down"` halves it.
 
     `[N, channels_in, H, W]` -> `[N, channels_out, 2H or H/2 or H, ...]`. `norm` makes a normalisation of a number of
-    channels. The shortcut is the identity where the shape stays, else a 1x1 convolution.
+    channels; a conditional one is given the labels. The shortcut is the identity where the shape stays, else a 1x1
+    convolution.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class ResidualBlock(nn.Module):
         channels_in: int,
         channels_out: int,
         resample: str | None = None,
-        norm: Callable[[int], nn.Module] = nn.Identity,
+        norm: Norm = nn.Identity,
         first_bias: bool = True,
     ) -> None:
         super().__init__()
@@ -67,11 +71,11 @@ class ResidualBlock(nn.Module):
         same = channels_in == channels_out and resample is None
         self.shortcut = nn.Identity() if same else _convolution(channels_in, channels_out, 1, gain=1.0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The block's output, see the class."""
-        h = F.relu(self.norm1(x))  # not in place: the shortcut reads x too
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """The block's output, see the class; `label` int64 [N] is for conditional norms."""
+        h = F.relu(normalised(self.norm1, x, label))  # not in place: the shortcut reads x too
         h = self.conv1(_double(h) if self.resample == "up" else h)
-        h = self.conv2(F.relu(self.norm2(h)))
+        h = self.conv2(F.relu(normalised(self.norm2, h, label)))
         if self.resample == "up":
             return h + _double(self.shortcut(x))
         if self.resample == "down":
@@ -100,34 +104,45 @@ class FirstCriticBlock(nn.Module):
 class ResNetGenerator(nn.Module):
     """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, as wide everywhere.
 
-    Raises ConfigError unless `resolution` is a power of two from 16 on; the code's is 32.
+    With `classes` the batch norms of the blocks have a scale and an offset for each class. Raises ConfigError unless
+    `resolution` is a power of two from 16 on; the code's is 32; and in forward for a missing label.
     """
 
-    def __init__(self, latent_dim: int = 128, resolution: int = 32, channels: int = 3, width: int = 128) -> None:
+    def __init__(
+        self, latent_dim: int = 128, resolution: int = 32, channels: int = 3, width: int = 128, classes: int = 0
+    ) -> None:
         super().__init__()
-        self.latent_dim = latent_dim
+        self.latent_dim, self.classes = latent_dim, classes
         stages = doublings_from_4(resolution, "wgan_gp.ResNetGenerator")
         self.width = width
+        norm: Norm = functools.partial(ClassConditionalBatchNorm2d, classes=classes) if classes else nn.BatchNorm2d
         self.input = _linear(latent_dim, width * 4 * 4)
-        self.blocks = nn.Sequential(*(ResidualBlock(width, width, "up", nn.BatchNorm2d) for _ in range(stages)))
+        self.blocks = nn.ModuleList(ResidualBlock(width, width, "up", norm) for _ in range(stages))
         self.norm = nn.BatchNorm2d(width)
         self.output = _convolution(width, channels, 3, gain=1.0)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Images of noise, `[N, latent_dim]` -> `[N, channels, resolution, resolution]` in [-1, 1]."""
-        h = self.blocks(self.input(z).view(-1, self.width, 4, 4))  # [N, 128, 4, 4] -> [N, 128, 32, 32]
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images of noise and labels [N], `[N, latent_dim]` -> `[N, channels, resolution, resolution]` in [-1, 1]."""
+        condition = required_label(label, "wgan_gp.ResNetGenerator") if self.classes else None
+        h = self.input(z).view(-1, self.width, 4, 4)  # [N, 128, 4, 4] -> ... -> [N, 128, 32, 32]
+        for block in self.blocks:
+            h = block(h, condition)
         return self.output(F.relu(self.norm(h))).tanh()
 
 
 class ResNetCritic(nn.Module):
     """Images `[N, channels, resolution, resolution]` to logits `[N]`, without any normalisation.
 
-    Halves down to 8x8, then two blocks and a mean over the pixels. Raises ConfigError unless `resolution` is a power of
-    two from 16 on; the code's is 32.
+    Halves down to 8x8, then two blocks and a mean over the pixels. `conditioning` is "none" or "auxiliary" (AC-GAN, the
+    code's for labels: `classify`, and no label is looked at). Raises ConfigError for another one, for one without
+    classes, and unless `resolution` is a power of two from 16 on; the code's is 32.
     """
 
-    def __init__(self, resolution: int = 32, channels: int = 3, width: int = 128) -> None:
+    def __init__(
+        self, resolution: int = 32, channels: int = 3, width: int = 128, classes: int = 0, conditioning: str = "none"
+    ) -> None:
         super().__init__()
+        self.classes = conditioned_classes(conditioning, classes, ("none", "auxiliary"), "wgan_gp.ResNetCritic")
         halvings = doublings_from_4(resolution, "wgan_gp.ResNetCritic") - 1
         self.blocks = nn.Sequential(
             FirstCriticBlock(channels, width),
@@ -136,16 +151,18 @@ class ResNetCritic(nn.Module):
             ResidualBlock(width, width),
         )
         self.output = _linear(width, 1)
+        if conditioning == "auxiliary":
+            self.classify = _linear(width, classes)
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         """What the last layer sees, `[N, channels, resolution, resolution]` -> `[N, width]`."""
         return F.relu(self.blocks(images)).mean(dim=(2, 3))  # [N, 128, 8, 8] -> [N, 128]
 
-    def head(self, features: Tensor) -> Tensor:
+    def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
         """Logits of features, `[N, features]` -> `[N]`."""
         return self.output(features).squeeze(1)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         """Logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
         return self.head(self.features(images))
 

@@ -82,15 +82,15 @@ class FeatureMatching(Technique):
 class AuxiliaryClassifier(Technique):
     """-log C(class | image) of both players, where C is the discriminator's classifier (AC-GAN).
 
-    Odena et al. 2017, arXiv:1610.09585, L_C of section 3: of real images and fakes for the discriminator, of fakes for
-    the generator. WGAN-GP's code has `generator_weight=0.1`.
+    Odena et al. 2017, arXiv:1610.09585, L_C of section 3: for the discriminator of real images (`weight`) and of fakes
+    (`fake_weight`), for the generator of fakes.
     """
 
     players = ("discriminator", "generator")
 
-    def __init__(self, weight: float = 1.0, generator_weight: float = 1.0) -> None:
+    def __init__(self, weight: float = 1.0, fake_weight: float = 1.0, generator_weight: float = 1.0) -> None:
         super().__init__()
-        self.weight, self.generator_weight = weight, generator_weight
+        self.weight, self.fake_weight, self.generator_weight = weight, fake_weight, generator_weight
 
     def join(self, model: NoiseToImage) -> None:
         """Refuse a discriminator that has no classifier, or images without classes."""
@@ -104,8 +104,8 @@ class AuxiliaryClassifier(Technique):
         """Cross-entropy."""
         if turn.of_generator:
             return self.generator_weight * self._cost(turn, turn.fake_features, turn.fake_label)
-        of_reals = self._cost(turn, turn.real_features, turn.real_label)
-        return self.weight * (of_reals + self._cost(turn, turn.fake_features, turn.fake_label))
+        of_reals = self.weight * self._cost(turn, turn.real_features, turn.real_label)
+        return of_reals + self.fake_weight * self._cost(turn, turn.fake_features, turn.fake_label)
 
     def _cost(self, turn: Turn, features: Tensor | None, label: Tensor | None) -> Tensor:
         assert label is not None
