@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import os
 import platform
 import shlex
@@ -145,11 +146,13 @@ class Cell:
     out: Path
     name: str = ""  # of what `more` makes of it, for its folder
     more: tuple[str, ...] = ()
+    length: int = 0  # in images, in place of the minutes
 
     @property
     def folder(self) -> Path:
         name = "-".join(filter(None, [self.model, self.name, self.data]))
-        return self.out.resolve() / f"{name}-{self.seed}-{self.minutes:g}min"
+        length = f"{self.length}images" if self.length else f"{self.minutes:g}min"
+        return self.out.resolve() / f"{name}-{self.seed}-{length}"
 
     @property
     def words(self) -> list[str]:
@@ -161,10 +164,11 @@ class Cell:
         """What came of it: trained where it has not been. Raises RuntimeError where its command fails."""
         path = self.folder / "cell.json"
         if not path.exists():
-            images = self._images()
+            images = self.length or self._images()
+            seconds = math.inf if self.length else 60 * self.minutes
             outcome = run_folder.outcome(self.folder)
             if outcome is None or outcome.status != "finished":
-                self._train(60 * self.minutes, self.folder, *self.words, *SAVED, f"images={images}", "resume=true")
+                self._train(seconds, self.folder, *self.words, *SAVED, f"images={images}", "resume=true")
             unfinished = path.with_suffix(".tmp")
             unfinished.write_text(json.dumps(self._read(images), indent=1))
             unfinished.replace(path)
