@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--toys", nargs="+", choices=TOYS, default=list(TOYS))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--images", type=int, default=256_000)
+    parser.add_argument("--images", type=int, default=768_000)
     parser.add_argument("--words", nargs="+", default=[], help="of run.py, for all of the runs")
     parser.add_argument("--out", type=Path, default=Path("outputs/modes"))
     parser.add_argument("--docs", type=Path, default=DOCS, help="where ring.png and grid.png go")
