@@ -105,9 +105,7 @@ def main() -> None:
                 folder = options.out / f"{toy}-{key}-{seed}"
                 train(folder, [f"experiment={toy}_{experiment}", f"seed={seed}", *own, *words])
                 folders.setdefault(name, []).append(folder)
-        print(
-            f"\n| {toy} | images | modes at the end | high quality, % | modes, later half | high quality, later half, % |"
-        )
+        print(f"\n| {toy} | images | modes | high quality, % | modes, later half | high quality, later half, % |")
         print("|---|---|---|---|---|---|")
         for name, own_folders in folders.items():
             print(row(name, own_folders, TOYS[toy]), flush=True)
