@@ -1,12 +1,13 @@
-"""Which variants find all modes? Trains each on Gaussians in the plane, as long as the others, and draws what they did.
+"""Which variants find all modes? Trains them on Gaussians in the plane, prints what they found, draws what they did.
 
-    python benchmarks/modes.py                                    # ring of 8, grid of 25: about an hour of one core
-    python benchmarks/modes.py --toys ring --models gan unrolled_5 --seeds 0 --images 64000
+    python benchmarks/modes.py                                    # ring of 8, grid of 25, three seeds
+    python benchmarks/modes.py --toys ring --models gan wgan_gp --seeds 0 --images 64000
     python benchmarks/modes.py --words model.optimizers.discriminator.lr=1e-3   # more for all of them
 
-The table is of the last points and of the mean over the second half of the run, for a GAN goes round the modes. The
-pictures have a row for each model and a column for each number of images, of the first seed: fakes over real points. A
-run that was interrupted goes on where it was; one that is done is only read.
+Each run is an experiment of conf/experiment/, as long as that says. The table is of the last points, one number a seed,
+and of the mean over the second half of the run, for a GAN goes round the modes. The pictures have a row for each model
+and a column for each sixth of its run, of the first seed: fakes over real points. A run that was interrupted goes on
+where it was; one that is done is only read.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from gan_experiments import build, check, launch
 
 MODELS = {
     "gan": ("GAN", "gan", []),
-    "unrolled_5": ("unrolled, 5 steps", "unrolled", ["model.unrolling_steps=5"]),
-    "unrolled_10": ("unrolled, 10 steps", "unrolled", ["model.unrolling_steps=10"]),
+    "minibatch": ("minibatch\ndiscrimination", "gan", ["model.discriminator.minibatch=discrimination"]),
+    "unrolled": ("unrolled GAN,\n5 steps", "unrolled", []),
     "wgan_gp": ("WGAN-GP", "wgan_gp", []),
 }
 TOYS = {"ring": 8, "grid": 25}
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-COLUMNS, CELL, LEFT, TOP = 7, 160, 150, 24  # pixels of the pictures
+COLUMNS, CELL, LEFT, TOP = 7, 160, 130, 24  # pixels of the pictures
+LOOKS = 24  # scores, sheets and checkpoints of a run
 
 
 def train(folder: Path, words: list[str]) -> None:
@@ -41,6 +43,8 @@ def train(folder: Path, words: list[str]) -> None:
     with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
         cfg = hydra.compose("run", overrides=["logger=none", "trainer=cpu", *words])
     cfg.output = str(folder)
+    for name in ("samples", "scores", "checkpoints"):
+        cfg.callbacks[name].every = cfg.images // LOOKS
     check.require(cfg)
     last = folder / "checkpoints" / "last.ckpt"
     run = build.build(cfg)
@@ -57,22 +61,25 @@ def row(name: str, folders: list[Path], modes: int) -> str:
     found = ", ".join(f"{end['modes']:.0f}" for end in ends)
     good = ", ".join(f"{100 * end['high_quality']:.0f}" for end in ends)
     means = [statistics.mean(row[key] for row in late) for key in ("modes", "high_quality")]
-    return f"| {name} | {found} of {modes} | {good} | {means[0]:.1f} | {100 * means[1]:.0f} |"
+    cells = [name.replace("\n", " "), f"{ends[0]['images']:,}", f"{found} of {modes}", good, f"{means[0]:.1f}"]
+    return f"| {' | '.join(cells)} | {100 * means[1]:.0f} |"
 
 
 def draw(rows: dict[str, Path], path: Path) -> None:
-    """Rows of models and columns of images seen, from the runs' sheets."""
+    """Rows of models and columns of sixths of their runs, from the runs' sheets."""
     font = ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 13)
     page = Image.new("RGB", (LEFT + COLUMNS * CELL, TOP + len(rows) * CELL), "white")
     pen = ImageDraw.Draw(page)
+    for x in range(COLUMNS):
+        title = {0: "untrained", COLUMNS - 1: "end of the run"}.get(x, f"{x}/{COLUMNS - 1}")
+        pen.text((LEFT + x * CELL + CELL // 2, TOP // 2), title, "black", font, anchor="mm")
     for y, (name, folder) in enumerate(rows.items()):
-        pen.text((4, TOP + y * CELL + CELL // 2), name, "black", font)
         sheets = sorted((folder / "samples").glob("[0-9]*.png"))
+        images = f"{int(sheets[-1].stem):,}\nimages"
+        pen.text((4, TOP + y * CELL + CELL // 2), f"{name}\n{images}", "black", font, anchor="lm")
         for x in range(COLUMNS):
             sheet = sheets[round(x * (len(sheets) - 1) / (COLUMNS - 1))]
             page.paste(Image.open(sheet).resize((CELL, CELL)), (LEFT + x * CELL, TOP + y * CELL))
-            if y == 0:
-                pen.text((LEFT + x * CELL + 8, 4), f"{int(sheet.stem):,} images", "black", font)
     page.save(path)
 
 
@@ -82,26 +89,24 @@ def main() -> None:
     parser.add_argument("--toys", nargs="+", choices=TOYS, default=list(TOYS))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--images", type=int, default=256_000)
+    parser.add_argument("--images", type=int, help="in place of the experiments' own")
     parser.add_argument("--words", nargs="+", default=[], help="of run.py, for all of the runs")
     parser.add_argument("--out", type=Path, default=Path("outputs/modes"))
     parser.add_argument("--docs", type=Path, default=DOCS, help="where ring.png and grid.png go")
     options = parser.parse_args()
     torch.set_num_threads(1)
     launch.register_resolvers()
-    every = options.images // 24
-    rhythm = [f"callbacks.{name}.every={every}" for name in ("samples", "scores", "checkpoints")]
+    words = options.words + ([f"images={options.images}"] if options.images else [])
     for toy in options.toys:
         folders: dict[str, list[Path]] = {}
         for seed in options.seeds:  # a whole comparison after each seed
             for key in options.models:
                 name, experiment, own = MODELS[key]
                 folder = options.out / f"{toy}-{key}-{seed}"
-                words = [f"experiment={toy}_{experiment}", f"images={options.images}", f"seed={seed}"]
-                train(folder, [*words, *rhythm, *own, *options.words])
+                train(folder, [f"experiment={toy}_{experiment}", f"seed={seed}", *own, *words])
                 folders.setdefault(name, []).append(folder)
-        print(f"\n| {toy}, {options.images:,} images | modes at the end | high quality, % | modes, later half | % |")
-        print("|---|---|---|---|---|")
+        print(f"\n| {toy} | images | modes | high quality, % | modes, later half | high quality, later half, % |")
+        print("|---|---|---|---|---|---|")
         for name, own_folders in folders.items():
             print(row(name, own_folders, TOYS[toy]), flush=True)
         draw({name: own_folders[0] for name, own_folders in folders.items()}, options.docs / f"{toy}.png")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
 import torch
-from support import compose, train
+from PIL import Image
+from support import REPOSITORY, compose, train
 from torch import Tensor
 
 from gan_experiments import build, check, images, launch
@@ -22,6 +24,10 @@ from gan_experiments.evaluate import evaluate
 from gan_experiments.metrics.modes import ModeEvaluator
 from gan_experiments.metrics.passports import unlike
 from gan_experiments.sample import sample
+
+sys.path.append(str(REPOSITORY / "benchmarks"))
+
+import modes as benchmark
 
 
 def points(index: int, n: int) -> Tensor:
@@ -122,3 +128,29 @@ def test_the_verbs_know_points(tmp_path: Path, capsys: pytest.CaptureFixture[str
         sample(hydra.compose("sample", [*where, "interpolation=2", f"out={tmp_path}/drawn"]))
     assert "16 images: 2,500 against the 8 modes" in capsys.readouterr().out
     assert (tmp_path / "drawn" / "interpolation.gif").exists()
+
+
+# The benchmark
+
+
+def test_a_row_of_the_table_has_a_number_a_seed_and_the_later_half(tmp_path: Path) -> None:
+    found = [[(0, 1, 0.0), (10, 2, 0.1), (20, 4, 0.5)], [(0, 1, 0.0), (10, 3, 0.2), (20, 8, 0.7)]]
+    for seed, rows in enumerate(found):
+        history = [dict(zip(("images", "modes", "high_quality"), row, strict=True)) for row in rows]
+        (tmp_path / str(seed)).mkdir()
+        (tmp_path / str(seed) / "scores.json").write_text(json.dumps({"history": history}))
+    line = benchmark.row("GAN", [tmp_path / "0", tmp_path / "1"], 8)
+    assert line == "| GAN | 20 | 4, 8 of 8 | 50, 70 | 6.0 | 60 |"
+
+
+@pytest.mark.parametrize("model", benchmark.MODELS)
+def test_the_benchmark_trains_once_and_draws(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, experiment, words = benchmark.MODELS[model]
+    words = [f"experiment=grid_{experiment}", "data.batch_size=4", f"images={4 * benchmark.LOOKS}", *words]
+    benchmark.train(tmp_path / "run", words)
+    assert len(json.loads((tmp_path / "run" / "scores.json").read_text())["history"]) == 1 + benchmark.LOOKS
+    monkeypatch.setattr(benchmark.build, "build", None)  # what is done is only read
+    benchmark.train(tmp_path / "run", words)
+    benchmark.draw({"one": tmp_path / "run", "two": tmp_path / "run"}, tmp_path / "grid.png")
+    width, height = Image.open(tmp_path / "grid.png").size
+    assert (width, height) == (benchmark.LEFT + 7 * benchmark.CELL, benchmark.TOP + 2 * benchmark.CELL)

@@ -19,6 +19,7 @@ from gan_experiments.engine import Phase
 from gan_experiments.losses.adversarial import Minimax, NonSaturating
 from gan_experiments.models.noise_to_image import NoiseToImage, Turn
 from gan_experiments.models.unrolled_gan import UnrolledGAN, unrolled
+from gan_experiments.networks.toy import ToyDiscriminator, ToyGenerator
 
 
 class Constant(nn.Module):
@@ -292,3 +293,44 @@ def test_impossible_steps(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", ["ring", "grid"])
 def test_toys_pass_the_check(data: str, tmp_path: Path) -> None:
     check.require(compose(tmp_path, f"data={data}", "model=unrolled_gan"))
+
+
+# The networks of points
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_depth_and_activation_of_the_toy_networks() -> None:
+    generator = ToyGenerator(5, 7, depth=3, activation="relu")
+    assert parameters(generator) == (5 + 1) * 7 + 2 * (7 + 1) * 7 + (7 + 1) * 2
+    assert [type(layer) for layer in generator.layers] == 3 * [nn.Linear, nn.ReLU]
+    discriminator = ToyDiscriminator(7, depth=1)
+    assert parameters(discriminator) == (2 + 1) * 7 + 7 + 1
+    assert [type(layer) for layer in discriminator.layers] == [nn.Linear, nn.Tanh]
+
+
+def test_minibatch_discrimination_sees_a_collapse() -> None:
+    """The logit of a point depends on the others of its batch, and among copies of itself on their number."""
+    points = torch.randn(4, 2, 1, 1, generator=torch.Generator().manual_seed(0))
+    for minibatch, extra in (("none", 0), ("discrimination", 8)):
+        discriminator = ToyDiscriminator(16, minibatch=minibatch)
+        assert parameters(discriminator) == parameters(ToyDiscriminator(16)) + (16 * 8 * 4 + 8 if extra else 0)
+        alone, copied = discriminator.features(points[:1]), discriminator.features(points[:1].expand(4, -1, -1, -1))
+        assert alone.shape[1] == 16 + extra
+        torch.testing.assert_close(copied[0, :16], alone[0, :16])
+        torch.testing.assert_close(copied[0, 16:], 4 * alone[0, 16:])
+        assert discriminator(points).shape == (4,)
+
+
+def test_unrolling_goes_through_minibatch_discrimination(tmp_path: Path) -> None:
+    model = train(small(tmp_path / "run", "unrolled_gan", "model.discriminator.minibatch=discrimination"))
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_unknown_choices_of_the_toy_networks() -> None:
+    with pytest.raises(ConfigError, match=r"no activation=elu: type activation=tanh or relu"):
+        ToyGenerator(activation="elu")
+    with pytest.raises(ConfigError, match=r"no minibatch=stddev: type minibatch=none or discrimination"):
+        ToyDiscriminator(minibatch="stddev")

@@ -6,16 +6,30 @@ The multilayer perceptrons of the authors' demonstration on a ring of Gaussians 
 of the plane is an image of two channels and one pixel, `[N, 2, 1, 1]`, so that what works on images works on it; its
 unit is that of data/toy.py.
 
-Differs from the paper: tanh and the initial weights are the demonstration's; the paper's text has ReLUs.
+Differs from the paper: tanh and the initial weights are the demonstration's; the paper's text has ReLUs, which are a
+choice here.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
+from gan_experiments.contracts import ConfigError
+from gan_experiments.layers.minibatch import MinibatchDiscrimination
 
-def _layers(features: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(features, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
+ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
+MINIBATCH = ("none", "discrimination")
+
+
+def _layers(features: int, width: int, depth: int, activation: str) -> nn.Sequential:
+    if activation not in ACTIVATIONS:
+        raise ConfigError(f"toy networks have no activation={activation}: type activation={' or '.join(ACTIVATIONS)}")
+    layers = nn.Sequential()
+    for before, after in pairwise([features, *depth * [width]]):
+        layers.extend([nn.Linear(before, after), ACTIVATIONS[activation]()])
+    return layers
 
 
 def _init_orthogonal(network: nn.Module) -> None:
@@ -28,15 +42,16 @@ def _init_orthogonal(network: nn.Module) -> None:
 class ToyGenerator(nn.Module):
     """Noise `[N, latent_dim]` to points `[N, 2, 1, 1]`, not bounded: the last layer is linear.
 
-    Two hidden layers of `width` tanh; weights start orthogonal, times 1.4. Not conditional: labels are ignored.
+    `depth` hidden layers of `width`, `activation` tanh or relu; weights start orthogonal, times 1.4. Not conditional:
+    labels are ignored. Raises ConfigError for another activation.
     """
 
     classes = 0
 
-    def __init__(self, latent_dim: int = 256, width: int = 128) -> None:
+    def __init__(self, latent_dim: int = 256, width: int = 128, depth: int = 2, activation: str = "tanh") -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        self.layers = _layers(latent_dim, width)
+        self.layers = _layers(latent_dim, width, depth, activation)
         self.output = nn.Linear(width, 2)
         _init_orthogonal(self)
 
@@ -48,24 +63,33 @@ class ToyGenerator(nn.Module):
 class ToyDiscriminator(nn.Module):
     """Points `[N, 2, 1, 1]` to logits `[N]`.
 
-    Two hidden layers of `width` tanh; weights start orthogonal, times 1.4. Not conditional: labels are ignored.
+    `depth` hidden layers of `width`, `activation` tanh or relu; weights start orthogonal, times 1.4. Not conditional:
+    labels are ignored. `minibatch` is "none", or "discrimination" before the last layer (Salimans et al. 2016,
+    arXiv:1606.03498, section 3.2; 8 kernels of 4 dimensions). Raises ConfigError for another choice.
     """
 
     classes = 0
     of_points = True
 
-    def __init__(self, width: int = 128) -> None:
+    def __init__(self, width: int = 128, depth: int = 2, activation: str = "tanh", minibatch: str = "none") -> None:
         super().__init__()
-        self.layers = _layers(2, width)
-        self.output = nn.Linear(width, 1)
+        if minibatch not in MINIBATCH:
+            raise ConfigError(f"ToyDiscriminator has no minibatch={minibatch}: type minibatch={' or '.join(MINIBATCH)}")
+        self.layers = _layers(2, width, depth, activation)
+        features = width
+        if minibatch == "discrimination":
+            discrimination = MinibatchDiscrimination(width, kernels=8, kernel_dim=4)
+            self.layers.append(discrimination)
+            features += discrimination.kernels
+        self.output = nn.Linear(features, 1)
         _init_orthogonal(self)
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """What the last layer sees, `[N, 2, 1, 1]` -> `[N, width]`."""
+        """What the last layer sees, `[N, 2, 1, 1]` -> `[N, F]`."""
         return self.layers(images.flatten(1))
 
     def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of features, `[N, width]` -> `[N]`."""
+        """Logits of features, `[N, F]` -> `[N]`."""
         return self.output(features).squeeze(1)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
