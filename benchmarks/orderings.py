@@ -4,8 +4,8 @@
     python benchmarks/orderings.py augmentation --images 500000 --seeds 0 1 2 3 4
 
 augmentation    500 digits of the 5,000: none, DiffAugment and ADA. Scored against all 5,000.
-conditioning    a class-conditional DCGAN, its discriminator told the class by concatenation and by projection. `intra_fid`
-                is the mean over the classes of the FID within one.
+conditioning    a class-conditional DCGAN, its discriminator told the class by concatenation and by projection;
+                `intra_fid` is the mean over the classes of the FID within one.
 modes           DCGAN, with minibatch discrimination, unrolled, as WGAN-GP: how much of the digits each finds.
 
 A row has the mean over the seeds and each seed's FID. What has been run is only read, as in learning.py.
