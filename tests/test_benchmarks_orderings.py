@@ -34,6 +34,7 @@ def test_a_training_has_the_length_it_is_given(tmp_path: Path, monkeypatch: pyte
     asked: list[tuple[float, tuple[str, ...]]] = []
 
     def note(cell: Cell, seconds: float, folder: Path, *words: str) -> None:
+        folder.mkdir()
         asked.append((seconds, words))
 
     monkeypatch.setattr(Cell, "_train", note)
