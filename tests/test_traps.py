@@ -215,11 +215,7 @@ def u_moves_in_evaluation(put: Put) -> None:
 def the_critic_alone_is_clipped_after_its_step() -> None:
     torch.manual_seed(0)
     game = model(loss=Wasserstein(), techniques={"weight_clipping": weights.WeightClipping()}, n_critic=1)
-    data = SimpleNamespace(
-        train_dataloader=lambda: [{"real": rand(4, 3, 16, 16).float()}],
-        on_after_batch_transfer=lambda batch, _: batch,
-    )
-    drive(game, data, 1)
+    drive(game, [{"real": rand(4, 3, 16, 16).float()}])
     assert max(p.abs().max() for p in game.discriminator.parameters()) <= 0.01
     assert max(p.abs().max() for p in game.generator.parameters()) > 0.01
 

@@ -402,7 +402,7 @@ class Turn:
         times = model.generator_batch if self.of_generator else 1
         z, label = model.noise(times * n), None
         if model.classes and model.fake_labels == "batch":
-            label = self.batch["label"].repeat(times)
+            label = self.batch["label"].repeat_interleave(times)  # so that each rank's fakes have its labels
         elif model.classes:
             # Of numbers in [0, 1), because draw() knows no bounds.
             label = (model.draw(torch.rand, times * n) * model.classes).long().clamp_(max=model.classes - 1)
