@@ -182,8 +182,8 @@ def wgan_gp_loop(cfg: DictConfig, images: ImageArray) -> Iterator[None]:
     losses: list[Tensor] = []
     for number, real in enumerate(batches_of(images, cfg.data.batch_size), start=1):
         n = len(real)
-        if cfg.model.dequantize:
-            real.add_(torch.rand_like(real), alpha=cfg.model.dequantize)
+        if step := cfg.model.dequantize:
+            real = (real + 1) * (1 - step / 2) - 1 + step * torch.rand_like(real)
         with torch.no_grad():
             fake = generator(torch.randn(n, generator.latent_dim))
         alpha = torch.rand(n, 1, 1, 1)
