@@ -183,7 +183,7 @@ def wgan_gp_loop(cfg: DictConfig, images: ImageArray) -> Iterator[None]:
     for number, real in enumerate(batches_of(images, cfg.data.batch_size), start=1):
         n = len(real)
         if step := cfg.model.dequantize:
-            real = (real + 1) * (1 - step / 2) - 1 + step * torch.rand_like(real)
+            real.add_(1).mul_(1 - step / 2).sub_(1).add_(torch.rand_like(real), alpha=step)
         with torch.no_grad():
             fake = generator(torch.randn(n, generator.latent_dim))
         alpha = torch.rand(n, 1, 1, 1)
