@@ -6,7 +6,8 @@ The networks of section 4.1, for MNIST: noise or image and label each go through
 a joint one.
 
 Differs from the paper: images are in [-1, 1] and the discriminator returns logits, both as in networks/gan.py, whose
-initial weights these networks have too, for the paper names none. Dropout is on every hidden layer, where the paper
+initial weights the discriminator has too; the generator's are He's, as with smaller ones the noise hardly reaches the
+image; the paper names none. Dropout is on every hidden layer and on what the discriminator is shown, where the paper
 only says in both networks. z is for the model to draw, in the paper it is uniform in [0, 1].
 """
 
@@ -51,7 +52,9 @@ class CGANGenerator(nn.Module):
         self.joint = nn.Linear(noise_units + label_units, width)
         self.output = nn.Linear(width, channels * resolution**2)
         self.dropout = DrawnDropout(dropout)
-        init_range(self, 0.05)
+        for layer in (self.of_noise, self.of_label, self.joint, self.output):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
 
     def forward(self, z: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
         """Images of noise and labels, `[N, latent_dim]` and int64 `[N]` -> `[N, channels, resolution, resolution]`."""
@@ -91,7 +94,7 @@ class CGANDiscriminator(nn.Module):
     def features(self, images: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
         """What the last layer sees, `[N, channels, resolution, resolution]` and int64 `[N]` -> `[N, width]`."""
         y = one_hot(label, self.classes, images, "CGANDiscriminator")
-        x = images.flatten(1) / 2 + 0.5
+        x = self.dropout(images.flatten(1) / 2 + 0.5, draw)
         h = self.dropout(torch.cat([self.of_image(x), self.of_label(y)], dim=1), draw)  # [N, 240 + 50]
         return self.dropout(self.joint(h), draw)
 

@@ -67,7 +67,7 @@ class HistoricalAveraging(Technique):
 
     players = ("discriminator", "generator")
 
-    def __init__(self, weight: float = 1.0) -> None:
+    def __init__(self, weight: float = 0.01) -> None:
         super().__init__()
         self.weight = weight
         self.averages = nn.ModuleDict()
