@@ -21,7 +21,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from learning import RUN, Cell
+from learning import RUN, Cell, composed
 
 EVALUATE = RUN.with_name("evaluate.py")
 # p may reach 1 in 100,000 images: a run here sees about as many, and not 25 million.
@@ -52,7 +52,9 @@ def scores(cell: Cell) -> dict[str, float]:
     cell.result()
     path = cell.folder / "all" / "against-all.json"
     if not path.exists():
-        words = [f"run='{cell.folder}'", f"out='{path.parent}'", "data=digits", "device=cpu", "by_class=true"]
+        words = [f"run='{cell.folder}'", f"out='{path.parent}'", "data=digits", "device=cpu"]
+        if composed(*cell.words).model.generator.get("classes"):
+            words.append("by_class=true")
         with (cell.folder / "printed.log").open("a") as log:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             subprocess.run([sys.executable, str(EVALUATE), *words], env=environment, stdout=log, check=True)
