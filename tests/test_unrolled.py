@@ -334,3 +334,8 @@ def test_unknown_choices_of_the_toy_networks() -> None:
         ToyGenerator(activation="elu")
     with pytest.raises(ConfigError, match=r"no minibatch=stddev: type minibatch=none or discrimination"):
         ToyDiscriminator(minibatch="stddev")
+
+
+def test_a_network_of_points_on_images_is_told_where_points_are(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"makes images \[2, 1, 1\] .*; type data=ring or data=grid"):
+        check.require(compose(tmp_path, "data=digits", "model=unrolled_gan"))

@@ -339,8 +339,9 @@ def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfi
         images = generator(z, *labels["generator"])
         made = list(images.shape)
         if made != expected:
-            needed = f"data has {expected[1:]}; set both by data.resolution and data.channels"
-            yield f"model.generator makes images {made[1:]} and {needed}"
+            points = made[1:] == [2, 1, 1]
+            how = "type data=ring or data=grid" if points else "set both by data.resolution and data.channels"
+            yield f"model.generator makes images {made[1:]} and data has {expected[1:]}; {how}"
         discriminator(torch.empty(expected, device="meta"), *labels["discriminator"])
     except Exception as error:
         yield f"model.discriminator cannot read images {expected[1:]} ({_short(error)})"
