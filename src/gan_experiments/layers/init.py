@@ -43,7 +43,7 @@ def init_uniform(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, gain: float 
 
 
 def init_kaiming(network: nn.Module, scale: float = 1.0) -> None:
-    """Draw weights from N(0, scale·√(2 / fan_in)), biases 0 (He et al. 2015, eq. 10); ESRGAN, section 3.1: scale 0.1."""
+    """Draw weights from N(0, scale·√(2 / fan_in)), biases 0 (He et al. 2015, eq. 10), ESRGAN's at `scale` 0.1."""
     for layer in network.modules():
         if isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, a=0)

@@ -9,10 +9,10 @@ from gan_experiments.distributed import world_size
 
 
 def plain_norm(norm: str, channels: int, network: str, running: bool = True) -> nn.Module:
-    """A layer `[N, channels, H, W]`, unchanged, for `norm` "instance", "batch" or "none"; before "batch" no bias counts.
+    """The layer for `norm` "instance", "batch" or "none": `[N, channels, H, W]`, unchanged.
 
-    Instance norm has no parameters. `running=False` is a batch norm that takes its batch's statistics in evaluation
-    mode too. `network` is the name for the error. Raises ConfigError for another norm.
+    Instance norm has no parameters; a bias before batch norm is idle. `running=False` is a batch norm that takes its
+    batch's statistics in evaluation mode too. `network` is the name for the error. Raises ConfigError for another norm.
     """
     if norm == "instance":
         return nn.InstanceNorm2d(channels)

@@ -9,6 +9,8 @@ arrives at, where the code's window of 8x8 fits one resolution only: the same at
 
 from __future__ import annotations
 
+import itertools
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -69,7 +71,7 @@ class LatentEncoder(nn.Module):
         widths = [width * min(4, n) for n in range(1, halvings + 1)]
         self.layers = nn.Sequential(
             nn.Conv2d(channels, width, 4, stride=2, padding=1),
-            *(EncoderBlock(*pair, norm) for pair in zip(widths, widths[1:], strict=False)),
+            *(EncoderBlock(*pair, norm) for pair in itertools.pairwise(widths)),
         )
         self.to_mean = nn.Linear(widths[-1], latent_dim)
         self.to_log_variance = nn.Linear(widths[-1], latent_dim)
