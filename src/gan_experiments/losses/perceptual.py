@@ -87,7 +87,7 @@ class VGGFeatures(nn.Module):
         path = find_weights("vgg19", weights, key)
         self.weights_hash, self.published = _identity(path, "vgg19")
         with torch.device("meta"):
-            network = make_layers(cfgs["E"])
+            network = make_layers(cfgs["E"]).to_empty(device="cpu")
         _load(path, "vgg19", key, network)
         for name, layer in zip(self.used, network, strict=False):
             for part, value in layer.named_parameters():
@@ -197,11 +197,11 @@ def _identity(path: Path, net: str) -> tuple[str, bool]:
 
 
 def _load(path: Path, net: str, key: str, layers: nn.Sequential) -> None:
-    """Fill layers, named by their number, out of torchvision's file; layers on the meta device take its tensors."""
+    """Fill layers, named by their number, out of torchvision's file."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         features = {name.split(".", 1)[1]: value for name, value in state.items() if name.startswith("features.")}
-        layers.load_state_dict(features, assign=True)
+        layers.load_state_dict(features)
     except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError) as error:
         raise ConfigError(
             f"{key}weights={path} does not hold torchvision's weights of {net}: fetch {NETS[net].url} and give its "
