@@ -85,6 +85,12 @@ class BothHeads(nn.Module):
         return self.discriminator.head(features), self.discriminator.classify(features)
 
 
+def font_unet():
+    network = FontUNet(3, 32, 3, 4, 2, dropout=0.0)
+    network.embedding.copy_(waves(3, 2))
+    return network
+
+
 ATTRIBUTES = torch.tensor([[1.0, 0, 0, 1, 0], [0, 1, 1, 0, 0]])
 FONTS = torch.tensor([0, 2])
 PHOTO, LARGER, SMALL_PHOTO = (2, 3, 32, 32), (2, 3, 64, 64), (2, 3, 8, 8)
@@ -103,7 +109,7 @@ SMALL: dict[str, tuple[Callable[[], nn.Module], tuple]] = {
     "multi_scale": (lambda: MultiScaleDiscriminator(3, 4), (LARGER,)),
     "stargan_g": (lambda: StarGANGenerator(3, 5, 4, 2), (PHOTO, ATTRIBUTES)),
     "stargan_d": (lambda: BothHeads(StarGANDiscriminator(64, 3, 5, 2, 5)), (LARGER,)),
-    "zi2zi_g": (lambda: FontUNet(3, 32, 3, 4, 2, dropout=0.0), (PHOTO, FONTS)),
+    "zi2zi_g": (font_unet, (PHOTO, FONTS)),
     "zi2zi_d": (lambda: BothHeads(FontDiscriminator(3, 16, 6, 4)), ((2, 6, 16, 16),)),
     "srresnet": (lambda: SRResNet(2, 3, 4, 2), (SMALL_PHOTO,)),
     "srgan_d": (lambda: SRGANDiscriminator(32, 3, 2), (PHOTO,)),
@@ -131,7 +137,8 @@ def flat(output):
 # Sum, sum of squares and first value of the output, float64, training mode, weights by `fill`, input `waves`. Each was
 # recorded from ours when the official module with the same weights differed by 0.0 (BicycleGAN's by 3e-16): models/
 # networks.py of pytorch-CycleGAN-and-pix2pix (fork arkalim c941617) and of BicycleGAN 40b9d52, stargan 94dd002's
-# model.py, BasicSR 8d56e3a's archs.
+# model.py, BasicSR 8d56e3a's archs. zi2zi's are of ours when it agreed at 256 pixels with zi2zi 546025f's model/unet.py,
+# run by TensorFlow 2 without dropout, to 6e-6 (float32). There is no code to run for SRGAN's and the context encoder's.
 GOLDEN = {
     "unet": (252.3397724618337, 137.17112036800265, 0.09079894451407376),
     "unet_instance": (382.9850909150846, 321.4942230066048, 0.0771567746246237),
@@ -150,6 +157,8 @@ GOLDEN = {
     "msrresnet_x4": (411.8945756287296, 2674.222034247239, -0.02670364238274266),
     "rrdb_x2": (-107.38521385669915, 8.852987523534505, -0.031248400492203784),
     "rrdb_x4": (-432.9011324049485, 35.922202774387586, -0.03125103036060589),
+    "zi2zi_g": (-421.6522837981829, 129.6941727271393, 0.009561572302001308),
+    "zi2zi_d": (-0.1108338984215374, 0.024726958472965573, -0.09189011637989554),
     "vgg_d": (0.09659379462101249, 0.005089790156468524, 0.0628675798069673),
 }
 
