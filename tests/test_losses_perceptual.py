@@ -1,4 +1,4 @@
-"""Perceptual losses against torchmetrics, torchvision and their definitions, on random weights in files as torchvision's."""
+"""Perceptual losses against torchmetrics, torchvision and their definitions, on files of random weights."""
 
 import urllib.error
 from pathlib import Path
@@ -238,6 +238,17 @@ def test_a_network_of_ones_own_can_see():
         PerceptualLoss(pyramid, "cosine")
 
 
+def test_a_network_that_sees_is_frozen_in_evaluation_mode():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+    loss = torch.nn.ModuleList([PerceptualLoss(network)]).train()[0]
+    x, y = torch.randn(2, 3, 1, 4, 4)
+    before = loss(x.requires_grad_(), y)
+    before.backward()
+    assert (x.grad is not None, [p.grad for p in network.parameters()]) == (True, [None] * 4)
+    assert torch.equal(loss(x, y), before)
+    assert network[1].num_batches_tracked == 0
+
+
 def test_what_vgg_features_cannot_do_is_said_in_one_line(vgg19, tmp_path, monkeypatch):
     def fail(url, *_, **__):
         raise urllib.error.URLError("no network")
@@ -251,7 +262,7 @@ def test_what_vgg_features_cannot_do_is_said_in_one_line(vgg19, tmp_path, monkey
         (lambda: VGGFeatures(weights=str(other)), r"vgg16\.pth does not hold torchvision's weights of vgg19"),
         (lambda: VGGFeatures(["conv6_1"], key="perceptual."), r"perceptual\.layers=\[conv6_1\]: .*layers=\[conv5_4\]"),
         (lambda: VGGFeatures([]), r"layers=\[\]: VGG19 has"),
-        (lambda: VGGFeatures(weights=str(vgg19[1]))(images(size=15)[0]), r"15x15: .* from 16 on"),
+        (lambda: VGGFeatures(weights=str(vgg19[1]))(images(size=15)[0]), r"15x15: .* 16 pixels or more"),
     ):
         with pytest.raises(ConfigError, match=message) as caught:
             attempt()

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from test_networks import count, fill, waves
 from torch import nn
 
+from gan_experiments import distributed
 from gan_experiments.contracts import ConfigError
+from gan_experiments.engine import AdversarialModule
 from gan_experiments.layers.dropout import DrawnDropout
 from gan_experiments.losses.penalties import gradient_penalty, r1_penalty
 from gan_experiments.networks.bicyclegan import LatentEncoder, LatentUNet, MultiScaleDiscriminator
@@ -137,8 +139,9 @@ def flat(output):
 # Sum, sum of squares and first value of the output, float64, training mode, weights by `fill`, input `waves`. Each was
 # recorded from ours when the official module with the same weights differed by 0.0 (BicycleGAN's by 3e-16): models/
 # networks.py of pytorch-CycleGAN-and-pix2pix (fork arkalim c941617) and of BicycleGAN 40b9d52, stargan 94dd002's
-# model.py, BasicSR 8d56e3a's archs. zi2zi's are of ours when it agreed at 256 pixels with zi2zi 546025f's model/unet.py,
-# run by TensorFlow 2 without dropout, to 6e-6 (float32). There is no code to run for SRGAN's and the context encoder's.
+# model.py, BasicSR 8d56e3a's archs. zi2zi's are of ours when it agreed at 256 pixels with zi2zi 546025f's
+# model/unet.py, run by TensorFlow 2 without dropout, to 6e-6 (float32). There is no code to run for SRGAN's and the
+# context encoder's.
 GOLDEN = {
     "unet": (252.3397724618337, 137.17112036800265, 0.09079894451407376),
     "unet_instance": (382.9850909150846, 321.4942230066048, 0.0771567746246237),
@@ -205,10 +208,9 @@ def test_penalties_differentiate_twice(case):
 # ---------------------------------------------------------------- dropout and U-Nets
 
 
-def draws(seed, rows=slice(None), of=2):
-    """What `AdversarialModule.draw` gives a rank: these rows of what is drawn for a batch of `of`."""
+def draws(seed):
     generator = torch.Generator().manual_seed(seed)
-    return lambda sampler, n, *shape: sampler((of, *shape), generator=generator)[rows]
+    return lambda sampler, *shape: sampler(shape, generator=generator)
 
 
 def test_dropout_keeps_half_and_doubles_it():
@@ -225,14 +227,20 @@ def test_dropout_keeps_half_and_doubles_it():
     ("network", "labels"),
     [(lambda: UNet(3, 3, 32, 4, "instance"), ()), (lambda: FontUNet(3, 32, 3, 4).eval(), (FONTS,))],
 )
-def test_two_ranks_drop_what_one_does(network, labels):
+def test_two_ranks_drop_what_one_does(network, labels, monkeypatch):
     network, images = network(), torch.randn(PHOTO)
-    whole = network(images, *labels, draw=draws(7))
-    parts = [
-        network(images[rows], *(label[rows] for label in labels), draw=draws(7, rows))
-        for rows in (slice(0, 1), slice(1, 2))
-    ]
-    torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-4, atol=1e-6)
+
+    def translated(rank, ranks):
+        monkeypatch.setattr(distributed, "rank", lambda: rank)
+        monkeypatch.setattr(distributed, "world_size", lambda: ranks)
+        module = AdversarialModule({"generator": network}, {})
+        module._seed_draws("generator")
+        n = len(images) // ranks
+        rows = slice(rank * n, (rank + 1) * n)
+        return network(images[rows], *(label[rows] for label in labels), draw=module.draw)
+
+    whole = translated(0, 1)
+    torch.testing.assert_close(torch.cat([translated(0, 2), translated(1, 2)]), whole, rtol=1e-4, atol=1e-6)
     assert not torch.allclose(network(images, *labels, draw=draws(8)), whole, atol=1e-5)
 
 
@@ -269,6 +277,14 @@ def test_unet_at_every_resolution(resolution):
     assert made.abs().max() <= 1
 
 
+@pytest.mark.parametrize("network", [UNet, PixelDiscriminator, ContextEncoder, FontUNet, FontDiscriminator])
+def test_normal_init_has_std_002(network):
+    torch.manual_seed(0)
+    weights = torch.cat([p.flatten() for p in network(width=16).parameters() if p.ndim == 4])
+    cut = 0.88 if network is FontDiscriminator else 1  # of a normal cut off at two deviations
+    assert weights.std().item() == pytest.approx(0.02 * cut, rel=0.08)
+
+
 # ---------------------------------------------------------------- PixelGAN, BicycleGAN
 
 
@@ -295,6 +311,15 @@ def test_z_changes_the_translation(latent_at):
 def test_latent_encoder_at_every_resolution(resolution):
     mean, log_variance = LatentEncoder(3, 8, resolution, 2)(torch.randn(2, 3, resolution, resolution))
     assert mean.shape == log_variance.shape == (2, 8)
+
+
+def test_bicyclegan_starts_from_xaviers_weights():
+    torch.manual_seed(0)
+    encoder = LatentEncoder(width=32)
+    for layer, fans in ((encoder.layers[1].conv1, 9 * (32 + 32)), (encoder.layers[3].shortcut, 96 + 128)):
+        assert layer.weight.std().item() == pytest.approx(0.02 * (2 / fans) ** 0.5, rel=0.03)
+    patches = MultiScaleDiscriminator(width=32).patches[1].layers[2]
+    assert patches.weight.std().item() == pytest.approx(0.02 * (2 / (16 * (16 + 32))) ** 0.5, rel=0.03)
 
 
 def test_multi_scale_discriminator_sees_half_the_size_with_half_the_width():
@@ -408,12 +433,17 @@ def test_network_interpolation_is_linear_in_the_weights():
 def test_unet_discriminators_layers_have_norm_one():
     network = UNetDiscriminator(3, 4)
     with torch.no_grad():
-        for _ in range(200):
+        for _ in range(100):
             network(torch.zeros(1, 3, 8, 8))
     layers = [*network.down, *network.up, network.last[0], network.last[2]]
     norms = [torch.linalg.matrix_norm(layer.eval().weight.flatten(1), 2).item() for layer in layers]
     assert norms == pytest.approx([1] * 8, abs=1e-3)
     assert network(torch.randn(2, 3, 16, 24)).shape == (2, 1, 16, 24)
+
+
+@pytest.mark.parametrize("resolution", [16, 32, 64, 256])
+def test_vgg_discriminator_fits_its_crops(resolution):
+    assert VGGDiscriminator(resolution, 3, 1)(torch.randn(2, 3, resolution, resolution)).shape == (2,)
 
 
 @pytest.mark.parametrize("resolution", [32, 64, 96])
@@ -463,7 +493,7 @@ def photo(side, channels=3, n=2):
         (lambda: LatentUNet(resolution=8), r"UNet cannot make .* 8: .* type data\.resolution=16"),
         (lambda: LatentEncoder(resolution=16), r"LatentEncoder cannot .* 16: .* type data\.resolution=32"),
         (lambda: LatentEncoder(resolution=64, width=2)(photo(20)), r"LatentEncoder .* 20x20: .* 8 divides"),
-        (lambda: MultiScaleDiscriminator(3, 4)(photo(40)), r"40x40: .* from 48 on; type data\.resolution=48"),
+        (lambda: MultiScaleDiscriminator(3, 4)(photo(40)), r"40x40: .* of 48 pixels or more; type data\.resolution=48"),
         (lambda: StarGANGenerator(3, 5, 2, 1)(photo(30), ATTRIBUTES), r"30x30: .* 4 divides"),
         (lambda: StarGANDiscriminator(100), r"resolution of 100: .* 64 divides; type data\.resolution=128"),
         (lambda: StarGANDiscriminator(32, 3, 5, 1, 5)(photo(64)), r"64x64: .* type data\.resolution=32"),

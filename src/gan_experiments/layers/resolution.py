@@ -32,9 +32,9 @@ def require_sides(images: Tensor, multiple: int, network: str, smallest: int = 0
     smallest = max(smallest, multiple)
     if height % multiple or width % multiple or min(height, width) < smallest:
         nearest = max(smallest, round(min(height, width) / multiple) * multiple)
+        needed = f"that {multiple} divides, from {smallest} on" if multiple > 1 else f"of {smallest} pixels or more"
         raise ConfigError(
-            f"{network} was given images of {height}x{width}: it needs sides that {multiple} divides, from {smallest}"
-            f" on; type data.resolution={nearest}"
+            f"{network} was given images of {height}x{width}: it needs sides {needed}; type data.resolution={nearest}"
         )
 
 

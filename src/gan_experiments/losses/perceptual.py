@@ -28,6 +28,22 @@ NETS = {
 SMALLEST = {"alex": 31, "vgg": 16}
 
 
+def _vgg19_layers() -> list[str]:
+    """The names of torchvision's `vgg19().features`, in order: conv1_1, relu1_1, ..., pool5."""
+    names, block, place = [], 1, 1
+    for width in cfgs["E"]:
+        if width == "M":
+            names.append(f"pool{block}")
+            block, place = block + 1, 1
+        else:
+            names += [f"conv{block}_{place}", f"relu{block}_{place}"]
+            place += 1
+    return names
+
+
+VGG19 = _vgg19_layers()
+
+
 class LPIPS(nn.Module):
     """LPIPS, version 0.1 (Zhang et al. 2018, arXiv:1801.03924, eq. 1), by torchmetrics, with the heads that it brings.
 
@@ -112,10 +128,10 @@ class VGGFeatures(nn.Module):
 class PerceptualLoss(nn.Module):
     """How far apart two batches of images are in a network's features: a mean distance by layer, weighted and summed.
 
-    `features` makes a sequence of maps of images: `VGGFeatures`, or any other frozen network. `distance` is one of
-    `losses.reconstruction.DISTANCES`. The features are multiplied by `scale` first. ESRGAN: conv5_4 (before its
-    ReLU), "l1", scale 1 (BasicSR). SRGAN: relu5_4, "l2", scale 1 / 12.75 (Ledig et al. 2016, section 3.2).
-    `layer_weights` are 1 each unless given. Raises ConfigError for another distance.
+    `features` makes a sequence of maps of images: `VGGFeatures`, or another network, which is frozen here and kept in
+    evaluation mode. `distance` is one of `losses.reconstruction.DISTANCES`, taken of the features times `scale`;
+    `layer_weights` are 1 each unless given. ESRGAN: conv5_4 (before its ReLU), "l1", scale 1 (BasicSR). SRGAN: relu5_4,
+    "l2", scale 1 / 12.75 (Ledig et al. 2016, section 3.2). Raises ConfigError for another distance.
     """
 
     def __init__(
@@ -126,10 +142,15 @@ class PerceptualLoss(nn.Module):
         layer_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        self.features = features
+        self.features = features.requires_grad_(False)
         self.distance = find_distance(distance)
         self.scale = scale
         self.layer_weights = layer_weights
+        self.train(False)
+
+    def train(self, mode: bool = True) -> PerceptualLoss:
+        """Stay in evaluation mode, whatever the module around it does."""
+        return super().train(False)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """Return a scalar for [N, C, H, W] twice; the gradient reaches `images` only."""
@@ -172,22 +193,6 @@ def find_weights(net: str, weights: str | None, key: str) -> Path:
 def hash_prefix(url: str) -> str:
     """Return the first hex digits of a file's sha256, with which torchvision ends its name: `alexnet-owt-<hex>.pth`."""
     return url.rsplit("-", 1)[1].removesuffix(".pth")
-
-
-def _vgg19_layers() -> list[str]:
-    """The names of torchvision's `vgg19().features`, in order: conv1_1, relu1_1, ..., pool5."""
-    names, block, place = [], 1, 1
-    for width in cfgs["E"]:
-        if width == "M":
-            names.append(f"pool{block}")
-            block, place = block + 1, 1
-        else:
-            names += [f"conv{block}_{place}", f"relu{block}_{place}"]
-            place += 1
-    return names
-
-
-VGG19 = _vgg19_layers()
 
 
 def _identity(path: Path, net: str) -> tuple[str, bool]:
