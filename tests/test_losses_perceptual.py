@@ -1,4 +1,4 @@
-"""LPIPS against torchmetrics' own class and against its definition, on random weights in torchvision's file format."""
+"""Perceptual losses against torchmetrics, torchvision and their definitions, on files of random weights."""
 
 import urllib.error
 from pathlib import Path
@@ -12,7 +12,7 @@ from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models.vgg import cfgs, make_layers
 
 from gan_experiments.contracts import ConfigError
-from gan_experiments.losses.perceptual import LPIPS
+from gan_experiments.losses.perceptual import LPIPS, VGG19, PerceptualLoss, VGGFeatures
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +151,121 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match=r"loss.net=squeeze: type alex or vgg"):
         LPIPS("squeeze", key="loss.")
+
+
+@pytest.fixture(scope="module")
+def vgg19(tmp_path_factory):
+    """The layers of torchvision's VGG19 with random weights, and a file of them."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        body = make_layers(cfgs["E"])
+    body.to_empty(device="cpu")
+    for layer in body:
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.weight.data.normal_(std=(2 / layer.weight[0].numel()) ** 0.5)
+            layer.bias.data.normal_(std=0.1)
+    path = tmp_path_factory.mktemp("vgg19") / "vgg19.pth"
+    torch.save({f"features.{name}": value for name, value in body.state_dict().items()}, path)
+    return body, path
+
+
+def test_vgg19s_layers_are_where_torchvision_has_them():
+    places = {"conv2_2": 7, "relu2_2": 8, "conv3_4": 16, "conv5_4": 34, "relu5_4": 35, "pool5": 36}
+    assert {name: VGG19.index(name) for name in places} == places
+
+
+def test_vgg_features_are_torchvisions_of_normalised_images(vgg19):
+    body, path = vgg19
+    layers = ["relu5_4", "relu2_2", "conv5_4"]
+    features = VGGFeatures(layers, str(path))
+    x = images(2, size=20)[0]
+    normal = torchvision.transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    h, expected = normal((x + 1) / 2), {}
+    with torch.no_grad():
+        for name, layer in zip(VGG19[:-1], body[:-1], strict=True):
+            h = layer(h)
+            expected[name] = h.clone()  # the next ReLU is in place
+    for name, found in zip(layers, features(x), strict=True):
+        torch.testing.assert_close(found, expected[name], rtol=1e-4, atol=1e-5)
+    assert (features(x)[2] < 0).any()  # before its ReLU
+    assert features.smallest == 16
+    assert features(images(1, size=16)[0])[0].shape == (1, 512, 1, 1)
+    grey = images(1, channels=1, size=16)[0]
+    torch.testing.assert_close(features(grey)[1], features(grey.repeat(1, 3, 1, 1))[1])
+
+
+def test_vgg_features_are_not_trained_saved_or_drawn(vgg19):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    loss = PerceptualLoss(VGGFeatures(["conv2_1"], str(vgg19[1])))
+    assert torch.rand(1) == expected
+    assert not list(loss.parameters())
+    assert not loss.state_dict()
+    assert (loss.features.published, len(loss.features.weights_hash)) == (False, 16)
+    assert loss.double()(*images(size=8).double()).dtype == torch.float64  # moves with its module
+
+
+def test_perceptual_losses_of_the_papers(vgg19):
+    x, y = images(2, size=20)
+    features = VGGFeatures(["relu5_4", "conv5_4"], str(vgg19[1]))
+    relu, conv = ([a, b] for a, b in zip(features(x), features(y), strict=True))
+    srgan = PerceptualLoss(features, "l2", scale=1 / 12.75, layer_weights=[1, 0])
+    torch.testing.assert_close(srgan(x, y), F.mse_loss(*relu) / 12.75**2)
+    esrgan = PerceptualLoss(features, layer_weights=[0, 1])
+    torch.testing.assert_close(esrgan(x, y), F.l1_loss(*conv))
+    torch.testing.assert_close(PerceptualLoss(features)(x, y), F.l1_loss(*relu) + F.l1_loss(*conv))
+    both = PerceptualLoss(features, layer_weights=[0.5, 2.0])
+    torch.testing.assert_close(both(x, y), 0.5 * F.l1_loss(*relu) + 2 * F.l1_loss(*conv))
+    assert both(x, x).item() == 0
+
+
+def test_a_perceptual_loss_changes_the_images_only(vgg19):
+    x, y = (image.requires_grad_() for image in images(2, size=20))
+    loss = PerceptualLoss(VGGFeatures(["conv3_1"], str(vgg19[1])))
+    before = loss(x, y)
+    before.backward()
+    assert y.grad is None
+    assert loss(x.detach() - 1e-2 * x.grad / x.grad.abs().max(), y) < before
+
+
+def test_a_network_of_ones_own_can_see():
+    pyramid = torch.nn.Module()
+    pyramid.forward = lambda x: [x, F.avg_pool2d(x, 2)]
+    x, y = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, -1.0], [1.0, -1.0]]]])
+    assert PerceptualLoss(pyramid)(x, y).item() == 1  # 1 apart in pixels, none in the mean
+    with pytest.raises(ConfigError, match=r"distance=cosine: type distance=l1"):
+        PerceptualLoss(pyramid, "cosine")
+
+
+def test_a_network_that_sees_is_frozen_in_evaluation_mode():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+    loss = torch.nn.ModuleList([PerceptualLoss(network)]).train()[0]
+    x, y = torch.randn(2, 3, 1, 4, 4)
+    before = loss(x.requires_grad_(), y)
+    before.backward()
+    assert (x.grad is not None, [p.grad for p in network.parameters()]) == (True, [None] * 4)
+    assert torch.equal(loss(x, y), before)
+    assert network[1].num_batches_tracked == 0
+
+
+def test_what_vgg_features_cannot_do_is_said_in_one_line(vgg19, tmp_path, monkeypatch):
+    def fail(url, *_, **__):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    other = tmp_path / "vgg16.pth"
+    torch.save({f"features.{name}": value[:0] for name, value in make_layers(cfgs["D"]).state_dict().items()}, other)
+    for attempt, message in (
+        (lambda: VGGFeatures(key="perceptual."), r"vgg19-dcbb9e9d\.pth, .*no network.*perceptual\.weights=PATH"),
+        (lambda: VGGFeatures(weights=str(other)), r"vgg16\.pth does not hold torchvision's weights of vgg19"),
+        (lambda: VGGFeatures(["conv6_1"], key="perceptual."), r"perceptual\.layers=\[conv6_1\]: .*layers=\[conv5_4\]"),
+        (lambda: VGGFeatures([]), r"layers=\[\]: VGG19 has"),
+        (lambda: VGGFeatures(weights=str(vgg19[1]))(images(size=15)[0]), r"15x15: .* 16 pixels or more"),
+    ):
+        with pytest.raises(ConfigError, match=message) as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"net=vgg19: type alex or vgg$"):
+        LPIPS("vgg19")

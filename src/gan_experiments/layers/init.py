@@ -40,3 +40,22 @@ def init_uniform(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, gain: float 
     nn.init.uniform_(layer.weight, -bound, bound)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+
+
+def init_kaiming(network: nn.Module, scale: float = 1.0) -> None:
+    """Draw weights from N(0, scale·√(2 / fan_in)), biases 0 (He et al. 2015, eq. 10), ESRGAN's at `scale` 0.1."""
+    for layer in network.modules():
+        if isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
+            nn.init.kaiming_normal_(layer.weight, a=0)
+            layer.weight.data.mul_(scale)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def init_xavier(network: nn.Module, gain: float = 1.0) -> None:
+    """Draw weights from N(0, gain·√(2 / (fan_in + fan_out))), biases 0 (Glorot & Bengio 2010, eq. 16)."""
+    for layer in network.modules():
+        if isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
+            nn.init.xavier_normal_(layer.weight, gain)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

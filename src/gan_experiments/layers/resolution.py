@@ -1,6 +1,8 @@
-"""Which resolutions a pyramid of doublings can make."""
+"""Which resolutions a network can take or make."""
 
 from __future__ import annotations
+
+from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
 
@@ -19,3 +21,37 @@ def doublings_from_4(resolution: int, network: str, smallest: int = 16) -> int:
             f" type {choices}"
         )
     return resolution.bit_length() - 3
+
+
+def require_sides(images: Tensor, multiple: int, network: str, smallest: int = 0) -> None:
+    """Raise ConfigError unless `multiple` divides both sides of images [N, C, H, W], and none is under `smallest`.
+
+    `network` is the name for the error.
+    """
+    height, width = images.shape[-2:]
+    smallest = max(smallest, multiple)
+    if height % multiple or width % multiple or min(height, width) < smallest:
+        nearest = max(smallest, round(min(height, width) / multiple) * multiple)
+        needed = f"that {multiple} divides, from {smallest} on" if multiple > 1 else f"of {smallest} pixels or more"
+        raise ConfigError(
+            f"{network} was given images of {height}x{width}: it needs sides {needed}; type data.resolution={nearest}"
+        )
+
+
+def require_multiple(resolution: int, multiple: int, network: str) -> None:
+    """Raise ConfigError unless `multiple` divides `resolution`; `network` is the name for the error."""
+    if resolution < multiple or resolution % multiple:
+        raise ConfigError(
+            f"{network} cannot take a resolution of {resolution}: it needs one that {multiple} divides;"
+            f" type data.resolution={max(1, round(resolution / multiple)) * multiple}"
+        )
+
+
+def require_resolution(images: Tensor, resolution: int, network: str) -> None:
+    """Raise ConfigError unless images [N, C, H, W] have `resolution`; `network` is the name for the error."""
+    height, width = images.shape[-2:]
+    if (height, width) != (resolution, resolution):
+        raise ConfigError(
+            f"{network} was given images of {height}x{width}: it was made for {resolution}x{resolution};"
+            f" type data.resolution={resolution}"
+        )

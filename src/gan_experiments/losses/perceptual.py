@@ -1,22 +1,47 @@
-"""Distances between images by what a classifier of ImageNet sees in them."""
+"""Distances between images by what a classifier of ImageNet, or another network, sees in them."""
 
 from __future__ import annotations
 
 import hashlib
 import pickle
 from collections import OrderedDict
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.functional.image.lpips import _NoTrainLpips
-from torchvision.models import AlexNet_Weights, VGG16_Weights
+from torchvision.models import AlexNet_Weights, VGG16_Weights, VGG19_Weights
+from torchvision.models.vgg import cfgs, make_layers
 
 from gan_experiments.contracts import ConfigError
+from gan_experiments.layers.resolution import require_sides
+from gan_experiments.losses.reconstruction import find_distance
 
-NETS = {"alex": AlexNet_Weights.IMAGENET1K_V1, "vgg": VGG16_Weights.IMAGENET1K_V1}
+NETS = {
+    "alex": AlexNet_Weights.IMAGENET1K_V1,
+    "vgg": VGG16_Weights.IMAGENET1K_V1,
+    "vgg19": VGG19_Weights.IMAGENET1K_V1,
+}
 SMALLEST = {"alex": 31, "vgg": 16}
+
+
+def _vgg19_layers() -> list[str]:
+    """The names of torchvision's `vgg19().features`, in order: conv1_1, relu1_1, ..., pool5."""
+    names, block, place = [], 1, 1
+    for width in cfgs["E"]:
+        if width == "M":
+            names.append(f"pool{block}")
+            block, place = block + 1, 1
+        else:
+            names += [f"conv{block}_{place}", f"relu{block}_{place}"]
+            place += 1
+    return names
+
+
+VGG19 = _vgg19_layers()
 
 
 class LPIPS(nn.Module):
@@ -34,33 +59,116 @@ class LPIPS(nn.Module):
 
     def __init__(self, net: str = "alex", weights: str | None = None, key: str = "") -> None:
         super().__init__()
-        if net not in NETS:
-            raise ConfigError(f"{key}net={net}: type {' or '.join(NETS)}")
+        if net not in SMALLEST:
+            raise ConfigError(f"{key}net={net}: type {' or '.join(SMALLEST)}")
         path = find_weights(net, weights, key)
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        self.weights_hash = sha256[:16]
-        self.published = sha256.startswith(hash_prefix(NETS[net].url))
+        self.weights_hash, self.published = _identity(path, net)
         self.smallest = SMALLEST[net]
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            with torch.random.fork_rng(devices=[]):  # it draws initial weights before these are loaded
-                self.net = _NoTrainLpips(net=net, pnet_rand=True)  # type: ignore[arg-type]
-            layers = OrderedDict(pair for part in self.net.net.children() for pair in part.named_children())
-            features = {name: value for name, value in state.items() if name.startswith("features.")}
-            nn.Sequential(layers).load_state_dict({name.split(".", 1)[1]: value for name, value in features.items()})
-        except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError) as error:
-            raise ConfigError(
-                f"{key}weights={path} does not hold torchvision's weights of {net}: fetch {NETS[net].url} and give its "
-                f"path, {key}weights=PATH"
-            ) from error
+        with torch.random.fork_rng(devices=[]):  # it draws initial weights before these are loaded
+            self.net = _NoTrainLpips(net=net, pnet_rand=True)  # type: ignore[arg-type]
+        layers = OrderedDict(pair for part in self.net.net.children() for pair in part.named_children())
+        _load(path, net, key, nn.Sequential(layers))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the distances [N] of images [N, C, H, W] in [-1, 1], grey or RGB, of `smallest` pixels or more."""
         return self.net(x, y).flatten()  # its scaling by channel turns grey into RGB
 
 
+class VGGFeatures(nn.Module):
+    """What VGG19 sees: images [N, C, H, W] in [-1, 1], grey or RGB -> the maps of `layers`, in their order.
+
+    A layer is named "conv5_4" before its ReLU, "relu5_4" after it. The images are brought to ImageNet's mean and
+    standard deviation first. The weights are torchvision's, found as `LPIPS` finds them; they are no parameters and
+    stay out of checkpoints. `weights_hash`, `published` and `smallest` are as there.
+
+    Messages name the options `<key>layers` and `<key>weights`. Raises ConfigError for a layer that VGG19 does not have,
+    where there are no weights and no network answers, where the file does not hold them, and in forward for images
+    under `smallest`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, layers: Sequence[str] = ("conv5_4",), weights: str | None = None, key: str = "") -> None:
+        super().__init__()
+        unknown = [layer for layer in layers if layer not in VGG19]
+        if unknown or not layers:
+            raise ConfigError(
+                f"{key}layers=[{', '.join(layers)}]: VGG19 has conv1_1 and relu1_1 to conv5_4 and relu5_4;"
+                f" type {key}layers=[conv5_4]"
+            )
+        self.layers = tuple(layers)
+        self.used = VGG19[: max(VGG19.index(layer) for layer in layers) + 1]
+        self.smallest = 2 ** sum(name.startswith("pool") for name in self.used)
+        path = find_weights("vgg19", weights, key)
+        self.weights_hash, self.published = _identity(path, "vgg19")
+        with torch.device("meta"):
+            network = make_layers(cfgs["E"]).to_empty(device="cpu")
+        _load(path, "vgg19", key, network)
+        for name, layer in zip(self.used, network, strict=False):
+            for part, value in layer.named_parameters():
+                self.register_buffer(f"{name}_{part}", value.detach(), persistent=False)
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps [N, C', H', W'] of the layers, differentiable in the images."""
+        require_sides(images, 1, "VGGFeatures", self.smallest)
+        x = (images / 2 + 0.5 - self.mean) / self.std  # grey becomes RGB
+        found = {}
+        for name in self.used:
+            if name.startswith("conv"):
+                x = F.conv2d(x, self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias"), padding=1)
+            else:
+                x = F.relu(x) if name.startswith("relu") else F.max_pool2d(x, 2)
+            found[name] = x
+        return tuple(found[layer] for layer in self.layers)
+
+
+class PerceptualLoss(nn.Module):
+    """How far apart two batches of images are in a network's features: a mean distance by layer, weighted and summed.
+
+    `features` makes a sequence of maps of images: `VGGFeatures`, or another network, which is frozen here and kept in
+    evaluation mode. `distance` is one of `losses.reconstruction.DISTANCES`, taken of the features times `scale`;
+    `layer_weights` are 1 each unless given. ESRGAN: conv5_4 (before its ReLU), "l1", scale 1 (BasicSR). SRGAN: relu5_4,
+    "l2", scale 1 / 12.75 (Ledig et al. 2016, section 3.2). Raises ConfigError for another distance.
+    """
+
+    def __init__(
+        self,
+        features: nn.Module,
+        distance: str = "l1",
+        scale: float = 1.0,
+        layer_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.features = features.requires_grad_(False)
+        self.distance = find_distance(distance)
+        self.scale = scale
+        self.layer_weights = layer_weights
+        self.train(False)
+
+    def train(self, mode: bool = True) -> PerceptualLoss:
+        """Stay in evaluation mode, whatever the module around it does."""
+        return super().train(False)
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return a scalar for [N, C, H, W] twice; the gradient reaches `images` only."""
+        with torch.no_grad():
+            wanted = self.features(targets)
+        seen = self.features(images)
+        weights = self.layer_weights or [1.0] * len(seen)
+        terms = [
+            weight * self.distance(self.scale * mine, self.scale * theirs)
+            for weight, mine, theirs in zip(weights, seen, wanted, strict=True)
+        ]
+        return torch.stack(terms).sum()
+
+
 def find_weights(net: str, weights: str | None, key: str) -> Path:
-    """Return the path of torchvision's weights of "alex" or "vgg": the one given, that in torch's cache, a download.
+    """Return the path of torchvision's weights of "alex", "vgg" or "vgg19".
+
+    It is the file given, else that in torch's cache, else a download.
 
     Raises ConfigError, with the file to fetch and the place to put it, where there is none of the three.
     """
@@ -76,7 +184,7 @@ def find_weights(net: str, weights: str | None, key: str) -> Path:
             torch.hub.download_url_to_file(url, str(path), hash_prefix(url), progress=False)
         except (OSError, HTTPException, RuntimeError) as error:  # the last for another hash
             raise ConfigError(
-                f"LPIPS with net={net} needs torchvision's weights {path.name} and no download came through "
+                f"torchvision's weights of {net}, {path.name}, are needed and no download came through "
                 f"({' '.join(str(error).split())}): fetch {url} into {path.parent}, or type {key}weights=PATH"
             ) from error
     return path
@@ -85,3 +193,22 @@ def find_weights(net: str, weights: str | None, key: str) -> Path:
 def hash_prefix(url: str) -> str:
     """Return the first hex digits of a file's sha256, with which torchvision ends its name: `alexnet-owt-<hex>.pth`."""
     return url.rsplit("-", 1)[1].removesuffix(".pth")
+
+
+def _identity(path: Path, net: str) -> tuple[str, bool]:
+    """The first 16 hex digits of the file's sha256, and whether it is torchvision's own."""
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256[:16], sha256.startswith(hash_prefix(NETS[net].url))
+
+
+def _load(path: Path, net: str, key: str, layers: nn.Sequential) -> None:
+    """Fill layers, named by their number, out of torchvision's file."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        features = {name.split(".", 1)[1]: value for name, value in state.items() if name.startswith("features.")}
+        layers.load_state_dict(features)
+    except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError) as error:
+        raise ConfigError(
+            f"{key}weights={path} does not hold torchvision's weights of {net}: fetch {NETS[net].url} and give its "
+            f"path, {key}weights=PATH"
+        ) from error

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.init import init_normal
+from gan_experiments.layers.plain_norm import plain_norm
 
 
 class PatchDiscriminator(nn.Module):
@@ -24,8 +25,6 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, channels: int = 3, width: int = 64, layers: int = 3, norm: str = "instance") -> None:
         super().__init__()
-        if norm not in ("instance", "batch", "none"):
-            raise ConfigError(f"PatchDiscriminator was given norm={norm}: type norm=instance, norm=batch or norm=none")
         self.smallest = 3 * 2**layers
         stack: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         narrow = width
@@ -33,11 +32,7 @@ class PatchDiscriminator(nn.Module):
             wide = width * min(2**i, 8)
             stride = 2 if i < layers else 1
             stack += [nn.Conv2d(narrow, wide, 4, stride=stride, padding=1, bias=norm != "batch")]
-            if norm == "instance":
-                stack += [nn.InstanceNorm2d(wide)]
-            elif norm == "batch":
-                stack += [nn.BatchNorm2d(wide)]
-            stack += [nn.LeakyReLU(0.2, inplace=True)]
+            stack += [plain_norm(norm, wide, "PatchDiscriminator"), nn.LeakyReLU(0.2, inplace=True)]
             narrow = wide
         self.layers = nn.Sequential(*stack, nn.Conv2d(narrow, 1, 4, stride=1, padding=1))
         init_normal(self, std=0.02)
@@ -50,4 +45,28 @@ class PatchDiscriminator(nn.Module):
                 f"PatchDiscriminator was given images of {height}x{width}: with this number of layers it needs"
                 f" {self.smallest} pixels or more; type data.resolution=256, or fewer layers"
             )
+        return self.layers(images)
+
+
+class PixelDiscriminator(nn.Module):
+    """Images to a logit for each pixel alone, `[N, channels, H, W]` -> `[N, 1, H, W]` (section 4.4, appendix 6.1.2).
+
+    C64-C128 of 1x1 convolutions. `norm` as in `PatchDiscriminator`.
+    """
+
+    def __init__(self, channels: int = 3, width: int = 64, norm: str = "instance") -> None:
+        super().__init__()
+        bias = norm != "batch"
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width, 1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(width, 2 * width, 1, bias=bias),
+            plain_norm(norm, 2 * width, "PixelDiscriminator"),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(2 * width, 1, 1, bias=bias),
+        )
+        init_normal(self, std=0.02)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """A logit for each pixel, `[N, channels, H, W]` -> `[N, 1, H, W]`."""
         return self.layers(images)

@@ -1,0 +1,32 @@
+"""The norms without a condition, by their names in the configs."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.distributed import world_size
+
+
+def plain_norm(norm: str, channels: int, network: str, running: bool = True) -> nn.Module:
+    """The layer for `norm` "instance", "batch" or "none": `[N, channels, H, W]`, unchanged.
+
+    Instance norm has no parameters; a bias before batch norm is idle. `running=False` is a batch norm that takes its
+    batch's statistics in evaluation mode too. `network` is the name for the error. Raises ConfigError for another norm.
+    """
+    if norm == "instance":
+        return nn.InstanceNorm2d(channels)
+    if norm == "batch":
+        return nn.BatchNorm2d(channels, track_running_stats=running)
+    if norm == "none":
+        return nn.Identity()
+    raise ConfigError(f"{network} was given norm={norm}: type norm=instance, norm=batch or norm=none")
+
+
+def require_several(images: Tensor, network: nn.Module) -> None:
+    """Raise ConfigError for one image in training mode: over one vector batch norm leaves nothing but zeros."""
+    if network.training and len(images) * world_size() == 1:
+        raise ConfigError(
+            f"{type(network).__name__} was given one image: batch norm of its 1x1 code needs two or more at a time;"
+            " type data.batch_size=16"
+        )

@@ -1,0 +1,97 @@
+"""Context Encoders: Feature Learning by Inpainting.
+
+Deepak Pathak, Philipp Krähenbühl, Jeff Donahue, Trevor Darrell, Alexei A. Efros, 2016. arXiv:1604.07379
+
+Differs from the paper: a fully connected bottleneck, as in the authors' code (train.lua), in the place of the
+channel-wise one of section 3.1; biases of convolutions learn, which that code sets to zero at each step; the
+discriminator returns logits, without the sigmoid. Resolutions other than 64 and 128 add layers at the wide end, or take
+them away.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from torch import Tensor, nn
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.layers.init import init_normal
+from gan_experiments.layers.plain_norm import require_several
+from gan_experiments.layers.resolution import doublings_from_4, require_resolution
+
+
+class ContextEncoder(nn.Module):
+    """Images with holes to what is in them, `[N, channels, R, R]` -> `[N, channels, R/2, R/2]` or R, in [-1, 1].
+
+    `region` is "centre", of which the middle quarter R/2 x R/2 is made, or "random", where the whole image is
+    (train_random.lua). 4x4 convolutions of stride 2 down to 4x4, a code of `bottleneck` numbers, and back. Raises
+    ConfigError unless `resolution` is a power of two from 32 on, for another region, and in forward for images of
+    another resolution or in training for a batch of one.
+    """
+
+    def __init__(
+        self, resolution: int = 128, channels: int = 3, width: int = 64, bottleneck: int = 4000, region: str = "centre"
+    ) -> None:
+        super().__init__()
+        if region not in ("centre", "random"):
+            raise ConfigError(f"ContextEncoder was given region={region}: type region=centre or region=random")
+        self.resolution = resolution
+        made = resolution // 2 if region == "centre" else resolution
+        read = _widths(resolution, width, "ContextEncoder", smallest=32)
+        drawn = _widths(made, width, "ContextEncoder")[::-1]
+        stack = [
+            *_halvings(channels, read),
+            nn.Conv2d(read[-1], bottleneck, 4),  # [N, 4000, 1, 1]
+            nn.BatchNorm2d(bottleneck),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.ConvTranspose2d(bottleneck, drawn[0], 4),  # [N, 512, 4, 4]
+            nn.BatchNorm2d(drawn[0]),
+            nn.ReLU(inplace=True),
+        ]
+        for wide, narrow in itertools.pairwise(drawn):
+            stack += [nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1)]
+            stack += [nn.BatchNorm2d(narrow), nn.ReLU(inplace=True)]
+        stack += [nn.ConvTranspose2d(drawn[-1], channels, 4, stride=2, padding=1), nn.Tanh()]
+        self.layers = nn.Sequential(*stack)
+        init_normal(self, std=0.02)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """What is in the hole, or in the whole image; see the class."""
+        require_resolution(images, self.resolution, "ContextEncoder")
+        require_several(images, self)
+        return self.layers(images)
+
+
+class ContextDiscriminator(nn.Module):
+    """What was made, `[N, channels, resolution, resolution]`, to logits `[N]`; it does not see the context.
+
+    `resolution` is that of the generator's output: half of the images' for region=centre. Raises ConfigError unless it
+    is a power of two from 16 on, and in forward for images of another.
+    """
+
+    def __init__(self, resolution: int = 64, channels: int = 3, width: int = 64) -> None:
+        super().__init__()
+        self.resolution = resolution
+        widths = _widths(resolution, width, "ContextDiscriminator")
+        self.layers = nn.Sequential(*_halvings(channels, widths), nn.Conv2d(widths[-1], 1, 4))
+        init_normal(self, std=0.02)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images, `[N]`."""
+        require_resolution(images, self.resolution, "ContextDiscriminator")
+        return self.layers(images).flatten()
+
+
+def _widths(resolution: int, width: int, network: str, smallest: int = 16) -> list[int]:
+    """The channels of every size down to 4x4, `8·width` there: 64, 64, 128, 256, 512 at 128 pixels."""
+    halvings = doublings_from_4(resolution, network, smallest)
+    return [width * 2 ** max(0, i + 4 - halvings) for i in range(halvings)]
+
+
+def _halvings(channels: int, widths: list[int]) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for i, (narrow, wide) in enumerate(itertools.pairwise([channels, *widths])):
+        layers += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1)]
+        layers += [nn.BatchNorm2d(wide)] if i else []
+        layers += [nn.LeakyReLU(0.2, inplace=True)]
+    return layers

@@ -1,0 +1,158 @@
+"""Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network.
+
+Christian Ledig, Lucas Theis, Ferenc Huszar, Jose Caballero, et al., 2016. arXiv:1609.04802
+
+`SRResNet` and its discriminator are the paper's (figure 4); `MSRResNet` is the network that BasicSR, and most since,
+trains in its place: no batch norm, which leaves artefacts, and a bilinear enlargement to add to.
+
+Differs from the paper: low-resolution images are in [-1, 1], as all images here, where the paper has [0, 1]; the
+discriminator returns logits, without the sigmoid.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.layers.init import init_kaiming
+from gan_experiments.layers.resolution import require_multiple, require_resolution
+
+FACTORS = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
+
+
+class SRResNet(nn.Module):
+    """Images to `scale` times larger ones, `[N, channels, H, W]` -> `[N, channels, scale·H, scale·W]`, about [-1, 1].
+
+    Conv9, `blocks` residual blocks with batch norm and PReLU, a long skip, a pixel shuffle for each factor of `scale`,
+    conv9 without a nonlinearity. Raises ConfigError for another scale than 2, 3, 4 or 8.
+    """
+
+    multiple = 1
+
+    def __init__(self, scale: int = 4, channels: int = 3, width: int = 64, blocks: int = 16) -> None:
+        super().__init__()
+        self.scale = scale
+        self.first = nn.Sequential(nn.Conv2d(channels, width, 9, padding=4), nn.PReLU())
+        self.body = nn.Sequential(
+            *(SRResNetBlock(width) for _ in range(blocks)),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+        )
+        enlarge: list[nn.Module] = []
+        for factor in _factors(scale, "SRResNet"):
+            enlarge += [nn.Conv2d(width, factor**2 * width, 3, padding=1), nn.PixelShuffle(factor), nn.PReLU()]
+        self.enlarge = nn.Sequential(*enlarge)
+        self.last = nn.Conv2d(width, channels, 9, padding=4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The images enlarged."""
+        x = self.first(images)
+        return self.last(self.enlarge(x + self.body(x)))
+
+
+class SRResNetBlock(nn.Module):
+    """Conv3, batch norm, PReLU, conv3, batch norm beside the identity: `[N, C, H, W]`, unchanged."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.BatchNorm2d(channels),
+            nn.PReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x and what the block adds to it."""
+        return x + self.layers(x)
+
+
+class SRGANDiscriminator(nn.Module):
+    """Images `[N, channels, resolution, resolution]` to logits `[N]` (figure 4).
+
+    Eight 3x3 convolutions of 64 to 512 channels, every second of stride 2, batch norm on all but the first, then 1024
+    units and one. `resolution` is that of the training crops, 96 in the paper. Raises ConfigError unless 16 divides it,
+    and in forward for images of another resolution.
+    """
+
+    def __init__(self, resolution: int = 96, channels: int = 3, width: int = 64) -> None:
+        super().__init__()
+        require_multiple(resolution, 16, "SRGANDiscriminator")
+        self.resolution = resolution
+        stack: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        narrow = width
+        for i in range(1, 8):
+            wide = width * 2 ** (i // 2)  # 64, 128, 128, 256, 256, 512, 512
+            stack += [
+                nn.Conv2d(narrow, wide, 3, stride=1 + i % 2, padding=1),
+                nn.BatchNorm2d(wide),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+            narrow = wide
+        self.layers = nn.Sequential(*stack)
+        self.head = nn.Sequential(
+            nn.Linear(narrow * (resolution // 16) ** 2, 16 * width),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Linear(16 * width, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images, `[N]`."""
+        require_resolution(images, self.resolution, "SRGANDiscriminator")
+        return self.head(self.layers(images).flatten(1)).squeeze(1)
+
+
+class MSRResNet(nn.Module):
+    """Images to `scale` times larger ones, `[N, channels, H, W]` -> `[N, channels, scale·H, scale·W]`, about [-1, 1].
+
+    As `SRResNet` without batch norm and the long skip, with 3x3 convolutions and leaky ReLU; what it makes is added to
+    the bilinear enlargement. Raises ConfigError for another scale than 2, 3, 4 or 8.
+    """
+
+    multiple = 1
+
+    def __init__(self, scale: int = 4, channels: int = 3, width: int = 64, blocks: int = 16) -> None:
+        super().__init__()
+        self.scale = scale
+        self.first = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.1, inplace=True))
+        self.body = nn.Sequential(*(MSRResNetBlock(width) for _ in range(blocks)))
+        enlarge: list[nn.Module] = []
+        for factor in _factors(scale, "MSRResNet"):
+            enlarge += [nn.Conv2d(width, factor**2 * width, 3, padding=1), nn.PixelShuffle(factor)]
+            enlarge += [nn.LeakyReLU(0.1, inplace=True)]
+        self.enlarge = nn.Sequential(*enlarge)
+        self.last = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(width, channels, 3, padding=1),
+        )
+        init_kaiming(self, scale=0.1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The images enlarged."""
+        detail = self.last(self.enlarge(self.body(self.first(images))))
+        return F.interpolate(images, scale_factor=self.scale, mode="bilinear", align_corners=False) + detail
+
+
+class MSRResNetBlock(nn.Module):
+    """Conv3, ReLU, conv3 beside the identity: `[N, C, H, W]`, unchanged."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x and what the block adds to it."""
+        return x + self.layers(x)
+
+
+def _factors(scale: int, network: str) -> tuple[int, ...]:
+    if scale not in FACTORS:
+        raise ConfigError(f"{network} cannot enlarge {scale} times: type data.scale=2, 3, 4 or 8")
+    return FACTORS[scale]

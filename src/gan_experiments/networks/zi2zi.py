@@ -1,0 +1,142 @@
+"""zi2zi: Master Chinese Calligraphy with Conditional Adversarial Networks.
+
+Yuchen Tian, 2017. kaonashi-tyc/zi2zi. After pix2pix (arXiv:1611.07004), AC-GAN (arXiv:1610.09585) and DTN
+(arXiv:1611.02200).
+
+Differs from the paper: none; there is no paper, these are the networks of the author's TensorFlow code.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments.layers.dropout import Draw, DrawnDropout
+from gan_experiments.layers.plain_norm import require_several
+from gan_experiments.layers.resolution import doublings_from_4, require_multiple, require_resolution, require_sides
+from gan_experiments.networks.wgan_gp import SameConv, SameConvTranspose
+
+
+class FontUNet(nn.Module):
+    """Characters of the source font and the fonts wanted to characters in [-1, 1].
+
+    `[N, channels, H, W]`, int64 `[N]` -> `[N, channels, H, W]`: pix2pix's U-Net with 5x5 convolutions, all with biases,
+    and batch norm also on the 1x1 code. The font's row of `embedding`, drawn once and never trained, joins the code.
+
+    Takes sides that `multiple` divides. Raises ConfigError unless `resolution` is a power of two from 16 on, and in
+    forward for other sides, and in training for a batch of one.
+    """
+
+    embedding: Tensor
+
+    def __init__(
+        self,
+        classes: int = 40,
+        resolution: int = 256,
+        channels: int = 3,
+        width: int = 64,
+        embedding_dim: int = 128,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        depth = doublings_from_4(resolution, "FontUNet") + 2
+        self.classes, self.multiple = classes, 2**depth
+        widths = [width * min(2**i, 8) for i in range(depth)]  # 64, 128, 256, 512, ..., 512
+        self.encoder = nn.ModuleList(
+            SameConv(narrow, wide) for narrow, wide in zip([channels, *widths], widths, strict=False)
+        )
+        self.encoder_norms = nn.ModuleList([nn.Identity(), *(nn.BatchNorm2d(wide) for wide in widths[1:])])
+        joined = [widths[-1] + embedding_dim, *(2 * wide for wide in reversed(widths[:-1]))]
+        made = [*reversed(widths[:-1]), channels]
+        self.decoder = nn.ModuleList(SameConvTranspose(*pair) for pair in zip(joined, made, strict=True))
+        self.decoder_norms = nn.ModuleList([*(nn.BatchNorm2d(wide) for wide in made[:-1]), nn.Identity()])
+        self.dropouts = nn.ModuleList(DrawnDropout(dropout) for _ in range(3))
+        self.register_buffer("embedding", 0.01 * torch.randn(classes, embedding_dim))
+        for layer in (*self.encoder, *self.decoder):
+            _init_weights(layer, truncated=isinstance(layer, SameConv))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The code of what a character is, whatever its font, `[N, 8·width, 1, 1]` at `resolution`."""
+        return self._encode(images)[-1]
+
+    def forward(self, images: Tensor, label: Tensor, draw: Draw | None = None) -> Tensor:
+        """The characters in the fonts `label`; `draw` makes dropout's random numbers, see `DrawnDropout`."""
+        *skips, code = self._encode(images)
+        font = self.embedding[label].to(code.dtype)[:, :, None, None].expand(-1, -1, *code.shape[-2:])
+        x = torch.cat([code, font], dim=1)
+        for level, (convolution, norm) in enumerate(zip(self.decoder, self.decoder_norms, strict=True)):
+            x = norm(convolution(F.relu(x)))
+            if level < len(self.dropouts):
+                x = self.dropouts[level](x, draw)
+            if skips:
+                x = torch.cat([x, skips.pop()], dim=1)
+        return torch.tanh(x)
+
+    def _encode(self, images: Tensor) -> list[Tensor]:
+        require_sides(images, self.multiple, "FontUNet")
+        require_several(images, self)
+        x, maps = images, []
+        for level, (convolution, norm) in enumerate(zip(self.encoder, self.encoder_norms, strict=True)):
+            x = norm(convolution(F.leaky_relu(x, 0.2) if level else x))
+            maps.append(x)
+        return maps
+
+
+class FontDiscriminator(nn.Module):
+    """Source and target character side by side in their channels to a logit, and to a logit for each font.
+
+    Raises ConfigError unless 8 divides `resolution`, and in forward for images of another resolution.
+    """
+
+    def __init__(self, classes: int = 40, resolution: int = 256, channels: int = 6, width: int = 64) -> None:
+        super().__init__()
+        require_multiple(resolution, 8, "FontDiscriminator")
+        self.classes, self.resolution = classes, resolution
+        self.layers = nn.Sequential(
+            SameConv(channels, width),
+            nn.LeakyReLU(0.2, inplace=True),
+            SameConv(width, 2 * width),
+            nn.BatchNorm2d(2 * width),
+            nn.LeakyReLU(0.2, inplace=True),
+            SameConv(2 * width, 4 * width),
+            nn.BatchNorm2d(4 * width),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(4 * width, 8 * width, 5, padding=2),
+            nn.BatchNorm2d(8 * width),
+            nn.LeakyReLU(0.2, inplace=True),
+        )
+        features = 8 * width * (resolution // 8) ** 2
+        self.to_logit = nn.Linear(features, 1)
+        self.to_classes = nn.Linear(features, classes)
+        for layer in (*self.layers, self.to_logit, self.to_classes):
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                _init_weights(layer, truncated=isinstance(layer, nn.Conv2d))
+
+    def features(self, images: Tensor) -> Tensor:
+        """What both heads see, `[N, channels, H, W]` -> `[N, 8·width·H/8·W/8]`."""
+        require_resolution(images, self.resolution, "FontDiscriminator")
+        return self.layers(images).flatten(1)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Features to logits, `[N]`."""
+        return self.to_logit(features).squeeze(1)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Features to the logits of the fonts, `[N, classes]`."""
+        return self.to_classes(features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits of pairs of characters, `[N]`."""
+        return self.head(self.features(images))
+
+
+def _init_weights(layer: nn.Module, truncated: bool) -> None:
+    """N(0, 0.02), cut off beyond two deviations if `truncated`; the bias 0."""
+    assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
+    if truncated:
+        nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+    else:
+        nn.init.normal_(layer.weight, std=0.02)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
