@@ -182,16 +182,20 @@ class Arrays(Source):
         images, labels = self._load()
         rows = torch.tensor(self._rows)
         for part in rows.split(16 * BLOCK):
-            pixels = _match_channels(images[part], settings.channels)
+            pixels = match_channels(images[part], settings.channels)
             if self._pad and settings.resolution != pixels.shape[-1]:
                 pixels = torch.nn.functional.pad(pixels, [self._pad] * 4)
             yield Block(resize(pixels, settings.resolution).contiguous(), labels[part].long(), [])
 
 
 def load_blocks(
-    load: Callable[[int], Loaded], number: int, threads: int = 1, block: int = BLOCK
+    load: Callable[[int], Loaded], number: int, threads: int = 1, block: int | None = None
 ) -> Iterator[tuple[int, list[Loaded | str]]]:
-    """Yield `load(0)`, `load(1)`, ... in order, a block at a time with the number of its first; errors become text."""
+    """Yield `load(0)`, `load(1)`, ... in order, `block` (None: BLOCK) at a time with the number of the first.
+
+    A text stands for what could not be read, and says why.
+    """
+    block = block or BLOCK
 
     def attempt(row: int) -> Loaded | str:
         try:
@@ -234,7 +238,8 @@ def spread(number: int, limit: int | None) -> list[int]:
     return [i * number // limit for i in range(limit)]
 
 
-def _match_channels(images: Tensor, channels: int) -> Tensor:
+def match_channels(images: Tensor, channels: int) -> Tensor:
+    """Bring uint8 [N, 1 or 3, H, W] to `channels`, 1 or 3."""
     if images.shape[1] == channels:
         return images
     if channels == 3:
