@@ -43,13 +43,14 @@ class Font:
             raise ConfigError(
                 f"data.fonts: {path} is no font file ({error}): type data.fonts=[a.ttf,b.ttc:1]"
             ) from None
+        missing = self._probe.getmask(_NOWHERE)
+        self._missing = missing.size, bytes(missing)
         self.name = " ".join(part for part in self._probe.getname() if part)
 
     def has(self, character: str) -> bool:
         """Say whether the font draws a character, and not as blank nor as the box of a missing one."""
         mask = self._probe.getmask(character)
-        missing = self._probe.getmask(_NOWHERE)
-        return mask.getbbox() is not None and (mask.size, bytes(mask)) != (missing.size, bytes(missing))
+        return mask.getbbox() is not None and (mask.size, bytes(mask)) != self._missing
 
     def draw(self, characters: Sequence[str], resolution: int, em: int) -> Tensor:
         """Draw characters of `em` pixels, black on white, to uint8 [n, 1, resolution, resolution].
@@ -76,7 +77,7 @@ class GlyphPairs(Source):
 
     def __init__(self, fonts: Sequence[Font], characters: Sequence[str], scale: float, limit: int | None) -> None:
         self.fonts, self.characters, self.scale, self.limit = fonts, characters, scale, limit
-        self.name, self.where = "glyphs", f"data.fonts=[{','.join(font.path for font in fonts)}]"
+        self.name, self.where = "glyphs", f"data.fonts=[{','.join(Path(font.path).name for font in fonts)}]"
         self.class_names = [font.name for font in fonts[1:]]
 
     def __len__(self) -> int:

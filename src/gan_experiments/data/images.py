@@ -366,7 +366,7 @@ class CelebA(ImageData):
         path = self._find()
         names, labels, class_names = self._names(path, split), None, []
         if self.attribute is not None:
-            names, labels = self._attributes(path, names, [self.attribute], f"data.attribute={self.attribute}")
+            names, labels = self._attributes(path, names, [self.attribute], "data.attribute")
             class_names = [f"not {self.attribute}", self.attribute]
         source = Files(path, "data.root", names, labels, class_names, self.limit)
         source.name = f"CelebA-{split}"
@@ -414,7 +414,7 @@ class CelebA(ImageData):
         head = file.read_text().split("\n", 2)[1].split()  # the first line is the number of images
         unknown = next((name for name in attributes if name not in head), None)
         if unknown is not None:
-            raise ConfigError(f"{key}: {unknown} is not one of CelebA's: {', '.join(head)}")
+            raise ConfigError(f"{key}={unknown} is not one of CelebA's: {', '.join(head)}")
         columns = [head.index(name) for name in attributes]
         values = {
             name: sum(int(row[column] == "1") << place for place, column in enumerate(columns))
