@@ -110,7 +110,8 @@ def built_once(folder: Path, what: str, needed: int, build: Callable[[Path], Non
     """Open what lies in `folder`, after `build(work)` wrote it where there is none, or a damaged one.
 
     Processes that start together build it once. It is written into a folder beside, then renamed: it is whole or not
-    there. `needed` is its size in bytes, 0 where that is not known. Raises ConfigError where the folder cannot be written or the disk is full.
+    there. `needed` is its size in bytes, 0 where that is not known. Raises ConfigError where the folder cannot be
+    written or the disk is full.
     """
     found = _try_open(open_it)
     if found is not None:
