@@ -95,3 +95,11 @@ def test_mistakes(root: Path) -> None:
         masked(root, classes=3)
     with pytest.raises(ConfigError, match=r"type data\.test_root="):
         masked(root).reference("test")
+
+
+def test_what_is_trained_on_is_all_that_is_decoded(root: Path, tmp_path: Path) -> None:
+    data = masked(root, resolution=24, load_resolution=32, cache=str(tmp_path))
+    data.setup()
+    assert data.describe() == "Masked: 9 images 3x24x24"
+    assert (data.size, data.class_names) == (9, [])
+    assert [path.name.split("-")[1] for path in tmp_path.glob("photos*")] == ["32x3"]

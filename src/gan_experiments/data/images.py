@@ -85,12 +85,16 @@ class ImageData(LightningDataModule):
         raise NotImplementedError
 
     def prepare_data(self) -> None:
-        """Download what is missing and build the cache of the train split; Lightning calls it once a node."""
-        self.reference("train")
+        """Download what is missing and build the cache of the images to train on; Lightning calls it once a node."""
+        self.training()
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the train split; raises ConfigError where its classes are not `classes`."""
-        self.reference("train")
+        """Open the images to train on; raises ConfigError where their classes are not `classes`."""
+        self.training()
+
+    def training(self) -> ImageArray:
+        """Return the images to train on, without flips or shuffling."""
+        return self.reference("train")
 
     def reference(self, split: str = "train") -> ImageArray:
         """Return the real images of a split, without flips or shuffling; raises ConfigError for an unknown split."""
@@ -103,12 +107,12 @@ class ImageData(LightningDataModule):
     @property
     def size(self) -> int:
         """Number of training images."""
-        return len(self.reference("train"))
+        return len(self.training())
 
     @property
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of their labels; empty where there are none."""
-        return self.reference("train").class_names
+        return self.training().class_names
 
     @property
     def title(self) -> str:
@@ -117,14 +121,14 @@ class ImageData(LightningDataModule):
 
     def describe(self) -> str:
         """Return one line for the terminal."""
-        images = self.reference("train")
+        images = self.training()
         line = f"{self.title}: {len(images):,} images {self.channels}x{self.resolution}x{self.resolution}"
         line += f", {self.classes} classes" if self.classes else ""
         return line + (f", {images.skipped:,} files left out" if images.skipped else "")
 
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
         """Return the endless uint8 batches of one rank."""
-        return BatchStream(self.reference("train"), self.batch_size, self.seed, self.flip, rank=rank, world=world)
+        return BatchStream(self.training(), self.batch_size, self.seed, self.flip, rank=rank, world=world)
 
     def train_dataloader(self) -> DataLoader:
         """Return a loader that never ends; it goes on at the batch that the model's counter `batches` says."""
@@ -199,18 +203,10 @@ class CroppedData(ImageData):
         """Build or open the images of one of `splits` at `resolution`."""
         return self.load_at(split, self.resolution)
 
-    def setup(self, stage: str | None = None) -> None:
-        """Open the images to train on."""
-        self.training()
-
-    def prepare_data(self) -> None:
-        """Build the cache of the images to train on; Lightning calls it once a node."""
-        self.training()
-
     def training(self) -> ImageArray:
-        """Return the train split at `load_resolution`."""
+        """Return the images to train on, at `load_resolution`."""
         if self.load_resolution is None:
-            return ImageData.reference(self, "train")
+            return ImageData.reference(self, "train")  # a subclass may give a part of it as the reference
         if self._training is None:
             self._training = self._checked(self.load_at("train", self.load_resolution))
         return self._training
@@ -219,16 +215,6 @@ class CroppedData(ImageData):
         """Return the endless uint8 batches of one rank."""
         margin = (self.load_resolution or self.resolution) - self.resolution
         return BatchStream(self.training(), self.batch_size, self.seed, self.flip, margin, rank, world)
-
-    @property
-    def size(self) -> int:
-        """Number of training images."""
-        return len(self.training())
-
-    @property
-    def class_names(self) -> list[str]:
-        """Names of the classes, in the order of their labels; empty where there are none."""
-        return self.training().class_names
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Cut "real" at "crop", then as every ImageData."""
