@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hydra
@@ -19,6 +21,8 @@ from gan_experiments import build, launch
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
+from gan_experiments.contracts import Batch
+from gan_experiments.data.images import ImageData
 from gan_experiments.engine import AdversarialModule
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -146,3 +150,30 @@ def run(
         timeout=240,
         check=False,
     )
+
+
+def batches(data: ImageData, number: int, start: int = 0, rank: int = 0, world: int = 1) -> list[Batch]:
+    """The raw batches `start`, ... that a rank reads, as if a trainer ran whose model has seen `start` of them."""
+    data.trainer = SimpleNamespace(
+        global_rank=rank,
+        world_size=world,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        lightning_module=SimpleNamespace(batches=start),
+    )
+    return list(itertools.islice(data.train_dataloader(), number))
+
+
+def require_exact(make: Callable[..., ImageData], workers: int = 0) -> None:
+    """Batches are a function of (seed, number): the same again, others for another seed, halves on two ranks."""
+    whole = batches(make(), 6)
+    assert difference(batches(make(workers=workers), 6), whole) == {}
+    assert difference(batches(make(seed=7), 6), whole) != {}
+    half = len(next(iter(whole[0].values()))) // 2
+    for rank in range(2):
+        wanted = [{key: rows[half * rank :][:half] for key, rows in batch.items()} for batch in whole[4:]]
+        assert difference(batches(make(workers=workers), 2, 4, rank, 2), wanted) == {}
+
+
+def ready(data: ImageData, number: int = 0) -> Batch:
+    """A batch as a model gets it."""
+    return data.on_after_batch_transfer(batches(data, 1, number)[0], 0)

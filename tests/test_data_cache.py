@@ -305,7 +305,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     def full(file: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(cache_module, "_flush", full)
+    monkeypatch.setattr(cache_module, "flush", full)
     with pytest.raises(ConfigError, match=r"No space left on device; .*data\.cache=<"):
         build(pictures(tmp_path / "photos"), tmp_path / "cache")
     assert folders(tmp_path / "cache") == []

@@ -14,6 +14,12 @@ BATCH_KEYS: dict[str, str] = {
     "label": "class of each real image, int64 [N]",
     "real_a": "images of domain A, float [N, C, H, W] in [-1, 1]; not paired with real_b",
     "real_b": "images of domain B, float [N, C, H, W] in [-1, 1]; not paired with real_a",
+    "input": "what a translator is given, float [N, C, H, W] in [-1, 1]; image i belongs to target i",
+    "target": "what it should make of input, float [N, C, H, W] in [-1, 1]",
+    "low": "images of low resolution, float [N, C, H / scale, W / scale] in [-1, 1]",
+    "high": "the same of high resolution, float [N, C, H, W] in [-1, 1]",
+    "domain": "float [N, domains]: 1 for each domain or attribute that an image of real has, else 0",
+    "mask": "float [N, 1, H, W]: 1 where an image of real is to be filled in, else 0",
 }
 """Every key that a batch may hold. A data module names the keys it `provides`, a model those it `needs`."""
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.cache import ImageArray
 
-_ORDER, _FLIP, _CROP = range(3)  # what is drawn, so that no two draws share their numbers
+ORDER, FLIP, CROP, TURN, MASK = range(5)  # what is drawn, so that no two draws share their numbers
 
 
 class Stream(IterableDataset):
@@ -33,13 +33,47 @@ class Stream(IterableDataset):
             yield self.batch(number)
 
 
-class BatchStream(Stream):
-    """Shuffled batches of one set of images: "real" uint8 [n, C, H, W] and, where asked for, "label", "flip", "crop".
+class ShuffledStream(Stream):
+    """The order of the items of any set, shuffled anew for every epoch, and the draws of each batch.
 
     `batch_size` counts all ranks together; rank r of `world` gets rows [r B / world, (r + 1) B / world) of each batch.
-    Every epoch shows every image once; a batch may lie across two epochs. "flip" is bool [n], "crop" int64 [n, 2] the
-    top left corner of a crop that lies `crop_margin` pixels or less inside. Raises ConfigError where the ranks cannot
+    Every epoch shows every item once; a batch may lie across two epochs. Raises ConfigError where the ranks cannot
     share a batch evenly.
+    """
+
+    def __init__(self, number: int, batch_size: int, seed: int = 0, rank: int = 0, world: int = 1) -> None:
+        if batch_size < 1 or batch_size % world:
+            raise ConfigError(
+                f"data.batch_size={batch_size} cannot be shared by {world} processes: it counts all of them, "
+                f"type data.batch_size={max(1, round(batch_size / world)) * world}"
+            )
+        self.number, self.batch_size, self.seed = number, batch_size, seed
+        share = batch_size // world
+        self._mine = slice(rank * share, (rank + 1) * share)
+        self._orders: dict[int, Tensor] = {}
+
+    def indices(self, number: int) -> Tensor:
+        """Return the rows of the whole batch `number`, all ranks together, int64 [batch_size]."""
+        position, end = number * self.batch_size, (number + 1) * self.batch_size
+        parts = []
+        while position < end:
+            epoch, offset = divmod(position, self.number)
+            parts.append(self._order(epoch)[offset : offset + end - position])
+            position += len(parts[-1])
+        return torch.cat(parts)
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            for old in [e for e in self._orders if e != epoch - 1]:
+                del self._orders[old]
+            self._orders[epoch] = torch.randperm(self.number, generator=generator(self.seed, ORDER, epoch))
+        return self._orders[epoch]
+
+
+class BatchStream(ShuffledStream):
+    """Shuffled batches of one set of images: "real" uint8 [n, C, H, W] and, where asked for, "label", "flip", "crop".
+
+    "flip" is bool [n], "crop" int64 [n, 2] the top left corner of a crop that lies `crop_margin` pixels or less inside.
     """
 
     def __init__(
@@ -52,26 +86,8 @@ class BatchStream(Stream):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if batch_size < 1 or batch_size % world:
-            raise ConfigError(
-                f"data.batch_size={batch_size} cannot be shared by {world} processes: it counts all of them, "
-                f"type data.batch_size={max(1, round(batch_size / world)) * world}"
-            )
-        self.data, self.batch_size, self.seed = images, batch_size, seed
-        self.flip, self.crop_margin = flip, crop_margin
-        share = batch_size // world
-        self._mine = slice(rank * share, (rank + 1) * share)
-        self._orders: dict[int, Tensor] = {}
-
-    def indices(self, number: int) -> Tensor:
-        """Return the rows of the whole batch `number`, all ranks together, int64 [batch_size]."""
-        position, end = number * self.batch_size, (number + 1) * self.batch_size
-        parts = []
-        while position < end:
-            epoch, offset = divmod(position, len(self.data))
-            parts.append(self._order(epoch)[offset : offset + end - position])
-            position += len(parts[-1])
-        return torch.cat(parts)
+        super().__init__(len(images), batch_size, seed, rank, world)
+        self.data, self.flip, self.crop_margin = images, flip, crop_margin
 
     def batch(self, number: int) -> Batch:
         """Read this rank's rows of batch `number`."""
@@ -80,23 +96,14 @@ class BatchStream(Stream):
         if self.data.labels is not None:
             batch["label"] = self.data.labels.index_select(0, rows)
         if self.flip:
-            batch["flip"] = (torch.rand(self.batch_size, generator=self._generator(_FLIP, number)) < 0.5)[self._mine]
+            draws = torch.rand(self.batch_size, generator=generator(self.seed, FLIP, number))
+            batch["flip"] = (draws < 0.5)[self._mine]
         if self.crop_margin:
-            generator = self._generator(_CROP, number)
-            corners = torch.randint(0, self.crop_margin + 1, (self.batch_size, 2), generator=generator)
+            corners = torch.randint(
+                0, self.crop_margin + 1, (self.batch_size, 2), generator=generator(self.seed, CROP, number)
+            )
             batch["crop"] = corners[self._mine]
         return batch
-
-    def _order(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
-            for old in [e for e in self._orders if e != epoch - 1]:
-                del self._orders[old]
-            self._orders[epoch] = torch.randperm(len(self.data), generator=self._generator(_ORDER, epoch))
-        return self._orders[epoch]
-
-    def _generator(self, what: int, number: int) -> torch.Generator:
-        mixed = np.random.SeedSequence([abs(self.seed), what, number]).generate_state(1, np.uint64)[0]
-        return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
 
 
 class StreamLoader(DataLoader):
@@ -109,6 +116,12 @@ class StreamLoader(DataLoader):
     def __iter__(self) -> Any:
         self.dataset.start = self.position()  # type: ignore[attr-defined]
         return super().__iter__()
+
+
+def generator(seed: int, what: int, number: int) -> torch.Generator:
+    """Return the generator of one of the draws ORDER, FLIP, ... for batch or epoch `number`."""
+    mixed = np.random.SeedSequence([abs(seed), what, number]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
 
 
 def to_float(pixels: Tensor, flip: Tensor | None = None, channels_last: bool = False) -> Tensor:
@@ -130,3 +143,13 @@ def cut(pixels: Tensor, corners: Tensor, size: int) -> Tensor:
     channel = torch.arange(pixels.shape[1], device=pixels.device).view(1, -1, 1, 1)
     row, column = (corners[:, :, None] + steps).unbind(1)  # [N, size] each
     return pixels[image, channel, row[:, None, :, None], column[:, None, None, :]]
+
+
+def turned(pixels: Tensor, turn: Tensor) -> Tensor:
+    """Mirror [N, C, H, H] left to right where int64 [N] `turn` has bit 1, top to bottom for 2, on the diagonal for 4.
+
+    All eight values are all flips and quarter turns of a square.
+    """
+    for bit, change in ((1, lambda x: x.flip(-1)), (2, lambda x: x.flip(-2)), (4, lambda x: x.transpose(-1, -2))):
+        pixels = torch.where((turn & bit).bool().view(-1, 1, 1, 1), change(pixels), pixels)
+    return pixels

@@ -9,11 +9,11 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from gan_experiments.data.sources import Settings, Source
 
 VERSION = 1  # raise it when the same files and settings would give other pixels
 NAMED = 1000  # so many of the files left out are named in facts.json
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -84,25 +86,48 @@ def cached(
     `cache` is a folder (None: $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments). Raises ConfigError where the
     folder cannot be written, the disk is full, or no file is an image.
     """
-    root = cache_root(cache)
-    key = hashlib.sha256(json.dumps([VERSION, FILTER, asdict(settings), source.identity()]).encode()).hexdigest()[:16]
-    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in source.name)
-    folder = root / f"{name}-{settings.resolution}x{settings.channels}-{key}"
-    found = _try_open(folder, split)
+    name = f"{file_name(source.name)}-{settings.resolution}x{settings.channels}-{key_of(asdict(settings), source)}"
+    folder = cache_root(cache) / name
+    needed = len(source) * settings.channels * settings.resolution**2
+
+    def build(work: Path) -> None:
+        _build(source, settings, work, threads or cores())
+
+    return built_once(folder, f"the cache of {source.where}", needed, build, lambda: _open(folder, split))
+
+
+def key_of(settings: dict[str, Any], source: Source) -> str:
+    """Return what a cache's name tells settings and files apart by."""
+    return hashlib.sha256(json.dumps([VERSION, FILTER, settings, source.identity()]).encode()).hexdigest()[:16]
+
+
+def file_name(name: str) -> str:
+    """Return a name with what a file's name may not hold replaced."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+
+
+def built_once(folder: Path, what: str, needed: int, build: Callable[[Path], None], open_it: Callable[[], T]) -> T:
+    """Open what lies in `folder`, after `build(work)` wrote it where there is none, or a damaged one.
+
+    Processes that start together build it once. It is written into a folder beside, then renamed: it is whole or not
+    there. `needed` is its size in bytes, 0 where that is not known. Raises ConfigError where the folder cannot be
+    written or the disk is full.
+    """
+    found = _try_open(open_it)
     if found is not None:
         return found
-    needed = len(source) * settings.channels * settings.resolution**2
+    root = folder.parent
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _only_process(root / f".{folder.name}.lock", f"the cache of {source.where}"):
-            found = _try_open(folder, split)
+        with _only_process(root / f".{folder.name}.lock", what):
+            found = _try_open(open_it)
             if found is None:
-                _build(source, settings, folder, needed, threads or _cores())
-                found = _open(folder, split)
+                _write(folder, needed, build)
+                found = open_it()
             return found
     except OSError as error:
         raise ConfigError(
-            f"the cache of {source.where} needs {_megabytes(needed)} in {root}: {error.strerror or error}; "
+            f"{what} {f'needs {_megabytes(needed)}' if needed else 'cannot lie'} in {root}: {error.strerror or error}; "
             "free some space there or type data.cache=<another folder>"
         ) from None
 
@@ -112,8 +137,8 @@ def cache_root(cache: str | None) -> Path:
     return Path(cache or os.environ.get("GAN_EXPERIMENTS_CACHE") or "~/.cache/gan_experiments").expanduser()
 
 
-def _build(source: Source, settings: Settings, folder: Path, needed: int, threads: int) -> None:
-    """Write everything into a folder beside, then rename it: a cache is whole or not there. Holds the lock."""
+def _write(folder: Path, needed: int, build: Callable[[Path], None]) -> None:
+    """Build in a folder beside, then rename it. Holds the lock."""
     for stale in folder.parent.glob(f"{folder.name}.tmp-*"):  # of a process that was killed: none but we hold the lock
         shutil.rmtree(stale, ignore_errors=True)
     free = shutil.disk_usage(folder.parent).free
@@ -121,64 +146,91 @@ def _build(source: Source, settings: Settings, folder: Path, needed: int, thread
         raise OSError(0, f"{_megabytes(free)} are free")
     work = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
     try:
-        began = time.monotonic()
-        skipped: list[tuple[str, str]] = []
-        labels: list[Tensor] = []
-        digest = hashlib.sha256(str((settings.channels, settings.resolution, settings.resolution)).encode())
-        with (
-            open(work / "images.npy", "wb") as file,
-            tqdm(total=len(source), desc=f"decoding {source.where}", unit=" images", delay=2, leave=False) as bar,
-        ):
-            _write_header(file, 0, settings)
-            for block in source.blocks(settings, threads):
-                pixels = block.pixels.numpy()
-                file.write(pixels.data)
-                digest.update(pixels.data)
-                labels.append(block.labels)
-                skipped += block.skipped
-                bar.update(len(pixels) + len(block.skipped))
-            number = sum(map(len, labels))
-            file.seek(0)
-            _write_header(file, number, settings)  # as long as before: numpy leaves room for any number
-            _flush(file)
-        if number == 0:
-            first = "; ".join(f"{name}: {why}" for name, why in skipped[:1])
-            key = source.where.partition("=")[0]
-            raise ConfigError(
-                f"none of the {len(source)} files of {source.where} is an image ({first}): "
-                f"give a folder or a zip of images, {key}=..."
-            )
-        all_labels = torch.cat(labels).numpy()
-        digest.update(all_labels.data)
-        with open(work / "labels.npy", "wb") as file:
-            np.save(file, all_labels)
-            _flush(file)
-        facts = {
-            "source": source.where,
-            "settings": {**asdict(settings), "filter": FILTER, "version": VERSION},
-            "number": number,
-            "class_names": source.class_names,
-            "skipped": len(skipped),
-            "skipped_files": dict(skipped[:NAMED]),
-            "fingerprint": digest.hexdigest(),
-        }
-        with open(work / "facts.json", "wb") as file:
-            file.write(json.dumps(facts, indent=1).encode())
-            _flush(file)
+        build(work)
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one, or _try_open had opened it
         os.replace(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    log.info("cached %d images of %s in %.1f s: %s", number, source.where, time.monotonic() - began, folder)
+
+
+def _build(source: Source, settings: Settings, work: Path, threads: int) -> None:
+    """Write images.npy, labels.npy and facts.json."""
+    began = time.monotonic()
+    skipped: list[tuple[str, str]] = []
+    labels: list[Tensor] = []
+    digest = hashlib.sha256(str((settings.channels, settings.resolution, settings.resolution)).encode())
+    with open(work / "images.npy", "wb") as file, progress(source) as bar:
+        _write_header(file, 0, settings)
+        for block in source.blocks(settings, threads):
+            pixels = block.pixels.numpy()
+            file.write(pixels.data)
+            digest.update(pixels.data)
+            labels.append(block.labels)
+            skipped += block.skipped
+            bar.update(len(pixels) + len(block.skipped))
+        number = sum(map(len, labels))
+        file.seek(0)
+        _write_header(file, number, settings)  # as long as before: numpy leaves room for any number
+        flush(file)
+    require_images(source, number, skipped)
+    all_labels = torch.cat(labels).numpy()
+    digest.update(all_labels.data)
+    save(work / "labels.npy", all_labels)
+    facts = {
+        "source": source.where,
+        "settings": {**asdict(settings), "filter": FILTER, "version": VERSION},
+        "number": number,
+        "class_names": source.class_names,
+        "skipped": len(skipped),
+        "skipped_files": dict(skipped[:NAMED]),
+        "fingerprint": digest.hexdigest(),
+    }
+    write_facts(work, facts)
+    log.info("cached %d images of %s in %.1f s: %s", number, source.where, time.monotonic() - began, work.parent)
+    tell_skipped(source, skipped)
+
+
+def progress(source: Source) -> Any:
+    """Return a bar over a source's images."""
+    return tqdm(total=len(source), desc=f"decoding {source.where}", unit=" images", delay=2, leave=False)
+
+
+def require_images(source: Source, number: int, skipped: list[tuple[str, str]]) -> None:
+    """Raise ConfigError where a source gave no image."""
+    if number == 0:
+        first = "; ".join(f"{name}: {why}" for name, why in skipped[:1])
+        key = source.where.partition("=")[0]
+        raise ConfigError(
+            f"none of the {len(source)} files of {source.where} is an image ({first}): "
+            f"give a folder or a zip of images, {key}=..."
+        )
+
+
+def tell_skipped(source: Source, skipped: list[tuple[str, str]]) -> None:
+    """Name the files that were left out."""
     if skipped:
         named = ", ".join(f"{name} ({why})" for name, why in skipped[:5]) + (", ..." if len(skipped) > 5 else "")
         log.warning("left out %d of the %d files of %s: %s", len(skipped), len(source), source.where, named)
 
 
-def _try_open(folder: Path, split: str) -> ImageArray | None:
+def save(path: Path, array: np.ndarray) -> None:
+    """Write an array so that it is on the disk."""
+    with open(path, "wb") as file:
+        np.save(file, array)
+        flush(file)
+
+
+def write_facts(work: Path, facts: dict[str, Any]) -> None:
+    """Write facts.json so that it is on the disk."""
+    with open(work / "facts.json", "wb") as file:
+        file.write(json.dumps(facts, indent=1).encode())
+        flush(file)
+
+
+def _try_open(open_it: Callable[[], T]) -> T | None:
     """Open a cache, or return None where there is none or it is damaged."""
     try:
-        return _open(folder, split)
+        return open_it()
     except (OSError, ValueError, KeyError):
         return None
 
@@ -199,7 +251,8 @@ def _write_header(file: BinaryIO, number: int, settings: Settings) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def _flush(file: BinaryIO) -> None:
+def flush(file: BinaryIO) -> None:
+    """Have what was written on the disk."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -219,9 +272,10 @@ def _only_process(path: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-def _cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 32)
+def cores() -> int:
+    """Count the processors that this process may use, at most 32."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(found, 32)
 
 
 def _megabytes(size: int) -> str:

@@ -19,9 +19,10 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets
+from torchvision.datasets.utils import download_and_extract_archive
 
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import BatchStream, Stream, StreamLoader, to_float
+from gan_experiments.data.batches import BatchStream, Stream, StreamLoader, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached, collect
 from gan_experiments.data.sources import Arrays, Files, Settings
 
@@ -29,6 +30,18 @@ log = logging.getLogger(__name__)
 
 _CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 _CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+_PIX2PIX = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets"
+_CYCLEGAN = "http://efrosgans.eecs.berkeley.edu/cyclegan/datasets"
+_DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
+PUBLIC = {
+    **{name: f"{_PIX2PIX}/{name}.tar.gz" for name in ("facades", "maps", "night2day", "edges2shoes", "edges2handbags")},
+    **{
+        name: f"{_CYCLEGAN}/{name}.zip"
+        for name in ("horse2zebra", "apple2orange", "summer2winter_yosemite", "monet2photo", "vangogh2photo")
+    },
+    **{name: f"{_DIV2K}/{name}.zip" for name in ("DIV2K_train_HR", "DIV2K_valid_HR")},
+}
+"""Archives of public sets, each of one folder of that name: asked for by a folder's name, `data.root=data/facades`."""
 
 
 class ImageData(LightningDataModule):
@@ -72,12 +85,16 @@ class ImageData(LightningDataModule):
         raise NotImplementedError
 
     def prepare_data(self) -> None:
-        """Download what is missing and build the cache of the train split; Lightning calls it once a node."""
-        self.reference("train")
+        """Download what is missing and build the cache of the images to train on; Lightning calls it once a node."""
+        self.training()
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the train split; raises ConfigError where its classes are not `classes`."""
-        self.reference("train")
+        """Open the images to train on; raises ConfigError where their classes are not `classes`."""
+        self.training()
+
+    def training(self) -> ImageArray:
+        """Return the images to train on, without flips or shuffling."""
+        return self.reference("train")
 
     def reference(self, split: str = "train") -> ImageArray:
         """Return the real images of a split, without flips or shuffling; raises ConfigError for an unknown split."""
@@ -90,12 +107,12 @@ class ImageData(LightningDataModule):
     @property
     def size(self) -> int:
         """Number of training images."""
-        return len(self.reference("train"))
+        return len(self.training())
 
     @property
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of their labels; empty where there are none."""
-        return self.reference("train").class_names
+        return self.training().class_names
 
     @property
     def title(self) -> str:
@@ -104,14 +121,14 @@ class ImageData(LightningDataModule):
 
     def describe(self) -> str:
         """Return one line for the terminal."""
-        images = self.reference("train")
+        images = self.training()
         line = f"{self.title}: {len(images):,} images {self.channels}x{self.resolution}x{self.resolution}"
         line += f", {self.classes} classes" if self.classes else ""
         return line + (f", {images.skipped:,} files left out" if images.skipped else "")
 
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
         """Return the endless uint8 batches of one rank."""
-        return BatchStream(self.reference("train"), self.batch_size, self.seed, self.flip, rank=rank, world=world)
+        return BatchStream(self.training(), self.batch_size, self.seed, self.flip, rank=rank, world=world)
 
     def train_dataloader(self) -> DataLoader:
         """Return a loader that never ends; it goes on at the batch that the model's counter `batches` says."""
@@ -132,8 +149,7 @@ class ImageData(LightningDataModule):
         """Return the same `n` items each time, for sample sheets: labels 0, 1, 2, ... in turn, else evenly spread."""
         images = self.reference("train")
         if images.labels is None:
-            rows = torch.arange(n) * len(images) // n if n <= len(images) else torch.arange(n) % len(images)
-            return {"real": to_float(images.pixels[rows])}
+            return {"real": to_float(images.pixels[spread_rows(n, len(images))])}
         members = [torch.nonzero(images.labels == c)[:, 0] for c in range(self.classes)]
         members = [m for m in members if len(m)]  # `limit` can leave a class without images
         rows = torch.stack([m[i // len(members) % len(m)] for i, m in zip(range(n), members * n, strict=False)])
@@ -142,8 +158,8 @@ class ImageData(LightningDataModule):
     def _position(self) -> int:
         return 0 if self.trainer is None else int(getattr(self.trainer.lightning_module, "batches", 0))
 
-    def _settings(self, crop: int | None = None) -> Settings:
-        return Settings(self.resolution, self.channels, crop)
+    def _settings(self, crop: int | None = None, resolution: int | None = None) -> Settings:
+        return Settings(resolution or self.resolution, self.channels, crop)
 
     def _checked(self, images: ImageArray) -> ImageArray:
         if not self.classes:
@@ -161,6 +177,52 @@ class ImageData(LightningDataModule):
                 "move them into one or type data.classes=0"
             )
         return images
+
+
+class CroppedData(ImageData):
+    """Images that are trained on in random squares of `resolution` pixels, cut out of `load_resolution` (None: whole).
+
+    Raises ConfigError where `load_resolution` is less than `resolution`.
+    """
+
+    def __init__(self, resolution: int, load_resolution: int | None = None, **settings: Any) -> None:
+        super().__init__(resolution, **settings)
+        if load_resolution is not None and load_resolution < resolution:
+            raise ConfigError(
+                f"data.load_resolution={load_resolution} is less than data.resolution={resolution}, which is cut out "
+                f"of it: type data.load_resolution={resolution * 286 // 256} or null"
+            )
+        self.load_resolution = load_resolution
+        self._training: ImageArray | None = None
+
+    def load_at(self, split: str, resolution: int) -> ImageArray:
+        """Build or open the images of one of `splits` at a resolution."""
+        raise NotImplementedError
+
+    def load(self, split: str) -> ImageArray:
+        """Build or open the images of one of `splits` at `resolution`."""
+        return self.load_at(split, self.resolution)
+
+    def training(self) -> ImageArray:
+        """Return the images to train on, at `load_resolution`."""
+        if self.load_resolution is None:
+            return ImageData.reference(self, "train")  # a subclass may give a part of it as the reference
+        if self._training is None:
+            self._training = self._checked(self.load_at("train", self.load_resolution))
+        return self._training
+
+    def stream(self, rank: int = 0, world: int = 1) -> Stream:
+        """Return the endless uint8 batches of one rank."""
+        margin = (self.load_resolution or self.resolution) - self.resolution
+        return BatchStream(self.training(), self.batch_size, self.seed, self.flip, margin, rank, world)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """Cut "real" at "crop", then as every ImageData."""
+        batch = dict(batch)
+        corners = batch.pop("crop", None)
+        if corners is not None:
+            batch["real"] = cut(batch["real"], corners, self.resolution)
+        return super().on_after_batch_transfer(batch, dataloader_idx)
 
 
 class Digits(ImageData):
@@ -288,17 +350,9 @@ class CelebA(ImageData):
     def load(self, split: str) -> ImageArray:
         """Build or open the cache of a part."""
         path = self._find()
-        names, labels, class_names = None, None, []
-        partition = self._table(path, "list_eval_partition.txt")
-        if partition:
-            wanted = str(self.splits.index(split))
-            names = [name for name, part in partition.items() if part[0] == wanted]
-        elif split != "train":
-            raise ConfigError(
-                f"CelebA has no split {split!r} without list_eval_partition.txt: put it into {path.parent}"
-            )
+        names, labels, class_names = self._names(path, split), None, []
         if self.attribute is not None:
-            names, labels = self._attributes(path, names)
+            names, labels = self._attributes(path, names, [self.attribute], "data.attribute")
             class_names = [f"not {self.attribute}", self.attribute]
         source = Files(path, "data.root", names, labels, class_names, self.limit)
         source.name = f"CelebA-{split}"
@@ -318,23 +372,43 @@ class CelebA(ImageData):
             f"and put it into {self.root / 'celeba'}, or type data.root=<the folder that holds it>"
         )
 
+    def _names(self, path: Path, split: str) -> list[str] | None:
+        """List the files of a part; None where there is no partition, and all are "train"."""
+        partition = self._table(path, "list_eval_partition.txt")
+        if partition:
+            wanted = str(self.splits.index(split))
+            return [name for name, part in partition.items() if part[0] == wanted]
+        if split != "train":
+            raise ConfigError(
+                f"CelebA has no split {split!r} without list_eval_partition.txt: put it into {path.parent}"
+            )
+        return None
+
     @staticmethod
     def _table(path: Path, name: str) -> dict[str, list[str]]:
         file = path.parent / name
         rows = [line.split() for line in file.read_text().splitlines()] if file.is_file() else []
         return {row[0]: row[1:] for row in rows if len(row) > 1}
 
-    def _attributes(self, path: Path, names: list[str] | None) -> tuple[list[str], list[int]]:
+    def _attributes(
+        self, path: Path, names: list[str] | None, attributes: Sequence[str], key: str
+    ) -> tuple[list[str], list[int]]:
+        """Read which of `names` (None: all) the list has, and the attributes of each as bits, the first the lowest."""
         file = path.parent / "list_attr_celeba.txt"
         if not file.is_file():
-            raise ConfigError(f"data.attribute={self.attribute} needs {file}: put it there or type data.attribute=null")
+            raise ConfigError(f"{key} needs {file}: put it there or choose another data=")
         head = file.read_text().split("\n", 2)[1].split()  # the first line is the number of images
-        if self.attribute not in head:
-            raise ConfigError(f"data.attribute={self.attribute} is not one of CelebA's: {', '.join(head)}")
-        column = head.index(self.attribute)
-        values = {name: row[column] for name, row in self._table(path, file.name).items() if len(row) == len(head)}
+        unknown = next((name for name in attributes if name not in head), None)
+        if unknown is not None:
+            raise ConfigError(f"{key}={unknown} is not one of CelebA's: {', '.join(head)}")
+        columns = [head.index(name) for name in attributes]
+        values = {
+            name: sum(int(row[column] == "1") << place for place, column in enumerate(columns))
+            for name, row in self._table(path, file.name).items()
+            if len(row) == len(head)
+        }
         names = [name for name in names or values if name in values]
-        return names, [int(values[name] == "1") for name in names]
+        return names, [values[name] for name in names]
 
 
 class Folder(ImageData):
@@ -374,6 +448,11 @@ def _key(split: str) -> str:
     return "data.root" if split == "train" else "data.test_root"
 
 
+def spread_rows(number: int, of: int) -> Tensor:
+    """Choose `number` of `of` rows, evenly spread, or in turn where there are fewer: int64 [number]."""
+    return torch.arange(number) * of // number if number <= of else torch.arange(number) % of
+
+
 def read_idx(path: Path) -> Tensor:
     """Read an idx file, gzipped or not, to uint8 of its shape; raises ConfigError where it is damaged."""
     try:
@@ -386,6 +465,16 @@ def read_idx(path: Path) -> Tensor:
     except (OSError, EOFError, ValueError, IndexError):
         pass
     raise ConfigError(f"{path} is damaged: delete it and start again, or put the right file there")
+
+
+def fetch_public(root: str | Path) -> None:
+    """Download the public set that `root` is named after, where PUBLIC has it and `root` does not exist."""
+    root = Path(root).expanduser()
+    url = PUBLIC.get(root.name)
+    if url is None or root.exists():
+        return
+    fetch = partial(download_and_extract_archive, url, str(root.parent), remove_finished=True)
+    download(root.parent, fetch, f"data.root={root} does not exist", f"{url} and unpack it in {root.parent}")
 
 
 def download(root: Path, fetch: Callable[[], object], missing: str, what: str) -> None:

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.decode import UnreadableImageError, decode, resize
+
+Loaded = TypeVar("Loaded")
 
 BLOCK = 512  # images decoded between two writes: bounds the memory
 TASK = 16  # images that a thread takes at a time: one by one costs as much as decoding them
@@ -122,34 +125,12 @@ class Files(Source):
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
         """Decode the files on `threads` threads: the decoders let go of Python's lock."""
 
+        def load(row: int) -> Tensor:
+            return decode(self._read(self._names[row]), settings.resolution, settings.channels, settings.crop)
+
         shape = (settings.channels, settings.resolution, settings.resolution)
-
-        def load(index: int) -> Tensor | str:
-            try:
-                return decode(self._read(self._names[index]), settings.resolution, settings.channels, settings.crop)
-            except UnreadableImageError as error:
-                return str(error)
-            except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:  # cannot even be read
-                return str(error)
-
-        def load_some(indices: range) -> list[Tensor | str]:
-            return [load(index) for index in indices]
-
-        with ThreadPoolExecutor(threads) as pool:
-            for start in range(0, len(self), BLOCK):
-                indices = range(start, min(start + BLOCK, len(self)))
-                tasks = [indices[i : i + TASK] for i in range(0, len(indices), TASK)]
-                results = [result for some in pool.map(load_some, tasks) for result in some]
-                pixels = torch.empty(len(indices), *shape, dtype=torch.uint8)
-                labels: list[int] = []
-                skipped: list[tuple[str, str]] = []
-                for index, result in zip(indices, results, strict=True):
-                    if isinstance(result, Tensor):
-                        pixels[len(labels)] = result
-                        labels.append(self._labels[index])
-                    else:
-                        skipped.append((self._names[index], result))
-                yield Block(pixels[: len(labels)], torch.tensor(labels, dtype=torch.int64), skipped)
+        for start, results in load_blocks(load, len(self), threads):
+            yield stacked(results, start, shape, self._labels, self._names)
 
     def file(self, row: int) -> str:
         """Return the name of a file, relative to the folder or to the folders that wrap everything in the archive."""
@@ -201,10 +182,53 @@ class Arrays(Source):
         images, labels = self._load()
         rows = torch.tensor(self._rows)
         for part in rows.split(16 * BLOCK):
-            pixels = _match_channels(images[part], settings.channels)
+            pixels = match_channels(images[part], settings.channels)
             if self._pad and settings.resolution != pixels.shape[-1]:
                 pixels = torch.nn.functional.pad(pixels, [self._pad] * 4)
             yield Block(resize(pixels, settings.resolution).contiguous(), labels[part].long(), [])
+
+
+def load_blocks(
+    load: Callable[[int], Loaded], number: int, threads: int = 1, block: int | None = None
+) -> Iterator[tuple[int, list[Loaded | str]]]:
+    """Yield `load(0)`, `load(1)`, ... in order, `block` (None: BLOCK) at a time with the number of the first.
+
+    A text stands for what could not be read, and says why.
+    """
+    block = block or BLOCK
+
+    def attempt(row: int) -> Loaded | str:
+        try:
+            return load(row)
+        except UnreadableImageError as error:
+            return str(error)
+        except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:  # cannot even be read
+            return str(error)
+
+    def attempt_some(rows: range) -> list[Loaded | str]:
+        return [attempt(row) for row in rows]
+
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, number, block):
+            rows = range(start, min(start + block, number))
+            tasks = [rows[i : i + TASK] for i in range(0, len(rows), TASK)]
+            yield start, [result for some in pool.map(attempt_some, tasks) for result in some]
+
+
+def stacked(
+    results: Sequence[Tensor | str], start: int, shape: tuple[int, ...], labels: Sequence[int], names: Sequence[str]
+) -> Block:
+    """Make a block of what `load_blocks` yields; `labels` and `names` are those of all rows."""
+    pixels = torch.empty(len(results), *shape, dtype=torch.uint8)
+    kept: list[int] = []
+    skipped: list[tuple[str, str]] = []
+    for row, result in enumerate(results, start):
+        if isinstance(result, Tensor):
+            pixels[len(kept)] = result
+            kept.append(labels[row])
+        else:
+            skipped.append((names[row], result))
+    return Block(pixels[: len(kept)], torch.tensor(kept, dtype=torch.int64), skipped)
 
 
 def spread(number: int, limit: int | None) -> list[int]:
@@ -214,7 +238,8 @@ def spread(number: int, limit: int | None) -> list[int]:
     return [i * number // limit for i in range(limit)]
 
 
-def _match_channels(images: Tensor, channels: int) -> Tensor:
+def match_channels(images: Tensor, channels: int) -> Tensor:
+    """Bring uint8 [N, 1 or 3, H, W] to `channels`, 1 or 3."""
     if images.shape[1] == channels:
         return images
     if channels == 3:

@@ -10,7 +10,7 @@ import torch
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import BatchStream, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
-from gan_experiments.data.images import ImageData
+from gan_experiments.data.images import ImageData, fetch_public, spread_rows
 from gan_experiments.data.sources import Files, Settings
 
 DOMAINS = ("a", "b")
@@ -128,8 +128,7 @@ class Unpaired(ImageData):
         batch = {}
         for domain in DOMAINS:
             images = self.reference(f"{'test' if self._has_test(domain) else 'train'}_{domain}")
-            rows = torch.arange(n) * len(images) // n if n <= len(images) else torch.arange(n) % len(images)
-            batch[f"real_{domain}"] = to_float(images.pixels[rows])
+            batch[f"real_{domain}"] = to_float(images.pixels[spread_rows(n, len(images))])
         return batch
 
     def _training(self, domain: str) -> ImageArray:
@@ -153,6 +152,7 @@ class Unpaired(ImageData):
             raise ConfigError(
                 f"Unpaired has no split {split!r}: type data.root=<folder with trainA, trainB, testA, testB>"
             )
+        fetch_public(self.root)
         folder = Path(self.root, f"{part}{domain.upper()}").expanduser()
         if not folder.is_dir():
             raise ConfigError(

@@ -1,0 +1,100 @@
+"""Images of several domains in one stream: {"real", "domain"}, as StarGAN is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.batches import to_float
+from gan_experiments.data.cache import ImageArray, cached
+from gan_experiments.data.images import CelebA, Folder, spread_rows
+from gan_experiments.data.sources import Files
+
+
+class Domains(Folder):
+    """A folder or zip archive with a subfolder for each domain: "real", "label", and "domain", the label as one-hot.
+
+    `classes` is the number of domains. Raises ConfigError where it is less than two.
+    """
+
+    provides = frozenset({"real", "label", "domain"})
+    exclusive = True
+    """Whether each image is in exactly one domain."""
+
+    def __init__(self, root: str = "data", resolution: int = 128, classes: int = 2, **settings: Any) -> None:
+        if classes < 2:
+            raise ConfigError(
+                f"data.classes={classes}: domains are the subfolders of data.root={root}, type their number"
+            )
+        super().__init__(root, resolution, classes=classes, **settings)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """Scale "real" to float [-1, 1] and add "domain", on the device where they are."""
+        return self._with_domain(super().on_after_batch_transfer(batch, dataloader_idx))
+
+    def fixed(self, n: int) -> Batch:
+        """Return the same `n` images each time, of domain 0, 1, 2, ... in turn."""
+        return self._with_domain(super().fixed(n))
+
+    @property
+    def title(self) -> str:
+        """Name for messages."""
+        return f"Domains {self.root}"
+
+    def _with_domain(self, batch: Batch) -> Batch:
+        return {**batch, "domain": F.one_hot(batch["label"], self.classes).to(batch["real"].dtype)}
+
+
+class CelebAAttributes(CelebA):
+    """CelebA with several attributes at once: "real", and "domain" with 1 for each of `attributes` that a face has.
+
+    `classes` is their number; `reference().labels` holds them as bits, the first attribute's the lowest. Raises
+    ConfigError for an attribute that CelebA does not have.
+    """
+
+    provides = frozenset({"real", "domain"})
+    exclusive = False
+
+    def __init__(
+        self,
+        root: str = "data",
+        resolution: int = 128,
+        attributes: Sequence[str] = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"),
+        classes: int = 5,
+        **settings: Any,
+    ) -> None:
+        if classes != len(attributes):
+            raise ConfigError(
+                f"data.classes={classes} with {len(attributes)} data.attributes: type data.classes={len(attributes)}"
+            )
+        super().__init__(root, resolution, **settings)
+        self.attributes, self.classes = list(attributes), classes
+
+    def load(self, split: str) -> ImageArray:
+        """Build or open the cache of a part."""
+        path = self._find()
+        names, bits = self._attributes(path, self._names(path, split), self.attributes, "data.attributes")
+        source = Files(path, "data.root", names, bits, self.attributes, self.limit)
+        source.name = f"CelebA-{split}"
+        return cached(source, self._settings(self.crop), self.cache, split)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """Scale "real" to float [-1, 1] and add "domain", on the device where they are."""
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        return {"real": batch["real"], "domain": self._domain(batch["label"]) if "label" in batch else batch["domain"]}
+
+    def fixed(self, n: int) -> Batch:
+        """Return the same `n` images each time, evenly spread."""
+        images = self.reference("train")
+        assert images.labels is not None
+        rows = spread_rows(n, len(images))
+        return {"real": to_float(images.pixels[rows]), "domain": self._domain(images.labels[rows])}
+
+    def _domain(self, bits: Tensor) -> Tensor:
+        places = torch.arange(self.classes, device=bits.device)
+        return (bits[:, None] >> places & 1).to(torch.get_default_dtype())

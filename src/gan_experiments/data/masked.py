@@ -1,0 +1,144 @@
+"""Images with a hole to be filled in: {"real", "mask"}."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.batches import MASK, Stream, to_float
+from gan_experiments.data.cache import ImageArray, cached
+from gan_experiments.data.images import CroppedData, spread_rows
+from gan_experiments.data.sources import Files
+
+_FIXED = 2**32  # the number of no batch: the masks of `fixed`
+
+
+def centre(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Mask the centred square of half the side (Pathak et al. 2016); nothing is drawn."""
+    mask = np.zeros((size, size), np.uint8)
+    mask[size // 4 : size // 4 + size // 2, size // 4 : size // 4 + size // 2] = 1
+    return mask
+
+
+def boxes(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Mask one to four boxes anywhere, whose sides are an eighth to a half of the image's."""
+    mask = np.zeros((size, size), np.uint8)
+    for _ in range(rng.integers(1, 5)):
+        height, width = rng.integers(max(1, size // 8), size // 2 + 1, 2)
+        top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
+        mask[top : top + height, left : left + width] = 1
+    return mask
+
+
+def strokes(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Mask one to three strokes of a brush that turns back and forth (Yu et al. 2019, arXiv:1806.03589, algorithm 1).
+
+    The widths, 12 to 40 pixels of 256, grow with the image, as the lengths do.
+    """
+    image = Image.new("L", (size, size))
+    draw = ImageDraw.Draw(image)
+    length = math.hypot(size, size) / 8
+    for _ in range(rng.integers(1, 4)):
+        corners = int(rng.integers(4, 12))
+        lower, upper = 2 * math.pi / 5 + rng.uniform(0, 2 * math.pi / 15, 2) * (-1, 1)
+        turns = rng.uniform(lower, upper, corners)
+        angles = np.where(np.arange(corners) % 2 == 0, 2 * math.pi - turns, turns)
+        points = [rng.uniform(0, size, 2)]
+        for angle in angles:
+            step = np.clip(rng.normal(length, length / 2), 0, 2 * length)
+            points.append(np.clip(points[-1] + step * np.array([math.cos(angle), math.sin(angle)]), 0, size))
+        width = max(1, round(rng.uniform(12, 40) * size / 256))
+        draw.line([tuple(point) for point in points], fill=1, width=width)
+        for x, y in points:  # round ends and joints
+            draw.ellipse((x - width // 2, y - width // 2, x + width // 2, y + width // 2), fill=1)
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    return np.array(image)
+
+
+KINDS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
+    "centre": centre,
+    "boxes": boxes,
+    "strokes": strokes,
+}
+
+
+class MaskedStream(Stream):
+    """A stream of images, and for each image of each batch a mask of its own, uint8 [n, 1, size, size]."""
+
+    def __init__(self, stream: Stream, draw: Callable[[int, range], Tensor], mine: range) -> None:
+        self.stream, self.draw, self.mine = stream, draw, mine
+
+    def batch(self, number: int) -> Batch:
+        """Make batch `number`."""
+        return {**self.stream.batch(number), "mask": self.draw(number, self.mine)}
+
+
+class Masked(CroppedData):
+    """Any images below `root`, a folder or zip archive: "real", and "mask", 1 in the hole, float [N, 1, H, W].
+
+    `mask` is the kind: "centre" (the same for all), "boxes" or "strokes" (another for each image of each batch).
+    `test_root` is the like for the split "test"; `crop` in pixels (None: the short side). Raises ConfigError for an
+    unknown kind and where there is no image.
+    """
+
+    provides = frozenset({"real", "mask"})
+    splits = ("train", "test")
+
+    def __init__(
+        self,
+        root: str = "data",
+        resolution: int = 128,
+        mask: str = "centre",
+        test_root: str | None = None,
+        crop: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(resolution, **settings)
+        faults = []
+        if mask not in KINDS:
+            faults.append(f"data.mask={mask}: type data.mask={', '.join(KINDS)}")
+        if self.classes:
+            faults.append(f"data.classes={self.classes}, but masked images have no classes: type data.classes=0")
+        if faults:
+            raise ConfigError(*faults)
+        self.root, self.mask, self.test_root, self.crop = root, mask, test_root, crop
+
+    def load_at(self, split: str, resolution: int) -> ImageArray:
+        """Build or open the cache of "train" (`root`) or "test" (`test_root`)."""
+        if split == "test" and self.test_root is None:
+            raise ConfigError("Masked has no split 'test': type data.test_root=<folder or zip archive>")
+        root, key = (self.root, "data.root") if split == "train" else (str(self.test_root), "data.test_root")
+        return cached(Files(root, key, limit=self.limit), self._settings(self.crop, resolution), self.cache, split)
+
+    def stream(self, rank: int = 0, world: int = 1) -> Stream:
+        """Return the endless uint8 batches of one rank."""
+        stream, share = super().stream(rank, world), self.batch_size // world
+        return MaskedStream(stream, self.masks, range(rank * share, (rank + 1) * share))
+
+    def masks(self, number: int, places: range) -> Tensor:
+        """Draw the masks of some places in batch `number`: uint8 [n, 1, resolution, resolution]."""
+        rngs = (np.random.default_rng([abs(self.seed), MASK, number, place]) for place in places)
+        drawn = [KINDS[self.mask](self.resolution, rng) for rng in rngs]
+        return torch.from_numpy(np.stack(drawn))[:, None]
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """Cut, mirror and scale "real" to float [-1, 1], and bring "mask" to its dtype."""
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        batch["mask"] = batch["mask"].to(batch["real"].dtype)
+        return batch
+
+    def fixed(self, n: int) -> Batch:
+        """Return the same `n` images and masks each time: of the split "test" where there is one."""
+        images = self.reference("train" if self.test_root is None else "test")
+        real = to_float(images.pixels[spread_rows(n, len(images))])
+        return {"real": real, "mask": self.masks(_FIXED, range(n)).to(real.dtype)}

@@ -1,0 +1,249 @@
+"""Pairs of images: {"input", "target"}, for those who translate the one into the other."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.batches import cut, to_float
+from gan_experiments.data.cache import ImageArray, cached
+from gan_experiments.data.decode import UnreadableImageError, decode, fit, pixels_of
+from gan_experiments.data.images import CroppedData, fetch_public, spread_rows
+from gan_experiments.data.sources import Block, Files, Settings, Source, load_blocks, match_channels, spread, stacked
+
+
+class Pairs(CroppedData):
+    """Images that belong together: "input" and "target", float [N, C, H, W] in [-1, 1], always cut and mirrored alike.
+
+    A pair is cached as one image of 2 C channels, the input's first, so that nothing can part them.
+    """
+
+    provides = frozenset({"input", "target", "label"})
+    splits: tuple[str, ...] = ("train", "val", "test")
+
+    def has(self, split: str) -> bool:
+        """Say whether there is such a split."""
+        raise NotImplementedError
+
+    def pairs(self, split: str = "train") -> ImageArray:
+        """Return all pairs of a split, uint8 [N, 2 C, resolution, resolution], the inputs' channels first."""
+        return super().reference(split)
+
+    def reference(self, split: str = "train") -> ImageArray:
+        """Return the targets of a split, which translations should look like."""
+        both = self.pairs(split)
+        targets = both.pixels[:, self.channels :]
+        return ImageArray(targets, both.labels, f"{both.fingerprint}-target", split, both.class_names, both.skipped)
+
+    def describe(self) -> str:
+        """Return one line for the terminal."""
+        pairs = self.training()
+        line = f"{self.title}: {len(pairs):,} pairs {self.channels}x{self.resolution}x{self.resolution}"
+        line += f", {self.classes} classes" if self.classes else ""
+        return line + (f", {pairs.skipped:,} files left out" if pairs.skipped else "")
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """Cut, mirror and scale both of each pair to float [-1, 1], on the device where they are."""
+        if "real" not in batch:
+            return batch
+        batch = dict(batch)
+        pixels, corners, flip = batch.pop("real"), batch.pop("crop", None), batch.pop("flip", None)
+        if corners is not None:
+            pixels = cut(pixels, corners, self.resolution)
+        return self._split(pixels, flip) | batch
+
+    def fixed(self, n: int) -> Batch:
+        """Return the same `n` pairs each time, evenly spread: of the split "test" or "val" where there is one."""
+        pairs = self.pairs(next(split for split in ("test", "val", "train") if self.has(split)))
+        rows = spread_rows(n, len(pairs))
+        batch = self._split(pairs.pixels[rows])
+        return batch if pairs.labels is None else {**batch, "label": pairs.labels[rows]}
+
+    def _split(self, pixels: Tensor, flip: Tensor | None = None) -> Batch:
+        parts = pixels.split(self.channels, dim=1)
+        return {
+            key: to_float(part, flip, self.channels_last) for key, part in zip(("input", "target"), parts, strict=True)
+        }
+
+    def _pair_settings(self, resolution: int) -> Settings:
+        return Settings(resolution, 2 * self.channels)
+
+
+class SideBySide(Source):
+    """Images that hold a pair each, A left and B right; what is of an odd width is left out."""
+
+    def __init__(self, files: Files, swapped: bool = False) -> None:
+        self.files, self.swapped = files, swapped
+        self.name, self.where, self.class_names = files.name, files.where, []
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def identity(self) -> list[object]:
+        """List what `Files` does, and the direction."""
+        return ["side by side", self.swapped, *self.files.identity()]
+
+    def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
+        """Decode the pairs."""
+        channels = settings.channels // 2
+
+        def load(row: int) -> Tensor:
+            both = pixels_of(self.files.read(row))
+            if both.shape[-1] % 2:
+                raise UnreadableImageError(f"{both.shape[-1]} pixels wide, which are not two images side by side")
+            halves = [
+                fit(half, settings.resolution) for half in match_channels(both[None], channels)[0].chunk(2, dim=-1)
+            ]
+            return torch.cat(halves[::-1] if self.swapped else halves)
+
+        return pair_blocks(load, settings, [self.files.file(row) for row in range(len(self))], threads)
+
+
+def stem(name: str) -> str:
+    """Return a path without its suffix."""
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+class TwoFolders(Source):
+    """Images of two folders or archives that have the same path but for its suffix; what has no partner is left out.
+
+    `same` makes of a path what is equal in both. Raises ConfigError where no two names are equal.
+    """
+
+    def __init__(
+        self, inputs: Files, targets: Files, limit: int | None = None, same: Callable[[str], str] = stem
+    ) -> None:
+        self.inputs, self.targets = inputs, targets
+        self.name, self.where, self.class_names = inputs.name, inputs.where, []
+        rows = [{same(files.file(row)): row for row in range(len(files))} for files in (inputs, targets)]
+        common = [name for name in rows[0] if name in rows[1]]
+        if not common:
+            raise ConfigError(
+                f"{inputs.where} and {targets.where} have no two files of equal names "
+                f"({inputs.file(0)}, {targets.file(0)}): name both images of a pair alike"
+            )
+        self._rows = [(rows[0][common[i]], rows[1][common[i]]) for i in spread(len(common), limit)]
+        self.alone = sorted(rows[0].keys() ^ rows[1].keys())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def identity(self) -> list[object]:
+        """List what both `Files` do, and the rows taken."""
+        return [self.inputs.identity(), self.targets.identity(), self._rows]
+
+    def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
+        """Decode the pairs; a pair of two shapes is left out."""
+        channels = settings.channels // 2
+
+        def load(row: int) -> Tensor:
+            raw = self.read(row)
+            images = [decode(part, settings.resolution, channels) for part in raw]
+            (width, height), (other_width, other_height) = (Image.open(io.BytesIO(part)).size for part in raw)
+            if abs(width * other_height - other_width * height) > max(width, other_width, height, other_height):
+                raise UnreadableImageError(
+                    f"{width}x{height}, but its pair {other_width}x{other_height}, which is another shape"
+                )
+            return torch.cat(images)
+
+        yield from pair_blocks(load, settings, [self.file(row) for row in range(len(self))], threads)
+        if self.alone:
+            shape = (settings.channels, settings.resolution, settings.resolution)
+            yield stacked(["has no pair"] * len(self.alone), 0, shape, [], self.alone)
+
+    def file(self, row: int) -> str:
+        """Return the name of a pair's input."""
+        return self.inputs.file(self._rows[row][0])
+
+    def read(self, row: int) -> tuple[bytes, bytes]:
+        """Return the bytes of a pair's input and target."""
+        a, b = self._rows[row]
+        return self.inputs.read(a), self.targets.read(b)
+
+
+class Paired(Pairs):
+    """Pairs in one of three layouts, the folder of each split as pix2pix's sets have them.
+
+    `root` with train, val, test of images A|B side by side; or with trainA, trainB, valA, ... whose files have equal
+    names; or `root_a` and `root_b`, two folders or archives of equal names, each with its folders train, val, test or
+    all for training. `direction` "ab" makes A the input, "ba" B. Raises ConfigError where one is missing.
+    """
+
+    def __init__(
+        self,
+        root: str | None = "data",
+        resolution: int = 256,
+        root_a: str | None = None,
+        root_b: str | None = None,
+        direction: str = "ab",
+        **settings: Any,
+    ) -> None:
+        super().__init__(resolution, **settings)
+        faults = []
+        if (root_a is None) != (root_b is None):
+            faults.append("data.root_a and data.root_b belong together: type both, or data.root=... alone")
+        if direction not in ("ab", "ba"):
+            faults.append(f"data.direction={direction}: type data.direction=ab or ba")
+        if self.classes:
+            faults.append(f"data.classes={self.classes}, but pairs have no classes: type data.classes=0")
+        if faults:
+            raise ConfigError(*faults)
+        self.root, self.roots, self.direction = root, {"a": root_a, "b": root_b}, direction
+
+    def load_at(self, split: str, resolution: int) -> ImageArray:
+        """Build or open the cache of the pairs of a split."""
+        return cached(self._source(split), self._pair_settings(resolution), self.cache, split)
+
+    def has(self, split: str) -> bool:
+        """Say whether there is such a split."""
+        return bool(self._folders(split))
+
+    def _folders(self, split: str) -> list[Path]:
+        """Find the folder of pairs side by side, or those of A and B; none where there is no such split."""
+        if self.roots["a"] is not None:
+            own = [Path(str(root)).expanduser() for root in self.roots.values()]
+            if any((root / "train").is_dir() for root in own):
+                own = [root / split for root in own]
+                return own if all(root.is_dir() for root in own) else []
+            return own if split == "train" else []
+        if self.root is None:
+            return []
+        root = Path(self.root).expanduser()
+        if (root / split).is_dir():
+            return [root / split]
+        two = [root / f"{split}{letter}" for letter in "AB"]
+        return two if all(folder.is_dir() for folder in two) else []
+
+    def _source(self, split: str) -> Source:
+        if self.root is not None and self.roots["a"] is None:
+            fetch_public(self.root)
+        folders = self._folders(split)
+        if not folders:
+            where = f"data.root={self.root}" if self.roots["a"] is None else f"data.root_a={self.roots['a']}"
+            raise ConfigError(
+                f"{where} has no folder {split} of images side by side, nor {split}A and {split}B: "
+                "type data.root=<folder that has them>, or data.root_a=... data.root_b=..."
+            )
+        swapped = self.direction == "ba"
+        if len(folders) == 1:
+            source: Source = SideBySide(Files(folders[0], "data.root", limit=self.limit), swapped)
+        else:
+            keys = ("data.root", "data.root") if self.roots["a"] is None else ("data.root_a", "data.root_b")
+            a, b = (Files(folder, key) for folder, key in zip(folders, keys, strict=True))
+            source = TwoFolders(b, a, self.limit) if swapped else TwoFolders(a, b, self.limit)
+        source.name = f"paired-{split}"
+        return source
+
+
+def pair_blocks(load: Callable[[int], Tensor], settings: Settings, names: list[str], threads: int) -> Iterator[Block]:
+    """Yield blocks of pairs in no class."""
+    shape = (settings.channels, settings.resolution, settings.resolution)
+    for start, results in load_blocks(load, len(names), threads):
+        yield stacked(results, start, shape, [-1] * len(names), names)

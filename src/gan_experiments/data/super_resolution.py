@@ -1,0 +1,232 @@
+"""Images of low and of high resolution: {"low", "high"}, for those who enlarge."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.batches import CROP, TURN, ShuffledStream, Stream, generator, to_float, turned
+from gan_experiments.data.cache import ImageArray
+from gan_experiments.data.decode import UnreadableImageError, pixels_of
+from gan_experiments.data.images import ImageData, fetch_public, spread_rows
+from gan_experiments.data.paired import TwoFolders, stem
+from gan_experiments.data.resize import imresize
+from gan_experiments.data.sources import Files, match_channels
+from gan_experiments.data.whole import WholeImages, cached_whole
+
+SCALES = (2, 3, 4)
+_REACH = 3  # low pixels that the kernel of `imresize` reaches beyond its own, and one more
+
+
+class CropStream(ShuffledStream):
+    """Batches of random crops: "high" uint8 [n, C, resolution, resolution], "low" and "turn" int64 [n] for `turned`.
+
+    `rows` are those of the images that are large enough. `turns` has the bits that "turn" may have.
+    """
+
+    def __init__(
+        self, images: WholeImages, rows: Tensor, resolution: int, scale: int, turns: int, *stream: Any, **options: Any
+    ) -> None:
+        super().__init__(len(rows), *stream, **options)
+        self.images, self.rows, self.turns = images, rows, turns
+        self.resolution, self.scale = resolution, scale
+
+    def batch(self, number: int) -> Batch:
+        """Read this rank's crops of batch `number`."""
+        drawn = torch.rand(self.batch_size, 2, dtype=torch.float64, generator=generator(self.seed, CROP, number))
+        turn = torch.randint(0, 8, (self.batch_size,), generator=generator(self.seed, TURN, number)) & self.turns
+        rows = self.rows[self.indices(number)[self._mine]]
+        pairs = [
+            crop(self.images, row, self.resolution, self.scale, place)
+            for row, place in zip(rows.tolist(), drawn[self._mine].tolist(), strict=True)
+        ]
+        low, high = (torch.stack(part) for part in zip(*pairs, strict=True))
+        return {"low": low, "high": high, "turn": turn[self._mine]}
+
+
+class SuperResolution(ImageData):
+    """Photographs of any size, and the same smaller by `scale`: "low" and "high", random crops cut and turned alike.
+
+    `root` is a folder or zip archive of images of high resolution. Those of low resolution are made by `imresize`, or
+    lie in `low_root` under the same names (or 0001x4 for 0001). `test_root` and `test_low_root` are the like for the
+    split "test". "high" is [N, C, resolution, resolution], "low" smaller by `scale`; an image whose sides are no
+    multiples of it loses its last pixels. `flip` mirrors, `rotate` turns by quarters. Images smaller than `resolution`
+    are left out of training. Raises ConfigError for an impossible scale or where there are no images.
+    """
+
+    provides = frozenset({"low", "high"})
+    splits = ("train", "test")
+
+    def __init__(
+        self,
+        root: str = "data",
+        resolution: int = 128,
+        scale: int = 4,
+        low_root: str | None = None,
+        test_root: str | None = None,
+        test_low_root: str | None = None,
+        rotate: bool = True,
+        **settings: Any,
+    ) -> None:
+        super().__init__(resolution, **settings)
+        faults = []
+        if scale not in SCALES:
+            faults.append(f"data.scale={scale}: type data.scale={', '.join(map(str, SCALES))}")
+        elif resolution % scale:
+            faults.append(
+                f"data.resolution={resolution} is no multiple of data.scale={scale}: "
+                f"type data.resolution={max(1, resolution // scale) * scale}"
+            )
+        if self.classes:
+            faults.append(f"data.classes={self.classes}, but there are none here: type data.classes=0")
+        if faults:
+            raise ConfigError(*faults)
+        self.roots = {"train": (root, low_root), "test": (test_root, test_low_root)}
+        self.root, self.scale, self.rotate = root, scale, rotate
+        self._whole: dict[str, WholeImages] = {}
+
+    def images(self, split: str = "train") -> WholeImages:
+        """Return the images of a split as they are: part 0 is high, part 1 low where it was given."""
+        if split not in self.splits:
+            raise ConfigError(f"{self.title} has no split {split!r}: type one of {', '.join(self.splits)}")
+        if split not in self._whole:
+            self._whole[split] = self._open(split)
+        return self._whole[split]
+
+    def pair(self, row: int, split: str = "test") -> tuple[Tensor, Tensor]:
+        """Return one whole image in low and high resolution, uint8 [C, H / scale, W / scale] and [C, H, W]."""
+        images = self.images(split)
+        high = images.image(row)
+        return images.image(row, 1) if images.sizes.shape[1] > 1 else imresize(high, 1 / self.scale), high
+
+    def load(self, split: str) -> ImageArray:
+        """Cut the centre of each image of a split."""
+        images = self.images(split)
+        rows = self._rows(images)
+        pixels = torch.stack([crop(images, row, self.resolution, self.scale)[1] for row in rows.tolist()])
+        return ImageArray(pixels, None, f"{images.fingerprint}-{self.resolution}", split, skipped=images.skipped)
+
+    def prepare_data(self) -> None:
+        """Build the cache of the train split; Lightning calls it once a node."""
+        self.images()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the train split."""
+        self._rows(self.images())
+
+    @property
+    def size(self) -> int:
+        """Number of training images."""
+        return len(self._rows(self.images()))
+
+    @property
+    def class_names(self) -> list[str]:
+        """Always empty."""
+        return []
+
+    def describe(self) -> str:
+        """Return one line for the terminal."""
+        images, side = self.images(), self.resolution // self.scale
+        line = f"{self.title}: {self.size:,} images, crops {self.channels}x{self.resolution}x{self.resolution}"
+        line += f" from {self.channels}x{side}x{side}"
+        out = images.skipped + len(images) - self.size
+        return line + (f", {out:,} files left out" if out else "")
+
+    def stream(self, rank: int = 0, world: int = 1) -> Stream:
+        """Return the endless uint8 batches of one rank."""
+        images, turns = self.images(), self.flip * 1 + self.rotate * 6
+        share = (self.batch_size, self.seed, rank, world)
+        return CropStream(images, self._rows(images), self.resolution, self.scale, turns, *share)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """Turn and scale both to float [-1, 1], on the device where they are."""
+        if batch["high"].dtype != torch.uint8:
+            return batch
+        return {
+            key: to_float(turned(batch[key], batch["turn"]), channels_last=self.channels_last)
+            for key in ("low", "high")
+        }
+
+    def fixed(self, n: int) -> Batch:
+        """Return the same `n` crops each time, of the middle: of the split "test" where there is one."""
+        images = self.images("train" if self.roots["test"][0] is None else "test")
+        rows = self._rows(images)
+        pairs = [crop(images, row, self.resolution, self.scale) for row in rows[spread_rows(n, len(rows))].tolist()]
+        return {
+            key: to_float(torch.stack(part))
+            for key, part in zip(("low", "high"), zip(*pairs, strict=True), strict=True)
+        }
+
+    def _rows(self, images: WholeImages) -> Tensor:
+        """Choose the images that a crop fits in."""
+        shorter = images.sizes[:, 0].amin(1)
+        if shorter.max() < self.resolution:
+            raise ConfigError(
+                f"data.resolution={self.resolution}, but no image of {self.title} is as large: "
+                f"type data.resolution={int(shorter.max()) // self.scale * self.scale}"
+            )
+        return torch.nonzero(shorter >= self.resolution)[:, 0]
+
+    def _open(self, split: str) -> WholeImages:
+        root, low_root = self.roots[split]
+        prefix = "" if split == "train" else "test_"
+        if root is None:
+            raise ConfigError(f"{self.title} has no split 'test': type data.test_root=<folder or zip archive>")
+        fetch_public(root)
+        high = Files(root, f"data.{prefix}root", limit=None if low_root else self.limit)
+        settings = {"whole": [self.channels, self.scale]}
+        if low_root is None:
+            names = [high.file(row) for row in range(len(high))]
+            return cached_whole(high, partial(self._load, high), names, settings, self.cache, split)
+
+        def same(name: str) -> str:
+            return stem(name).removesuffix(f"x{self.scale}")
+
+        both = TwoFolders(high, Files(low_root, f"data.{prefix}low_root"), self.limit, same)
+        names = [*(both.file(row) for row in range(len(both))), *both.alone]
+        return cached_whole(both, partial(self._load_both, both), names, settings, self.cache, split)
+
+    def _load(self, files: Files, row: int) -> list[Tensor]:
+        high = match_channels(pixels_of(files.read(row))[None], self.channels)[0]
+        height, width = (side // self.scale * self.scale for side in high.shape[1:])
+        if not (height and width):
+            raise UnreadableImageError(f"{high.shape[2]}x{high.shape[1]} pixels are too few")
+        return [high[:, :height, :width]]
+
+    def _load_both(self, files: TwoFolders, row: int) -> list[Tensor]:
+        if row >= len(files):
+            raise UnreadableImageError("has no pair")
+        high, low = (match_channels(pixels_of(raw)[None], self.channels)[0] for raw in files.read(row))
+        height, width = (side // self.scale for side in high.shape[1:])
+        if low.shape[1] - height not in (0, 1) or low.shape[2] - width not in (0, 1) or not (height and width):
+            raise UnreadableImageError(
+                f"{high.shape[2]}x{high.shape[1]}, but {low.shape[2]}x{low.shape[1]} in low resolution, "
+                f"which is not smaller by {self.scale}"
+            )
+        return [high[:, : height * self.scale, : width * self.scale], low[:, :height, :width]]
+
+
+def crop(
+    images: WholeImages, row: int, resolution: int, scale: int, place: tuple[float, float] = (0.5, 0.5)
+) -> tuple[Tensor, Tensor]:
+    """Cut low uint8 [C, resolution / scale, resolution / scale] and high [C, resolution, resolution] out of an image.
+
+    `place` is in [0, 1): how far down and how far right among all that are whole pixels of low resolution.
+    """
+    high, side = images.image(row), resolution // scale
+    limits = [size // scale for size in high.shape[1:]]
+    top, left = (int(part * (limit - side + 1)) for part, limit in zip(place, limits, strict=True))
+    cut_high = high[:, top * scale : top * scale + resolution, left * scale : left * scale + resolution]
+    if images.sizes.shape[1] > 1:
+        return images.image(row, 1)[:, top : top + side, left : left + side], cut_high
+    # As `imresize` of the whole image would be there: with what its kernel reaches.
+    (first, last), (west, east) = (
+        (max(0, start - _REACH), min(limit, start + side + _REACH))
+        for start, limit in zip((top, left), limits, strict=True)
+    )
+    low = imresize(high[:, first * scale : last * scale, west * scale : east * scale], 1 / scale)
+    return low[:, top - first : top - first + side, left - west : left - west + side], cut_high

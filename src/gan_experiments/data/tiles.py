@@ -1,0 +1,100 @@
+"""Networks on images of any size: padded to what the network takes, or in tiles that leave no seams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.data.batches import to_float
+
+Function = Callable[[Tensor], Tensor]
+
+
+def padded(function: Function, images: Tensor, multiple: int = 1, scale: int = 1) -> Tensor:
+    """Apply a function of images [N, C, H, W] -> [N, C', scale H, scale W] whose H and W must be multiples.
+
+    The images are mirrored beyond their right and lower borders, and the result is cropped back.
+    """
+    height, width = images.shape[-2:]
+    rows, columns = (_mirrored(_up(size, multiple), size, images.device) for size in (height, width))
+    result = function(images.index_select(-2, rows).index_select(-1, columns))
+    return result[..., : scale * height, : scale * width]
+
+
+@torch.no_grad()
+def tiled(
+    function: Function,
+    image: Tensor,
+    tile: int = 512,
+    overlap: int = 128,
+    multiple: int = 1,
+    scale: int = 1,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Apply a function of float [1, C, H, W] in [-1, 1] -> [1, C', scale H, scale W] to a uint8 image [C, H, W].
+
+    Returns uint8 [C', scale H, scale W] on the CPU. Squares of `tile` pixels are given to `function` on `device`, at
+    places that are multiples of `multiple`; the image is mirrored beyond its right and lower borders up to one. Tiles
+    share `overlap` pixels or more, of which overlap / 2 in the middle are blended and the outer ones dropped: a
+    function that looks no farther than overlap / 4 gives what `padded` gives of the whole image. Beside the image and
+    the result, memory holds one tile and one row of tiles. Raises ConfigError for impossible sizes.
+    """
+    if tile < 1 or overlap < 0 or 2 * overlap > tile or tile % multiple or overlap % multiple:
+        raise ConfigError(
+            f"tile={tile} overlap={overlap}: multiples of {multiple} are needed, and at most half of a tile may "
+            f"overlap; type tile={8 * _up(max(1, tile // 8), multiple)} overlap={2 * _up(max(1, tile // 8), multiple)}"
+        )
+    height, width = image.shape[-2:]
+    whole = _up(height, multiple), _up(width, multiple)
+    tall, wide = (min(tile, size) for size in whole)
+    tops, lefts = (_starts(size, min(tile, size), overlap) for size in whole)
+    row_weights, column_weights = (
+        _weights(starts, scale * size, scale, scale * overlap) for starts, size in ((tops, tall), (lefts, wide))
+    )
+    result = strip = torch.empty(0)
+    for top, row_weight, next_top in zip(tops, row_weights, [*tops[1:], None], strict=True):
+        rows = _mirrored(tall, height, image.device, top)
+        for number, (left, column_weight) in enumerate(zip(lefts, column_weights, strict=True)):
+            part = image.index_select(1, rows).index_select(2, _mirrored(wide, width, image.device, left))
+            made = function(to_float(part[None]).to(device))[0].float().cpu()
+            if top == 0 and number == 0:
+                result = torch.empty(len(made), scale * height, scale * width, dtype=torch.uint8)
+                strip = made.new_zeros(len(made), scale * tall, scale * whole[1])
+            columns = slice(scale * left, scale * (left + wide))
+            strip[:, :, columns].addcmul_(made * row_weight[:, None], column_weight)
+        ready = scale * (tall if next_top is None else next_top - top)  # rows that no later tile reaches
+        below = min(ready, scale * (height - top))
+        done = strip[:, :below, : scale * width].mul(127.5).add_(127.5).round_().clamp_(0, 255)
+        result[:, scale * top : scale * top + below] = done.to(torch.uint8)
+        strip = torch.cat([strip[:, ready:], torch.zeros_like(strip[:, :ready])], dim=1)
+    return result
+
+
+def _up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _starts(size: int, tile: int, overlap: int) -> list[int]:
+    """List where tiles begin that cover `size` pixels; the last ends where the image does."""
+    return [*range(0, size - tile, tile - overlap), size - tile]
+
+
+def _weights(starts: list[int], tile: int, scale: int, overlap: int) -> list[Tensor]:
+    """Weigh the pixels of each tile along one direction, [tile]: over all tiles they sum to 1 at each place."""
+    weights = [torch.ones(tile) for _ in starts]
+    for before, after, start, following in zip(weights, weights[1:], starts, starts[1:], strict=False):
+        shared = tile - scale * (following - start)
+        ramp = ((torch.arange(shared) + 0.5 - shared / 2) / max(overlap / 2, 1) + 0.5).clamp(0, 1)
+        after[:shared] *= ramp
+        before[tile - shared :] *= 1 - ramp
+    return weights
+
+
+def _mirrored(number: int, size: int, device: torch.device, start: int = 0) -> Tensor:
+    """Return the places `start`, `start` + 1, ... of a line of `size`, mirrored at its last one."""
+    period = max(1, 2 * (size - 1))
+    places = torch.arange(start, start + number, device=device) % period
+    return torch.where(places < size, places, period - places)

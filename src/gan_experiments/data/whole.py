@@ -1,0 +1,120 @@
+"""Images of any size, neither cut nor resized, decoded once and kept on disk as one memory-mapped row of bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan_experiments.data.cache import (
+    NAMED,
+    built_once,
+    cache_root,
+    cores,
+    file_name,
+    flush,
+    key_of,
+    progress,
+    require_images,
+    save,
+    tell_skipped,
+    write_facts,
+)
+from gan_experiments.data.sources import TASK, Source, load_blocks
+
+log = logging.getLogger(__name__)
+
+
+class WholeImages:
+    """Groups of images: `image(row, part)` is uint8 [C, H, W], a view of the file; `sizes` int64 [N, parts, 2].
+
+    On disk pixels.bin holds all images one after the other, index.npy int64 [N, parts, 3] where each begins, and its
+    height and width, and facts.json the rest. A copy in another process opens the same files.
+    """
+
+    def __init__(self, folder: Path, split: str = "train") -> None:
+        self.folder, self.split = folder, split
+        facts = json.loads((folder / "facts.json").read_text())
+        self._index = np.load(folder / "index.npy")
+        # Copy-on-write: torch takes no read-only arrays.
+        self._pixels = torch.from_numpy(np.memmap(folder / "pixels.bin", np.uint8, "c"))
+        if len(self._index) != facts["number"] or len(self._pixels) != facts["bytes"]:
+            raise ValueError(f"{folder} is damaged")
+        self.channels, self.fingerprint, self.skipped = facts["channels"], facts["fingerprint"], facts["skipped"]
+        self.sizes = torch.from_numpy(self._index[:, :, 1:])
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __reduce__(self) -> Any:
+        return WholeImages, (self.folder, self.split)
+
+    def image(self, row: int, part: int = 0) -> Tensor:
+        """Return one image, uint8 [C, H, W]."""
+        start, height, width = self._index[row, part].tolist()
+        shape = (self.channels, height, width)
+        return self._pixels[start : start + self.channels * height * width].view(shape)
+
+
+def cached_whole(
+    source: Source,
+    load: Callable[[int], list[Tensor]],
+    names: list[str],
+    settings: dict[str, Any],
+    cache: str | None = None,
+    split: str = "train",
+) -> WholeImages:
+    """Open the cache of a source's images as `load(row)` makes them, after building it where there is none.
+
+    `load` gives the images [C, H, W] of a group, always as many and of as many channels. `settings` are what they
+    depend on beside the files; `names` are the groups', for messages. Errors as those of `cache.cached`.
+    """
+    folder = cache_root(cache) / f"{file_name(source.name)}-whole-{key_of(settings, source)}"
+
+    def build(work: Path) -> None:
+        began = time.monotonic()
+        skipped: list[tuple[str, str]] = []
+        index: list[list[list[int]]] = []
+        digest = hashlib.sha256()
+        size = channels = 0
+        with open(work / "pixels.bin", "wb") as file, progress(source) as bar:
+            for start, results in load_blocks(load, len(names), cores(), TASK):
+                for row, images in enumerate(results, start):
+                    bar.update()
+                    if isinstance(images, str):
+                        skipped.append((names[row], images))
+                        continue
+                    places = []
+                    for image in images:
+                        channels = len(image)
+                        places.append([size, *image.shape[1:]])
+                        pixels = image.contiguous().numpy()
+                        digest.update(str(pixels.shape).encode() + pixels.tobytes())
+                        size += file.write(pixels.data)
+                    index.append(places)
+            flush(file)
+        require_images(source, len(index), skipped)
+        save(work / "index.npy", np.array(index, np.int64))
+        facts = {
+            "source": source.where,
+            "settings": settings,
+            "number": len(index),
+            "bytes": size,
+            "channels": channels,
+            "skipped": len(skipped),
+            "skipped_files": dict(skipped[:NAMED]),
+            "fingerprint": digest.hexdigest(),
+        }
+        write_facts(work, facts)
+        log.info("cached %d images of %s in %.1f s", len(index), source.where, time.monotonic() - began)
+        tell_skipped(source, skipped)
+
+    return built_once(folder, f"the cache of {source.where}", 0, build, lambda: WholeImages(folder, split))
