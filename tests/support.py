@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import hydra
+import matplotlib as mpl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
@@ -66,19 +67,68 @@ def shrink(cfg: DictConfig) -> DictConfig:
 
 
 def _small_data(folder: Path, model: str) -> list[str]:
-    needs = OmegaConf.load(REPOSITORY / "conf" / "model" / f"{model}.yaml")
-    text = OmegaConf.to_yaml(needs)
-    if "unpaired" not in text:
-        return ["metrics=none", "data.batch_size=4"]
+    kind = _composed(f"model={model}").data._target_.rpartition(".")[2]
+    if kind in SMALL_DATA:
+        return [*small_data(folder, kind), "images=8"]
+    return ["metrics=none", "data.batch_size=4"]
+
+
+def small_data(folder: Path, kind: str) -> list[str]:
+    """The words for a few images at 32 x 32 of a class of data that SMALL_DATA names, written beside the folder."""
+    root = folder.parent / kind
+    words = SMALL_DATA[kind](root)
+    return [f"data.root={root}", "data.resolution=32", "data.batch_size=2", *words]
+
+
+def _unpaired(root: Path) -> list[str]:
     for name in ("trainA", "trainB"):
-        write_images(folder.parent / "unpaired" / name, 6, size=40, seed=len(name) + ord(name[-1]))
-    return [
-        f"data.root={folder.parent / 'unpaired'}",
-        "data.resolution=32",
-        "data.load_resolution=36",
-        "data.batch_size=2",
-        "images=8",
-    ]
+        write_images(root / name, 6, seed=len(name) + ord(name[-1]))
+    return ["data.load_resolution=36"]
+
+
+def _paired(root: Path) -> list[str]:
+    for name, number in (("train", 6), ("val", 3)):
+        for letter in "AB":
+            write_images(root / f"{name}{letter}", number, seed=len(name) + ord(letter))
+    return ["data.load_resolution=36"]
+
+
+def _domains(root: Path) -> list[str]:
+    for seed, name in enumerate(("black", "blond", "brown")):
+        write_images(root / name, 3, seed=seed)
+    return ["data.classes=3"]
+
+
+def _attributes(root: Path) -> list[str]:
+    images = sorted(write_images(root / "celeba" / "img_align_celeba", 6).iterdir())
+    rows = [f"{path.name} {' '.join('1' if i >> bit & 1 else '-1' for bit in (0, 1))}" for i, path in enumerate(images)]
+    table = "\n".join([str(len(images)), "Male Young", *rows])
+    (root / "celeba" / "list_attr_celeba.txt").write_text(table)
+    return ["data.attributes=[Male,Young]", "data.classes=2", "data.crop=null"]
+
+
+def _glyphs(root: Path) -> list[str]:
+    fonts = Path(mpl.get_data_path()) / "fonts" / "ttf"
+    names = ("DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf")
+    return [f"data.fonts=[{','.join(str(fonts / name) for name in names)}]", "data.classes=2", "data.characters=ABCDEF"]
+
+
+def _photos(root: Path) -> list[str]:
+    write_images(root, 6)
+    return []
+
+
+SMALL_DATA: dict[str, Callable[[Path], list[str]]] = {
+    "Unpaired": _unpaired,
+    "Paired": _paired,
+    "Domains": _domains,
+    "CelebAAttributes": _attributes,
+    "Glyphs": _glyphs,
+    "SuperResolution": _photos,
+    "Masked": _photos,
+    "Folder": _photos,
+}
+"""What writes a few images of each class of data that reads files of any form, and gives the words beside the root."""
 
 
 def write_images(folder: Path, n: int, size: int = 40, seed: int = 0) -> Path:

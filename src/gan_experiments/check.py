@@ -198,21 +198,22 @@ def _kind_of_data(cfg: DictConfig) -> Iterator[str]:
         needs, provides = _class(cfg.model).needs, _class(cfg.data).provides
     except Exception:  # said by _arguments
         return
-    lacking = needs - provides
-    if lacking:
-        fitting = []
-        for file in sorted((conf_dir() / "data").glob("*.yaml")):
-            if needs <= _class(OmegaConf.load(file)).provides:
-                fitting.append(file.stem)
-        yield (
-            f"data={_choice('data') or cfg.data._target_} gives batches of {', '.join(sorted(provides))};"
-            f" model={_choice('model') or cfg.model._target_} trains on {', '.join(sorted(needs))};"
-            f" type data= one of {', '.join(fitting)}"
-        )
+    if not needs <= provides:
+        yield _other_data(cfg, needs)
     if cfg.metrics and not issubclass(_class(cfg.model), NoiseToImage):
         yield f"metrics={_choice('metrics') or '...'}: this model does not draw images from noise; type metrics=none"
     elif cfg.metrics and not hasattr(_class(cfg.metrics), "measure"):
         yield f"metrics={_choice('metrics') or '...'} compares pairs, and noise makes none; type metrics=none"
+
+
+def _other_data(cfg: DictConfig, needs: frozenset[str]) -> str:
+    files = sorted((conf_dir() / "data").glob("*.yaml"))
+    fitting = [file.stem for file in files if needs <= _class(OmegaConf.load(file)).provides]
+    return (
+        f"data={_choice('data') or cfg.data._target_} gives batches of {', '.join(sorted(_class(cfg.data).provides))};"
+        f" model={_choice('model') or cfg.model._target_} trains on {', '.join(sorted(needs))};"
+        f" type data= one of {', '.join(fitting)}"
+    )
 
 
 def _class(node: Any) -> Any:
@@ -274,13 +275,16 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
                 f"model.{name} has batch norm, which mixes the samples that a gradient penalty looks at one by one;"
                 f" type model.{name}.batch_norm=false or take a critic with layer norm"
             )
-    if {"generator", "discriminator"} == set(networks):
+    if {"generator", "discriminator"} == set(networks) and issubclass(_class(cfg.model), NoiseToImage):
         yield from _fit_together(networks["generator"], networks["discriminator"], cfg)
     if not impossible:
         try:
-            on_meta(cfg.model, **networks)
+            model: Any = on_meta(cfg.model, **networks)
         except ConfigError as error:  # what a variant or a technique says that makes no sense in it
             yield from error.faults
+            return
+        if type(model).needs <= _class(cfg.data).provides and not model.needs <= _class(cfg.data).provides:
+            yield _other_data(cfg, model.needs)  # labels, where its networks have classes
 
 
 def _network_nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,8 @@ def _measure(cfg: DictConfig, model: AdversarialModule) -> tuple[float, float]:
     stopwatch = _Stopwatch(cycle * cycles)
     trainer = build.build_trainer(cfg, [stopwatch], [])
     model.run.images = 2 * stopwatch.batches * cfg.data.batch_size
-    rows = cfg.data.batch_size // trainer.world_size
-    noise = _Noise(model.needs, (rows, cfg.data.channels, cfg.data.resolution, cfg.data.resolution))
+    shapes = build.make(cfg.data).shapes
+    noise = _Noise({key: shapes[key] for key in model.needs}, cfg.data.batch_size // trainer.world_size)
     trainer.fit(model, datamodule=_NoiseData(noise))
     if model.device.type == "cuda":
         return stopwatch.seconds, float(torch.cuda.max_memory_allocated(model.device))
@@ -91,20 +92,22 @@ def _measure(cfg: DictConfig, model: AdversarialModule) -> tuple[float, float]:
 
 
 class _Noise(IterableDataset):
-    def __init__(self, keys: frozenset[str], shape: tuple[int, ...]) -> None:
-        self.keys, self.shape = sorted(keys), shape
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], rows: int) -> None:
+        self.shapes, self.rows = shapes, rows
 
     def __iter__(self) -> Any:
         while True:
-            yield self.batch(self.shape[0])
+            yield self.batch(self.rows)
 
     def batch(self, n: int) -> Batch:
-        return {key: self._fill(key, n) for key in self.keys}
+        return {key: self._fill(key, (n, *shape)) for key, shape in self.shapes.items()}
 
-    def _fill(self, key: str, n: int) -> Tensor:
+    @staticmethod
+    def _fill(key: str, shape: tuple[int, ...]) -> Tensor:
         if key == "label":
-            return torch.zeros(n, dtype=torch.int64)
-        return torch.rand((n, *self.shape[1:]), dtype=torch.get_default_dtype()) * 2 - 1
+            return torch.zeros(shape, dtype=torch.int64)
+        noise = torch.rand(shape, dtype=torch.get_default_dtype())
+        return noise.round() if key in ("domain", "mask") else noise * 2 - 1
 
 
 class _NoiseData(L.LightningDataModule):

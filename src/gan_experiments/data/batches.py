@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.cache import ImageArray
+
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
 ORDER, FLIP, CROP, TURN, MASK = range(5)  # what is drawn, so that no two draws share their numbers
 
@@ -106,6 +108,11 @@ class BatchStream(ShuffledStream):
         return batch
 
 
+def item_shapes(keys: Iterable[str], channels: int, resolution: int) -> Shapes:
+    """Return the shape of one item of each key: () of a label, [C, H, W] of all others."""
+    return {key: () if key == "label" else (channels, resolution, resolution) for key in sorted(keys)}
+
+
 class StreamLoader(DataLoader):
     """A DataLoader of a Stream that asks `position()` for the first batch's number each time an iteration begins."""
 
@@ -118,8 +125,8 @@ class StreamLoader(DataLoader):
         return super().__iter__()
 
 
-def generator(seed: int, what: int, number: int) -> torch.Generator:
-    """Return the generator of one of the draws ORDER, FLIP, ... for batch or epoch `number`."""
+def generator(seed: int, what: int, number: int = 0) -> torch.Generator:
+    """Return the generator of one of a module's draws, ORDER, FLIP, ... here, for batch or epoch `number`."""
     mixed = np.random.SeedSequence([abs(seed), what, number]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import to_float
+from gan_experiments.data.batches import Shapes, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.images import CelebA, Folder, spread_rows
 from gan_experiments.data.sources import Files
@@ -32,6 +32,11 @@ class Domains(Folder):
                 f"data.classes={classes}: domains are the subfolders of data.root={root}, type their number"
             )
         super().__init__(root, resolution, classes=classes, **settings)
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of one item of each key of a batch; no file is looked at."""
+        return {**super().shapes, "domain": (self.classes,)}
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Scale "real" to float [-1, 1] and add "domain", on the device where they are."""
@@ -82,6 +87,11 @@ class CelebAAttributes(CelebA):
         source = Files(path, "data.root", names, bits, self.attributes, self.limit)
         source.name = f"CelebA-{split}"
         return cached(source, self._settings(self.crop), self.cache, split)
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of one item of each key of a batch; no file is looked at."""
+        return {**super().shapes, "domain": (self.classes,)}
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Scale "real" to float [-1, 1] and add "domain", on the device where they are."""

@@ -115,6 +115,7 @@ class Glyphs(Pairs):
     Raises ConfigError where there are fewer than two fonts, or no common characters.
     """
 
+    provides = frozenset({"input", "target", "label"})
     splits = ("train", "test")
 
     def __init__(

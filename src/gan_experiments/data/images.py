@@ -22,7 +22,7 @@ from torchvision import datasets
 from torchvision.datasets.utils import download_and_extract_archive
 
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import BatchStream, Stream, StreamLoader, cut, to_float
+from gan_experiments.data.batches import BatchStream, Shapes, Stream, StreamLoader, cut, item_shapes, to_float
 from gan_experiments.data.cache import ImageArray, cached, collect
 from gan_experiments.data.sources import Arrays, Files, Settings
 
@@ -118,6 +118,11 @@ class ImageData(LightningDataModule):
     def title(self) -> str:
         """Name for messages."""
         return type(self).__name__
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of one item of each key of a batch; no file is looked at."""
+        return item_shapes(self.provides, self.channels, self.resolution)
 
     def describe(self) -> str:
         """Return one line for the terminal."""

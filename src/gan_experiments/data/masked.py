@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import MASK, Stream, to_float
+from gan_experiments.data.batches import MASK, Shapes, Stream, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.images import CroppedData, spread_rows
 from gan_experiments.data.sources import Files
@@ -119,6 +119,11 @@ class Masked(CroppedData):
             raise ConfigError("Masked has no split 'test': type data.test_root=<folder or zip archive>")
         root, key = (self.root, "data.root") if split == "train" else (str(self.test_root), "data.test_root")
         return cached(Files(root, key, limit=self.limit), self._settings(self.crop, resolution), self.cache, split)
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of one item of each key of a batch; no file is looked at."""
+        return {**super().shapes, "mask": (1, self.resolution, self.resolution)}
 
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
         """Return the endless uint8 batches of one rank."""

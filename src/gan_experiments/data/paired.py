@@ -25,7 +25,7 @@ class Pairs(CroppedData):
     A pair is cached as one image of 2 C channels, the input's first, so that nothing can part them.
     """
 
-    provides = frozenset({"input", "target", "label"})
+    provides = frozenset({"input", "target"})
     splits: tuple[str, ...] = ("train", "val", "test")
 
     def has(self, split: str) -> bool:

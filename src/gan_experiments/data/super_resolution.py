@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import CROP, TURN, ShuffledStream, Stream, generator, to_float, turned
+from gan_experiments.data.batches import CROP, TURN, Shapes, ShuffledStream, Stream, generator, to_float, turned
 from gan_experiments.data.cache import ImageArray
 from gan_experiments.data.decode import UnreadableImageError, pixels_of
 from gan_experiments.data.images import ImageData, fetch_public, spread_rows
@@ -127,6 +127,12 @@ class SuperResolution(ImageData):
     def class_names(self) -> list[str]:
         """Always empty."""
         return []
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of one item of each key of a batch; no file is looked at."""
+        side = self.resolution // self.scale
+        return {**super().shapes, "low": (self.channels, side, side)}
 
     def describe(self) -> str:
         """Return one line for the terminal."""

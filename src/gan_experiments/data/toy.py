@@ -12,14 +12,13 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import Stream, StreamLoader
+from gan_experiments.data.batches import Shapes, Stream, StreamLoader, generator, item_shapes
 
 _TRAINING, _FIXED, _SAMPLES = range(3)  # what is drawn, so that no two draws share their numbers
 
@@ -92,10 +91,10 @@ class MixtureStream(Stream):
 
     def batch(self, number: int) -> Batch:
         """Draw batch `number` and keep this rank's rows."""
-        generator = _generator(self.seed, _TRAINING, number)
-        label = torch.randint(len(self.centres), (self.batch_size,), generator=generator)
+        rng = generator(self.seed, _TRAINING, number)
+        label = torch.randint(len(self.centres), (self.batch_size,), generator=rng)
         return {
-            "real": _around(self.centres[label], self.std, generator)[self._mine],
+            "real": _around(self.centres[label], self.std, rng)[self._mine],
             "label": label[self._mine],
         }
 
@@ -146,6 +145,11 @@ class MixtureData(LightningDataModule):
         """Name for messages."""
         return type(self).__name__
 
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of one item of each key of a batch."""
+        return item_shapes(self.provides, self.channels, self.resolution)
+
     def describe(self) -> str:
         """Return one line for the terminal."""
         line = f"{self.title}: new points of {len(self.centres)} Gaussians in the plane"
@@ -167,14 +171,14 @@ class MixtureData(LightningDataModule):
     def fixed(self, n: int) -> Batch:
         """Return the same `n` points each time, of the Gaussians 0, 1, 2, ... in turn."""
         label = torch.arange(n) % len(self.centres)
-        real = _around(self.centres[label], self.std, _generator(self.seed, _FIXED))
+        real = _around(self.centres[label], self.std, generator(self.seed, _FIXED))
         return self.on_after_batch_transfer({"real": real, "label": label})
 
     def samples(self, n: int, seed: int = 0) -> Tensor:
         """Draw `n` real points `[n, 2, 1, 1]`, for comparison; none of them is trained on."""
-        generator = _generator(seed, _SAMPLES)
-        label = torch.randint(len(self.centres), (n,), generator=generator)
-        return _around(self.centres[label], self.std, generator)
+        rng = generator(seed, _SAMPLES)
+        label = torch.randint(len(self.centres), (n,), generator=rng)
+        return _around(self.centres[label], self.std, rng)
 
     def mode_coverage(self, points: Tensor) -> ModeCoverage:
         """Count the modes among points `[N, 2, 1, 1]` or `[N, 2]` of the batches' unit, see the function."""
@@ -222,11 +226,6 @@ class Grid(MixtureData):
         self.place(torch.cartesian_prod(places, places), std)
 
 
-def _around(centres: Tensor, std: float, generator: torch.Generator) -> Tensor:
+def _around(centres: Tensor, std: float, rng: torch.Generator) -> Tensor:
     """A point near each centre, `[n, 2]` -> `[n, 2, 1, 1]`."""
-    return (centres + std * torch.randn(centres.shape, generator=generator))[:, :, None, None]
-
-
-def _generator(seed: int, what: int, number: int = 0) -> torch.Generator:
-    mixed = np.random.SeedSequence([abs(seed), what, number]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
+    return (centres + std * torch.randn(centres.shape, generator=rng))[:, :, None, None]

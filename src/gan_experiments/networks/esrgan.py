@@ -14,11 +14,11 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.init import init_kaiming
 from gan_experiments.layers.resolution import doublings_from_4, require_resolution, require_sides
+from gan_experiments.layers.spectral_norm import spectral_norm
 
 RESIDUAL_SCALE = 0.2
 

@@ -71,6 +71,7 @@ class UNet(nn.Module):
             self.decoder.append(nn.ConvTranspose2d(joined, narrow, 4, stride=2, padding=1, bias=bias))
             self.decoder_norms.append(plain_norm(norm, narrow, "UNet", running=False))
         self.to_image = nn.ConvTranspose2d(2 * width, channels_out, 4, stride=2, padding=1)
+        self.drawn = dropout > 0
         self.dropouts = nn.ModuleList(DrawnDropout(dropout) for _ in range(3 if dropout else 0))
         init_normal(self, std=0.02)
 

@@ -28,6 +28,7 @@ class FontUNet(nn.Module):
     forward for other sides, and in training for a batch of one.
     """
 
+    drawn = True
     embedding: Tensor
 
     def __init__(
