@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from omegaconf import DictConfig, OmegaConf
-from support import MODELS, REPOSITORY, shrink, small
+from support import MODELS, REPOSITORY, model_class, shrink, small
 from torch.optim import Optimizer
 
 from gan_experiments import build, check
@@ -24,7 +24,7 @@ from gan_experiments.engine import AdversarialModule
 from gan_experiments.models.noise_to_image import NoiseToImage
 
 GROUPS = ("technique", "loss", "augment")
-VARIANTS = [model for model in MODELS if model != "cyclegan"]
+VARIANTS = [model for model in MODELS if issubclass(model_class(model), NoiseToImage)]
 CHOICES = [
     (group, path.stem)
     for group in GROUPS

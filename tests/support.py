@@ -6,7 +6,7 @@ import copy
 import itertools
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ from typing import Any
 import hydra
 import matplotlib as mpl
 import torch
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
@@ -67,16 +68,31 @@ def shrink(cfg: DictConfig) -> DictConfig:
 
 
 def _small_data(folder: Path, model: str) -> list[str]:
-    kind = _composed(f"model={model}").data._target_.rpartition(".")[2]
-    if kind in SMALL_DATA:
-        return [*small_data(folder, kind), "images=8"]
+    entries = [entry for node in inherited(model) for entry in node.get("defaults", []) if not isinstance(entry, str)]
+    data = [value for entry in entries for key, value in entry.items() if str(key).startswith("override /data")]
+    if data and data[0] in SMALL_DATA:
+        return [*small_data(folder, data[0]), "images=8"]
     return ["metrics=none", "data.batch_size=4"]
 
 
-def small_data(folder: Path, kind: str) -> list[str]:
-    """The words for a few images at 32 x 32 of a class of data that SMALL_DATA names, written beside the folder."""
-    root = folder.parent / kind
-    words = SMALL_DATA[kind](root)
+def inherited(model: str) -> Iterator[Any]:
+    """The config files that a model's is made of, its own first."""
+    node = OmegaConf.load(REPOSITORY / "conf" / "model" / f"{model}.yaml")
+    yield node
+    for base in node.get("defaults", []):
+        if isinstance(base, str) and base != "_self_":
+            yield from inherited(base)
+
+
+def model_class(model: str) -> type:
+    """The class that a model's config makes."""
+    return get_class(next(node._target_ for node in inherited(model) if "_target_" in node))
+
+
+def small_data(folder: Path, choice: str) -> list[str]:
+    """The words for a few images at 32 x 32 of a choice of data= that SMALL_DATA names, written beside the folder."""
+    root = folder.parent / choice
+    words = SMALL_DATA[choice](root)
     return [f"data.root={root}", "data.resolution=32", "data.batch_size=2", *words]
 
 
@@ -119,16 +135,16 @@ def _photos(root: Path) -> list[str]:
 
 
 SMALL_DATA: dict[str, Callable[[Path], list[str]]] = {
-    "Unpaired": _unpaired,
-    "Paired": _paired,
-    "Domains": _domains,
-    "CelebAAttributes": _attributes,
-    "Glyphs": _glyphs,
-    "SuperResolution": _photos,
-    "Masked": _photos,
-    "Folder": _photos,
+    "unpaired": _unpaired,
+    "paired": _paired,
+    "domains": _domains,
+    "domains_celeba": _attributes,
+    "glyphs": _glyphs,
+    "super_resolution": _photos,
+    "masked": _photos,
+    "folder": _photos,
 }
-"""What writes a few images of each class of data that reads files of any form, and gives the words beside the root."""
+"""Writes a few images for a choice of data= that takes files of any form; gives the words beside the root."""
 
 
 def write_images(folder: Path, n: int, size: int = 40, seed: int = 0) -> Path:

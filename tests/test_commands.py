@@ -287,6 +287,10 @@ def test_faults_are_reported_together_before_anything_is_built(tmp_path: Path) -
         (["loss=wasserstein"], "needs a Lipschitz critic"),
         (["data=unpaired"], "trains on real; type data= one of celeba, cifar10, digits"),
         (
+            ["model=cdcgan", "data=domains_celeba", "data.resolution=64"],
+            "CelebAAttributes gives batches of domain, real; model=gan_experiments.models.dcgan.DCGAN trains on label,",
+        ),
+        (
             ["data.batch_size=7", "trainer.accumulate=2"],
             "data.batch_size=7: the whole batch is shared by 1 ranks and 2",
         ),

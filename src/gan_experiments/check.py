@@ -278,13 +278,18 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
     if {"generator", "discriminator"} == set(networks) and issubclass(_class(cfg.model), NoiseToImage):
         yield from _fit_together(networks["generator"], networks["discriminator"], cfg)
     if not impossible:
-        try:
-            model: Any = on_meta(cfg.model, **networks)
-        except ConfigError as error:  # what a variant or a technique says that makes no sense in it
-            yield from error.faults
-            return
-        if type(model).needs <= _class(cfg.data).provides and not model.needs <= _class(cfg.data).provides:
-            yield _other_data(cfg, model.needs)  # labels, where its networks have classes
+        yield from _as_a_whole(cfg, networks)
+
+
+def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module]) -> Iterator[str]:
+    try:
+        model: Any = on_meta(cfg.model, **networks)
+    except ConfigError as error:  # what a variant or a technique says that makes no sense in it
+        yield from error.faults
+        return
+    provides = _class(cfg.data).provides
+    if type(model).needs <= provides and not model.needs <= provides:  # labels, where its networks have classes
+        yield _other_data(cfg, model.needs)
 
 
 def _network_nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
