@@ -21,7 +21,10 @@ BATCH_KEYS: dict[str, str] = {
     "domain": "float [N, domains]: 1 for each domain or attribute that an image of real has, else 0",
     "mask": "float [N, 1, H, W]: 1 where an image of real is to be filled in, else 0",
 }
-"""Every key that a batch may hold. A data module `provides` some, of its `shapes`; a model `needs` some."""
+"""Every key that a batch may hold.
+
+A data module names those that it `provides`, with the `shapes` of their items, and a model those that it `needs`.
+"""
 
 
 class ConfigError(Exception):
