@@ -231,6 +231,7 @@ def test_dropout_keeps_half_and_doubles_it():
 )
 def test_two_ranks_drop_what_one_does(network, labels, monkeypatch):
     network, images = network(), torch.randn(PHOTO)
+    assert network.drawn
 
     def translated(rank, ranks):
         monkeypatch.setattr(distributed, "rank", lambda: rank)

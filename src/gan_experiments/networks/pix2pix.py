@@ -28,9 +28,9 @@ class UNet(nn.Module):
     innermost of the encoder have no norm. `norm` is "batch", which takes its batch's statistics in evaluation mode too,
     "instance" or "none"; before batch norm a convolution has no bias.
 
-    `dropout` is the noise of section 2.1: give forward a `draw` wherever it is wanted, at test time too. `latent_dim`
-    is the length of a code z that joins the input as constant maps, with `latent_at="all"` each of the encoder's
-    layers' (Zhu et al. 2017, arXiv:1711.11586, figure 3).
+    `dropout` is the noise of section 2.1: give forward a `draw` wherever it is wanted, at test time too; `drawn` says
+    whether there is any. `latent_dim` is the length of a code z that joins the input as constant maps, with
+    `latent_at="all"` each of the encoder's layers' (Zhu et al. 2017, arXiv:1711.11586, figure 3).
 
     Takes sides that `multiple` divides, from `resolution` on. Raises ConfigError unless `resolution` is a power of two
     from 16 on, for another norm or `latent_at`, and in forward for other sides.
