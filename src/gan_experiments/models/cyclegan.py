@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from gan_experiments import distributed
 from gan_experiments.contracts import Batch
-from gan_experiments.engine import AdversarialModule, Phase
+from gan_experiments.engine import Phase
+from gan_experiments.layers.dropout import Draw
 from gan_experiments.losses.adversarial import AdversarialLoss
+from gan_experiments.models.image_to_image import Direction, ImageToImage, side_by_side
 
 
 class ImagePool(nn.Module):
@@ -58,7 +60,7 @@ class ImagePool(nn.Module):
         self.images = list(state)
 
 
-class CycleGAN(AdversarialModule):
+class CycleGAN(ImageToImage):
     """Two translators, each the other's inverse, and a discriminator for each domain.
 
     Args:
@@ -97,6 +99,8 @@ class CycleGAN(AdversarialModule):
             "discriminator_b": discriminator_b,
         }
         super().__init__(networks, **engine)
+        self.directions = {"b": Direction("real_a"), "a": Direction("real_b")}
+        self.multiple = getattr(generator_ab, "multiple", 1)
         self.loss = loss
         self.cycle_weight = cycle_weight
         self.identity_weight = identity_weight
@@ -150,14 +154,10 @@ class CycleGAN(AdversarialModule):
         pooled = pool(*(distributed.gather_rows(rows) for rows in (fakes, coin, index)))
         return pooled[distributed.rank() * n :][:n]
 
-    @torch.no_grad()
-    def translate(self, images: Tensor, direction: str = "ab", ema: bool = True) -> Tensor:
-        """Images [n, C, H, W] of domain A ("ab") or B ("ba") -> the other domain, in evaluation mode."""
-        generator = self.network(f"generator_{direction}", ema)
-        training = generator.training
-        translated = generator.eval()(images.to(self.device, dtype=next(generator.parameters()).dtype))
-        generator.train(training)
-        return translated
+    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+        """Images of domain A to B, or of B to A."""
+        direction, reads = ("ab", "real_a") if to == "b" else ("ba", "real_b")
+        return self.network(f"generator_{direction}", ema)(batch[reads])
 
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
         """What the sample sheets are made from at every interval: the same images of both domains."""
@@ -166,8 +166,8 @@ class CycleGAN(AdversarialModule):
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
         """Images [n, 3, C, H, W]: input, output and back; those of domain A first, then those of B."""
         cells = []
-        for key, there, back in (("real_a", "ab", "ba"), ("real_b", "ba", "ab")):
+        for key, there, other, back in (("real_a", "b", "real_b", "a"), ("real_b", "a", "real_a", "b")):
             images = inputs[key].to(self.device)
-            output = self.translate(images, there, ema)
-            cells.append(torch.stack([images, output, self.translate(output, back, ema)], dim=1))
+            output = self.translate({key: images}, there, ema)
+            cells.append(side_by_side(images, output, self.translate({other: output}, back, ema)))
         return torch.cat(cells)

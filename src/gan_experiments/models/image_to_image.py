@@ -1,0 +1,107 @@
+"""What every variant that turns images into images does with what it has learnt: translate, show it, be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.engine import AdversarialModule
+from gan_experiments.layers.dropout import Draw
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One of the things that images can be turned into.
+
+    `reads` is the key of a batch whose images are turned; `truth`, where the data have it, the one of the images that
+    should come of them.
+    """
+
+    reads: str
+    truth: str = ""
+
+
+class ImageToImage(AdversarialModule):
+    """A variant writes its `phases`, its `directions` and `turn`; the rest follows.
+
+    A translation makes images of `scale` times the side, and takes sides that `multiple` divides.
+    """
+
+    directions: Mapping[str, Direction]
+    """By the name that a person types for them; the first is the usual one."""
+    scale: int = 1
+    multiple: int = 1
+
+    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+        """Images [n, C, H, W] -> [n, C', scale H, scale W] in the direction `to`; the networks are in evaluation mode.
+
+        `draw(torch.randn, n, *shape)` makes whatever the variant leaves to chance (a code z, pix2pix's dropout).
+        """
+        raise NotImplementedError(f"{type(self).__name__} turns nothing")
+
+    @torch.no_grad()
+    def translate(self, batch: Batch, to: str = "", ema: bool = True, seed: int = 0) -> Tensor:
+        """The images of a batch in the direction `to`, the usual one unless it says otherwise, in [-1, 1].
+
+        What is left to chance depends on the seed alone. Raises ConfigError for a direction that there is none of.
+        """
+        to = self.direction(to)
+        dtype = next(self.parameters()).dtype
+        batch = {key: rows.to(self.device, dtype if rows.is_floating_point() else None) for key, rows in batch.items()}
+        networks = [self.network(name, ema) for name in self.network_names]
+        training = [network.training for network in networks]
+        for network in networks:
+            network.eval()
+        images = self.turn(batch, to, ema, partial(_draw, torch.Generator().manual_seed(seed), self.device))
+        for network, mode in zip(networks, training, strict=True):
+            network.train(mode)
+        return images.clamp(-1, 1)  # some end without a tanh
+
+    def direction(self, to: str) -> str:
+        """The name of a direction itself, the usual one's for none; raises ConfigError where there is none of it."""
+        if to and to not in self.directions:
+            raise ConfigError(f"to={to}: this model knows no such direction; type to={' or to='.join(self.directions)}")
+        return to or next(iter(self.directions))
+
+    def pair(self, batch: Batch, to: str = "", ema: bool = True) -> tuple[Tensor, Tensor]:
+        """The translations of a batch, and the images that should have come of them, both [n, C, H, W].
+
+        Raises ConfigError where the data hold no such images.
+        """
+        to = self.direction(to)
+        if not self.directions[to].truth:
+            raise ConfigError(
+                f"to={to}: no image is known that should come of another; metrics=paired has nothing to compare"
+            )
+        return self.translate(batch, to, ema), batch[self.directions[to].truth].to(self.device)
+
+    def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
+        """What the sample sheets are made from at every interval: the same rows of the data."""
+        return {key: fixed[key][:n] for key in self.needs}
+
+    def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
+        """Images [n, k, C, H, W]: input, output, and what should have come of it where that is known."""
+        direction = self.directions[self.direction("")]
+        shown = [inputs[direction.reads], self.translate(inputs, ema=ema)]
+        if direction.truth:
+            shown.append(inputs[direction.truth])
+        return side_by_side(*(images.to(self.device) for images in shown))
+
+
+def side_by_side(*images: Tensor) -> Tensor:
+    """k times [n, C, H, W] -> [n, k, C, H, W], the smaller ones enlarged by whole pixels and the grey ones coloured."""
+    channels = max(rows.shape[1] for rows in images)
+    size = max(tuple(rows.shape[2:]) for rows in images)
+    return torch.stack([F.interpolate(rows, size).expand(-1, channels, -1, -1) for rows in images], dim=1)
+
+
+def _draw(
+    generator: torch.Generator, device: torch.device, sampler: Callable[..., Tensor], n: int, *shape: int
+) -> Tensor:
+    return sampler((n, *shape), generator=generator).to(device)

@@ -1,0 +1,87 @@
+"""Image-to-Image Translation with Conditional Adversarial Networks.
+
+Phillip Isola, Jun-Yan Zhu, Tinghui Zhou, Alexei A. Efros, 2016. arXiv:1611.07004
+Differs from the paper: none; both losses and their weights are those of the authors' PyTorch code, which also halves
+the discriminator's. Dropout is the only noise and stays on in use, where batch norm takes its batch's statistics
+(section 3.3): the networks see to the second, `turn` to the first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments.contracts import Batch
+from gan_experiments.engine import Phase
+from gan_experiments.layers.dropout import Draw
+from gan_experiments.losses.adversarial import AdversarialLoss
+from gan_experiments.models.image_to_image import Direction, ImageToImage
+
+
+class Pix2Pix(ImageToImage):
+    """A translator, and a discriminator that sees input and output together.
+
+    Args:
+        generator: images [N, C, H, W] in [-1, 1] -> translations; where it is `drawn`, it takes `draw` for its dropout.
+        discriminator: input and output in one, [N, 2 C, H, W] -> logits of patches [N, 1, h, w].
+        loss: non-saturating in the paper.
+        l1_weight: λ of equation 4.
+        engine: the arguments of `AdversarialModule`.
+    """
+
+    needs = frozenset({"input", "target"})
+
+    generator: nn.Module
+    discriminator: nn.Module
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        loss: AdversarialLoss,
+        l1_weight: float = 100.0,
+        **engine: Any,
+    ) -> None:
+        super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
+        self.directions = {"target": Direction("input", "target")}
+        self.multiple = getattr(generator, "multiple", 1)
+        self.loss, self.l1_weight = loss, l1_weight
+
+    def phases(self) -> list[Phase]:
+        """The discriminator first, on the translations that the generator's step then uses (section 3.3)."""
+        return [
+            Phase("discriminator", self.discriminator_loss, self.discriminator, keeps=self.generator),
+            Phase("generator", self.generator_loss, self.generator),
+        ]
+
+    def fake(self, batch: Batch) -> Tensor:
+        """The translations of this batch, with their graph."""
+        return self.once("fake", lambda: self._generate(self.generator, batch["input"], self.draw))
+
+    def judge(self, batch: Batch, output: Tensor) -> Tensor:
+        """The discriminator's logits for an output beside its input."""
+        return self.discriminator(torch.cat([batch["input"], output], dim=1))
+
+    def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Half of equation 1: tell true pairs from translated ones."""
+        real, fake = self.judge(batch, batch["target"]), self.judge(batch, self.fake(batch).detach())
+        self.observe(real=real, fake=fake)
+        return {"adversarial": self.loss.discriminator(real, fake) / 2}
+
+    def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Equation 4: have the pair taken for a true one, and λ ‖y - G(x)‖₁."""
+        fake = self.fake(batch)
+        return {
+            "adversarial": self.loss.generator(self.judge(batch, fake)),
+            "l1": self.l1_weight * F.l1_loss(fake, batch["target"]),
+        }
+
+    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+        """Input to target, dropout and all."""
+        return self._generate(self.network("generator", ema), batch["input"], draw)
+
+    def _generate(self, generator: nn.Module, images: Tensor, draw: Draw) -> Tensor:
+        return generator(images, draw=draw) if getattr(generator, "drawn", False) else generator(images)
