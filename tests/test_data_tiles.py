@@ -30,7 +30,9 @@ SIZES = [(64, 64), (65, 64), (100, 37), (5, 200), (1, 1), (131, 129), (96, 95)]
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("tile", "overlap", "multiple"), [(32, 8, 1), (32, 16, 4), (48, 24, 8), (16, 0, 1)])
+@pytest.mark.parametrize(
+    ("tile", "overlap", "multiple"), [(32, 8, 1), (32, 16, 4), (48, 24, 8), (16, 8, 8), (16, 0, 1)]
+)
 def test_the_identity_changes_nothing(size: tuple[int, int], tile: int, overlap: int, multiple: int) -> None:
     image = picture(*size)
     assert torch.equal(tiled(identity, image, tile, overlap, multiple), image)

@@ -188,7 +188,6 @@ MISTAKES = {
     "no weights": (("fake=left", "real=right", "metrics=torchvision"), "metrics.extractor.weights is not given"),
     "no folder": (("fake=nowhere", "real=right", "metrics=digits"), "fake=nowhere does not exist"),
     "no generator": (("fake=left", "real=right", "metrics=digits", "truncation=1"), "has no generator"),
-    "pairs of a run": (("run=x", "metrics=paired"), "compares images of equal names"),
     "pairs of what": (("fake=left", "metrics=paired", "data=digits"), "real images are missing"),
     "pairs by class": (("fake=left", "real=right", "metrics=paired", "by_class=true"), "does not read it"),
     "truncation": (("run=x", "truncation=-1"), "truncation=-1"),

@@ -16,14 +16,15 @@ from gan_experiments.metrics.passports import short_name, unlike
 class Judge:
     """Gives the scores that it was given."""
 
-    split = "train"
-
     def __init__(self, num_fake=100, **values):
         self.num_fake, self.values = num_fake, values
 
-    def evaluate(self, *_, **__):
+    def real(self, data):
+        return None
+
+    def measure(self, *_, **__):
         passport = {"num_fake": self.num_fake, "versions": {"torch": "1"}, "estimator": "e"}
-        return {name: Score(name, value, None, passport) for name, value in self.values.items()}
+        return SimpleNamespace(scores={name: Score(name, value, None, passport) for name, value in self.values.items()})
 
 
 class Runs(SimpleNamespace):
@@ -43,7 +44,7 @@ class Runs(SimpleNamespace):
 def score(tmp_path):
     logged = []
     trainer = SimpleNamespace(
-        datamodule=SimpleNamespace(reference=lambda split: None),
+        datamodule=None,
         is_global_zero=True,
         loggers=[SimpleNamespace(log_metrics=lambda *_, **__: None, log_passports=logged.append)],
     )

@@ -91,6 +91,9 @@ def build(cfg: DictConfig) -> Run:
         faults.append("callbacks.health.action=back needs callbacks.checkpoints: type callbacks.health.action=stop")
     if faults:
         raise ConfigError(*faults)
+    scores = named.get("scores")
+    if scores is not None and scores.evaluator is not None:
+        scores.evaluator.real(data)  # which lacks it says so now, not at the end of the run
     model = build_model(cfg)
     # Sheets and scores come before the checkpoint that holds them; what others add comes last.
     callbacks = [Record(), Stopping()]

@@ -17,6 +17,8 @@ from gan_experiments import build
 from gan_experiments.contracts import ConfigError
 from gan_experiments.launch import conf_dir, nearest
 from gan_experiments.layers.spectral_norm import SpectralNorm
+from gan_experiments.metrics.paired import PairedEvaluator
+from gan_experiments.models.image_to_image import ImageToImage
 from gan_experiments.models.noise_to_image import NoiseToImage
 
 WHOLE_NUMBERS = {  # key: least value
@@ -200,10 +202,6 @@ def _kind_of_data(cfg: DictConfig) -> Iterator[str]:
         return
     if not needs <= provides:
         yield _other_data(cfg, needs)
-    if cfg.metrics and not issubclass(_class(cfg.model), NoiseToImage):
-        yield f"metrics={_choice('metrics') or '...'}: this model does not draw images from noise; type metrics=none"
-    elif cfg.metrics and not hasattr(_class(cfg.metrics), "measure"):
-        yield f"metrics={_choice('metrics') or '...'} compares pairs, and noise makes none; type metrics=none"
 
 
 def _other_data(cfg: DictConfig, needs: frozenset[str]) -> str:
@@ -290,6 +288,20 @@ def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module]) -> Iterator[str
     provides = _class(cfg.data).provides
     if type(model).needs <= provides and not model.needs <= provides:  # labels, where its networks have classes
         yield _other_data(cfg, model.needs)
+    if cfg.metrics:
+        yield from metrics_of(cfg.metrics, model)
+
+
+def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
+    """Say why a model cannot be scored by these metrics."""
+    given, paired = f"metrics={_choice('metrics') or '...'}", issubclass(_class(metrics), PairedEvaluator)
+    if not isinstance(model, ImageToImage):
+        if paired:
+            yield f"{given} compares pairs, and noise makes none; type metrics=none"
+    elif not model.directions[model.direction("")].truth:
+        yield f"{given}: no image is known that should come of another with this model; type metrics=none"
+    elif not paired:
+        yield f"{given}: this model does not draw images from noise; type metrics=paired or metrics=none"
 
 
 def _network_nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:

@@ -18,9 +18,7 @@ from gan_experiments import launch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gan_experiments.data.cache import ImageArray
-    from gan_experiments.data.stored import StoredImages
-    from gan_experiments.metrics.evaluator import Evaluator, Score
+    from gan_experiments.metrics.evaluator import Evaluator, Judge, Score
     from gan_experiments.subjects import Subject
 
 
@@ -32,22 +30,23 @@ def evaluate(cfg: DictConfig) -> int:
         raise ConfigError(*faults)
     from gan_experiments import check, report
     from gan_experiments.metrics import pictures
+    from gan_experiments.models.image_to_image import Translations
 
     check.require_given(cfg)
     least = {"seed": 0, "standing_statistics": 0, "bootstrap": 0, "path_length": 0} | (
         {} if cfg.n is None else {"n": 2}
     )
     check.require_whole_numbers(cfg, least)
-    if _paired(cfg):
+    if cfg.fake is not None and _paired(cfg):
         return _evaluate_pairs(cfg)
     points: list[tuple[float, dict[str, float]]] = []
     folders = set()
     for subject in _subjects(cfg):
         out = Path(cfg.out) if cfg.out else subject.folder
         evaluator = _evaluator(cfg, subject)
-        real = _real(cfg, subject, evaluator.split)
-        labels = _classes(cfg, subject, evaluator, real)
-        print(f"{subject.name}: {evaluator.num_fake:,} against {evaluator.against(real)}", flush=True)
+        real = _real(cfg, subject, evaluator)
+        labels = None if isinstance(subject.sample, Translations) else _classes(cfg, subject, evaluator, real)
+        print(f"{subject.name}: {evaluator.against(real)}", flush=True)
         measured = evaluator.measure(
             subject.sample,
             real,
@@ -80,8 +79,6 @@ def _faults(cfg: DictConfig) -> Iterator[str]:
         yield f"{given} given: type run=<run folder or checkpoint>, or fake=<folder or zip archive of images>"
     elif cfg.run is None:
         yield from _faults_of_folders(cfg)
-    elif _paired(cfg):
-        yield "metrics=paired compares images of equal names: type fake=<folder or zip archive> real=<another one>"
     if cfg.real is not None and cfg.get("data") is not None:
         yield "both real= and data= were given: leave one out"
     several = (
@@ -121,23 +118,26 @@ def _subjects(cfg: DictConfig) -> Iterator[Subject]:
         yield from subjects.of_run(cfg, checkpoint)
 
 
-def _evaluator(cfg: DictConfig, subject: Subject) -> Evaluator:
+def _evaluator(cfg: DictConfig, subject: Subject) -> Any:
     """By `metrics=`, else as the run was scored, for `n` images."""
     from gan_experiments import build
     from gan_experiments.contracts import ConfigError
 
     settings = cfg.get("metrics") or (subject.config and subject.config.metrics)
     if not settings:
-        raise ConfigError(f"run={cfg.run} was trained with metrics=none: type metrics=digits or metrics=inception")
+        raise ConfigError(
+            f"run={cfg.run} was trained with metrics=none: type metrics=digits or metrics=inception, for a model that"
+            " translates metrics=paired"
+        )
     number = cfg.n or subject.number
-    made: Evaluator = build.make(settings, **({"num_fake": number} if number else {}))
+    made: Judge = build.make(settings, **({"num_fake": number} if number else {}))
     for key in ("pictures", "path_length"):
         if cfg[key] and not hasattr(made, "extractor"):
             raise ConfigError(f"{key}={cfg[key]}: these scores are of points and not of images; leave it out")
     return made
 
 
-def _real(cfg: DictConfig, subject: Subject, split: str) -> ImageArray | StoredImages:
+def _real(cfg: DictConfig, subject: Subject, judge: Judge) -> Any:
     """The real images: of `real=`, of `data=`, else of the run's own data."""
     from gan_experiments import build
     from gan_experiments.data.stored import StoredImages
@@ -149,11 +149,10 @@ def _real(cfg: DictConfig, subject: Subject, split: str) -> ImageArray | StoredI
     data = build.make(node)
     data.prepare_data()
     data.setup("fit")
-    images: ImageArray = data.reference(split)
-    return images
+    return judge.real(data)
 
 
-def _classes(cfg: DictConfig, subject: Subject, evaluator: Evaluator, real: ImageArray | StoredImages) -> Tensor | None:
+def _classes(cfg: DictConfig, subject: Subject, evaluator: Evaluator, real: Any) -> Tensor | None:
     """The classes of the fake images by the real ones' numbers, int64 [num_fake]; None where they are of none.
 
     Raises ConfigError where `by_class` needs them and they are not there, or others than the real ones'.

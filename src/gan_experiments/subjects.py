@@ -11,11 +11,11 @@ import torch
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
-from gan_experiments import resume, trained
+from gan_experiments import check, resume, trained
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.stored import StoredImages
 from gan_experiments.layers.standing_statistics import take_standing_statistics
-from gan_experiments.metrics.evaluator import Sample
+from gan_experiments.models.image_to_image import ImageToImage
 from gan_experiments.models.noise_to_image import NoiseToImage, Sampler
 
 STANDING = 1 << 31  # chunks of the noise for batch norm's statistics: none of those that are scored
@@ -25,13 +25,15 @@ STANDING = 1 << 31  # chunks of the noise for batch norm's statistics: none of t
 class Subject:
     """Images to be scored: `sample` makes them, `labels(n, batch_size)` says the classes of the first n, int64 [n].
 
+    `sample` is an `evaluator.Sample`, or `Translations` of a model that translates.
+
     `name` tells it from the others, `position` is where on a curve over the checkpoints or truncations it stands;
     `extra` and `ema` join the passport; `averaged` says whether there is an averaged generator at all. `config` is of
     the run; a folder has none, and `number` images, which are `stored`.
     """
 
     name: str
-    sample: Sample
+    sample: Any
     device: torch.device
     folder: Path
     position: float = 0.0
@@ -101,11 +103,14 @@ def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
     """The generator at a checkpoint, once for each truncation; each is ready until the next one is asked for."""
     run = trained.open_run(str(checkpoint), cfg.device)
     model = run.model
-    if not isinstance(model, NoiseToImage):
-        raise ConfigError(
-            f"run={checkpoint}: this model does not draw images from noise; there is nothing to score yet"
-        )
-    ema = bool(cfg.ema) and "generator" in model.averages
+    settings = cfg.get("metrics") or run.cfg.metrics
+    if settings and (faults := [*check.metrics_of(settings, model)]):
+        raise ConfigError(*faults)
+    if isinstance(model, ImageToImage):
+        yield _of_translator(cfg, run, model)
+        return
+    assert isinstance(model, NoiseToImage), "every variant is of one of the two families"
+    ema = bool(cfg.ema) and bool(model.averages)
     several = list(cfg.truncation) if isinstance(cfg.truncation, ListConfig) else [cfg.truncation]
     for truncation in several:
         sampler = model.sampler(cfg.seed, ema, truncation)
@@ -125,8 +130,26 @@ def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
             ema=ema,
             config=run.cfg,
             extra=extra,
-            averaged="generator" in model.averages,
+            averaged=bool(model.averages),
         )
+
+
+def _of_translator(cfg: DictConfig, run: trained.Trained, model: ImageToImage) -> Subject:
+    for key in ("real", "truncation", "standing_statistics", "path_length", "by_class", "bootstrap", "pictures"):
+        if cfg[key]:
+            raise ConfigError(f"{key}={cfg[key]}: this model translates images of its data's pairs; leave it out")
+    ema = bool(cfg.ema) and bool(model.averages)
+    return Subject(
+        name=f"{model.images_seen:,} images",
+        sample=model.sampler(cfg.seed, ema),
+        device=model.device,
+        folder=run.folder,
+        position=model.images_seen,
+        images=model.images_seen,
+        ema=ema,
+        config=run.cfg,
+        averaged=bool(model.averages),
+    )
 
 
 def _stand(sampler: Sampler, batches: int, batch_size: int) -> None:

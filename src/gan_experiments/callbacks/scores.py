@@ -15,7 +15,7 @@ from gan_experiments import distributed
 from gan_experiments.callbacks.record import log_metrics, log_passports
 from gan_experiments.contracts import higher_is_better
 from gan_experiments.engine import AdversarialModule
-from gan_experiments.metrics.evaluator import Evaluator
+from gan_experiments.metrics.evaluator import Judge
 from gan_experiments.metrics.passports import unlike
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Scores(L.Callback):
     """
 
     def __init__(
-        self, folder: str, evaluator: Evaluator | None, every: int, at_start: bool = True, ema: bool = True
+        self, folder: str, evaluator: Judge | None, every: int, at_start: bool = True, ema: bool = True
     ) -> None:
         self.path = Path(folder) / "scores.json"
         self.evaluator = evaluator or None
@@ -66,15 +66,15 @@ class Scores(L.Callback):
         if self.evaluator is None:
             return
         with module.paused():
-            ema = self.ema and "generator" in module.averages
-            scores = self.evaluator.evaluate(
+            ema = self.ema and bool(module.averages)
+            scores = self.evaluator.measure(
                 module.sampler(module.run.seed, ema),  # type: ignore[operator]
-                trainer.datamodule.reference(self.evaluator.split),  # type: ignore[attr-defined]
+                self.evaluator.real(trainer.datamodule),  # type: ignore[attr-defined]
                 module.device,
                 rank=distributed.rank(),
                 world_size=distributed.world_size(),
                 ema=ema,
-            )
+            ).scores
             values = {name: score.value for name, score in scores.items()}
             told = {name: score.to_dict() for name, score in scores.items()}
             images = module.images_seen

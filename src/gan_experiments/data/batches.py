@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +18,19 @@ from gan_experiments.data.cache import ImageArray
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
 ORDER, FLIP, CROP, TURN, MASK = range(5)  # what is drawn, so that no two draws share their numbers
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Items that nothing was trained on, to translate one by one: `batch(row)` has one of them, as a model gets it.
+
+    There are `number` of them; `fingerprint` is another one whenever their content is.
+    """
+
+    split: str
+    fingerprint: str
+    number: int
+    batch: Callable[[int], Batch]
 
 
 class Stream(IterableDataset):

@@ -45,14 +45,14 @@ def decode(raw: bytes, resolution: int, channels: int, crop: int | None = None) 
     return fit(torch.from_numpy(pixels).view(*pixels.shape[:2], channels).permute(2, 0, 1), resolution, kept)
 
 
-def pixels_of(raw: bytes) -> Tensor:
-    """Decode a file's bytes to uint8 [C, H, W] of the size that it has, C 1 for a grey file and else 3.
+def pixels_of(raw: bytes, channels: int | None = None) -> Tensor:
+    """Decode a file's bytes to uint8 [C, H, W] of the size that it has, C by default 1 for a grey file and else 3.
 
     Upright and over white, as `decode`. Raises UnreadableImageError.
     """
     try:
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(raw)))
-        channels = 1 if image.mode in ("1", "L", "LA", "F") or image.mode[0] == "I" else 3
+        channels = channels or (1 if image.mode in ("1", "L", "LA", "F") or image.mode[0] == "I" else 3)
         pixels = np.array(_flatten(image, channels))
     except UnidentifiedImageError:
         raise UnreadableImageError("not an image") from None

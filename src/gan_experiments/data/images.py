@@ -22,7 +22,16 @@ from torchvision import datasets
 from torchvision.datasets.utils import download_and_extract_archive
 
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import BatchStream, Shapes, Stream, StreamLoader, cut, item_shapes, to_float
+from gan_experiments.data.batches import (
+    BatchStream,
+    HeldOut,
+    Shapes,
+    Stream,
+    StreamLoader,
+    cut,
+    item_shapes,
+    to_float,
+)
 from gan_experiments.data.cache import ImageArray, cached, collect
 from gan_experiments.data.sources import Arrays, Files, Settings
 
@@ -103,6 +112,13 @@ class ImageData(LightningDataModule):
         if split not in self._opened:
             self._opened[split] = self._checked(self.load(split))
         return self._opened[split]
+
+    def held_out(self, split: str | None = None) -> HeldOut:
+        """Return what was not trained on and has a truth: of `split`, or of the one that there is.
+
+        Raises ConfigError where there is none.
+        """
+        raise ConfigError(f"{self.title} has no images that should come of others: type metrics=none")
 
     @property
     def size(self) -> int:

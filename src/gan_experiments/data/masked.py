@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import MASK, Shapes, Stream, to_float
+from gan_experiments.data.batches import MASK, HeldOut, Shapes, Stream, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.images import CroppedData, spread_rows
 from gan_experiments.data.sources import Files
@@ -147,3 +147,14 @@ class Masked(CroppedData):
         images = self.reference("train" if self.test_root is None else "test")
         real = to_float(images.pixels[spread_rows(n, len(images))])
         return {"real": real, "mask": self.masks(_FIXED, range(n)).to(real.dtype)}
+
+    def held_out(self, split: str | None = None) -> HeldOut:
+        """Return the images of the split "test", with the same masks each time; raises ConfigError without one."""
+        images = self.reference(split or "test")
+
+        def batch(row: int) -> Batch:
+            real = to_float(images.pixels[row : row + 1])
+            return {"real": real, "mask": self.masks(_FIXED, range(row, row + 1)).to(real.dtype)}
+
+        content = f"{images.fingerprint}-{self.mask}-{self.seed}"
+        return HeldOut(images.split, content, len(images), batch)

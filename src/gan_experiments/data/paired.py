@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import cut, to_float
+from gan_experiments.data.batches import HeldOut, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.decode import UnreadableImageError, decode, fit, pixels_of
 from gan_experiments.data.images import CroppedData, fetch_public, spread_rows
@@ -62,7 +62,23 @@ class Pairs(CroppedData):
     def fixed(self, n: int) -> Batch:
         """Return the same `n` pairs each time, evenly spread: of the split "test" or "val" where there is one."""
         pairs = self.pairs(next(split for split in ("test", "val", "train") if self.has(split)))
-        rows = spread_rows(n, len(pairs))
+        return self._rows(pairs, spread_rows(n, len(pairs)))
+
+    def held_out(self, split: str | None = None) -> HeldOut:
+        """Return the pairs of `split`, by default of "test" or else of "val"; raises ConfigError where there are none.
+
+        Neither cut nor mirrored: resized to `resolution`.
+        """
+        found = next((name for name in ([split] if split else ("test", "val")) if self.has(name)), None)
+        if found is None:
+            raise ConfigError(
+                f"{self.title} has no split {split or 'test or val'} of pairs that were held out: add one beside the"
+                " folder train, or type metrics=none"
+            )
+        pairs = self.pairs(found)
+        return HeldOut(found, pairs.fingerprint, len(pairs), lambda row: self._rows(pairs, torch.tensor([row])))
+
+    def _rows(self, pairs: ImageArray, rows: Tensor) -> Batch:
         batch = self._split(pairs.pixels[rows])
         return batch if pairs.labels is None else {**batch, "label": pairs.labels[rows]}
 

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import CROP, TURN, Shapes, ShuffledStream, Stream, generator, to_float, turned
+from gan_experiments.data.batches import (
+    CROP,
+    TURN,
+    HeldOut,
+    Shapes,
+    ShuffledStream,
+    Stream,
+    generator,
+    to_float,
+    turned,
+)
 from gan_experiments.data.cache import ImageArray
 from gan_experiments.data.decode import UnreadableImageError, pixels_of
 from gan_experiments.data.images import ImageData, fetch_public, spread_rows
@@ -166,6 +176,18 @@ class SuperResolution(ImageData):
             key: to_float(torch.stack(part))
             for key, part in zip(("low", "high"), zip(*pairs, strict=True), strict=True)
         }
+
+    def held_out(self, split: str | None = None) -> HeldOut:
+        """Return the whole images of the split "test"; raises ConfigError where there is none."""
+        images = self.images(split or "test")
+
+        def batch(row: int) -> Batch:
+            return {
+                key: to_float(image[None])
+                for key, image in zip(("low", "high"), self.pair(row, images.split), strict=True)
+            }
+
+        return HeldOut(images.split, f"{images.fingerprint}-x{self.scale}", len(images), batch)
 
     def _rows(self, images: WholeImages) -> Tensor:
         """Choose the images that a crop fits in."""

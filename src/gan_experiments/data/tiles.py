@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -19,9 +20,13 @@ def padded(function: Function, images: Tensor, multiple: int = 1, scale: int = 1
     The images are mirrored beyond their right and lower borders, and the result is cropped back.
     """
     height, width = images.shape[-2:]
-    rows, columns = (_mirrored(_up(size, multiple), size, images.device) for size in (height, width))
-    result = function(images.index_select(-2, rows).index_select(-1, columns))
-    return result[..., : scale * height, : scale * width]
+    return function(mirrored(images, multiple))[..., : scale * height, : scale * width]
+
+
+def mirrored(images: Tensor, multiple: int) -> Tensor:
+    """Images [N, C, H, W] mirrored beyond their right and lower borders, up to sides that `multiple` divides."""
+    rows, columns = (_mirrored(_up(size, multiple), size, images.device) for size in images.shape[-2:])
+    return images.index_select(-2, rows).index_select(-1, columns)
 
 
 @torch.no_grad()
@@ -73,13 +78,30 @@ def tiled(
     return result
 
 
+def number_of_tiles(height: int, width: int, tile: int, overlap: int, multiple: int = 1) -> int:
+    """Count how often `tiled` calls its function."""
+    wholes = _up(height, multiple), _up(width, multiple)
+    return math.prod(len(_starts(whole, min(tile, whole), overlap)) for whole in wholes)
+
+
+def tiling(tile: int | None, height: int, width: int, multiple: int) -> tuple[int, int]:
+    """Choose `tile` and `overlap` for an image: at most about so many pixels a side, a quarter of which overlaps.
+
+    Without `tile`, one for the whole image.
+    """
+    if tile is None:
+        return _up(max(height, width), multiple), 0
+    tile = _up(tile, multiple)
+    return tile, min(_up(-(-tile // 4), multiple), tile // 2 // multiple * multiple)
+
+
 def _up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
 def _starts(size: int, tile: int, overlap: int) -> list[int]:
     """List where tiles begin that cover `size` pixels; the last ends where the image does."""
-    return [*range(0, size - tile, tile - overlap), size - tile]
+    return [*range(0, size - tile, max(1, tile - overlap)), size - tile]
 
 
 def _weights(starts: list[int], tile: int, scale: int, overlap: int) -> list[Tensor]:

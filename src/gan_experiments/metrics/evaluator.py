@@ -84,6 +84,31 @@ class Measured:
     guesses: Tensor | None
 
 
+class Judge(Protocol):
+    """What scores a model: `measure(model.sampler(seed, ema), judge.real(data), device, ...)`."""
+
+    def real(self, data: Any) -> Any:
+        """What it compares with, of a data module; raises ConfigError where that does not have it."""
+
+    def against(self, real: Any) -> str:
+        """What is compared with what, in words."""
+
+    def measure(
+        self,
+        sample: Any,
+        real: Any,
+        device: torch.device | str,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        ema: bool | None,
+        extra: dict[str, Any] | None = None,
+        labels: Tensor | None = None,
+        bootstrap: int = 0,
+    ) -> Measured:
+        """Compute the scores on all ranks together; see `Evaluator.measure`."""
+
+
 class Evaluator:
     """Compute the scores of a generator from one pass, the same to the last bit on any number of ranks.
 
@@ -265,13 +290,17 @@ class Evaluator:
         generator = torch.Generator().manual_seed(self.seed)
         return [torch.randperm(self.num_fake, generator=generator)[: self.num_fake // 2] for _ in range(number)]
 
+    def real(self, data: Any) -> RealImages:
+        """What it compares with, of a data module; raises ConfigError where that has no such split."""
+        return data.reference(self.split)
+
     def number_of(self, real: RealImages) -> int:
         """How many of these real images it looks at."""
         return len(real) if self.num_real is None else min(self.num_real, len(real))
 
     def against(self, real: RealImages) -> str:
-        """What it compares with, in words."""
-        return f"{self.number_of(real):,} real images"
+        """What is compared with what, in words."""
+        return f"{self.num_fake:,} against {self.number_of(real):,} real images"
 
     def _real_rows(self, real: RealImages) -> Sequence[int]:
         number = self.number_of(real)

@@ -47,9 +47,13 @@ class ModeEvaluator:
             raise ConfigError(*faults)
         self.scores, self.num_fake, self.batch_size = tuple(scores), num_fake, batch_size
 
+    def real(self, data: Any) -> Split:
+        """What it compares with, of a data module."""
+        return data.reference(self.split)
+
     def against(self, real: Split) -> str:
-        """What it compares with, in words."""
-        return f"the {len(_modes(real).centres)} modes"
+        """What is compared with what, in words."""
+        return f"{self.num_fake:,} against the {len(_modes(real).centres)} modes"
 
     def evaluate(
         self,

@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from gan_experiments.contracts import ConfigError
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.batches import HeldOut
 from gan_experiments.data.decode import UnreadableImageError, pixels_of
+from gan_experiments.data.images import spread_rows
 from gan_experiments.data.sources import Files
+from gan_experiments.images import to_uint8
 from gan_experiments.losses.perceptual import LPIPS
-from gan_experiments.metrics.evaluator import Score
+from gan_experiments.metrics.evaluator import Measured, Score
 from gan_experiments.metrics.extractors import plain_float32
 from gan_experiments.metrics.passports import versions
+from gan_experiments.metrics.ranks import Ranks
+
+log = logging.getLogger(__name__)
 
 SCORES = ("psnr", "ssim", "l1", "lpips")
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "pillow")
 WINDOW, SIGMA = 11, 1.5
 HIGHEST_PSNR = 100.0  # dB
+
+
+class Translates(Protocol):
+    """What is scored: `pair(batch, number)` is the translation of item `number` and what it should be, in [-1, 1].
+
+    `as_it_is` has the image before translation in its place; `changes` says whether that is another one than it should
+    be.
+    """
+
+    direction: str
+    seed: int
+    changes: bool
+
+    def pair(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
+        """Twice images [1, C, H, W]."""
+
+    def as_it_is(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
+        """Twice images [1, C, H, W]."""
 
 
 class PairedEvaluator:
@@ -34,7 +59,10 @@ class PairedEvaluator:
     SSIM are of the luma of colour images, and called `psnr_y` and `ssim_y`. `crop_border` pixels on each side are left
     out of all. `lpips_net` and `lpips_weights` are those of `losses.perceptual.LPIPS`.
 
-    Raises ConfigError for an unknown score, a negative border, and where LPIPS lacks its weights.
+    Of a model the translations of held-out pairs are scored: of the data's split named `split` (None: "test", or else
+    "val"), all or `num_fake` of them, evenly spread.
+
+    Raises ConfigError for an unknown score, a negative border, too few pairs, and where LPIPS lacks its weights.
     """
 
     def __init__(
@@ -44,12 +72,16 @@ class PairedEvaluator:
         crop_border: int = 0,
         lpips_net: str = "alex",
         lpips_weights: str | None = None,
+        split: str | None = None,
+        num_fake: int | None = None,
     ) -> None:
         faults = []
         if not scores or set(scores) - set(SCORES):
             faults.append(f"metrics.scores=[{','.join(scores)}]: type some of [{','.join(SCORES)}]")
         if crop_border < 0:
             faults.append(f"metrics.crop_border={crop_border} is too few: type metrics.crop_border=0 or more")
+        if num_fake is not None and num_fake < 1:
+            faults.append(f"metrics.num_fake={num_fake} is too few: type metrics.num_fake=1 or more")
         if faults:
             raise ConfigError(*faults)
         self.y_channel, self.crop_border = y_channel, crop_border
@@ -57,6 +89,80 @@ class PairedEvaluator:
         on_luma = "_y" if y_channel else ""
         names = {"psnr": f"psnr{on_luma}", "ssim": f"ssim{on_luma}", "lpips": f"lpips_{lpips_net}"}
         self.names = {score: names.get(score, score) for score in scores}
+        self.split, self.num_fake = split, num_fake
+        self._told = False
+
+    def real(self, data: Any) -> HeldOut:
+        """The held-out pairs of a data module; raises ConfigError where it has none."""
+        return data.held_out(self.split)
+
+    def against(self, real: HeldOut) -> str:
+        """What is compared with what, in words."""
+        return f"{self.number_of(real):,} against what they should be, of the split {real.split}"
+
+    def number_of(self, real: HeldOut) -> int:
+        """How many of these pairs it looks at."""
+        return min(real.number, self.num_fake or real.number)
+
+    def measure(
+        self,
+        sample: Translates,
+        real: HeldOut,
+        device: torch.device | str,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        ema: bool | None,
+        extra: dict[str, Any] | None = None,
+        labels: Tensor | None = None,
+        bootstrap: int = 0,
+    ) -> Measured:
+        """Score the translations of held-out pairs, one at a time; the arguments are those of `Evaluator.measure`.
+
+        A translation is a function of its pair and its number, so that the scores are the same on any number of ranks.
+        The first time, the log says how the images score as they are before translation, enlarged (bicubic) where the
+        translation is: what a model that has learnt nothing would have. Translations that are not finite score NaN.
+
+        Raises ConfigError where `evaluate` does, and for `labels` or `bootstrap`, which these scores have not.
+        """
+        for word, asked in (("by_class", labels is not None), ("bootstrap", bootstrap > 0)):
+            if asked:
+                raise ConfigError(f"{word}: metrics=paired does not read it; leave it out")
+        ranks = Ranks(rank, world_size, torch.device(device))
+        if not self._told and sample.changes:
+            columns, _ = self._table(sample.as_it_is, real, ranks)
+            means = "   ".join(f"{self.names[score]} {sum(each) / len(each):.4g}" for score, each in columns.items())
+            if rank == 0:
+                log.info("the images as they are: %s   (%s)", means, self.against(real))
+        self._told = True
+        columns, colours = self._table(sample.pair, real, ranks)
+        passport = {
+            "quantisation": "uint8, to the nearest level",
+            "split": real.split,
+            "direction": sample.direction,
+            "seed": sample.seed,
+            "ema": ema,
+            "real_fingerprint": real.fingerprint,
+            **(extra or {}),
+        }
+        scores = self._scores(columns, colours, passport)
+        return Measured(scores, {}, None, None, (), None)
+
+    def _table(
+        self, pair: Callable[[Batch, int], tuple[Tensor, Tensor]], real: HeldOut, ranks: Ranks
+    ) -> tuple[dict[str, list[float]], set[int]]:
+        """Return on every rank each score's values over the pairs, and the numbers of channels that there are."""
+        rows = spread_rows(self.number_of(real), real.number).tolist()
+        table = torch.zeros(len(rows), len(self.names) + 1, dtype=torch.float64)  # the channels last
+        for place in range(ranks.rank, len(rows), ranks.world_size):
+            fake, truth = pair(real.batch(rows[place]), rows[place])
+            found = dict.fromkeys(self.names, math.nan)
+            if fake.isfinite().all():  # uint8 would hide it
+                found = self._values(f"{real.split} {rows[place]}", to_uint8(fake)[0], to_uint8(truth)[0])
+            table[place] = torch.tensor([*found.values(), truth.shape[1]], dtype=torch.float64)
+        table = ranks.tell(ranks.collect(table.to(ranks.meeting_place)).cpu())
+        *columns, channels = table.T.tolist()
+        return dict(zip(self.names, columns, strict=True)), {int(number) for number in channels}
 
     def evaluate(
         self,
@@ -77,24 +183,23 @@ class PairedEvaluator:
         content = hashlib.sha256()
         for number, pair in enumerate(pairs):
             name, fake, real = pair if len(pair) == 3 else (str(number), *pair)
-            self._require_alike(name, fake, real)
+            for score, value in self._values(name, fake, real).items():
+                values[score].append(value)
             colours.add(len(real))
             if not extra or "real_fingerprint" not in extra:
                 content.update(f"{tuple(real.shape)}".encode())
                 content.update(real.cpu().contiguous().numpy().data)
-            for score, value in self._measure(fake, real).items():
-                if not math.isfinite(value):
-                    raise ConfigError(f"pair {name}: {self.names[score]} is {value}: its weights are not whole")
-                values[score].append(value)
         if not colours:
             raise ConfigError("there are no pairs of images to score: give one or more")
+        passport = {"quantisation": "uint8, as given", "real_fingerprint": content.hexdigest()[:32]}
+        return self._scores(values, colours, passport | (extra or {}))
+
+    def _scores(self, values: dict[str, list[float]], colours: set[int], passport: dict[str, Any]) -> dict[str, Score]:
         passport = {
             "crop_border": self.crop_border,
-            "quantisation": "uint8, as given",
             "num_pairs": len(next(iter(values.values()))),
-            "real_fingerprint": content.hexdigest()[:32],
             "versions": versions(*LIBRARIES),
-            **(extra or {}),
+            **passport,
         }
         found = {}
         for score, known_as in self.names.items():
@@ -123,7 +228,8 @@ class PairedEvaluator:
                     "or more, or another metrics.crop_border or metrics.scores"
                 )
 
-    def _measure(self, fake: Tensor, real: Tensor) -> dict[str, float]:
+    def _values(self, name: str, fake: Tensor, real: Tensor) -> dict[str, float]:
+        self._require_alike(name, fake, real)
         border = self.crop_border
         inside = slice(border, -border or None)
         fake, real = fake[:, inside, inside], real[:, inside, inside]
@@ -141,6 +247,9 @@ class PairedEvaluator:
                 with plain_float32(x.device):
                     a, b = (image[None].float() / 127.5 - 1 for image in (fake, real))
                     found[score] = self.lpips.to(x.device)(a, b).item()
+        for score, value in found.items():
+            if not math.isfinite(value):
+                raise ConfigError(f"pair {name}: {self.names[score]} is {value}: its weights are not whole")
         return found
 
     def _notes(self, score: str, values: list[float], colours: set[int]) -> dict[str, Any]:
@@ -157,6 +266,8 @@ class PairedEvaluator:
         }[score]
         notes["estimator"] = f"{how}; mean and std over images"
         doubts = []
+        if any(map(math.isnan, values)):
+            doubts.append("some translations are not finite")
         if score == "psnr" and (same := sum(value >= HIGHEST_PSNR for value in values)):
             doubts.append(f"{same} of {len(values)} pairs are identical or nearly so, and count {HIGHEST_PSNR:g} dB")
         if score == "lpips" and self.lpips is not None:

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.contracts import BATCH_KEYS, Batch, ConfigError
+from gan_experiments.data.resize import imresize
+from gan_experiments.data.tiles import mirrored
 from gan_experiments.engine import AdversarialModule
 from gan_experiments.layers.dropout import Draw
 
@@ -30,7 +32,8 @@ class Direction:
 class ImageToImage(AdversarialModule):
     """A variant writes its `phases`, its `directions` and `turn`; the rest follows.
 
-    A translation makes images of `scale` times the side, and takes sides that `multiple` divides.
+    A translation makes images of `scale` times the side. `turn` gets sides that `multiple` divides: images of other
+    sizes are mirrored beyond their right and lower borders, and the result is cut back.
     """
 
     directions: Mapping[str, Direction]
@@ -49,11 +52,18 @@ class ImageToImage(AdversarialModule):
     def translate(self, batch: Batch, to: str = "", ema: bool = True, seed: int = 0) -> Tensor:
         """The images of a batch in the direction `to`, the usual one unless it says otherwise, in [-1, 1].
 
-        What is left to chance depends on the seed alone. Raises ConfigError for a direction that there is none of.
+        What is left to chance depends on the seed alone. Raises ConfigError for a direction that there is none of, and
+        where a key is missing that `turn` reads.
         """
         to = self.direction(to)
         dtype = next(self.parameters()).dtype
-        batch = {key: rows.to(self.device, dtype if rows.is_floating_point() else None) for key, rows in batch.items()}
+        height, width = batch[self.directions[to].reads].shape[-2:]
+        batch = _Given(
+            (key, mirrored(rows, self.multiple) if rows.ndim == 4 else rows)
+            for key, rows in (
+                (key, rows.to(self.device, dtype if rows.is_floating_point() else None)) for key, rows in batch.items()
+            )
+        )
         networks = [self.network(name, ema) for name in self.network_names]
         training = [network.training for network in networks]
         for network in networks:
@@ -61,7 +71,7 @@ class ImageToImage(AdversarialModule):
         images = self.turn(batch, to, ema, partial(_draw, torch.Generator().manual_seed(seed), self.device))
         for network, mode in zip(networks, training, strict=True):
             network.train(mode)
-        return images.clamp(-1, 1)  # some end without a tanh
+        return images[..., : self.scale * height, : self.scale * width].clamp(-1, 1)  # some end without a tanh
 
     def direction(self, to: str) -> str:
         """The name of a direction itself, the usual one's for none; raises ConfigError where there is none of it."""
@@ -69,7 +79,11 @@ class ImageToImage(AdversarialModule):
             raise ConfigError(f"to={to}: this model knows no such direction; type to={' or to='.join(self.directions)}")
         return to or next(iter(self.directions))
 
-    def pair(self, batch: Batch, to: str = "", ema: bool = True) -> tuple[Tensor, Tensor]:
+    def sampler(self, seed: int, ema: bool = True) -> Translations:
+        """Translations in the usual direction, one by one and the same at each call: for the scores."""
+        return Translations(self, seed, ema)
+
+    def pair(self, batch: Batch, to: str = "", ema: bool = True, seed: int = 0) -> tuple[Tensor, Tensor]:
         """The translations of a batch, and the images that should have come of them, both [n, C, H, W].
 
         Raises ConfigError where the data hold no such images.
@@ -79,7 +93,7 @@ class ImageToImage(AdversarialModule):
             raise ConfigError(
                 f"to={to}: no image is known that should come of another; metrics=paired has nothing to compare"
             )
-        return self.translate(batch, to, ema), batch[self.directions[to].truth].to(self.device)
+        return self.translate(batch, to, ema, seed), batch[self.directions[to].truth].to(self.device)
 
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
         """What the sample sheets are made from at every interval: the same rows of the data."""
@@ -92,6 +106,45 @@ class ImageToImage(AdversarialModule):
         if direction.truth:
             shown.append(inputs[direction.truth])
         return side_by_side(*(images.to(self.device) for images in shown))
+
+
+@dataclass(frozen=True)
+class Translations:
+    """Translates held-out images in the usual direction, each the same whoever asks for it."""
+
+    model: ImageToImage
+    seed: int
+    ema: bool
+
+    @property
+    def direction(self) -> str:
+        """The direction's name."""
+        return self.model.direction("")
+
+    @property
+    def changes(self) -> bool:
+        """Whether the images before translation are others than those that should come of them."""
+        direction = self.model.directions[self.direction]
+        return direction.reads != direction.truth
+
+    def pair(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
+        """The translation of item `number`, alone in its batch, and what it should be: both [1, C, H, W]."""
+        return self.model.pair(batch, ema=self.ema, seed=(self.seed * 0x9E3779B1 + number) % 2**32)
+
+    def as_it_is(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
+        """The image before translation, enlarged where that is (bicubic), and what it should be."""
+        direction = self.model.directions[self.direction]
+        image, truth = (batch[key].to(self.model.device) for key in (direction.reads, direction.truth))
+        if self.model.scale > 1:
+            image = imresize(image, self.model.scale)
+        return image.expand(-1, truth.shape[1], -1, -1), truth
+
+
+class _Given(dict[str, Tensor]):
+    """A batch that says what it lacks."""
+
+    def __missing__(self, key: str) -> Tensor:
+        raise ConfigError(f"this model reads {key} too ({BATCH_KEYS.get(key)}): type {key}=...")
 
 
 def side_by_side(*images: Tensor) -> Tensor:
