@@ -9,7 +9,7 @@ import hydra
 import pytest
 import torch
 from omegaconf import OmegaConf
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 from support import run, small, train, write_images
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
@@ -218,7 +218,7 @@ def test_metadata_stay_and_orientation_is_carried_out(model: Any, tmp_path: Path
         assert [round(float(value)) for value in made.info["dpi"]] == [300, 300]
     assert path.read_bytes() == before
     if suffix in (".png", ".tif"):
-        upright = pil_to_tensor(Image.open(path).transpose(Image.Transpose.ROTATE_270))
+        upright = pil_to_tensor(ImageOps.exif_transpose(Image.open(path)))
         assert torch.equal(pil_to_tensor(made)[:, ::2, ::2], 255 - upright)
 
 

@@ -208,7 +208,7 @@ class Health(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
         """Choose what the samples are made from and compared with."""
         fixed = trainer.datamodule.fixed(self.n)  # type: ignore[attr-defined]
-        real = [rows for key, rows in sorted(fixed.items()) if key.startswith("real")]
+        real = [rows for key, rows in sorted(fixed.items()) if key.startswith(("real", "target", "high"))]
         distinct = min(len(rows.unique(dim=0)) for rows in real)  # of few images some come twice
         n = min(self.n, distinct * len(real))
         self._real = torch.cat([rows[: n // len(real)] for rows in real])
