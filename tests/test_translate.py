@@ -11,14 +11,15 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image, ImageCms, ImageOps
 from support import run, small, train, write_images
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from gan_experiments import launch, trained, translate
+from gan_experiments import images, launch, trained, translate
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data import photos
 from gan_experiments.data.photos import read_photo, write_photo
 from gan_experiments.engine import AdversarialModule
+from gan_experiments.layers import shared_statistics
 from gan_experiments.models.image_to_image import Direction, ImageToImage
 
 
@@ -182,6 +183,56 @@ def test_masks_are_cut_as_the_image_is(model: Any, tmp_path: Path) -> None:
     Image.new("L", (70, 51)).save(tmp_path / "masks" / "a.png")
     with pytest.raises(ConfigError, match=r"is 70x51 and .*a\.png 70x50"):
         verb(f"images={tmp_path}/a.png", f"mask={tmp_path}/masks/a.png", f"out={tmp_path}/out")
+
+
+class Normalising(Negative):
+    """Translates by a network with instance norm."""
+
+    def __init__(self) -> None:
+        super().__init__(multiple=1)
+        torch.manual_seed(0)
+        self.generator = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.InstanceNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.InstanceNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 3, 3, padding=1),
+            nn.Tanh(),
+        )
+
+    def turn(self, batch: Batch, to: str, ema: bool, draw: Any) -> Tensor:
+        return self.generator(batch["input"])
+
+
+def test_tiles_have_the_tones_of_the_whole(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dark plain beside bright noise: each alone, instance norm makes the one as lively as the other."""
+    model(Normalising())
+    noise = torch.rand(3, 192, 384, generator=torch.Generator().manual_seed(0))
+    noise[:, :, :192] = noise[:, :, :192] * 0.05 + 0.1
+    images.save_png((noise * 255).to(torch.uint8), tmp_path / "a.png")
+    verb(f"images={tmp_path}/a.png", f"out={tmp_path}/whole", "tile=null")
+    verb(f"images={tmp_path}/a.png", f"out={tmp_path}/tiles", "tile=128")
+    monkeypatch.setattr(shared_statistics, "takes_statistics", lambda layer: False)
+    verb(f"images={tmp_path}/a.png", f"out={tmp_path}/alone", "tile=128")
+    whole, tiles, alone = (pixels(tmp_path / name / "a.png") for name in ("whole", "tiles", "alone"))
+    away = [(made - whole).abs().float().mean().item() for made in (tiles, alone)]
+    assert away[0] < 0.2 * away[1], away
+    assert away[1] > 10
+
+
+@torch.no_grad()
+def test_statistics_of_all_parts_together_are_those_of_the_whole() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 1), nn.InstanceNorm2d(4, affine=True), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.Conv2d(4, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)).eval()
+    image = torch.randn(1, 3, 8, 12) + torch.arange(12)
+    wanted = network(image)
+    with shared_statistics.shared_statistics(network, lambda: network(torch.cat(image.split(4, dim=-1)))):
+        made = network(image[..., :5])
+    assert torch.allclose(made, wanted[..., :5], atol=1e-5)
+    assert not torch.allclose(network(image[..., :5]), wanted[..., :5], atol=0.1), "and are gone afterwards"
 
 
 # ------------------------------------------------------------------------------------ what belongs to a photograph

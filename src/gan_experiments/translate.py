@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,13 +101,16 @@ def _turned(
 ) -> Tensor:
     """What the model makes of a photograph: uint8 [C, H, W].
 
-    The masks lie on the image as further channels, so that they are cut into tiles as it is.
+    The masks lie on the image as further channels, so that they are cut into tiles as it is. Norms that take the
+    statistics of what they see are given those of a sample of the whole image, lest each tile is a picture of its own.
     """
     import torch
     from tqdm import tqdm
 
     from gan_experiments.contracts import ConfigError
-    from gan_experiments.data.tiles import number_of_tiles, tiled, tiling
+    from gan_experiments.data.batches import to_float
+    from gan_experiments.data.tiles import number_of_tiles, sample_of, tiled, tiling
+    from gan_experiments.layers.shared_statistics import shared_statistics
 
     channels, height, width = photo.pixels.shape
     for key, mask in masks.items():
@@ -115,18 +119,25 @@ def _turned(
             raise ConfigError(f"{key}={cfg[key]} is {found} and {name} {width}x{height}: give one of the same size")
     tile, overlap = tiling(cfg.tile, height, width, model.multiple)
     number = number_of_tiles(height, width, tile, overlap, model.multiple)
-    with tqdm(total=number, desc=name.name, unit="tile", disable=None if number > 1 else True, leave=False) as bar:
+    several = number > 1
+    hidden = None if several else True  # None: where nobody looks
+    with tqdm(total=number + several, desc=name.name, unit="tile", disable=hidden, leave=False) as bar:
 
         def function(rows: Tensor) -> Tensor:
             image, *maps = rows.split([channels, *(1 for _ in masks)], dim=1)
             batch = {key: (values > 0).to(values) for key, values in zip(masks, maps, strict=True)}
-            made = model.translate({model.directions[to].reads: image, **batch, **given}, to, cfg.ema, cfg.seed)
+            batch |= {key: values.expand(len(rows)) for key, values in given.items()}
+            made = model.translate({model.directions[to].reads: image, **batch}, to, cfg.ema, cfg.seed)
             bar.update()
             return made
 
+        def sample() -> Tensor:
+            return function(to_float(sample_of(stack, tile, model.multiple)).to(model.device))
+
         stack = torch.cat([photo.pixels, *(mask.pixels for mask in masks.values())]) if masks else photo.pixels
         try:
-            return tiled(function, stack, tile, overlap, model.multiple, model.scale, model.device)
+            with shared_statistics(model, sample) if several else nullcontext():
+                return tiled(function, stack, tile, overlap, model.multiple, model.scale, model.device)
         except torch.OutOfMemoryError:
             raise ConfigError(
                 f"tile={cfg.tile} is too large for the memory of {model.device}; type tile={tile // 2}"

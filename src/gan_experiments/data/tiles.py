@@ -95,6 +95,22 @@ def tiling(tile: int | None, height: int, width: int, multiple: int) -> tuple[in
     return tile, min(_up(-(-tile // 4), multiple), tile // 2 // multiple * multiple)
 
 
+def sample_of(image: Tensor, tile: int, multiple: int = 1) -> Tensor:
+    """Cut squares out of an image [C, H, W] that are spread over all of it: [n, C, side, side], a tile's pixels in all.
+
+    Where the image is smaller than a square it is mirrored beyond its right and lower borders.
+    """
+    side = _up(max(1, tile // 4), multiple)
+    number = max(1, tile // side)
+    lines = []
+    for size in image.shape[-2:]:
+        starts = torch.linspace(0, max(0, size - side), number).round().long().tolist()
+        lines.append([_mirrored(side, size, image.device, start) for start in starts])
+    return torch.stack(
+        [image.index_select(1, rows).index_select(2, columns) for rows in lines[0] for columns in lines[1]]
+    )
+
+
 def _up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 

@@ -1,0 +1,45 @@
+"""Norms that take the statistics of what they see, with those of something larger in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@contextmanager
+def shared_statistics(network: nn.Module, show: Callable[[], object]) -> Iterator[None]:
+    """Within, instance norm and batch norm without running statistics have those that `show()` has them take.
+
+    `show` applies the network once, to a batch over all of whose images and places the statistics are taken. They are
+    those of an image of which the batch is a fair sample: then each part of that image is normalised as in the whole.
+    """
+    taken: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def take(layer: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        x = inputs[0]
+        taken[layer] = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+        return use(layer, inputs, output)
+
+    def use(layer: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        return F.batch_norm(inputs[0], *taken[layer], layer.weight, layer.bias, eps=layer.eps)
+
+    norms = [layer for layer in network.modules() if takes_statistics(layer)]
+    for hook in (take, use):
+        handles = [layer.register_forward_hook(hook) for layer in norms]
+        try:
+            if hook is take:
+                show()
+            else:
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def takes_statistics(layer: nn.Module) -> bool:
+    """Whether a layer is a norm that takes the statistics of what it sees in evaluation mode too."""
+    return isinstance(layer, nn.InstanceNorm2d | nn.BatchNorm2d) and layer.running_mean is None
