@@ -1,7 +1,8 @@
 """zi2zi: Master Chinese Calligraphy with Conditional Adversarial Networks.
 
-Yuchen Tian, 2017. kaonashi-tyc/zi2zi. After pix2pix (arXiv:1611.07004), AC-GAN (arXiv:1610.09585) and DTN
-(arXiv:1611.02200).
+Yuchen Tian, 2017. kaonashi-tyc/zi2zi.
+
+After pix2pix (arXiv:1611.07004), AC-GAN (arXiv:1610.09585) and DTN (arXiv:1611.02200).
 
 Differs from the paper: none; there is no paper, these are the networks of the author's TensorFlow code.
 """
