@@ -64,6 +64,10 @@ class FontUNet(nn.Module):
 
     def forward(self, images: Tensor, label: Tensor, draw: Draw | None = None) -> Tensor:
         """The characters in the fonts `label`; `draw` makes dropout's random numbers, see `DrawnDropout`."""
+        return self.with_code(images, label, draw)[0]
+
+    def with_code(self, images: Tensor, label: Tensor, draw: Draw | None = None) -> tuple[Tensor, Tensor]:
+        """What `forward` makes, and what `encode` does of the same images."""
         *skips, code = self._encode(images)
         font = self.embedding[label].to(code.dtype)[:, :, None, None].expand(-1, -1, *code.shape[-2:])
         x = torch.cat([code, font], dim=1)
@@ -73,7 +77,7 @@ class FontUNet(nn.Module):
                 x = self.dropouts[level](x, draw)
             if skips:
                 x = torch.cat([x, skips.pop()], dim=1)
-        return torch.tanh(x)
+        return torch.tanh(x), code
 
     def _encode(self, images: Tensor) -> list[Tensor]:
         require_sides(images, self.multiple, "FontUNet")
