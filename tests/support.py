@@ -30,7 +30,7 @@ from gan_experiments.engine import AdversarialModule
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODELS = sorted(path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml"))
 SMALL = {"width": 4, "blocks": 1, "latent_dim": 8, "n_critic": 2, "depth": 1, "shared_dim": 4}
-SMALL |= {"reference_batch": 4, "steps": 2, "unrolling_steps": 2}
+SMALL |= {"reference_batch": 4, "steps": 2, "unrolling_steps": 2, "bottleneck": 8}
 """Values that make any variant small, for whichever of these keys it has and does not leave at 0."""
 
 
@@ -142,6 +142,7 @@ SMALL_DATA: dict[str, Callable[[Path], list[str]]] = {
     "glyphs": _glyphs,
     "super_resolution": _photos,
     "masked": _photos,
+    "masked_random": _photos,
     "folder": _photos,
 }
 """Writes a few images for a choice of data= that takes files of any form; gives the words beside the root."""

@@ -46,7 +46,11 @@ def test_masks(root: Path, kind: str) -> None:
 
 
 def test_the_centre_is_the_context_encoders(root: Path) -> None:
-    mask = masked(root).masks(0, range(1))[0, 0]
+    """train.lua's: of 128 pixels, from the 37th on, so that the 64 that are made overlap with 4 on each side."""
+    mask = masked(root, resolution=128).masks(0, range(1))[0, 0]
+    assert mask[36:92, 36:92].all()
+    assert mask.sum() == 56 * 56
+    mask = masked(root, overlap=0).masks(0, range(1))[0, 0]
     assert mask[8:24, 8:24].all()
     assert mask.sum() == 16 * 16
 
@@ -91,6 +95,8 @@ def test_a_test_folder(root: Path) -> None:
 def test_mistakes(root: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.mask=holes: type data\.mask=centre, boxes, strokes"):
         masked(root, mask="holes")
+    with pytest.raises(ConfigError, match=r"data\.overlap=8 of 32 pixels leaves no hole: type data\.overlap=0"):
+        masked(root, overlap=8)
     with pytest.raises(ConfigError, match=r"type data\.classes=0"):
         masked(root, classes=3)
     with pytest.raises(ConfigError, match=r"type data\.test_root="):

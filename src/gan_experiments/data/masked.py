@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,14 @@ from gan_experiments.data.sources import Files
 _FIXED = 2**32  # the number of no batch: the masks of `fixed`
 
 
-def centre(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Mask the centred square of half the side (Pathak et al. 2016); nothing is drawn."""
+def centre(size: int, rng: np.random.Generator, overlap: int = 4) -> np.ndarray:
+    """Mask the centred square of half the side less `overlap` pixels on each side; nothing is drawn.
+
+    The Context Encoder makes the whole square, so that what it makes joins what is known (Pathak et al. 2016, 5.1).
+    """
     mask = np.zeros((size, size), np.uint8)
-    mask[size // 4 : size // 4 + size // 2, size // 4 : size // 4 + size // 2] = 1
+    inside = slice(size // 4 + overlap, size // 4 + size // 2 - overlap)
+    mask[inside, inside] = 1
     return mask
 
 
@@ -86,9 +91,9 @@ class MaskedStream(Stream):
 class Masked(CroppedData):
     """Any images below `root`, a folder or zip archive: "real", and "mask", 1 in the hole, float [N, 1, H, W].
 
-    `mask` is the kind: "centre" (the same for all), "boxes" or "strokes" (another for each image of each batch).
-    `test_root` is the like for the split "test"; `crop` in pixels (None: the short side). Raises ConfigError for an
-    unknown kind and where there is no image.
+    `mask` is the kind: "centre" (the same for all), "boxes" or "strokes" (another for each image of each batch);
+    `overlap` is of the centre's, in pixels. `test_root` is the like for the split "test"; `crop` in pixels (None: the
+    short side). Raises ConfigError for an unknown kind, an overlap that leaves no hole, and where there is no image.
     """
 
     provides = frozenset({"real", "mask"})
@@ -99,6 +104,7 @@ class Masked(CroppedData):
         root: str = "data",
         resolution: int = 128,
         mask: str = "centre",
+        overlap: int = 4,
         test_root: str | None = None,
         crop: int | None = None,
         **settings: Any,
@@ -107,11 +113,14 @@ class Masked(CroppedData):
         faults = []
         if mask not in KINDS:
             faults.append(f"data.mask={mask}: type data.mask={', '.join(KINDS)}")
+        if mask == "centre" and not 0 <= overlap < resolution // 4:
+            faults.append(f"data.overlap={overlap} of {resolution} pixels leaves no hole: type data.overlap=0")
         if self.classes:
             faults.append(f"data.classes={self.classes}, but masked images have no classes: type data.classes=0")
         if faults:
             raise ConfigError(*faults)
-        self.root, self.mask, self.test_root, self.crop = root, mask, test_root, crop
+        self.root, self.test_root, self.crop = root, test_root, crop
+        self.draw_mask = partial(centre, overlap=overlap) if mask == "centre" else KINDS[mask]
 
     def load_at(self, split: str, resolution: int) -> ImageArray:
         """Build or open the cache of "train" (`root`) or "test" (`test_root`)."""
@@ -133,7 +142,7 @@ class Masked(CroppedData):
     def masks(self, number: int, places: range) -> Tensor:
         """Draw the masks of some places in batch `number`: uint8 [n, 1, resolution, resolution]."""
         rngs = (np.random.default_rng([abs(self.seed), MASK, number, place]) for place in places)
-        drawn = [KINDS[self.mask](self.resolution, rng) for rng in rngs]
+        drawn = [self.draw_mask(self.resolution, rng) for rng in rngs]
         return torch.from_numpy(np.stack(drawn))[:, None]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:

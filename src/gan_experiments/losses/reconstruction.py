@@ -33,22 +33,12 @@ def find_distance(name: str, key: str = "distance") -> Callable[[Tensor, Tensor]
 
 
 def weighted_l2(images: Tensor, targets: Tensor, hole: Tensor, known_weight: float = 10.0) -> Tensor:
-    """Mean of d² times 1 in the hole and `known_weight` where the context is known (Pathak et al. 2016, section 4).
+    """Mean of d² times 1 in the hole and `known_weight` where the context is known (Pathak et al. 2016, section 5.1).
 
     Images are [N, C, H, W]; `hole` is bool, of a shape that broadcasts to theirs: [H, W] or [N, 1, H, W].
     """
     square = (images - targets).square().to(torch.promote_types(images.dtype, torch.float32))
     return torch.where(hole, square, known_weight * square).mean()
-
-
-def overlapped_hole(resolution: int, overlap: int = 4) -> Tensor:
-    """Which pixels of the centre, bool [resolution, resolution], the generator was not shown: all but a band.
-
-    The band, `overlap` pixels wide on each side, is context that it makes again (Pathak et al. 2016, section 4).
-    """
-    inside = torch.zeros(resolution, resolution, dtype=torch.bool)
-    inside[overlap : resolution - overlap, overlap : resolution - overlap] = True
-    return inside
 
 
 def total_variation(images: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """zi2zi: Master Chinese Calligraphy with Conditional Adversarial Networks.
 
-Yuchen Tian, 2017. kaonashi-tyc/zi2zi. After pix2pix (arXiv:1611.07004), AC-GAN (arXiv:1610.09585) and DTN
-(arXiv:1611.02200).
+Yuchen Tian, 2017. kaonashi-tyc/zi2zi.
+
+After pix2pix (arXiv:1611.07004), AC-GAN (arXiv:1610.09585) and DTN (arXiv:1611.02200).
 
 Differs from the paper: none; there is no paper, these are the networks of the author's TensorFlow code.
 """
@@ -63,6 +64,10 @@ class FontUNet(nn.Module):
 
     def forward(self, images: Tensor, label: Tensor, draw: Draw | None = None) -> Tensor:
         """The characters in the fonts `label`; `draw` makes dropout's random numbers, see `DrawnDropout`."""
+        return self.with_code(images, label, draw)[0]
+
+    def with_code(self, images: Tensor, label: Tensor, draw: Draw | None = None) -> tuple[Tensor, Tensor]:
+        """What `forward` makes, and what `encode` does of the same images."""
         *skips, code = self._encode(images)
         font = self.embedding[label].to(code.dtype)[:, :, None, None].expand(-1, -1, *code.shape[-2:])
         x = torch.cat([code, font], dim=1)
@@ -72,7 +77,7 @@ class FontUNet(nn.Module):
                 x = self.dropouts[level](x, draw)
             if skips:
                 x = torch.cat([x, skips.pop()], dim=1)
-        return torch.tanh(x)
+        return torch.tanh(x), code
 
     def _encode(self, images: Tensor) -> list[Tensor]:
         require_sides(images, self.multiple, "FontUNet")

@@ -1,0 +1,123 @@
+"""Context Encoders: Feature Learning by Inpainting.
+
+Deepak Pathak, Philipp Krähenbühl, Jeff Donahue, Trevor Darrell, Alexei A. Efros, 2016. arXiv:1604.07379
+Differs from the paper: losses, weights and the order of the steps are those of the authors' Torch code, but that there
+the generator's step takes the discriminator's answers from before its step. The overlap is the code's 4 pixels, the
+paper's is 7. The random regions are those of `data=masked_random`, one for each image, where the code cuts one for a
+whole batch out of a random pattern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.engine import Phase
+from gan_experiments.layers.dropout import Draw
+from gan_experiments.losses.adversarial import AdversarialLoss
+from gan_experiments.losses.reconstruction import weighted_l2
+from gan_experiments.models.image_to_image import Direction, ImageToImage, side_by_side
+
+
+class Inpainting(ImageToImage):
+    """A generator that is shown images with a hole, and a discriminator that sees what it makes, not the context.
+
+    Where the generator makes the middle of the image alone, the hole lies in it: what else it makes there is known, and
+    counts `known_weight` times (the overlap of section 5.1).
+
+    Args:
+        generator: images [N, C, R, R] in [-1, 1], the hole filled with one colour -> their middle, or all of them.
+        discriminator: what the generator makes, or the same part of a real image -> logits [N].
+        loss: non-saturating in the code.
+        l2_weight: λ_rec of equation 3.
+        adversarial_weight: λ_adv of equation 3.
+        known_weight: weight of a pixel outside the hole, in units of `l2_weight`.
+        mean_colour: of the hole, 0..255; grey images take its mean.
+        engine: the arguments of `AdversarialModule`.
+    """
+
+    needs = frozenset({"real", "mask"})
+
+    generator: nn.Module
+    discriminator: nn.Module
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        loss: AdversarialLoss,
+        l2_weight: float = 0.999,
+        adversarial_weight: float = 0.001,
+        known_weight: float = 10.0,
+        mean_colour: Sequence[float] = (117.0, 104.0, 123.0),
+        **engine: Any,
+    ) -> None:
+        super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
+        self.directions = {"filled": Direction("real", "real")}
+        self.multiple = getattr(generator, "resolution", 1)
+        self.loss = loss
+        self.l2_weight, self.adversarial_weight, self.known_weight = l2_weight, adversarial_weight, known_weight
+        self.mean_colour = tuple(mean_colour)
+
+    def phases(self) -> list[Phase]:
+        """The discriminator first, on what the generator's step then uses."""
+        return [
+            Phase("discriminator", self.discriminator_loss, self.discriminator, keeps=self.generator),
+            Phase("generator", self.generator_loss, self.generator),
+        ]
+
+    def holed(self, batch: Batch) -> Tensor:
+        """The images with the mean colour where the mask is 1: all that the generator is told."""
+        colour = batch["real"].new_tensor(self.mean_colour)[:, None, None] / 127.5 - 1
+        if batch["real"].shape[1] == 1:
+            colour = colour.mean(dim=0, keepdim=True)
+        return torch.where(batch["mask"].bool(), colour, batch["real"])
+
+    def fake(self, batch: Batch) -> Tensor:
+        """What the generator makes of this batch, with its graph."""
+        return self.once("fake", lambda: self.generator(self.holed(batch)))
+
+    def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Equation 2: tell the middle of real images, or all of them, from what the generator makes."""
+        fake = self.fake(batch).detach()
+        real_logits, fake_logits = self.discriminator(middle(batch["real"], fake)), self.discriminator(fake)
+        self.observe(real=real_logits, fake=fake_logits)
+        return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
+
+    def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Equation 3: λ_rec of the mean square, where what is known counts more, and λ_adv of being taken for real."""
+        fake = self.fake(batch)
+        real, hole = (middle(batch[key], fake) for key in ("real", "mask"))
+        return {
+            "l2": self.l2_weight * weighted_l2(fake, real, hole.bool(), self.known_weight),
+            "adversarial": self.adversarial_weight * self.loss.generator(self.discriminator(fake)),
+        }
+
+    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+        """The hole filled; every other pixel as it was. Raises ConfigError for a hole outside of what is made."""
+        made, mask = self.network("generator", ema)(self.holed(batch)), batch["mask"].bool()
+        margin = [(mask.shape[-1] - made.shape[-1]) // 2] * 4
+        if not torch.equal(F.pad(middle(mask, made), margin), mask):
+            raise ConfigError(
+                f"this generator makes the middle {made.shape[-1]}x{made.shape[-1]} pixels and the hole goes beyond:"
+                " type data.mask=centre, or train model=context_encoder_random"
+            )
+        return torch.where(mask, F.pad(made, margin), batch["real"])
+
+    def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
+        """Images [n, 3, C, H, W]: with the hole, filled, and as they were."""
+        filled = self.translate(inputs, ema=ema)
+        batch = {key: rows.to(filled) for key, rows in inputs.items()}
+        return side_by_side(self.holed(batch), filled, batch["real"])
+
+
+def middle(images: Tensor, like: Tensor) -> Tensor:
+    """The centred square [N, C, h, h] of images [N, C, H, H], h that of `like`."""
+    size = like.shape[-1]
+    start = (images.shape[-1] - size) // 2
+    return images[..., start : start + size, start : start + size]

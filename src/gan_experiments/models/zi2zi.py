@@ -1,0 +1,110 @@
+"""zi2zi: Master Chinese Calligraphy with Conditional Adversarial Networks.
+
+Yuchen Tian, 2017. kaonashi-tyc/zi2zi.
+
+After pix2pix (arXiv:1611.07004), AC-GAN (arXiv:1610.09585) and DTN (arXiv:1611.02200).
+
+Differs from the paper: there is none; losses, weights and the order of the steps are those of the author's TensorFlow
+code, whose rate is first halved after nine epochs of 100 and then after each ten, here after each tenth of the run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_experiments.contracts import Batch
+from gan_experiments.engine import Phase
+from gan_experiments.layers.dropout import Draw
+from gan_experiments.losses.adversarial import AdversarialLoss
+from gan_experiments.losses.reconstruction import total_variation
+from gan_experiments.models.image_to_image import Direction, ImageToImage
+from gan_experiments.networks.zi2zi import FontDiscriminator, FontUNet
+
+
+class Zi2Zi(ImageToImage):
+    """A generator that redraws characters in the font it is told, and a discriminator that also tells the font.
+
+    Args:
+        generator: characters of the source font and the fonts wanted -> characters; its table of fonts is not trained.
+        discriminator: source and target character in one -> features, and of these a logit and one for each font.
+        loss: non-saturating in the code.
+        l1_weight: of |B - G(A)|.
+        constancy_weight: of the mean square of E(A) - E(G(A)), E the generator's encoder.
+        category_weight: of the cross-entropy of the fonts, each font told by a sigmoid of its own.
+        tv_weight: of the total variation of G(A); 0 in the code.
+        engine: the arguments of `AdversarialModule`.
+    """
+
+    needs = frozenset({"input", "target", "label"})
+
+    generator: FontUNet
+    discriminator: FontDiscriminator
+
+    def __init__(
+        self,
+        generator: FontUNet,
+        discriminator: FontDiscriminator,
+        loss: AdversarialLoss,
+        l1_weight: float = 100.0,
+        constancy_weight: float = 15.0,
+        category_weight: float = 1.0,
+        tv_weight: float = 0.0,
+        **engine: Any,
+    ) -> None:
+        super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
+        fonts = {str(font): Direction("input") for font in range(generator.classes)}
+        self.directions = {"label": Direction("input", "target"), **fonts}
+        self.multiple = generator.multiple
+        self.loss = loss
+        self.l1_weight, self.constancy_weight = l1_weight, constancy_weight
+        self.category_weight, self.tv_weight = category_weight, tv_weight
+
+    def phases(self) -> list[Phase]:
+        """The generator steps twice for each step of the discriminator; dropout is drawn anew for each of the three."""
+        return [
+            Phase("discriminator", self.discriminator_loss, self.discriminator),
+            Phase("generator", self.generator_loss, self.generator),
+            Phase("generator_again", self.generator_loss, self.generator, optimizer="generator"),
+        ]
+
+    def judge(self, batch: Batch, output: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits [N] of characters beside their sources, and what is lost by the fonts told of them."""
+        features = self.discriminator.features(torch.cat([batch["input"], output], dim=1))
+        fonts = self.discriminator.classify(features)
+        wanted = F.one_hot(batch["label"], self.discriminator.classes).to(fonts.dtype)
+        return self.discriminator.head(features), F.binary_cross_entropy_with_logits(fonts, wanted)
+
+    def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Tell true characters from drawn ones, and of both which font they should be of, at half the weight."""
+        fake = self.generator(batch["input"], batch["label"], self.draw).detach()
+        real_logits, real_category = self.judge(batch, batch["target"])
+        fake_logits, fake_category = self.judge(batch, fake)
+        self.observe(real=real_logits, fake=fake_logits)
+        return {
+            "adversarial": self.loss.discriminator(real_logits, fake_logits),
+            "category": self.category_weight * (real_category + fake_category) / 2,
+        }
+
+    def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Be taken for true and of the font, and 100 |B - G(A)| + 15 (E(A) - E(G(A)))²: the same character in both."""
+        fake, code = self.generator.with_code(batch["input"], batch["label"], self.draw)
+        logits, category = self.judge(batch, fake)
+        terms = {
+            "adversarial": self.loss.generator(logits),
+            "l1": self.l1_weight * F.l1_loss(fake, batch["target"]),
+            "constancy": self.constancy_weight * F.mse_loss(self.generator.encode(fake), code),
+            "category": self.category_weight * category,
+        }
+        if self.tv_weight:
+            terms["total_variation"] = self.tv_weight * total_variation(fake)
+        return terms
+
+    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+        """Characters in the font of that number, or in that which each one's label says; dropout stays on."""
+        images = batch["input"]
+        label = batch["label"] if to == "label" else torch.full((len(images),), int(to), device=images.device)
+        return self.network("generator", ema)(images, label, draw)
