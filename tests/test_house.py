@@ -26,6 +26,7 @@ LAYERS = [  # from the ground up; a file imports from its own row or below
         "launch",
         "resume",
         "report",
+        "pretrained",
         "trained",
         "subjects",
         "sweeps",
@@ -84,7 +85,9 @@ def test_every_experiment_composes_and_passes_the_check(experiment: str, tmp_pat
     check.require(compose(tmp_path, f"experiment={experiment}"))
 
 
-@pytest.mark.parametrize("group", ["data", "loss", "metrics", "augment", "logger", "trainer", "callbacks"])
+@pytest.mark.parametrize(
+    "group", ["data", "loss", "perceptual", "metrics", "augment", "logger", "trainer", "callbacks"]
+)
 def test_every_choice_composes(group: str, tmp_path: Path) -> None:
     for path in sorted((REPOSITORY / "conf" / group).glob("*.yaml")):
         cfg = compose(tmp_path, f"{group}={path.stem}")
