@@ -146,6 +146,7 @@ SMALL_DATA: dict[str, Callable[[Path], list[str]]] = {
     "domains_celeba": _attributes,
     "glyphs": _glyphs,
     "super_resolution": _photos,
+    "super_resolution_128": _photos,
     "masked": _photos,
     "folder": _photos,
 }

@@ -79,7 +79,7 @@ def test_pixels_at_weight_4_are_the_papers_srgan_mse(tmp_path: Path) -> None:
     assert terms["pixel"].item() == pytest.approx(F.mse_loss(module.fake(batch), batch["high"]).item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("model", ["srgan"])
+@pytest.mark.parametrize("model", ["srgan", "esrgan"])
 def test_each_player_moves_itself_alone_on_the_same_fakes(model: str, tmp_path: Path) -> None:
     module, batch, calls = opened(small(tmp_path / "run", model)), batch_of(), []
     module.generator.register_forward_hook(lambda *_: calls.append(None))
