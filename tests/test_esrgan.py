@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from support import compose, random_vgg19, small
+from omegaconf import OmegaConf
+from support import compose, difference, random_vgg19, small, train
 from test_srgan import batch_of, opened, seen_at
 from torch import Tensor
 
-from gan_experiments import build, check
+from gan_experiments import build, check, interpolate, trained
 from gan_experiments.contracts import ConfigError
 
 
@@ -79,3 +80,37 @@ def test_a_scale_that_it_cannot_make_is_one_line(tmp_path: Path) -> None:
     check.require(small(tmp_path / "run", "rrdb_psnr", "data.scale=2"))
     with pytest.raises(ConfigError, match=r"^RRDBNet cannot enlarge 3 times: type data\.scale=2 or data\.scale=4$"):
         check.require(small(tmp_path / "run", "rrdb_psnr", "data.scale=3", "data.resolution=48"))
+
+
+def test_between_two_runs_is_a_run(tmp_path: Path) -> None:
+    """(1 - α) of the first stage and α of the second, of what either shows, which is its average if it has one."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(small(first, "rrdb_psnr", "images=2"), every=1)
+    train(small(second, "esrgan", "images=2"), every=1)
+    words = {"a": str(first), "b": str(second), "alpha": 0.25, "out": str(tmp_path / "between")}
+    assert interpolate.interpolate(OmegaConf.create(words)) == 0
+    a, b, between = (trained.open_run(str(folder)) for folder in (first, second, tmp_path / "between"))
+    assert between.folder == tmp_path / "between"
+    assert between.model.images_seen == b.model.images_seen
+    x, y = (one.model.network("generator").state_dict() for one in (a, b))
+    wanted = {name: 0.75 * x[name] + 0.25 * y[name] for name in x}
+    for ema in (True, False):
+        torch.testing.assert_close(dict(between.model.network("generator", ema).state_dict()), wanted)
+    state = between.model.discriminator.state_dict()
+    assert difference(state, b.model.discriminator.state_dict()) == {}
+
+
+def test_what_has_nothing_in_between_is_one_line(tmp_path: Path) -> None:
+    for name, key, shape in (("a", "generator.w", 1), ("b", "generator.w", 2), ("c", "generator_ab.w", 1)):
+        state = {"gan_experiments": {}, "state_dict": {key: torch.zeros(shape)}}
+        torch.save(state, tmp_path / f"{name}.ckpt")
+    for words, message in (
+        ({"alpha": 1.5}, r"^alpha=1\.5: a number of 0 to 1"),
+        ({"a": "nowhere"}, r"^a=nowhere: there is no such file"),
+        ({"b": f"{tmp_path / 'c.ckpt'}"}, r"^b=.*c\.ckpt: that run has no generator; type b= another one$"),
+        ({}, r"^the two networks differ in w: only networks alike"),
+    ):
+        cfg = {"a": f"{tmp_path / 'a.ckpt'}", "b": f"{tmp_path / 'b.ckpt'}", "alpha": 0.5, "out": None, **words}
+        with pytest.raises(ConfigError, match=message) as caught:
+            interpolate.interpolate(OmegaConf.create(cfg))
+        assert len(caught.value.faults) == 1

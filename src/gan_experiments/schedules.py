@@ -46,7 +46,7 @@ class Exponential:
 
     def __call__(self, images: int) -> float:
         """The factor in [floor, 1] after `images` images."""
-        return max(self.decay ** (images // self.every), self.floor)
+        return max(self.decay ** (images // max(self.every, 1)), self.floor)
 
 
 class Steps:

@@ -38,8 +38,6 @@ COLLAPSED = 0.5
 """Share of samples that have a twin. Healthy 0, of a collapsed generator 0.9 and more, of an untrained one 1."""
 TWIN = 0.25
 """Two samples are twins that lie this much nearer than a real image and the next one usually do."""
-REAL = ("real", "real_a", "real_b", "target", "high")
-"""Of a batch, the images that samples should be like."""
 
 USUAL_LOG_EVERY = 50
 """Batches to a look. Where they are fewer, more looks are needed: a dip over 15 batches is no failure."""
@@ -210,7 +208,7 @@ class Health(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
         """Choose what the samples are made from and compared with."""
         fixed = trainer.datamodule.fixed(self.n)  # type: ignore[attr-defined]
-        real = [fixed[key] for key in REAL if key in fixed]
+        real = [rows for key, rows in sorted(fixed.items()) if key.startswith(("real", "target", "high"))]
         distinct = min(len(rows.unique(dim=0)) for rows in real)  # of few images some come twice
         n = min(self.n, distinct * len(real))
         self._real = torch.cat([rows[: n // len(real)] for rows in real])
