@@ -41,6 +41,7 @@ SOURCES = {
 }
 IDENTIFIER = r"arXiv:(\d+\.\d+)"
 POINTS = "How many modes it finds, with pictures: [docs/modes.md](../modes.md)."
+FORMULAS = "D(x) is the discriminator's logit, σ the sigmoid; the formulas are means over the batch."
 NOTE = "<!-- Written by benchmarks/pages.py: change the docstrings, the config or papers.yaml, and run it. -->"
 
 Result = dict[str, Any]
@@ -127,15 +128,23 @@ def differences(modules: list[str]) -> Iterator[str]:
             yield f"- {link(module)}{f' from arXiv:{named[1]}' if named else ''}: {flowing(found[1])}"
 
 
+def own_losses(kind: type) -> list[str]:
+    """The methods of a model that are a phase's loss."""
+    return [name for name in dir(kind) if name.endswith("_loss")]
+
+
 def losses(cfg: DictConfig, kind: type) -> Iterator[str]:
     """What each phase minimises: the docstrings of the model's losses, of its adversarial loss and its techniques."""
+    if "loss" not in cfg.model:  # no adversary
+        yield from (f"- **{name.removesuffix('_loss')}**: {opening(getattr(kind, name))}" for name in own_losses(kind))
+        return
     adversarial = get_class(cfg.model.loss._target_)
     constants = [f"{key} = {value:g}" for key, value in cfg.model.loss.items() if isinstance(value, float)]
     named = f"`{adversarial.__name__}`" + (f" ({', '.join(constants)})" if constants else "")
     techniques = {str(name): build.make(node) for name, node in (cfg.model.get("techniques") or {}).items()}
     replacing = [name for name, technique in techniques.items() if technique.replaces_generator_loss]
     n_critic = cfg.model.get("n_critic", 1)
-    for name in [name for name in dir(kind) if name.endswith("_loss")]:
+    for name in own_losses(kind):
         player = name.removesuffix("_loss")
         rhythm = f", once in {n_critic} batches" if player == "generator" and n_critic > 1 else ""
         if player == "generator" and replacing:
@@ -166,7 +175,7 @@ def page(model: str, results: list[Result]) -> str:
         f"```\npython src/gan_experiments/run.py model={model}\n```",
         f"## What each phase minimises\n\n`{kind.__name__}` ({link(kind.__module__)}): {opening(kind)}\n",
         "\n".join(losses(cfg, kind)),
-        "D(x) is the discriminator's logit, σ the sigmoid; the formulas are means over the batch.",
+        *([FORMULAS] if "loss" in cfg.model else []),
         "## What differs from the papers",
         "\n".join(differences(modules)),
         f"## Networks\n\n{table_of_networks(cfg, networks)}",

@@ -18,6 +18,8 @@ import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from torch import nn
+from torchvision.models.vgg import cfgs, make_layers
 
 from gan_experiments import build, launch
 from gan_experiments.callbacks.checkpoints import Checkpoints
@@ -29,9 +31,11 @@ from gan_experiments.engine import AdversarialModule
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODELS = sorted(path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml"))
-SMALL = {"width": 4, "blocks": 1, "latent_dim": 8, "n_critic": 2, "depth": 1, "shared_dim": 4}
+SMALL = {"width": 4, "blocks": 1, "growth": 4, "latent_dim": 8, "n_critic": 2, "depth": 1, "shared_dim": 4}
 SMALL |= {"reference_batch": 4, "steps": 2, "unrolling_steps": 2, "bottleneck": 8}
 """Values that make any variant small, for whichever of these keys it has and does not leave at 0."""
+WITHOUT_VGG = {"srgan": ["perceptual=none", "model.pixel_weight=4"], "esrgan": ["perceptual=none"]}
+"""What a variant does without the weights of VGG19, which no test can download."""
 
 
 def compose(folder: Path, *overrides: str) -> DictConfig:
@@ -49,7 +53,8 @@ def _composed(*overrides: str) -> DictConfig:
 
 def small(folder: Path, model: str, *overrides: str) -> DictConfig:
     """A variant with networks of a few channels, on a few images at 32 x 32 of the kind that it trains on."""
-    cfg = compose(folder, f"model={model}", "images=16", *_small_data(folder, model), *overrides)
+    words = [*_small_data(folder, model), *WITHOUT_VGG.get(model, []), *overrides]
+    cfg = compose(folder, f"model={model}", "images=16", *words)
     return shrink(cfg)
 
 
@@ -141,6 +146,7 @@ SMALL_DATA: dict[str, Callable[[Path], list[str]]] = {
     "domains_celeba": _attributes,
     "glyphs": _glyphs,
     "super_resolution": _photos,
+    "super_resolution_128": _photos,
     "masked": _photos,
     "masked_random": _photos,
     "folder": _photos,
@@ -157,6 +163,20 @@ def write_images(folder: Path, n: int, size: int = 40, seed: int = 0) -> Path:
         pixels = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear")[0]
         Image.fromarray((pixels * 255).byte().permute(1, 2, 0).numpy()).save(folder / f"{index}.png")
     return folder
+
+
+def random_vgg19(path: Path) -> nn.Sequential:
+    """The layers of torchvision's VGG19 with random weights that keep the size of what they see, written to a file."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        body = make_layers(cfgs["E"])
+    body.to_empty(device="cpu").requires_grad_(False)
+    for layer in body:
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.normal_(std=(2 / layer.weight[0].numel()) ** 0.5)
+            layer.bias.normal_(std=0.1)
+    torch.save({f"features.{name}": value for name, value in body.state_dict().items()}, path)
+    return body
 
 
 def train(

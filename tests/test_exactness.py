@@ -104,8 +104,11 @@ def test_two_ranks_train_as_one(case: Case, two_ranks: Path) -> None:
     if case.feature != "synchronised batch norm" and not case.compares_samples:
         # One reduction an optimizer step; and one at each reading of the losses: two a checkpoint, one of the record.
         # One more on the way through each unrolled step, and on the way back.
-        unrolled = 2 * BATCHES * case.config(folder / "none").model.get("unrolling_steps", 0)
-        assert made[0]["reductions"] == made[0]["steps"] + 2 * (BATCHES - 1) + 1 + unrolled
+        cfg = case.config(folder / "none")
+        unrolled = 2 * BATCHES * cfg.model.get("unrolling_steps", 0)
+        # The same for the means of both kinds of logits, in either player's loss.
+        relative = 4 * BATCHES if cfg.loss._target_.endswith("RelativisticAverage") else 0
+        assert made[0]["reductions"] == made[0]["steps"] + 2 * (BATCHES - 1) + 1 + unrolled + relative
     if case.feature != "own batch norm":
         alone = straight(case, folder / "one")
         assert alone.images_seen == BATCHES * BATCH

@@ -26,6 +26,7 @@ LAYERS = [  # from the ground up; a file imports from its own row or below
         "launch",
         "resume",
         "report",
+        "pretrained",
         "trained",
         "subjects",
         "sweeps",
@@ -33,7 +34,7 @@ LAYERS = [  # from the ground up; a file imports from its own row or below
         "run_folder",
         "comparison",
     },
-    {"run", "evaluate", "sample", "translate", "compare", "usefulness"},
+    {"run", "evaluate", "sample", "translate", "compare", "interpolate", "usefulness"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = [path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"]
@@ -84,7 +85,9 @@ def test_every_experiment_composes_and_passes_the_check(experiment: str, tmp_pat
     check.require(compose(tmp_path, f"experiment={experiment}"))
 
 
-@pytest.mark.parametrize("group", ["data", "loss", "metrics", "augment", "logger", "trainer", "callbacks"])
+@pytest.mark.parametrize(
+    "group", ["data", "loss", "perceptual", "metrics", "augment", "logger", "trainer", "callbacks"]
+)
 def test_every_choice_composes(group: str, tmp_path: Path) -> None:
     for path in sorted((REPOSITORY / "conf" / group).glob("*.yaml")):
         cfg = compose(tmp_path, f"{group}={path.stem}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from support import random_vgg19
 from torch.nn import functional as F
 from torchmetrics.functional.image import lpips as torchmetrics_lpips
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
@@ -156,17 +157,8 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path):
 @pytest.fixture(scope="module")
 def vgg19(tmp_path_factory):
     """The layers of torchvision's VGG19 with random weights, and a file of them."""
-    torch.manual_seed(0)
-    with torch.device("meta"):
-        body = make_layers(cfgs["E"])
-    body.to_empty(device="cpu")
-    for layer in body:
-        if isinstance(layer, torch.nn.Conv2d):
-            layer.weight.data.normal_(std=(2 / layer.weight[0].numel()) ** 0.5)
-            layer.bias.data.normal_(std=0.1)
     path = tmp_path_factory.mktemp("vgg19") / "vgg19.pth"
-    torch.save({f"features.{name}": value for name, value in body.state_dict().items()}, path)
-    return body, path
+    return random_vgg19(path), path
 
 
 def test_vgg19s_layers_are_where_torchvision_has_them():

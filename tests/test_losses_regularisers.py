@@ -109,6 +109,7 @@ def test_k_falls_from_the_batch_to_half_of_it():
     schedule = Exponential(0.99, every=1000, floor=0.5)
     assert [schedule(images) for images in (0, 999, 1000, 2500)] == pytest.approx([1, 1, 0.99, 0.9801])
     assert schedule(68_000) > 0.5 == schedule(69_000) == schedule(10**9)
+    assert Exponential(0.5, every=0)(0) == 1  # a fifth of a run of two images
     logits = rand(64)
     assert [len(top_k(logits, schedule(images))) for images in (0, 1000, 10**6)] == [64, 63, 32]
 

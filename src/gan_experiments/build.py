@@ -19,7 +19,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from gan_experiments import launch, resume, world
+from gan_experiments import launch, pretrained, resume, world
 from gan_experiments.callbacks.health import Health
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
@@ -95,6 +95,8 @@ def build(cfg: DictConfig) -> Run:
     if scores is not None and scores.evaluator is not None:
         scores.evaluator.real(data)  # which lacks it says so now, not at the end of the run
     model = build_model(cfg)
+    if model.pretrained and not cfg.ckpt:
+        pretrained.take_up(model, model.pretrained)
     # Sheets and scores come before the checkpoint that holds them; what others add comes last.
     callbacks = [Record(), Stopping()]
     callbacks += [named.pop(name) for name in BEFORE_CHECKPOINTS if name in named]

@@ -13,8 +13,9 @@ from hydra.utils import get_class, get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
-from gan_experiments import build
+from gan_experiments import build, pretrained
 from gan_experiments.contracts import ConfigError
+from gan_experiments.engine import AdversarialModule
 from gan_experiments.launch import conf_dir, nearest
 from gan_experiments.layers.spectral_norm import SpectralNorm
 from gan_experiments.metrics.paired import PairedEvaluator
@@ -173,6 +174,7 @@ def _unread(cfg: DictConfig) -> Iterator[str]:
         ("loss", "loss", None),
         ("augment", "augment", "none"),
         ("technique", "techniques", "none"),
+        ("perceptual", "perceptual", "none"),
     ):
         chosen = _choice(group)
         if key not in cfg.model and cfg[group] and chosen:
@@ -188,7 +190,9 @@ def _choice(group: str) -> str | None:
         return None
     typed = {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in HydraConfig.get().overrides.task}
     return (
-        typed.get(group) if group in ("loss", "augment", "technique") else HydraConfig.get().runtime.choices.get(group)
+        typed.get(group)
+        if group in ("loss", "augment", "technique", "perceptual")
+        else HydraConfig.get().runtime.choices.get(group)
     )
 
 
@@ -285,6 +289,7 @@ def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module]) -> Iterator[str
     except ConfigError as error:  # what a variant or a technique says that makes no sense in it
         yield from error.faults
         return
+    yield from _to_begin_with(cfg, model)
     provides = _class(cfg.data).provides
     if type(model).needs <= provides and not model.needs <= provides:  # labels, where its networks have classes
         yield _other_data(cfg, model.needs)
@@ -302,6 +307,19 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
         yield f"{given}: no image is known that should come of another with this model; type metrics=none"
     elif not paired:
         yield f"{given}: this model does not draw images from noise; type metrics=paired or metrics=none"
+
+
+def _to_begin_with(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
+    """What a training needs from elsewhere: another run's networks, those that a loss looks through."""
+    if model.pretrained and not cfg.ckpt:
+        try:
+            pretrained.require(model, model.pretrained)
+        except ConfigError as error:
+            yield from error.faults
+    try:
+        model.configure_model()
+    except ConfigError as error:
+        yield from error.faults
 
 
 def _network_nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:

@@ -136,6 +136,7 @@ class AdversarialModule(L.LightningModule):
         schedules: for some of the optimizers, a callable `images seen -> factor of the learning rate`.
         ema: for some of the networks, the arguments of their `WeightAverage`.
         clip_grad_norm: largest norm of the gradient of one optimizer step; None leaves it as it is.
+        pretrained: a run folder or checkpoint with whose networks of the same names a run begins, see `pretrained.py`.
 
     Everything that a step draws derives from (seed, batch, phase), so a resumed run draws what an unbroken one does,
     and each rank takes its rows of what is drawn for the whole batch, so the result is the same on any number of ranks.
@@ -155,6 +156,7 @@ class AdversarialModule(L.LightningModule):
         schedules: Mapping[str, Callable[[int], float] | None] | None = None,
         ema: Mapping[str, Mapping[str, float]] | None = None,
         clip_grad_norm: float | None = None,
+        pretrained: str | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -167,6 +169,7 @@ class AdversarialModule(L.LightningModule):
         self.make_optimizer = dict(optimizers)
         self.schedules = {name: factor for name, factor in (schedules or {}).items() if factor}
         self.clip_grad_norm = clip_grad_norm
+        self.pretrained = pretrained
         self.run = RunSettings()
 
         self.batches = 0  # batches done; saved, unlike Lightning's batch_idx it never starts again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 class Linear:
@@ -46,3 +47,14 @@ class Exponential:
     def __call__(self, images: int) -> float:
         """The factor in [floor, 1] after `images` images."""
         return max(self.decay ** (images // max(self.every, 1)), self.floor)
+
+
+class Steps:
+    """`decay` to the power of how many of the numbers of images `at` have been reached."""
+
+    def __init__(self, decay: float, at: Sequence[float]) -> None:
+        self.decay, self.at = decay, at
+
+    def __call__(self, images: int) -> float:
+        """The factor after `images` images."""
+        return self.decay ** sum(images >= step for step in self.at)

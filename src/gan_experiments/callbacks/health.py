@@ -381,7 +381,7 @@ def loss_at_chance(module: AdversarialModule) -> float:
     loss = getattr(module, "loss", None)
     if loss is None or loss.needs_lipschitz:
         return 0.0
-    logits = torch.zeros(2)
+    logits = torch.zeros(2, device=module.device)  # where the ranks' means are taken
     return float(loss.discriminator(logits, logits))
 
 

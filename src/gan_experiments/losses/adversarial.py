@@ -151,7 +151,7 @@ class RelativisticAverage:
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """-½ log σ(D(x) - E D(G(z))) - ½ log(1 - σ(D(G(z)) - E D(x)))."""
         real_logits, fake_logits = _at_least_float32(real_logits), _at_least_float32(fake_logits)
-        real_mean, fake_mean = (mean_over_ranks(logits.mean()) for logits in (real_logits, fake_logits))
+        real_mean, fake_mean = mean_over_ranks(torch.stack([real_logits.mean(), fake_logits.mean()]))
         return 0.5 * (_says_real(real_logits - fake_mean) + _says_fake(fake_logits - real_mean))
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:

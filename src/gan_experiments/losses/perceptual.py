@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -81,7 +82,8 @@ class VGGFeatures(nn.Module):
     standard deviation first. The weights are torchvision's, found as `LPIPS` finds them; they are no parameters and
     stay out of checkpoints. `weights_hash`, `published` and `smallest` are as there.
 
-    Messages name the options `<key>layers` and `<key>weights`. Raises ConfigError for a layer that VGG19 does not have,
+    Messages name the options `<key>layers` and `<key>weights`, and where there are no weights what else can be done,
+    `otherwise`, which begins with ", or type". Raises ConfigError for a layer that VGG19 does not have,
     where there are no weights and no network answers, where the file does not hold them, and in forward for images
     under `smallest`.
     """
@@ -89,7 +91,9 @@ class VGGFeatures(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, layers: Sequence[str] = ("conv5_4",), weights: str | None = None, key: str = "") -> None:
+    def __init__(
+        self, layers: Sequence[str] = ("conv5_4",), weights: str | None = None, key: str = "", otherwise: str = ""
+    ) -> None:
         super().__init__()
         unknown = [layer for layer in layers if layer not in VGG19]
         if unknown or not layers:
@@ -100,7 +104,7 @@ class VGGFeatures(nn.Module):
         self.layers = tuple(layers)
         self.used = VGG19[: max(VGG19.index(layer) for layer in layers) + 1]
         self.smallest = 2 ** sum(name.startswith("pool") for name in self.used)
-        path = find_weights("vgg19", weights, key)
+        path = find_weights("vgg19", weights, key, otherwise)
         self.weights_hash, self.published = _identity(path, "vgg19")
         with torch.device("meta"):
             network = make_layers(cfgs["E"]).to_empty(device="cpu")
@@ -165,17 +169,25 @@ class PerceptualLoss(nn.Module):
         return torch.stack(terms).sum()
 
 
-def find_weights(net: str, weights: str | None, key: str) -> Path:
+class VGGLoss(PerceptualLoss):
+    """A `PerceptualLoss` of `VGGFeatures`, as the files of conf/perceptual/ name it."""
+
+    def __init__(self, layers: Sequence[str], weights: str | None = None, **loss: Any) -> None:
+        super().__init__(VGGFeatures(layers, weights, "perceptual.", ", or type perceptual=none"), **loss)
+
+
+def find_weights(net: str, weights: str | None, key: str, otherwise: str = "") -> Path:
     """Return the path of torchvision's weights of "alex", "vgg" or "vgg19".
 
     It is the file given, else that in torch's cache, else a download.
 
-    Raises ConfigError, with the file to fetch and the place to put it, where there is none of the three.
+    Raises ConfigError, with the file to fetch and the place to put it, or what to do `otherwise`, where there is none
+    of the three.
     """
     url = NETS[net].url
     if weights is not None:
         if not Path(weights).is_file():
-            raise ConfigError(f"{key}weights={weights} is not a file: fetch {url} and give its path")
+            raise ConfigError(f"{key}weights={weights} is not a file: fetch {url} and give its path{otherwise}")
         return Path(weights)
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     if not path.is_file():
@@ -186,6 +198,7 @@ def find_weights(net: str, weights: str | None, key: str) -> Path:
             raise ConfigError(
                 f"torchvision's weights of {net}, {path.name}, are needed and no download came through "
                 f"({' '.join(str(error).split())}): fetch {url} into {path.parent}, or type {key}weights=PATH"
+                f"{otherwise}"
             ) from error
     return path
 

@@ -1,0 +1,68 @@
+"""Between two runs: `python src/gan_experiments/interpolate.py a=outputs/rrdb_psnr b=outputs/esrgan alpha=0.8`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if not __package__:  # run as a script: import the package, not its files
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from omegaconf import DictConfig, OmegaConf
+
+from gan_experiments import launch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def interpolate(cfg: DictConfig) -> int:
+    """Write a run folder with the checkpoint of `b`, its generator and that one's average replaced."""
+    import torch
+
+    from gan_experiments import check, report, resume
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.networks import esrgan
+
+    check.require_given(cfg)
+    if not isinstance(cfg.alpha, (int, float)) or not 0 <= cfg.alpha <= 1:
+        raise ConfigError(f"alpha={cfg.alpha}: a number of 0 to 1 is needed; type for example alpha=0.8")
+    first, second = _generator(cfg, "a"), _generator(cfg, "b")
+    state = esrgan.interpolate(first, second, float(cfg.alpha))
+
+    path = resume.find(cfg.b, "b")
+    checkpoint = resume.load(path, "b")
+    whole = checkpoint["state_dict"]
+    whole |= {f"{prefix}.{name}": value for prefix in _places(whole) for name, value in state.items()}
+    folder = Path(cfg.out or (resume.run_folder(path) or path.parent) / "interpolated" / f"{cfg.alpha:g}")
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    torch.save(checkpoint, folder / "checkpoints" / "last.ckpt")
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(checkpoint["gan_experiments"]["config"])))
+    print(report.shown(folder))
+    return 0
+
+
+def _generator(cfg: DictConfig, key: str) -> dict[str, Tensor]:
+    """The weights of one end, of the average where the run has one."""
+    from gan_experiments import pretrained
+    from gan_experiments.contracts import ConfigError
+
+    found = pretrained.weights(cfg[key], ("generator",), key)
+    if not found:
+        raise ConfigError(f"{key}={cfg[key]}: that run has no generator; type {key}= another one")
+    return found["generator"]
+
+
+def _places(whole: dict[str, object]) -> list[str]:
+    """Where a checkpoint keeps a generator: in training, and averaged if it is."""
+    return [p for p in ("generator", "averages.generator.network") if any(name.startswith(f"{p}.") for name in whole)]
+
+
+def main() -> None:
+    """Start the verb."""
+    launch.main(interpolate, config="interpolate")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network.
+
+Christian Ledig, Lucas Theis, Ferenc Huszar, Jose Caballero, et al., 2016. arXiv:1609.04802
+
+`Enlarger` is the first stage, SRResNet, which makes the pixels right; `SRGAN` is the second, which takes up the first
+one's generator (`model.pretrained`). ESRGAN (Wang et al. 2018, arXiv:1809.00219) and its first stage are these two
+with other networks, losses and weights.
+
+Differs from the paper: the generator's step comes before the discriminator's, on the same images, as in BasicSR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.engine import Phase
+from gan_experiments.layers.dropout import Draw
+from gan_experiments.losses.adversarial import AdversarialLoss
+from gan_experiments.losses.reconstruction import find_distance
+from gan_experiments.models.image_to_image import Direction, ImageToImage
+
+
+class Enlarger(ImageToImage):
+    """A generator without an adversary, which comes as near to the photographs as the pixels tell.
+
+    Args:
+        generator: images [N, C, H, W] in [-1, 1] -> `scale` times larger ones; has `scale` and `multiple`.
+        distance: "l2" (SRResNet), "l1" (ESRGAN's first stage) or "charbonnier", of images in [0, 1].
+        engine: the arguments of `AdversarialModule`.
+
+    Raises ConfigError for another distance.
+    """
+
+    needs = frozenset({"low", "high"})
+
+    generator: nn.Module
+
+    def __init__(self, generator: nn.Module, distance: str = "l2", **engine: Any) -> None:
+        super().__init__({"generator": generator}, **engine)
+        self.directions = {"high": Direction("low", "high")}
+        self.scale, self.multiple = int(generator.scale), int(generator.multiple)  # type: ignore[arg-type]
+        self.distance = find_distance(distance, "model.distance")
+
+    def phases(self) -> list[Phase]:
+        """One loss, of one network."""
+        return [Phase("generator", self.generator_loss, self.generator)]
+
+    def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Equation 4: the mean distance of pixels; of "l2" the PSNR in dB is -10 log₁₀."""
+        return {"pixel": self.distance(self.generator(batch["low"]) / 2, batch["high"] / 2)}
+
+    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+        """Low to high."""
+        return self.network("generator", ema)(batch["low"])
+
+
+class SRGAN(ImageToImage):
+    """A generator that is to be taken for a camera, and for what it should show by what a network sees in it.
+
+    Args:
+        generator: images [N, C, H, W] in [-1, 1] -> `scale` times larger ones; has `scale` and `multiple`.
+        discriminator: images of high resolution -> logits.
+        loss: non-saturating in the paper, the relativistic average in ESRGAN.
+        perceptual: makes the perceptual loss, images and targets [N, C, H, W] -> scalar. It is made when a training
+            begins, as nothing else needs its weights, and is no part of this module: neither trained, saved nor
+            averaged. None or {} for none.
+        adversarial_weight, perceptual_weight, pixel_weight: of the generator's terms, equation 3.
+        distance: of pixels, "l2", "l1" or "charbonnier", of images in [0, 1].
+        engine: the arguments of `AdversarialModule`.
+
+    Raises ConfigError for another distance, and where only the discriminator would say what the images should be.
+    """
+
+    needs = frozenset({"low", "high"})
+
+    generator: nn.Module
+    discriminator: nn.Module
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        loss: AdversarialLoss,
+        perceptual: Callable[[], nn.Module] | Mapping[str, Any] | None = None,
+        adversarial_weight: float = 1e-3,
+        perceptual_weight: float = 1.0,
+        pixel_weight: float = 0.0,
+        distance: str = "l2",
+        **engine: Any,
+    ) -> None:
+        super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
+        self.directions = {"high": Direction("low", "high")}
+        self.scale, self.multiple = int(generator.scale), int(generator.multiple)  # type: ignore[arg-type]
+        self.loss = loss
+        self.make_perceptual = perceptual if callable(perceptual) else None
+        self.adversarial_weight = adversarial_weight
+        self.perceptual_weight = perceptual_weight
+        self.pixel_weight = pixel_weight
+        self.distance = find_distance(distance, "model.distance")
+        self._perceptual: list[nn.Module] = []  # in a list, so that it is no submodule
+        if not (self.make_perceptual and perceptual_weight) and not pixel_weight:
+            raise ConfigError(
+                "without a perceptual loss and with model.pixel_weight=0 nothing ties an image to what it should show;"
+                " type perceptual=vgg19_srgan, or model.pixel_weight=4, the paper's SRGAN-MSE"
+            )
+
+    def configure_model(self) -> None:
+        """Make the perceptual loss, once; raises ConfigError where its weights are not to be had."""
+        if self.make_perceptual and not self._perceptual:
+            self._perceptual.append(self.make_perceptual())
+
+    def phases(self) -> list[Phase]:
+        """One step of each, on the same images."""
+        return [
+            Phase("generator", self.generator_loss, self.generator),
+            Phase("discriminator", self.discriminator_loss, self.discriminator),
+        ]
+
+    def fake(self, batch: Batch) -> Tensor:
+        """The enlarged images of this batch, with their graph."""
+        return self.once("fake", lambda: self.generator(batch["low"]))
+
+    def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Equation 3: have the image taken for a photograph, near to the true one in features, or in pixels.
+
+        Where the adversarial loss looks at the real logits too, they are constants.
+        """
+        fake, high = self.fake(batch), batch["high"]
+        real_logits = None
+        if self.loss.needs_real_logits:
+            with torch.no_grad():
+                real_logits = self.discriminator(high)
+        terms = {"adversarial": self.adversarial_weight * self.loss.generator(self.discriminator(fake), real_logits)}
+        for perceptual in self._perceptual:
+            perceptual.to(self.device, next(self.generator.parameters()).dtype)
+            terms["perceptual"] = self.perceptual_weight * perceptual(fake, high)
+        if self.pixel_weight:
+            terms["pixel"] = self.pixel_weight * self.distance(fake / 2, high / 2)
+        return terms
+
+    def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Equation 2: tell photographs from enlarged ones."""
+        real, fake = self.discriminator(batch["high"]), self.discriminator(self.fake(batch).detach())
+        self.observe(real=real, fake=fake)
+        return {"adversarial": self.loss.discriminator(real, fake)}
+
+    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+        """Low to high."""
+        return self.network("generator", ema)(batch["low"])
