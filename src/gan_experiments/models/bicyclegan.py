@@ -156,6 +156,6 @@ class BicycleGAN(ImageToImage):
         return self.network("generator", ema)(batch["input"], z.expand(len(batch["input"]), -1))
 
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
-        """Images [n, 6, C, H, W]: input, target, and the outputs of four codes, each the same for all inputs."""
+        """Images [n, 6, C, H, W]: input, the outputs of four codes, each the same for all inputs, and target."""
         outputs = (self.translate(inputs, ema=ema, seed=seed) for seed in range(SHOWN))
-        return side_by_side(*(inputs[key].to(self.device) for key in ("input", "target")), *outputs)
+        return side_by_side(inputs["input"].to(self.device), *outputs, inputs["target"].to(self.device))
