@@ -29,7 +29,7 @@ CHOICES = [
     (group, path.stem)
     for group in GROUPS
     for path in sorted((REPOSITORY / "conf" / group).glob("*.yaml"))
-    if path.stem not in ("none", "least_squares_cyclegan")
+    if path.stem not in ("none", "least_squares_cyclegan", "least_squares_bicyclegan")
 ]
 
 

@@ -31,7 +31,7 @@ from gan_experiments.engine import AdversarialModule
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODELS = sorted(path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml"))
-SMALL = {"width": 4, "blocks": 1, "growth": 4, "latent_dim": 8, "n_critic": 2, "depth": 1, "shared_dim": 4}
+SMALL = {"width": 4, "blocks": 1, "layers": 2, "growth": 4, "latent_dim": 8, "n_critic": 2, "depth": 1, "shared_dim": 4}
 SMALL |= {"reference_batch": 4, "steps": 2, "unrolling_steps": 2, "bottleneck": 8}
 """Values that make any variant small, for whichever of these keys it has and does not leave at 0."""
 WITHOUT_VGG = {"srgan": ["perceptual=none", "model.pixel_weight=4"], "esrgan": ["perceptual=none"]}
@@ -85,7 +85,7 @@ def inherited(model: str) -> Iterator[Any]:
     node = OmegaConf.load(REPOSITORY / "conf" / "model" / f"{model}.yaml")
     yield node
     for base in node.get("defaults", []):
-        if isinstance(base, str) and base != "_self_":
+        if isinstance(base, str) and base != "_self_" and not base.startswith("/"):
             yield from inherited(base)
 
 

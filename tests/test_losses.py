@@ -27,6 +27,7 @@ GOLDEN = [
     (Minimax(), 1.223299, -0.813262, 2 * LN2, -LN2),
     (LeastSquares(), 1.0, 1.0, 0.5, 0.5),
     (LeastSquares(generator_scale=1.0), 1.0, 2.0, 0.5, 1.0),
+    (LeastSquares(generator_scale=1.0, discriminator_scale=1.0), 2.0, 2.0, 1.0, 1.0),
     (LeastSquares(a=-1.0, b=1.0, c=0.0), 1.5, 0.5, 1.0, 0.0),
     (Wasserstein(), -1.0, 0.0, 0.0, 0.0),
     (Hinge(), 1.5, 0.0, 2.0, 0.0),

@@ -181,6 +181,7 @@ class AdversarialModule(L.LightningModule):
         self._history: dict[str, list[tuple[int, Tensor]]] = {}
         self._histograms: dict[str, Tensor] = {}
         self._once: dict[tuple[str, int], Any] = {}
+        self._batch: Batch = {}
         self._micro = 0
         self._rng: torch.Generator | None = None
         self._asking: Tensor | None = None
@@ -223,6 +224,10 @@ class AdversarialModule(L.LightningModule):
         part = distributed.rank() * self.run.accumulate + self._micro
         return whole[part * n : (part + 1) * n]
 
+    def whole(self, key: str) -> Tensor:
+        """The rows [N, ...] under a key of the whole batch of all ranks, in the order in which `draw` numbers them."""
+        return distributed.gather_rows(self._batch[key])
+
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` returned the first time that this batch asked for `name`: the phases of a batch can share it."""
         key = (name, self._micro)
@@ -263,6 +268,7 @@ class AdversarialModule(L.LightningModule):
         """Carry out the phases that are due on a batch of [n, ...] rows per key, n on each rank."""
         n = len(next(iter(batch.values())))
         batch = {key: rows.to(self.dtype) if rows.is_floating_point() else rows for key, rows in batch.items()}
+        self._batch = batch
         self._once.clear()
         self._histograms.clear()
         self._seed_layers()
@@ -273,6 +279,7 @@ class AdversarialModule(L.LightningModule):
                 self._minimise(step, batch, n)
                 self.after_step(step.phase)
                 stepped.add(step.phase.name)
+        self._batch = {}
         self._once.clear()
         self.batches += 1
         self._images_before = self.images_seen

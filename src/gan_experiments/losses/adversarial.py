@@ -62,22 +62,30 @@ class Minimax(NonSaturating):
 class LeastSquares:
     """Squared distance to labels: `a` for fake, `b` for real, `c` what G wants D to say (Mao et al. 2017, eq. 2).
 
-    The defaults are eq. 9; `a=-1, b=1, c=0` is eq. 8. `generator_scale=1` is CycleGAN's convention (½ for D alone).
+    The defaults are eq. 9; `a=-1, b=1, c=0` is eq. 8. `generator_scale=1` is CycleGAN's convention (½ for D alone), and
+    with `discriminator_scale=1` it is BicycleGAN's.
     """
 
     needs_lipschitz = False
     needs_real_logits = False
 
-    def __init__(self, a: float = 0.0, b: float = 1.0, c: float = 1.0, generator_scale: float = 0.5) -> None:
+    def __init__(
+        self,
+        a: float = 0.0,
+        b: float = 1.0,
+        c: float = 1.0,
+        generator_scale: float = 0.5,
+        discriminator_scale: float = 0.5,
+    ) -> None:
         self.a, self.b, self.c = a, b, c
         self.zero_is_chance = a == -b
-        self.generator_scale = generator_scale
+        self.generator_scale, self.discriminator_scale = generator_scale, discriminator_scale
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """½ (D(x) - b)² + ½ (D(G(z)) - a)²."""
+        """discriminator_scale · ((D(x) - b)² + (D(G(z)) - a)²)."""
         real_cost = (_at_least_float32(real_logits) - self.b).square().mean()
         fake_cost = (_at_least_float32(fake_logits) - self.a).square().mean()
-        return 0.5 * real_cost + 0.5 * fake_cost
+        return self.discriminator_scale * (real_cost + fake_cost)
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """generator_scale · (D(G(z)) - c)²."""

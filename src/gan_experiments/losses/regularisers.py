@@ -45,7 +45,8 @@ class OneSidedLabelSmoothing:
         """The loss with α of the real images labelled real and 1 - α of them labelled fake."""
         if isinstance(self.loss, LeastSquares):
             target = self.loss.a + self.alpha * (self.loss.b - self.loss.a)
-            return LeastSquares(a=self.loss.a, b=target).discriminator(real_logits, fake_logits)
+            smooth = LeastSquares(a=self.loss.a, b=target, discriminator_scale=self.loss.discriminator_scale)
+            return smooth.discriminator(real_logits, fake_logits)
         # Softplus(x) - softplus(-x) = x: what the other label costs more.
         return self.loss.discriminator(real_logits, fake_logits) + (1 - self.alpha) * _float(real_logits).mean()
 

@@ -80,9 +80,9 @@ class UNet(nn.Module):
         require_sides(images, self.multiple, "UNet")
         x, skips = images, []
         for level, (convolution, norm) in enumerate(zip(self.encoder, self.encoder_norms, strict=True)):
-            x = F.leaky_relu(x, 0.2) if level else x
             if z is not None and (level == 0 or self.latent_everywhere):
                 x = torch.cat([x, z[:, :, None, None].expand(-1, -1, *x.shape[-2:])], dim=1)
+            x = F.leaky_relu(x, 0.2) if level else x  # of z too, as in the code
             x = norm(convolution(x))
             skips.append(x)
         skips.pop()

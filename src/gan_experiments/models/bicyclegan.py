@@ -1,0 +1,161 @@
+"""Toward Multimodal Image-to-Image Translation.
+
+Jun-Yan Zhu, Richard Zhang, Deepak Pathak, Trevor Darrell, Alexei A. Efros, Oliver Wang, Eli Shechtman, 2017.
+arXiv:1711.11586
+Differs from the paper: none; the weights, the order of the steps and discriminators that see the output alone are those
+of the authors' code, but not the dropout that its scripts switch on. Of each two images the first is translated, where
+the code takes the first half of the batch: the same for its batch of two, and the same on any number of ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments import distributed
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.engine import Phase
+from gan_experiments.layers.dropout import Draw
+from gan_experiments.losses.adversarial import AdversarialLoss
+from gan_experiments.losses.latent import kl_to_standard_normal
+from gan_experiments.models.image_to_image import Direction, ImageToImage, side_by_side
+
+SHOWN = 4
+"""Codes whose outputs a sheet shows of each input."""
+
+
+class Fakes(NamedTuple):
+    """What the first of each two inputs is translated into, and the codes; n/2 rows each."""
+
+    mean: Tensor
+    log_variance: Tensor
+    encoded: Tensor  # by a code out of N(mean, exp(log_variance)), which the target has
+    z: Tensor
+    random: Tensor  # by z, out of N(0, 1)
+
+
+class BicycleGAN(ImageToImage):
+    """A translator that a code tells which output is meant, and an encoder that finds the code of an output.
+
+    Args:
+        generator: images [N, C, H, W] in [-1, 1] and codes [N, latent_dim] -> translations; has `latent_dim`.
+        encoder: images -> means and log variances of their codes, 2 of [N, latent_dim].
+        discriminator_encoded: images -> a list of logits, one for each scale; of the cVAE-GAN.
+        discriminator_random: the like, of the cLR-GAN.
+        loss: least squares in the paper.
+        l1_weight: λ of equation 9.
+        latent_weight: λ_latent of equation 9.
+        kl_weight: λ_KL of equation 9.
+        engine: the arguments of `AdversarialModule`.
+
+    A batch is of an even number of pairs, on each rank and in each part.
+    """
+
+    needs = frozenset({"input", "target"})
+
+    generator: nn.Module
+    encoder: nn.Module
+    discriminator_encoded: nn.Module
+    discriminator_random: nn.Module
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        encoder: nn.Module,
+        discriminator_encoded: nn.Module,
+        discriminator_random: nn.Module,
+        loss: AdversarialLoss,
+        l1_weight: float = 10.0,
+        latent_weight: float = 0.5,
+        kl_weight: float = 0.01,
+        **engine: Any,
+    ) -> None:
+        networks = {
+            "generator": generator,
+            "encoder": encoder,
+            "discriminator_encoded": discriminator_encoded,
+            "discriminator_random": discriminator_random,
+        }
+        super().__init__(networks, **engine)
+        self.directions = {"target": Direction("input", "target")}
+        self.multiple = getattr(generator, "multiple", 1)
+        self.latent_dim = int(generator.latent_dim)  # type: ignore[arg-type]
+        self.loss, self.l1_weight, self.latent_weight, self.kl_weight = loss, l1_weight, latent_weight, kl_weight
+
+    def phases(self) -> list[Phase]:
+        """The translator with the encoder, then both discriminators."""
+        return [
+            Phase("generator", self.generator_loss, (self.generator, self.encoder)),
+            Phase("discriminator", self.discriminator_loss, (self.discriminator_encoded, self.discriminator_random)),
+        ]
+
+    def fakes(self, batch: Batch) -> Fakes:
+        """The translations of this batch, with their graphs. Raises ConfigError for an odd number of pairs."""
+        return self.once("fakes", lambda: self._fakes(batch))
+
+    def _fakes(self, batch: Batch) -> Fakes:
+        n, parts = len(batch["input"]), self._parts_of_batch()
+        if n % 2:
+            raise ConfigError(
+                f"data.batch_size={n * parts} is {n} at once: this model takes images two by two;"
+                f" type data.batch_size={2 * parts}"
+            )
+        images = batch["input"][::2]
+        mean, log_variance = self.encoder(batch["target"][::2])
+        noise, z = (self.draw(torch.randn, n // 2, self.latent_dim) for _ in range(2))
+        code = mean + noise * (0.5 * log_variance).exp()
+        return Fakes(mean, log_variance, self.generator(images, code), z, self.generator(images, z))
+
+    def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Equation 9: both adversarial losses, λ ‖B - G(A, E(B))‖₁, λ_latent ‖z - E(G(A, z))‖₁ for G alone, λ_KL KL."""
+        fakes = self.fakes(batch)
+        # The code's distance moves what made the images and not what reads them.
+        frozen = {name: parameter.detach() for name, parameter in self.encoder.named_parameters()}
+        found, _ = torch.func.functional_call(self.encoder, frozen, (fakes.random,))
+        # The engine takes the mean over the parts of a batch, and the code sums over all of it.
+        kl = kl_to_standard_normal(fakes.mean, fakes.log_variance).sum() * self._parts_of_batch()
+        return {
+            "adversarial_encoded": self.fooled(self.discriminator_encoded(fakes.encoded)),
+            "adversarial_random": self.fooled(self.discriminator_random(fakes.random)),
+            "l1": self.l1_weight * F.l1_loss(fakes.encoded, batch["target"][::2]),
+            "latent": self.latent_weight * F.l1_loss(found, fakes.z),
+            "kl": self.kl_weight * kl,
+        }
+
+    def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Each tells its translations from targets: the ones encoded, and those of the other images."""
+        fakes, targets = self.fakes(batch), batch["target"]
+        real_encoded, real_random = self.discriminator_encoded(targets[::2]), self.discriminator_random(targets[1::2])
+        fake_encoded = self.discriminator_encoded(fakes.encoded.detach())
+        fake_random = self.discriminator_random(fakes.random.detach())
+        self.observe(real_encoded=real_encoded[0], fake_encoded=fake_encoded[0])
+        self.observe(real_random=real_random[0], fake_random=fake_random[0])
+        return {
+            "adversarial_encoded": self.told_apart(real_encoded, fake_encoded),
+            "adversarial_random": self.told_apart(real_random, fake_random),
+        }
+
+    def fooled(self, fake: Sequence[Tensor]) -> Tensor:
+        """The generator's adversarial loss, summed over the scales."""
+        return torch.stack([self.loss.generator(logits) for logits in fake]).sum()
+
+    def told_apart(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+        """A discriminator's loss, summed over the scales."""
+        return torch.stack([self.loss.discriminator(*logits) for logits in zip(real, fake, strict=True)]).sum()
+
+    def _parts_of_batch(self) -> int:
+        return distributed.world_size() * self.run.accumulate
+
+    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+        """Input to target, all by one code."""
+        z = draw(torch.randn, 1, self.latent_dim)
+        return self.network("generator", ema)(batch["input"], z.expand(len(batch["input"]), -1))
+
+    def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
+        """Images [n, 6, C, H, W]: input, the outputs of four codes, each the same for all inputs, and target."""
+        outputs = (self.translate(inputs, ema=ema, seed=seed) for seed in range(SHOWN))
+        return side_by_side(inputs["input"].to(self.device), *outputs, inputs["target"].to(self.device))

@@ -1,0 +1,149 @@
+"""StarGAN: Unified Generative Adversarial Networks for Multi-Domain Image-to-Image Translation.
+
+Yunjey Choi, Minje Choi, Munyoung Kim, Jung-Woo Ha, Sunghun Kim, Jaegul Choo, 2017. arXiv:1711.09020
+Differs from the paper: none; one data set at a time, without the mask vector of section 3.2. The learning rates fall to
+zero as the paper says; the authors' code subtracts a thousandth of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments.contracts import Batch
+from gan_experiments.engine import Phase
+from gan_experiments.layers.dropout import Draw
+from gan_experiments.losses.adversarial import AdversarialLoss
+from gan_experiments.losses.penalties import gradient_penalty
+from gan_experiments.models.image_to_image import Direction, ImageToImage, side_by_side
+
+
+class StarGAN(ImageToImage):
+    """One generator for all domains, told the one that is wanted; a critic that also tells them apart.
+
+    Args:
+        generator: images [N, C, H, W] in [-1, 1] and the domains wanted [N, classes] -> translations; has `classes`.
+        discriminator: a critic of `resolution` with `features`, `head` and `classify`, see `StarGANDiscriminator`.
+        loss: Wasserstein in the paper.
+        attributes: the names of the domains where an image may be in several; none where each is in exactly one.
+        one_of: those attributes of which an image has one at most: to be given one is to lose the others.
+        n_critic: steps of the discriminator for one of the generator; each takes one batch.
+        gp_weight: λ_gp of equation 8.
+        classification_weight: λ_cls of equations 5 and 6.
+        reconstruction_weight: λ_rec of equation 6.
+        engine: the arguments of `AdversarialModule`.
+
+    The directions are the numbers of the domains, or the names of the attributes.
+    """
+
+    needs = frozenset({"real", "domain"})
+    lipschitz = True
+    per_sample_penalty = True
+
+    generator: nn.Module
+    discriminator: Any
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        loss: AdversarialLoss,
+        attributes: Sequence[str] = (),
+        one_of: Sequence[str] = (),
+        n_critic: int = 5,
+        gp_weight: float = 10.0,
+        classification_weight: float = 1.0,
+        reconstruction_weight: float = 10.0,
+        **engine: Any,
+    ) -> None:
+        super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
+        self.classes = int(generator.classes)  # type: ignore[arg-type]
+        self.attributes, self.one_of = list(attributes), set(one_of)
+        self.directions = {name: Direction("real") for name in self.attributes or map(str, range(self.classes))}
+        self.multiple = getattr(generator, "multiple", 1)
+        self.loss, self.n_critic, self.gp_weight = loss, n_critic, gp_weight
+        self.classification_weight, self.reconstruction_weight = classification_weight, reconstruction_weight
+
+    def phases(self) -> list[Phase]:
+        """`n_critic` steps of the discriminator for each of the generator."""
+        return [
+            Phase("discriminator", self.discriminator_loss, self.discriminator),
+            Phase("generator", self.generator_loss, self.generator, every=self.n_critic),
+        ]
+
+    def targets(self, batch: Batch) -> Tensor:
+        """The domains [n, classes] to turn this batch into: those of the whole batch in another order."""
+        return self.once("targets", lambda: self.whole("domain")[self.draw(_permutation, len(batch["real"]))])
+
+    def judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits of the images' patches [n, 1, h, w], and of their domains [n, classes]."""
+        features = self.discriminator.features(images)
+        return self.discriminator.head(features), self.discriminator.classify(features)
+
+    def misclassified(self, logits: Tensor, domains: Tensor) -> Tensor:
+        """Cross entropy; of attributes the sum of their binary ones. The mean over the batch (equations 2 and 3)."""
+        if self.attributes:
+            return F.binary_cross_entropy_with_logits(logits, domains, reduction="sum") / len(logits)
+        return F.cross_entropy(logits, domains)
+
+    def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Equations 5 and 8: plus λ_gp (‖∇D(x̂)‖ - 1)², and the classification of the real images."""
+        fake = self.generator(batch["real"], self.targets(batch)).detach()
+        (real_logits, classes), fake_logits = self.judge(batch["real"]), self.discriminator(fake)
+        self.observe(real=real_logits, fake=fake_logits)
+        alpha = self.draw(torch.rand, len(fake))
+        penalty = gradient_penalty(self.discriminator, batch["real"], fake, alpha)
+        return {
+            "adversarial": self.loss.discriminator(real_logits, fake_logits),
+            "classification": self.classification_weight * self.misclassified(classes, batch["domain"]),
+            "gradient_penalty": self.gp_weight * penalty,
+        }
+
+    def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Equation 6: plus the translations' classification as the domains wanted, and λ_rec ‖x - G(G(x, c), c')‖₁."""
+        targets = self.targets(batch)
+        fake = self.generator(batch["real"], targets)
+        logits, classes = self.judge(fake)
+        back = self.generator(fake, batch["domain"])
+        return {
+            "adversarial": self.loss.generator(logits),
+            "classification": self.classification_weight * self.misclassified(classes, targets),
+            "reconstruction": self.reconstruction_weight * F.l1_loss(back, batch["real"]),
+        }
+
+    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+        """Images into a domain, or with an attribute changed."""
+        return self.network("generator", ema)(batch["real"], self.wanted(batch, to))
+
+    def wanted(self, batch: Batch, to: str) -> Tensor:
+        """The domains [n, classes] of the images once they are turned: `to` alone, if each is in exactly one.
+
+        An attribute turns into its contrary, but one of `one_of` is given and the others of these are taken. The
+        attributes that the images have are those under "domain", or what the discriminator takes them to be.
+        """
+        place = list(self.directions).index(to)
+        if not self.attributes:
+            return F.one_hot(torch.full((len(batch["real"]),), place), self.classes).to(batch["real"])
+        if "domain" in batch:
+            wanted = batch["domain"].clone()
+        else:
+            images = F.interpolate(batch["real"], self.discriminator.resolution, mode="bilinear", antialias=True)
+            wanted = (self.judge(images)[1] > 0).to(images)
+        if to in self.one_of:
+            wanted[:, [i for i, name in enumerate(self.attributes) if name in self.one_of]] = 0
+        wanted[:, place] = 1 - wanted[:, place]
+        return wanted
+
+    def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
+        """Images [n, 1 + classes, C, H, W]: input, and its translation in every direction."""
+        turned = (self.translate(inputs, to, ema) for to in self.directions)
+        return side_by_side(inputs["real"].to(self.device), *turned)
+
+
+def _permutation(size: tuple[int], **how: Any) -> Tensor:
+    """The numbers of the rows of a batch in random order; a sampler for `draw`."""
+    return torch.randperm(*size, **how)
