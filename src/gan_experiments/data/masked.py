@@ -120,6 +120,7 @@ class Masked(CroppedData):
         if faults:
             raise ConfigError(*faults)
         self.root, self.test_root, self.crop = root, test_root, crop
+        self.holes = f"{mask}-{overlap}-{self.seed}"
         self.draw_mask = partial(centre, overlap=overlap) if mask == "centre" else KINDS[mask]
 
     def load_at(self, split: str, resolution: int) -> ImageArray:
@@ -165,5 +166,4 @@ class Masked(CroppedData):
             real = to_float(images.pixels[row : row + 1])
             return {"real": real, "mask": self.masks(_FIXED, range(row, row + 1)).to(real.dtype)}
 
-        content = f"{images.fingerprint}-{self.mask}-{self.seed}"
-        return HeldOut(images.split, content, len(images), batch)
+        return HeldOut(images.split, f"{images.fingerprint}-{self.holes}", len(images), batch)
