@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_experiments import distributed
 from gan_experiments.contracts import ConfigError
-from gan_experiments.distributed import mean_over_ranks
+from gan_experiments.distributed import mean_over_ranks, whole_batch
 from gan_experiments.losses.adversarial import AdversarialLoss, LeastSquares, NonSaturating
 
 
@@ -70,10 +69,7 @@ def top_k(fake_logits: Tensor, share: float) -> Tensor:
     seen, from all to ν = ½: `schedules.Exponential(0.99, every=images of an epoch, floor=0.5)`. With a relativistic
     loss it needs `relativistic_average`, as pairs are torn.
     """
-    parts = list(distributed.gather_rows(fake_logits.detach()).chunk(distributed.world_size()))
-    # The gradients are averaged over the ranks afterwards, and each logit has one on one rank alone.
-    parts[distributed.rank()] = fake_logits.detach() + len(parts) * (fake_logits - fake_logits.detach())
-    whole = torch.cat(parts)
+    whole = whole_batch(fake_logits)
     return whole.topk(max(1, round(share * len(whole)))).values
 
 
