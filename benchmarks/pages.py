@@ -284,6 +284,7 @@ def learning(results: list[Result]) -> str:
             f"```\npython benchmarks/learning.py --data {data} --minutes {minutes:g} --seeds {seeds}\n```",
             "\n".join([heading(), *map(row, mine)]),
             before_and_after(mine),
+            *([looked_at] if (looked_at := facts()["looked_at"].get(data)) else []),
             *([f"Not measured: {', '.join(missing)}."] if missing else []),
         ]
     return "\n\n".join(parts if results else [*parts, "Not measured yet."]) + "\n"
