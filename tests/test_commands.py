@@ -227,7 +227,7 @@ def _quick(*words: str, folder: Path) -> tuple[str, float]:
     [
         (
             ["model=dcgn"],
-            "model=dcgn: there is no such model (did you mean dcgan?); type model= one of acgan, biggan",
+            "model=dcgn: there is no such model (did you mean dcgan?); type model= one of acgan, bicyclegan",
         ),
         (["model.latnt_dim=3"], "model.latnt_dim: there is no such key (did you mean model.generator.latent_dim?)"),
         (["model.generator.widht=3"], "model.generator.widht: there is no such key (did you mean width?)"),
@@ -427,7 +427,7 @@ def test_works_from_a_wheel_and_as_a_module(tmp_path: Path) -> None:
 def test_the_console_script_and_help() -> None:
     script = Path(sys.executable).with_name("gan-experiments")
     done = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
-    assert "model: acgan, biggan, biggan_deep, cdcgan, cgan, context_encoder, " in done.stdout
+    assert "model: acgan, bicyclegan, biggan, biggan_deep, cdcgan, cgan, context_encoder, " in done.stdout
 
 
 def test_unpaired_folders_train_a_translator(tmp_path: Path) -> None:
