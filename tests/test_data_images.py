@@ -499,7 +499,8 @@ def test_relative_folders_are_where_the_command_was_typed(tmp_path: Path, monkey
 def test_every_config_is_a_data_module(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAN_EXPERIMENTS_DATA", "/somewhere")
     raw = OmegaConf.load(path)
-    bases = [OmegaConf.load(path.with_name(f"{name}.yaml")) for name in raw.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
+    names = [name for name in raw.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
+    bases = [OmegaConf.load(path.with_name(f"{name}.yaml")) for name in names]
     config = OmegaConf.create({"seed": 5, "data": OmegaConf.merge(*bases, raw)})
     OmegaConf.resolve(config)
     data = instantiate(config.data)
