@@ -37,8 +37,10 @@ def interpolate(cfg: DictConfig) -> int:
     whole |= {f"{prefix}.{name}": value for prefix in _places(whole) for name, value in state.items()}
     folder = Path(cfg.out or (resume.run_folder(path) or path.parent) / "interpolated" / f"{cfg.alpha:g}")
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    torch.save(checkpoint, folder / "checkpoints" / "last.ckpt")
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(checkpoint["gan_experiments"]["config"])))
+    unfinished = folder / "checkpoints" / "last.tmp"
+    torch.save(checkpoint, unfinished)
+    unfinished.replace(unfinished.with_suffix(".ckpt"))
     print(report.shown(folder))
     return 0
 

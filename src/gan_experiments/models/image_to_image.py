@@ -58,17 +58,15 @@ class ImageToImage(AdversarialModule):
         to = self.direction(to)
         dtype = next(self.parameters()).dtype
         height, width = batch[self.directions[to].reads].shape[-2:]
-        batch = _Given(
-            (key, mirrored(rows, self.multiple) if rows.ndim == 4 else rows)
-            for key, rows in (
-                (key, rows.to(self.device, dtype if rows.is_floating_point() else None)) for key, rows in batch.items()
-            )
-        )
+        given = _Given()
+        for key, rows in batch.items():
+            here = rows.to(self.device, dtype if rows.is_floating_point() else None)
+            given[key] = mirrored(here, self.multiple) if here.ndim == 4 else here
         networks = [self.network(name, ema) for name in self.network_names]
         training = [network.training for network in networks]
         for network in networks:
             network.eval()
-        images = self.turn(batch, to, ema, partial(_draw, torch.Generator().manual_seed(seed), self.device))
+        images = self.turn(given, to, ema, partial(_draw, torch.Generator().manual_seed(seed), self.device))
         for network, mode in zip(networks, training, strict=True):
             network.train(mode)
         return images[..., : self.scale * height, : self.scale * width].clamp(-1, 1)  # some end without a tanh
