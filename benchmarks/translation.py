@@ -1,0 +1,452 @@
+"""Does each variant that turns images into images learn? Trains each, and holds it against what costs nothing.
+
+    nohup python benchmarks/translation.py > translation.md &     # all: 10 CPU minutes and the scores for each
+    python benchmarks/translation.py --models pix2pix stargan --minutes 30 --seeds 0 1
+
+Prints the rows of a variant when it is done. What has been run is only read, what was interrupted goes on where it was.
+One thread, at the lowest priority. The data are those of
+
+    python benchmarks/real_data.py maps unpaired skin_tones photos pieces fonts squeezenet
+
+and nothing that is scored here was trained on: other longitudes, people, characters, photographs. LPIPS is that of
+SqueezeNet. Needs opencv-python-headless, and for srgan and esrgan the packages that conf/perceptual/lite0.yaml names.
+benchmarks/pages.py puts the results into docs/translation.md and the pages of docs/models/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import itertools
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from learning import EVERYWHERE, Cell, composed, narrow, processor, rates
+from torch import Tensor
+
+from gan_experiments import build, images, resume, trained
+from gan_experiments.contracts import Batch
+from gan_experiments.data.resize import imresize
+from gan_experiments.images import to_uint8
+from gan_experiments.metrics.paired import PairedEvaluator
+from gan_experiments.models.image_to_image import ImageToImage, side_by_side
+
+DATA = "${oc.env:GAN_EXPERIMENTS_DATA,data}"
+SCORES = ("psnr", "ssim", "l1", "lpips_squeeze")
+SHOWN = 8  # held-out images on a sheet
+CODES = 10  # of BicycleGAN, for each held-out image
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image that was held out: what the model is given, in which direction, and what should come of it.
+
+    `before` is the image as it is, the size of the truth; both are [1, C, H, W] in [-1, 1].
+    """
+
+    batch: Batch
+    before: Tensor
+    truth: Tensor
+    to: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a variant learns here, and what it is held against.
+
+    `words` are typed beside the model's name; `cases` reads what was held out; `others` are, by name, what makes an
+    image of a case without any training; `seen` is the part of an image that is scored.
+    """
+
+    words: list[str]
+    cases: Callable[[Cell], Iterator[Case]]
+    others: dict[str, Callable[[Case], Tensor]]
+    after: str = ""  # the variant whose generator this one takes up
+    seen: Callable[[Tensor], Tensor] = field(default=lambda rows: rows)
+    luma: bool = False  # as super-resolution is scored
+
+
+# ---------------------------------------------------------------- what is held out
+
+
+def data_of(*words: str) -> Any:
+    """The data module of a command."""
+    return build.make(composed(*words).data)
+
+
+def batches(data: Any) -> Iterator[Batch]:
+    """Every held-out item."""
+    real = data.held_out()
+    yield from map(real.batch, range(real.number))
+
+
+def pairs(cell: Cell) -> Iterator[Case]:
+    """Inputs and targets."""
+    for batch in batches(data_of(*cell.words)):
+        yield Case(batch, batch["input"], batch["target"])
+
+
+def pairs_never_seen(cell: Cell) -> Iterator[Case]:
+    """The true pairs of what was trained without pairs."""
+    for batch in batches(data_of("model=pix2pix", f"data.root={DATA}/maps", "data.resolution=64")):
+        yield Case({"real_a": batch["input"]}, batch["input"], batch["target"], "b")
+
+
+def tones(cell: Cell) -> Iterator[Case]:
+    """Every emoji in the default tone, and the same emoji in each other tone."""
+    test = data_of(*cell.words).reference("test")
+    of = {name: test.pixels[test.labels == i] for i, name in enumerate(test.class_names)}
+    given = images_of(of["default"])
+    for i, (name, pixels) in enumerate(of.items()):
+        if name != "default":
+            for before, truth in zip(given, images_of(pixels), strict=True):
+                yield Case({"real": before}, before, truth, str(i))
+
+
+def characters(cell: Cell) -> Iterator[Case]:
+    """Unseen characters in the source font and in each target font."""
+    for batch in batches(data_of(*cell.words)):
+        yield Case(batch, batch["input"], batch["target"])
+
+
+def photographs(cell: Cell) -> Iterator[Case]:
+    """Photographs in both resolutions."""
+    data = data_of(*cell.words)
+    for batch in batches(data):
+        yield Case(batch, imresize(batch["low"], data.scale), batch["high"])
+
+
+def holes(cell: Cell) -> Iterator[Case]:
+    """Photographs with a hole, which is black before it is filled."""
+    for batch in batches(data_of(*cell.words)):
+        hole = batch["mask"].bool()
+        yield Case(batch, batch["real"].masked_fill(hole, -1), batch["real"])
+
+
+def images_of(pixels: Tensor) -> list[Tensor]:
+    return [(row[None].float() / 127.5 - 1) for row in pixels]
+
+
+# ---------------------------------------------------------------- what costs nothing
+
+
+def as_it_is(case: Case) -> Tensor:
+    """The image before translation."""
+    return case.before
+
+
+def mean_colour(*words: str, split: str = "train") -> Callable[[Case], Tensor]:
+    """One colour all over: the mean of the images that translations should look like."""
+    found: list[Tensor] = []
+
+    def fill(case: Case) -> Tensor:
+        if not found:
+            pixels = data_of(*words).reference(split).pixels
+            found.append(pixels.float().mean(dim=(0, 2, 3), keepdim=True) / 127.5 - 1)
+        return found[0].expand_as(case.truth)
+
+    return fill
+
+
+def mean_of_the_rest(case: Case) -> Tensor:
+    """The hole in the mean colour of what is around it."""
+    hole = case.batch["mask"].bool()
+    colour = (case.truth * ~hole).sum(dim=(2, 3), keepdim=True) / (~hole).sum()
+    return torch.where(hole, colour, case.truth)
+
+
+def opencv(method: int) -> Callable[[Case], Tensor]:
+    """The hole filled by OpenCV's inpainting."""
+
+    def fill(case: Case) -> Tensor:
+        pixels = to_uint8(case.before)[0].permute(1, 2, 0).contiguous().numpy()
+        mask = case.batch["mask"][0, 0].byte().numpy()
+        filled = torch.from_numpy(cv2.inpaint(pixels, mask, 3, method))
+        return filled.permute(2, 0, 1)[None].float() / 127.5 - 1
+
+    return fill
+
+
+def hole_alone(rows: Tensor) -> Tensor:
+    """The square in the middle that `data=masked` cuts out."""
+    side = rows.shape[-1]
+    inside = slice(side // 4 + 4, side // 4 + side // 2 - 4)
+    return rows[..., inside, inside]
+
+
+# ---------------------------------------------------------------- the tasks
+
+MAPS = [f"data.root={DATA}/maps", "data.resolution=64", "data.load_resolution=72"]
+REGIONS = [f"data.root={DATA}/unpaired", "data.resolution=64", "data.load_resolution=72"]
+ONE_TONE = [f"data.root={DATA}/tones_of_one", "data.resolution=64", "data.load_resolution=null"]
+TONES = [f"data.root={DATA}/skin_tones/train", f"data.test_root={DATA}/skin_tones/test", "data.classes=6"]
+FONTS = [f"data.root={DATA}/fonts", "data.fonts=[ukai.ttc,uming.ttc,wqy-zenhei.ttc]", "data.classes=2"]
+PHOTOS = [f"data.root={DATA}/photos/train", f"data.test_root={DATA}/photos/test", "data.resolution=64"]
+PIECES = [f"data.root={DATA}/pieces/train", f"data.test_root={DATA}/pieces/test"]
+SR = {"as it is, bicubic": as_it_is}
+
+
+def of_all(networks: list[str], setting: str) -> list[str]:
+    return [f"model.{network}.{setting}" for network in networks]
+
+
+TASKS = {
+    "pix2pix": Task(
+        [*MAPS, *narrow(32), "model.discriminator.layers=2", *rates(4e-4, 4e-4), "data.batch_size=4"],
+        pairs,
+        {"as it is": as_it_is, "mean colour": mean_colour("model=pix2pix", *MAPS)},
+    ),
+    "cyclegan": Task(
+        [
+            *REGIONS,
+            *of_all(["generator_ab", "discriminator_a"], "width=24"),
+            "model.generator_ab.blocks=3",
+            "model.discriminator_a.layers=2",
+            *rates(4e-4, 4e-4),
+        ],
+        pairs_never_seen,
+        {"as it is": as_it_is, "mean colour": mean_colour("model=cyclegan", *REGIONS)},
+    ),
+    "bicyclegan": Task(
+        [
+            *ONE_TONE,
+            *of_all(["generator", "encoder", "discriminator_encoded"], "width=24"),
+            "model.discriminator_encoded.layers=2",
+            *rates(4e-4, 4e-4),
+            "data.batch_size=4",
+        ],
+        pairs,
+        {"as it is": as_it_is},
+    ),
+    "stargan": Task(
+        [
+            *TONES,
+            "data.resolution=64",
+            *narrow(24),
+            "model.generator.blocks=3",
+            "model.discriminator.layers=5",
+            *rates(4e-4, 4e-4),
+            "model.n_critic=2",
+            "data.batch_size=8",
+        ],
+        tones,
+        {"as it is": as_it_is},
+    ),
+    "zi2zi": Task(
+        [*FONTS, "data.resolution=64", "data.scale=0.8", "data.limit=4000", *narrow(24)],
+        characters,
+        {"as it is": as_it_is},
+    ),
+    "srresnet": Task(
+        [*PHOTOS, "model.generator.width=32", "model.generator.blocks=4", "data.batch_size=8", *rates(4e-4, 0)[:1]],
+        photographs,
+        SR,
+        luma=True,
+    ),
+    "srgan": Task(
+        [
+            *PHOTOS,
+            "perceptual=lite0",
+            "model.generator.width=32",
+            "model.generator.blocks=4",
+            "model.discriminator.width=16",
+            "data.batch_size=8",
+        ],
+        photographs,
+        SR,
+        after="srresnet",
+        luma=True,
+    ),
+    "rrdb_psnr": Task(
+        [*PHOTOS, "model.generator.width=32", "model.generator.blocks=2", "data.batch_size=8", *rates(4e-4, 0)[:1]],
+        photographs,
+        SR,
+        luma=True,
+    ),
+    "esrgan": Task(
+        [
+            *PHOTOS,
+            "perceptual=lite0",
+            "model.generator.width=32",
+            "model.generator.blocks=2",
+            "model.discriminator.width=16",
+            "data.batch_size=8",
+        ],
+        photographs,
+        SR,
+        after="rrdb_psnr",
+        luma=True,
+    ),
+    "context_encoder": Task(
+        [*PIECES, *narrow(32, 16), "model.generator.bottleneck=1000", "data.batch_size=16"],
+        holes,
+        {
+            "mean of the rest": mean_of_the_rest,
+            "OpenCV, Telea": opencv(cv2.INPAINT_TELEA),
+            "OpenCV, Navier-Stokes": opencv(cv2.INPAINT_NS),
+        },
+        seen=hole_alone,
+    ),
+}
+
+
+# ---------------------------------------------------------------- a run
+
+
+class Translation(Cell):
+    """A `learning.Cell` of a variant that turns images into images."""
+
+    @property
+    def words(self) -> list[str]:
+        """What a person types for it, but for its length."""
+        task = TASKS[self.model]
+        first = [f"model.pretrained='{self.first.folder}'"] if task.after else []
+        return [f"model={self.model}", *task.words, *EVERYWHERE, *self.more, *first, f"seed={self.seed}"]
+
+    @property
+    def first(self) -> Translation:
+        """The stage before this one, where there is one."""
+        return Translation(TASKS[self.model].after, self.data, self.seed, self.minutes, self.out)
+
+    def result(self) -> dict[str, Any]:
+        """What came of it: trained where it has not been, and the stage before it too."""
+        if TASKS[self.model].after:
+            self.first.result()
+        return super().result()
+
+    def _read(self, images_in_all: int) -> dict[str, Any]:
+        task, run = TASKS[self.model], trained.open_run(str(self.folder), "cpu")
+        assert isinstance(run.model, ImageToImage)
+        clock = resume.load(self.folder / "checkpoints" / "last.ckpt")["callbacks"]["Clock"]
+        typed = ["python", "src/gan_experiments/run.py", *self.words, f"images={images_in_all}"]
+        return {
+            "model": self.model,
+            "data": self.data,
+            "seed": self.seed,
+            "minutes": self.minutes,
+            "cpu_minutes": round(clock["used"] / 60, 2),
+            "images": run.model.images_seen,
+            "command": shlex.join(typed).replace(str(self.out.resolve()), str(self.out)),
+            "parameters": json.loads((self.folder / "parameters.json").read_text()),
+            **self._scored(task, run.model),
+            "date": f"{datetime.date.today()}",
+            "machine": f"one thread of {processor()}, torch {torch.__version__.partition('+')[0]}",
+        }
+
+    def _scored(self, task: Task, model: ImageToImage) -> dict[str, Any]:
+        """The scores of the model and of what costs nothing, on all that was held out, and the path of a sheet."""
+        judge = PairedEvaluator(
+            scores=("psnr", "ssim", "l1", "lpips"),
+            y_channel=task.luma,
+            crop_border=4 if task.luma else 0,
+            lpips_net="squeeze",
+            lpips_weights=str(Path(os.environ.get("GAN_EXPERIMENTS_DATA", "data"), "squeezenet1_1.pth")),
+        )
+
+        def score(fakes: list[Tensor], truths: list[Tensor]) -> dict[str, float]:
+            cut = [tuple(to_uint8(task.seen(rows))[0] for rows in pair) for pair in zip(fakes, truths, strict=True)]
+            return {name.replace("_y", ""): found.mean for name, found in judge.evaluate(cut).items()}  # type: ignore[arg-type]
+
+        cases = list(task.cases(self))
+        truths = [case.truth for case in cases]
+        made = {name: [make(case) for case in cases] for name, make in task.others.items()}
+        if task.after:
+            first = trained.open_run(str(self.first.folder), "cpu").model
+            assert isinstance(first, ImageToImage)
+            made[self.first.model] = [first.translate(case.batch, case.to) for case in cases]
+        made[self.model] = [model.translate(case.batch, case.to, seed=i) for i, case in enumerate(cases)]
+        rows = {name: score(fakes, truths) for name, fakes in made.items()}
+        notes = notes_on_codes(model, cases) if self.model == "bicyclegan" else {}
+
+        chosen = range(0, len(cases), max(1, len(cases) // SHOWN))[:SHOWN]
+        columns = [[case.before for case in cases], *made.values(), truths]
+        if next(iter(task.others)).startswith("as it is"):
+            del columns[0]
+        cells = side_by_side(*(torch.cat([column[i] for i in chosen]) for column in columns))
+        path = self.folder / "sheet.png"
+        images.save_png(images.sheet(cells), path)
+        titles = [] if len(columns) == len(made) + 1 else ["with its hole"]
+        shown = {"titles": [*titles, *made, "what it should be"], "sheet": str(path.relative_to(self.folder.parent))}
+        return {"rows": rows, "cases": len(cases), **notes, **shown}
+
+
+def notes_on_codes(model: ImageToImage, cases: list[Case]) -> dict[str, float]:
+    """How much the outputs of several codes differ from each other, and how near each is to some truth; L1 in [0, 1].
+
+    The cases are of one emoji in turn, each in another tone.
+    """
+    groups: dict[bytes, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.before.numpy().tobytes(), []).append(case)
+    values: dict[str, list[float]] = {"between codes": [], "between tones": [], "to the nearest tone": [], "found": []}
+    for group in groups.values():
+        truths = [case.truth for case in group]
+        outputs = [model.translate(group[0].batch, seed=code) for code in range(CODES)]
+        nearest = [min(range(len(truths)), key=lambda i: distance(output, truths[i])) for output in outputs]
+        values["between codes"] += [distance(*two) for two in itertools.combinations(outputs, 2)]
+        values["between tones"] += [distance(*two) for two in itertools.combinations(truths, 2)]
+        values["to the nearest tone"] += [distance(x, truths[i]) for x, i in zip(outputs, nearest, strict=True)]
+        values["found"].append(len(set(nearest)))
+    return {"codes": {name: sum(each) / len(each) for name, each in values.items()}}  # type: ignore[dict-item]
+
+
+def distance(x: Tensor, y: Tensor) -> float:
+    return (x - y).abs().mean().item() / 2
+
+
+# ---------------------------------------------------------------- the table
+
+
+def heading() -> str:
+    titles = ["model", "seed", "images", "CPU minutes", "", "PSNR, dB", "SSIM", "L1", "LPIPS"]
+    return f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}"
+
+
+def row(result: dict[str, Any]) -> str:
+    """The lines of the table: what costs nothing first, the variant last."""
+    lines = []
+    for name, scores in result["rows"].items():
+        told = [result["model"], result["seed"], f"{result['images']:,}", f"{result['cpu_minutes']:.1f}"]
+        told = told if name == result["model"] else [result["model"], result["seed"], "", ""]
+        digits = [f"{scores['psnr']:.2f}", *(f"{scores[score]:.3f}" for score in SCORES[1:])]
+        lines.append(f"| {' | '.join(map(str, [*told, name, *digits]))} |")
+    return "\n".join(lines)
+
+
+def parsed(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=TASKS, default=list(TASKS), metavar="MODEL", help="default: all")
+    parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes of training for each (default 10)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--out", type=Path, default=Path("outputs/translation"), help="folder for the runs")
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    """Train what is asked for and print the table; 1 where a training has failed."""
+    options = parsed()
+    os.nice(19)
+    torch.set_num_threads(1)
+    print(heading(), flush=True)
+    status = 0
+    for seed in options.seeds:
+        for model in options.models:
+            data = next(word for word in TASKS[model].words if "root=" in word).split("/")[1]
+            try:
+                print(row(Translation(model, data, seed, options.minutes, options.out).result()), flush=True)
+            except RuntimeError as error:
+                print(f"| {model} | {seed} | failed: {error} |", flush=True)
+                status = 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
