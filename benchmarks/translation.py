@@ -207,7 +207,7 @@ TASKS = {
     "cyclegan": Task(
         [
             *REGIONS,
-            *of_all(["generator_ab", "discriminator_a"], "width=24"),
+            *["model.generator_ab.width=16", "model.discriminator_a.width=24"],
             "model.generator_ab.blocks=3",
             "model.discriminator_a.layers=2",
             *rates(4e-4, 4e-4),
@@ -230,7 +230,7 @@ TASKS = {
         [
             *TONES,
             "data.resolution=64",
-            *narrow(24),
+            *narrow(16, 24),
             "model.generator.blocks=3",
             "model.discriminator.layers=5",
             *rates(4e-4, 4e-4),
@@ -241,7 +241,7 @@ TASKS = {
         {"as it is": as_it_is},
     ),
     "zi2zi": Task(
-        [*FONTS, "data.resolution=64", "data.scale=0.8", "data.limit=4000", *narrow(24)],
+        [*FONTS, "data.resolution=64", "data.scale=0.8", "data.limit=4000", *narrow(24), "data.batch_size=8"],
         characters,
         {"as it is": as_it_is},
     ),
