@@ -1,10 +1,10 @@
 """A page for each variant, docs/models/<variant>.md, from its docstrings, its config and what was measured.
 
     python benchmarks/pages.py                              # after a change of a docstring or a config
-    python benchmarks/pages.py --take outputs/learning      # and with the results of learning.py
+    python benchmarks/pages.py --take outputs/learning      # and with the results of learning.py or translation.py
 
 The results are kept in docs/models/measured.json, the sheets beside it; the papers' numbers are in papers.yaml. The
-table of all results is docs/learning.md.
+tables of all results are docs/learning.md and docs/translation.md.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import translation
 import yaml
 from hydra.utils import get_class
 from learning import composed, heading, row, variants
@@ -32,6 +33,7 @@ from gan_experiments import build, launch
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs" / "models"
 LEARNING = REPOSITORY / "docs" / "learning.md"
+TRANSLATION = REPOSITORY / "docs" / "translation.md"
 PAPERS = DOCS / "papers.yaml"
 SOURCE = REPOSITORY / "src" / "gan_experiments"
 SOURCES = {
@@ -53,7 +55,7 @@ def models() -> list[str]:
 
 
 def measured() -> list[Result]:
-    """What learning.py has found out, as it was last taken."""
+    """What learning.py and translation.py have found out, as it was last taken."""
     path = DOCS / "measured.json"
     results: list[Result] = json.loads(path.read_text()) if path.exists() else []
     return results
@@ -214,6 +216,8 @@ def here(model: str, results: list[Result]) -> str:
     if not results:
         return "Not measured yet."
     shown = sheets(results)
+    if model in translation.TASKS:
+        return f"{translated(shown[0], results)}\n\n[All variants](../translation.md)."
     return "\n\n".join(
         [
             f"![{model}'s images]({model}.png)",
@@ -225,6 +229,22 @@ def here(model: str, results: list[Result]) -> str:
     )
 
 
+def translated(result: Result, results: list[Result], folder: str = "") -> str:
+    """A task of translation.py: what was learnt, the sheet of one result, the scores of all, what is to be seen."""
+    model = result["model"]
+    parts = [
+        translation.TASKS[model].about,
+        f"![{model}'s images]({folder}{model}.png)",
+        f"*Not trained on, after {result['images']:,} images: {', '.join(result['titles'])}*",
+        "\n".join([translation.heading(), *map(translation.row, results)]),
+        *(translation.note(each) for each in results if "codes" in each),
+        *([looked_at] if (looked_at := facts()["looked_at"].get(model)) else []),
+        f"{result['cases']:,} pairs. {measured_on(results)} The command, but that the time ended it:",
+        f"```\n{result['command']}\n```",
+    ]
+    return "\n\n".join(parts)
+
+
 def caption(result: Result) -> str:
     """What a sheet shows."""
     classes = composed(f"model={result['model']}").model.generator.get("classes", 0)
@@ -234,8 +254,13 @@ def caption(result: Result) -> str:
 def before_and_after(results: list[Result]) -> str:
     """What stands in a row of results, and how it was measured."""
     extractors = " and ".join(dict.fromkeys(f"`metrics={r['extractor']}` on {r['data']}" for r in results))
-    measured_on = "; ".join(dict.fromkeys(f"{result['date']}, {result['machine']}" for result in results))
-    return f"Untrained -> trained, by {extractors}, which compare with no published value. Measured {measured_on}."
+    return f"Untrained -> trained, by {extractors}, which compare with no published value. {measured_on(results)}"
+
+
+def measured_on(results: list[Result]) -> str:
+    """When and where."""
+    told = dict.fromkeys(f"{result['date']}, {result['machine']}" for result in results)
+    return f"Measured {'; '.join(told)}."
 
 
 def published(results: list[Result]) -> str:
@@ -249,12 +274,21 @@ def index(results: list[Result]) -> str:
     lines = [
         f"{NOTE}\n\n# The variants\n",
         "A page for each file of conf/model/: what it minimises, how it differs from its paper, its sizes, its images"
-        " and scores after minutes on one core. All of these are in one table in [learning.md](../learning.md), those"
-        " of points in [modes.md](../modes.md); [techniques.md](../techniques.md) can be added to each.\n",
-        "| `model=` | | fid here, before and after |\n|---|---|---|",
+        " and scores after minutes on one core. All of these are together in [learning.md](../learning.md), those that"
+        " turn images into images in [translation.md](../translation.md), those of points in [modes.md](../modes.md);"
+        " [techniques.md](../techniques.md) can be added to each.\n",
+        "| `model=` | | here: fid before and after; LPIPS of the images as they are, and translated |\n|---|---|---|",
     ]
     for model in models():
         mine = sheets([result for result in results if result["model"] == model])
+        if model in translation.TASKS:
+            lpips = [
+                f"{next(iter(r['rows'].values()))['lpips_squeeze']:.3f} -> {r['rows'][model]['lpips_squeeze']:.3f}"
+                f" ({r['cpu_minutes']:.1f} CPU minutes)"
+                for r in mine
+            ]
+            lines.append(f"| [{model}]({model}.md) | {header(model)} | {', '.join(lpips)} |")
+            continue
         fids = ", ".join(
             f"{r['data']} {r['untrained']['fid']:.3g} -> {r['trained']['fid']:.3g} ({r['cpu_minutes']:.1f} CPU minutes)"
             for r in mine
@@ -264,7 +298,8 @@ def index(results: list[Result]) -> str:
 
 
 def learning(results: list[Result]) -> str:
-    """The page of all results, a table for each data set and time."""
+    """The page of all results of learning.py, a table for each data set and time."""
+    results = [result for result in results if result["model"] not in translation.TASKS]
     parts = [
         NOTE,
         "# Does each variant learn?",
@@ -290,6 +325,28 @@ def learning(results: list[Result]) -> str:
     return "\n\n".join(parts if results else [*parts, "Not measured yet."]) + "\n"
 
 
+def all_translated(results: list[Result]) -> str:
+    """The page of all results of translation.py."""
+    mine = {model: [result for result in results if result["model"] == model] for model in translation.TASKS}
+    missing = [model for model, own in mine.items() if not own]
+    parts = [
+        NOTE,
+        "# Does each variant that turns images into images learn?",
+        "Each in minutes on one core, by benchmarks/translation.py, narrower than in its paper, on real images; scored"
+        " on images that it was not trained on, beside what costs nothing. PSNR and SSIM are of the whole image, of"
+        " super-resolution's luma without four pixels at the border; L1 is of images in [0, 1]; LPIPS is the published"
+        " one of SqueezeNet (version 0.1, lower is nearer).",
+        "```\npython benchmarks/real_data.py maps unpaired skin_tones photos pieces fonts squeezenet\n"
+        "python benchmarks/translation.py\n```",
+    ]
+    for model, own in mine.items():
+        if own:
+            section = translated(sheets(own)[0], own, "models/")
+            parts.append(f"## [{model}](models/{model}.md)\n\n{section}")
+    parts += [f"Not measured: {', '.join(missing)}."] if missing else []
+    return "\n\n".join(parts) + "\n"
+
+
 @cache
 def on_points() -> list[str]:
     """The models that draw points of the plane."""
@@ -306,7 +363,10 @@ def sheets(results: list[Result]) -> list[Result]:
 
 
 def take(out: Path) -> None:
-    """Add the results of learning.py to measured.json, in the places of older ones, and put the sheets side by side."""
+    """Add the results of learning.py or translation.py to measured.json, in the places of older ones.
+
+    The sheets of a variant are put side by side.
+    """
 
     def key(result: Result) -> tuple[Any, ...]:
         return tuple(result[name] for name in ("model", "data", "seed", "minutes"))
@@ -334,7 +394,7 @@ def as_drawn(picture: Image.Image) -> Image.Image:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--take", type=Path, metavar="FOLDER", help="what learning.py wrote")
+    parser.add_argument("--take", type=Path, metavar="FOLDER", help="what learning.py or translation.py wrote")
     options = parser.parse_args()
     if options.take:
         take(options.take)
@@ -343,6 +403,7 @@ def main() -> None:
         (DOCS / f"{model}.md").write_text(page(model, results))
     (DOCS / "README.md").write_text(index(results))
     LEARNING.write_text(learning(results))
+    TRANSLATION.write_text(all_translated(results))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from learning import EVERYWHERE, Cell, composed, narrow, processor, rates
 from torch import Tensor
@@ -62,10 +61,11 @@ class Case:
 class Task:
     """What a variant learns here, and what it is held against.
 
-    `words` are typed beside the model's name; `cases` reads what was held out; `others` are, by name, what makes an
-    image of a case without any training; `seen` is the part of an image that is scored.
+    `about` says it in a sentence; `words` are typed beside the model's name; `cases` reads what was held out; `others`
+    are, by name, what makes an image of a case without any training; `seen` is the part of an image that is scored.
     """
 
+    about: str
     words: list[str]
     cases: Callable[[Cell], Iterator[Case]]
     others: dict[str, Callable[[Case], Tensor]]
@@ -163,13 +163,15 @@ def mean_of_the_rest(case: Case) -> Tensor:
     return torch.where(hole, colour, case.truth)
 
 
-def opencv(method: int) -> Callable[[Case], Tensor]:
-    """The hole filled by OpenCV's inpainting."""
+def opencv(method: str) -> Callable[[Case], Tensor]:
+    """The hole filled by OpenCV's inpainting, "TELEA" or "NS"."""
 
     def fill(case: Case) -> Tensor:
+        import cv2
+
         pixels = to_uint8(case.before)[0].permute(1, 2, 0).contiguous().numpy()
         mask = case.batch["mask"][0, 0].byte().numpy()
-        filled = torch.from_numpy(cv2.inpaint(pixels, mask, 3, method))
+        filled = torch.from_numpy(cv2.inpaint(pixels, mask, 3, getattr(cv2, f"INPAINT_{method}")))
         return filled.permute(2, 0, 1)[None].float() / 127.5 - 1
 
     return fill
@@ -200,11 +202,13 @@ def of_all(networks: list[str], setting: str) -> list[str]:
 
 TASKS = {
     "pix2pix": Task(
+        "Satellite pictures into shaded relief; tested on other longitudes.",
         [*MAPS, *narrow(32), "model.discriminator.layers=2", *rates(4e-4, 4e-4), "data.batch_size=4"],
         pairs,
         {"as it is": as_it_is, "mean colour": mean_colour("model=pix2pix", *MAPS)},
     ),
     "cyclegan": Task(
+        "Without pairs: satellite pictures of America, relief of the Old World; tested on true pairs from elsewhere.",
         [
             *REGIONS,
             *["model.generator_ab.width=16", "model.discriminator_a.width=24"],
@@ -216,6 +220,7 @@ TASKS = {
         {"as it is": as_it_is, "mean colour": mean_colour("model=cyclegan", *REGIONS)},
     ),
     "bicyclegan": Task(
+        "Yellow emoji into any of five skin tones; tested on other people.",
         [
             *ONE_TONE,
             *of_all(["generator", "encoder", "discriminator_encoded"], "width=24"),
@@ -227,6 +232,7 @@ TASKS = {
         {"as it is": as_it_is},
     ),
     "stargan": Task(
+        "Emoji in six skin tones, each into each; tested from yellow into the five others, on other people.",
         [
             *TONES,
             "data.resolution=64",
@@ -241,17 +247,20 @@ TASKS = {
         {"as it is": as_it_is},
     ),
     "zi2zi": Task(
+        "Kai characters into Song and Hei; tested on characters that no font was seen of.",
         [*FONTS, "data.resolution=64", "data.scale=0.8", "data.limit=4000", *narrow(24), "data.batch_size=8"],
         characters,
         {"as it is": as_it_is},
     ),
     "srresnet": Task(
+        "Photographs, four times enlarged, by the pixels; tested on squares of other photographs, on their luma.",
         [*PHOTOS, "model.generator.width=32", "model.generator.blocks=4", "data.batch_size=8", *rates(4e-4, 0)[:1]],
         photographs,
         SR,
         luma=True,
     ),
     "srgan": Task(
+        "From srresnet on, with a discriminator and EfficientNet-Lite0 as the perceptual loss.",
         [
             *PHOTOS,
             "perceptual=lite0",
@@ -266,12 +275,14 @@ TASKS = {
         luma=True,
     ),
     "rrdb_psnr": Task(
+        "As srresnet.",
         [*PHOTOS, "model.generator.width=32", "model.generator.blocks=2", "data.batch_size=8", *rates(4e-4, 0)[:1]],
         photographs,
         SR,
         luma=True,
     ),
     "esrgan": Task(
+        "From rrdb_psnr on, with a discriminator and EfficientNet-Lite0 as the perceptual loss.",
         [
             *PHOTOS,
             "perceptual=lite0",
@@ -286,12 +297,13 @@ TASKS = {
         luma=True,
     ),
     "context_encoder": Task(
+        "The middle of photographs, 56 of 128 pixels a side; tested on the holes of other photographs.",
         [*PIECES, *narrow(32, 16), "model.generator.bottleneck=1000", "data.batch_size=16"],
         holes,
         {
             "mean of the rest": mean_of_the_rest,
-            "OpenCV, Telea": opencv(cv2.INPAINT_TELEA),
-            "OpenCV, Navier-Stokes": opencv(cv2.INPAINT_NS),
+            "OpenCV, Telea": opencv("TELEA"),
+            "OpenCV, Navier-Stokes": opencv("NS"),
         },
         seen=hole_alone,
     ),
@@ -406,6 +418,7 @@ def distance(x: Tensor, y: Tensor) -> float:
 
 
 def heading() -> str:
+    """The first lines of the table."""
     titles = ["model", "seed", "images", "CPU minutes", "", "PSNR, dB", "SSIM", "L1", "LPIPS"]
     return f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}"
 
@@ -419,6 +432,16 @@ def row(result: dict[str, Any]) -> str:
         digits = [f"{scores['psnr']:.2f}", *(f"{scores[score]:.3f}" for score in SCORES[1:])]
         lines.append(f"| {' | '.join(map(str, [*told, name, *digits]))} |")
     return "\n".join(lines)
+
+
+def note(result: dict[str, Any]) -> str:
+    """What BicycleGAN's codes do, in words."""
+    codes = {name: f"{value:.3f}" for name, value in result["codes"].items()}
+    return (
+        f"Outputs of two codes differ by {codes['between codes']} in the mean (L1), two true tones by"
+        f" {codes['between tones']}; an output is {codes['to the nearest tone']} from the nearest true tone, and"
+        f" {result['codes']['found']:.1f} of 5 tones are the nearest of some of {CODES} outputs."
+    )
 
 
 def parsed(words: list[str] | None = None) -> argparse.Namespace:

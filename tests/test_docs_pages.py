@@ -36,6 +36,24 @@ def test_the_table_of_all_results_is_as_they_are() -> None:
     assert pages.LEARNING.read_text() == pages.learning(pages.measured()), WRITE
 
 
+def test_the_page_of_translations_is_as_they_are() -> None:
+    assert pages.TRANSLATION.read_text() == pages.all_translated(pages.measured()), WRITE
+
+
+def test_a_translation_has_its_rows_on_both_pages() -> None:
+    scores = {"psnr": 20.0, "ssim": 0.5, "l1": 0.1, "lpips_squeeze": 0.25}
+    result = {"model": "pix2pix", "data": "maps", "seed": 0, "minutes": 10.0, "cpu_minutes": 10.0, "images": 1_000}
+    result |= {"rows": {"as it is": scores, "pix2pix": scores | {"lpips_squeeze": 0.125}}, "cases": 7}
+    result |= {"titles": ["as it is", "pix2pix", "what it should be"], "command": "python run.py model=pix2pix"}
+    result |= {"date": "2026-11-22", "machine": "one thread of a processor"}
+    for text in (pages.page("pix2pix", [result]), pages.all_translated([result])):
+        assert "| pix2pix | 0 | 1,000 | 10.0 | pix2pix | 20.00 | 0.500 | 0.100 | 0.125 |" in text
+        assert "7 pairs. Measured 2026-11-22, one thread of a processor." in text
+    assert "Not measured: cyclegan" in pages.all_translated([result])
+    assert "| 0.250 -> 0.125 (10.0 CPU minutes) |" in pages.index([result])
+    assert "pix2pix" not in pages.learning([result])
+
+
 def test_pictures_and_results_are_of_models_that_are_there() -> None:
     assert {path.stem for path in pages.DOCS.glob("*.png")} == {result["model"] for result in pages.measured()}
     assert {result["model"] for result in pages.measured()} <= set(MODELS)

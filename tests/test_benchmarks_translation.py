@@ -1,0 +1,79 @@
+"""benchmarks/translation.py: what it trains, what it holds that against, and what it says of codes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from support import MODELS, REPOSITORY
+from torch import Tensor
+
+sys.path.append(str(REPOSITORY / "benchmarks"))
+
+import translation
+from hydra.utils import get_class
+from learning import composed
+
+from gan_experiments import check
+from gan_experiments.data.masked import centre
+from gan_experiments.models.image_to_image import ImageToImage
+
+
+def test_every_variant_that_turns_images_into_images_has_a_task() -> None:
+    turning = {m for m in MODELS if issubclass(get_class(composed(f"model={m}").model._target_), ImageToImage)}
+    assert turning - set(translation.TASKS) == {"context_encoder_random"}
+
+
+@pytest.mark.parametrize("model", translation.TASKS)
+def test_a_task_is_a_command_that_the_check_passes(model: str, tmp_path: Path) -> None:
+    cell = translation.Translation(model, "any", 3, 1.0, tmp_path)
+    cfg = composed(*cell.words)
+    assert not [fault for fault in check.faults(cfg) if "pretrained" not in fault]
+    assert cfg.seed == 3
+    assert cfg.data.resolution in (64, 128)
+    if translation.TASKS[model].after:
+        assert cfg.model.pretrained == str(cell.first.folder)
+
+
+def image(value: float, size: int = 8) -> Tensor:
+    return torch.full((1, 3, size, size), value)
+
+
+def test_what_is_filled_in_without_training() -> None:
+    real = torch.rand(1, 3, 128, 128) * 2 - 1
+    mask = torch.from_numpy(centre(128, None))[None, None].float()  # type: ignore[arg-type]
+    case = translation.Case({"real": real, "mask": mask}, real.masked_fill(mask.bool(), -1), real)
+    filled = translation.mean_of_the_rest(case)
+    outside = ~mask.bool().expand_as(real)
+    assert torch.equal(filled[outside], real[outside])
+    known = real[0, :, outside[0, 0]]
+    assert torch.allclose(filled[0, :, 64, 64], known.mean(dim=1))
+    assert (translation.hole_alone(mask) == 1).all()  # all of the hole, and nothing else
+    assert translation.hole_alone(mask).numel() == mask.sum()
+
+
+class Toy:
+    """Answers with one of two constants, by the parity of the seed."""
+
+    def translate(self, batch: dict[str, Tensor], to: str = "", ema: bool = True, seed: int = 0) -> Tensor:
+        return image(0.5 if seed % 2 else 0.1)
+
+
+def test_what_codes_do_is_counted_by_emoji() -> None:
+    truths = [image(value) for value in (-1.0, 0.0, 0.6)]
+    cases = [translation.Case({}, image(-0.5), truth) for truth in truths]
+    codes = translation.notes_on_codes(Toy(), cases)["codes"]  # type: ignore[arg-type]
+    assert codes["found"] == 2
+    assert codes["to the nearest tone"] == pytest.approx(0.1 / 2)
+    assert codes["between tones"] == pytest.approx((1.0 + 1.6 + 0.6) / 3 / 2)
+    assert codes["between codes"] == pytest.approx(0.4 / 2 * 25 / 45)  # 25 of 45 pairs are of two parities
+
+
+def test_a_row_for_each_that_was_scored() -> None:
+    scores = {"psnr": 20.0, "ssim": 0.5, "l1": 0.1, "lpips_squeeze": 0.25}
+    result = {"model": "pix2pix", "seed": 0, "images": 1000, "cpu_minutes": 1.0}
+    rows = translation.row(result | {"rows": {"as it is": scores, "pix2pix": scores}}).splitlines()
+    assert rows[0] == "| pix2pix | 0 |  |  | as it is | 20.00 | 0.500 | 0.100 | 0.250 |"
+    assert rows[1] == "| pix2pix | 0 | 1,000 | 1.0 | pix2pix | 20.00 | 0.500 | 0.100 | 0.250 |"
