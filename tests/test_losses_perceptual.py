@@ -51,25 +51,36 @@ def test_the_same_as_torchmetrics(alexnet, lpips, monkeypatch):
     assert (found.weights_hash, found.published) == (lpips.weights_hash, False)
 
 
-def test_vgg_as_the_paper_defines_it(tmp_path):
+@pytest.mark.parametrize(
+    ("net", "make", "places"),
+    [
+        ("vgg", lambda: make_layers(cfgs["D"]), (3, 8, 15, 22, 29)),
+        ("squeeze", lambda: torchvision.models.squeezenet1_1().features, (1, 4, 7, 9, 10, 11, 12)),
+    ],
+)
+def test_other_nets_as_the_paper_defines_it(net, make, places, tmp_path):
+    """After relu1_2, 2_2, 3_3, 4_3 and 5_3 of VGG; after the first ReLU and fire3, 5, 6, 7, 8 and 9 of SqueezeNet."""
     torch.manual_seed(0)
-    body = make_layers(cfgs["D"])
-    torch.save({f"features.{name}": value for name, value in body.state_dict().items()}, tmp_path / "vgg.pth")
+    body = make()
+    torch.save({f"features.{name}": value for name, value in body.state_dict().items()}, tmp_path / "net.pth")
     x, y = images(size=32)
     expected = torch.zeros(3)
-    heads = torch.load(Path(torchmetrics_lpips.__file__).parent / "lpips_models" / "vgg.pth", map_location="cpu")
+    heads = torch.load(Path(torchmetrics_lpips.__file__).parent / "lpips_models" / f"{net}.pth", map_location="cpu")
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
     a, b = ((image - shift.view(3, 1, 1)) / scale.view(3, 1, 1) for image in (x, y))
     with torch.no_grad():
         for index, layer in enumerate(body):
             a, b = layer(a), layer(b)
-            if index in (3, 8, 15, 22, 29):  # relu1_2, 2_2, 3_3, 4_3, 5_3
-                head = heads[f"lin{(3, 8, 15, 22, 29).index(index)}.model.1.weight"]
+            if index in places:
+                head = heads[f"lin{places.index(index)}.model.1.weight"]
                 apart = (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square()
                 expected += (head * apart).sum(dim=1).mean(dim=(1, 2))
-    vgg = LPIPS("vgg", str(tmp_path / "vgg.pth"))
-    torch.testing.assert_close(vgg(x, y), expected, rtol=1e-4, atol=0)
-    assert vgg(*images(1, size=vgg.smallest)).shape == (1,)
+    lpips = LPIPS(net, str(tmp_path / "net.pth"))
+    assert expected.min() > 1e-4
+    torch.testing.assert_close(lpips(x, y), expected, rtol=1e-4, atol=0)
+    assert lpips(*images(1, size=lpips.smallest)).isfinite().all()
+    with pytest.raises(RuntimeError):
+        lpips(*images(1, size=lpips.smallest - 1))
 
 
 def test_a_distance(lpips):
@@ -115,7 +126,11 @@ def test_without_weights_one_line_says_what_to_fetch_and_where_to(tmp_path, monk
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
-    for net, file in (("alex", "alexnet-owt-7be5be79.pth"), ("vgg", "vgg16-397923af.pth")):
+    for net, file in (
+        ("alex", "alexnet-owt-7be5be79.pth"),
+        ("vgg", "vgg16-397923af.pth"),
+        ("squeeze", "squeezenet1_1-b8a52dc0.pth"),
+    ):
         with pytest.raises(ConfigError) as caught:
             LPIPS(net, key="metrics.lpips_")
         [line] = caught.value.faults
@@ -150,8 +165,8 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path):
         with pytest.raises(ConfigError, match=message) as caught:
             LPIPS("alex", weights)
         assert "\n" not in str(caught.value)
-    with pytest.raises(ConfigError, match=r"loss.net=squeeze: type alex or vgg"):
-        LPIPS("squeeze", key="loss.")
+    with pytest.raises(ConfigError, match=r"loss.net=resnet: type alex, vgg or squeeze$"):
+        LPIPS("resnet", key="loss.")
 
 
 @pytest.fixture(scope="module")
@@ -259,5 +274,5 @@ def test_what_vgg_features_cannot_do_is_said_in_one_line(vgg19, tmp_path, monkey
         with pytest.raises(ConfigError, match=message) as caught:
             attempt()
         assert "\n" not in str(caught.value)
-    with pytest.raises(ConfigError, match=r"net=vgg19: type alex or vgg$"):
+    with pytest.raises(ConfigError, match=r"net=vgg19: type alex, vgg or squeeze$"):
         LPIPS("vgg19")

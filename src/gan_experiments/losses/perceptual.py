@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.functional.image.lpips import _NoTrainLpips
-from torchvision.models import AlexNet_Weights, VGG16_Weights, VGG19_Weights
+from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights, VGG19_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
 from gan_experiments.contracts import ConfigError
@@ -24,9 +24,10 @@ from gan_experiments.losses.reconstruction import find_distance
 NETS = {
     "alex": AlexNet_Weights.IMAGENET1K_V1,
     "vgg": VGG16_Weights.IMAGENET1K_V1,
+    "squeeze": SqueezeNet1_1_Weights.IMAGENET1K_V1,
     "vgg19": VGG19_Weights.IMAGENET1K_V1,
 }
-SMALLEST = {"alex": 31, "vgg": 16}
+SMALLEST = {"alex": 31, "vgg": 16, "squeeze": 17}
 
 
 def _vgg19_layers() -> list[str]:
@@ -49,10 +50,11 @@ class LPIPS(nn.Module):
     """LPIPS, version 0.1 (Zhang et al. 2018, arXiv:1801.03924, eq. 1), by torchmetrics, with the heads that it brings.
 
     Frozen and always in evaluation mode; differentiable in both images. Autocast is the caller's to turn off: half
-    precision does for a loss, not for a score. `net` is "alex", which most papers report, or "vgg", which is better as
-    a loss. Its ImageNet weights are torchvision's: the file `weights`, else that of torch's cache folder, else a
-    download. `weights_hash` is the first 16 hex digits of the file's sha256, `published` says whether the file is
-    torchvision's own, `smallest` is the shortest side in pixels that the network can take.
+    precision does for a loss, not for a score. `net` is "alex", which most papers report, "vgg", which is better as a
+    loss, or "squeeze", SqueezeNet 1.1, the smallest. Its ImageNet weights are torchvision's, to which the heads were
+    fitted: the file `weights`, else that of torch's cache folder, else a download. `weights_hash` is the first 16 hex
+    digits of the file's sha256, `published` says whether the file is torchvision's own, `smallest` is the shortest side
+    in pixels that the network can take.
 
     Messages name the options `<key>net` and `<key>weights`. Raises ConfigError for another net, where there are no
     weights and no network answers, and where the file does not hold that network's weights.
@@ -61,13 +63,14 @@ class LPIPS(nn.Module):
     def __init__(self, net: str = "alex", weights: str | None = None, key: str = "") -> None:
         super().__init__()
         if net not in SMALLEST:
-            raise ConfigError(f"{key}net={net}: type {' or '.join(SMALLEST)}")
+            raise ConfigError(f"{key}net={net}: type alex, vgg or squeeze")
         path = find_weights(net, weights, key)
         self.weights_hash, self.published = _identity(path, net)
         self.smallest = SMALLEST[net]
         with torch.random.fork_rng(devices=[]):  # it draws initial weights before these are loaded
             self.net = _NoTrainLpips(net=net, pnet_rand=True)  # type: ignore[arg-type]
-        layers = OrderedDict(pair for part in self.net.net.children() for pair in part.named_children())
+        slices = [part for part in self.net.net.modules() if isinstance(part, nn.Sequential)]
+        layers = OrderedDict(pair for part in slices for pair in part.named_children())
         _load(path, net, key, nn.Sequential(layers))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -132,10 +135,10 @@ class VGGFeatures(nn.Module):
 class PerceptualLoss(nn.Module):
     """How far apart two batches of images are in a network's features: a mean distance by layer, weighted and summed.
 
-    `features` makes a sequence of maps of images: `VGGFeatures`, or another network, which is frozen here and kept in
-    evaluation mode. `distance` is one of `losses.reconstruction.DISTANCES`, taken of the features times `scale`;
-    `layer_weights` are 1 each unless given. ESRGAN: conv5_4 (before its ReLU), "l1", scale 1 (BasicSR). SRGAN: relu5_4,
-    "l2", scale 1 / 12.75 (Ledig et al. 2016, section 3.2). Raises ConfigError for another distance.
+    `features` makes a sequence of maps of images: `VGGFeatures`, or another network, which is frozen
+    here and kept in evaluation mode. `distance` is one of `losses.reconstruction.DISTANCES`, taken of the features
+    times `scale`; `layer_weights` are 1 each unless given. ESRGAN: conv5_4 (before its ReLU), "l1", scale 1 (BasicSR).
+    SRGAN: relu5_4, "l2", scale 1 / 12.75 (Ledig et al. 2016, section 3.2). Raises ConfigError for another distance.
     """
 
     def __init__(
@@ -177,7 +180,7 @@ class VGGLoss(PerceptualLoss):
 
 
 def find_weights(net: str, weights: str | None, key: str, otherwise: str = "") -> Path:
-    """Return the path of torchvision's weights of "alex", "vgg" or "vgg19".
+    """Return the path of torchvision's weights of one of NETS.
 
     It is the file given, else that in torch's cache, else a download.
 
