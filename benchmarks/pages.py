@@ -333,10 +333,10 @@ def all_translated(results: list[Result]) -> str:
         NOTE,
         "# Does each variant that turns images into images learn?",
         "Each in minutes on one core, by benchmarks/translation.py, narrower than in its paper, on real images; scored"
-        " on images that it was not trained on, beside what costs nothing. PSNR and SSIM are of the whole image, of"
-        " the hole where one is filled, and of super-resolution's luma without four pixels at the border; L1 is of"
-        " images in [0, 1]. LPIPS, where lower is nearer, has the published heads on a SqueezeNet with other weights than"
-        " torchvision's: it grows with noise, blur and enlargement as it should, and compares with no published value.",
+        " on images that it was not trained on, beside what costs nothing. PSNR and SSIM are of the whole image, of the"
+        " hole where one is filled, and of super-resolution's luma without four pixels at the border; L1 is of"
+        " images in [0, 1]. LPIPS, where lower is nearer, has the published heads on a SqueezeNet with other weights"
+        " than torchvision's: it grows with noise, blur and enlargement as it should; it compares with no paper.",
         "```\npython benchmarks/real_data.py maps unpaired skin_tones photos pieces fonts squeezenet\n"
         "python benchmarks/translation.py\n```",
     ]

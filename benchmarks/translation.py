@@ -22,7 +22,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Task:
     about: str
     words: list[str]
     cases: Callable[[Cell], Iterator[Case]]
-    others: dict[str, Callable[[Case], Tensor]]
+    others: Mapping[str, Callable[[Case], Tensor]]
     after: str = ""  # the variant whose generator this one takes up
     seen: Callable[[Tensor], Tensor] = field(default=lambda rows: rows)
     luma: bool = False  # as super-resolution is scored
@@ -240,8 +240,8 @@ TASKS = {
             "model.generator.blocks=3",
             "model.discriminator.layers=5",
             *rates(4e-4, 4e-4),
-            "model.n_critic=2",
-            "data.batch_size=8",
+            "model.n_critic=1",
+            "data.batch_size=4",
         ],
         tones,
         {"as it is": as_it_is},
@@ -365,7 +365,7 @@ class Translation(Cell):
 
         def score(fakes: list[Tensor], truths: list[Tensor]) -> dict[str, float]:
             cut = [tuple(to_uint8(task.seen(rows))[0] for rows in pair) for pair in zip(fakes, truths, strict=True)]
-            return {name.replace("_y", ""): found.mean for name, found in judge.evaluate(cut).items()}  # type: ignore[arg-type]
+            return {name.replace("_y", ""): found.value for name, found in judge.evaluate(cut).items()}
 
         cases = list(task.cases(self))
         truths = [case.truth for case in cases]
