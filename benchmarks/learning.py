@@ -68,7 +68,6 @@ REDUCED = {  # what a variant is given to learn in minutes on one core; those no
     "biggan_deep": [*narrow(16), *rates(4e-4, 8e-4), *SOON_AVERAGED, "data.batch_size=16"],
     "cdcgan": narrow(32),  # at the rates of the others it is lost on the emoji
     "dcgan": DCGANS,
-    "gan": rates(5e-2, 5e-2),  # at the paper's 0.1 it ends in NaN on the emoji
     "improved_gan": DCGANS,
     "lsgan": DCGANS,
     "r3gan": [  # whole convolutions: those of groups take as long on a CPU

@@ -116,9 +116,9 @@ def unpaired(out: Path, downloads: Path, work: Path, side: int = 128) -> str:
     rng = np.random.default_rng(0)
     counts = {}
     for name, picture, west, east, number in (
-        ("trainA", satellite, -130, -75, 300),
+        ("trainA", satellite, -130, -75, 400),
         ("testA", satellite, -66, -40, 60),
-        ("trainB", relief, -10, 90, 300),
+        ("trainB", relief, -10, 90, 400),
         ("testB", relief, 98, 150, 60),
     ):
         folder = fresh(out / "unpaired" / name)
@@ -137,7 +137,7 @@ def maps(out: Path, downloads: Path, work: Path, side: int = 128) -> str:
     for name, parts, number in (("train", ((-130, -75), (-10, 90)), 400), ("test", ((-66, -40), (98, 150)), 50)):
         folders = [fresh(out / "maps" / f"{name}{domain}") for domain in "AB"]
         for west, east in parts:
-            for i, (x, y) in enumerate(corners(land, west, east, side, number, rng, least=0.4)):
+            for i, (x, y) in enumerate(corners(land, west, east, side, number, rng)):
                 for folder, picture in zip(folders, (satellite, relief), strict=True):
                     picture.crop((x, y, x + side, y + side)).save(folder / f"{west}_{i:04d}.jpg", quality=95)
         counts[name] = len(list(folders[0].iterdir()))
@@ -160,13 +160,18 @@ def is_land(satellite: np.ndarray) -> np.ndarray:
 
 
 def corners(
-    land: np.ndarray, west: int, east: int, side: int, number: int, rng: np.random.Generator, least: float = 0.7
+    land: np.ndarray,
+    west: int,
+    east: int,
+    side: int,
+    number: int,
+    rng: np.random.Generator,
 ) -> Iterator[tuple[int, int]]:
-    """Draw top left corners between two longitudes, 58 degrees south to 70 north, where `least` or more is land."""
+    """Draw top left corners between two longitudes, 58 degrees south to 70 north, where 40% or more is land."""
     top, bottom, left, right = (int(15 * v) for v in (90 - 70, 90 + 58, 180 + west, 180 + east))
     while number:
         x, y = int(rng.integers(left, right - side)), int(rng.integers(top, bottom - side))
-        if land[y : y + side, x : x + side].mean() > least:
+        if land[y : y + side, x : x + side].mean() > 0.4:
             number -= 1
             yield x, y
 
