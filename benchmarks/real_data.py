@@ -160,12 +160,7 @@ def is_land(satellite: np.ndarray) -> np.ndarray:
 
 
 def corners(
-    land: np.ndarray,
-    west: int,
-    east: int,
-    side: int,
-    number: int,
-    rng: np.random.Generator,
+    land: np.ndarray, west: int, east: int, side: int, number: int, rng: np.random.Generator
 ) -> Iterator[tuple[int, int]]:
     """Draw top left corners between two longitudes, 58 degrees south to 70 north, where 40% or more is land."""
     top, bottom, left, right = (int(15 * v) for v in (90 - 70, 90 + 58, 180 + west, 180 + east))
