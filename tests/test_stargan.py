@@ -13,6 +13,7 @@ from test_steps_official import Recorded, filled, formula
 from torch import Tensor
 
 from gan_experiments import build, check, distributed
+from gan_experiments.contracts import ConfigError
 from gan_experiments.models.stargan import StarGAN
 
 LABEL, ORDER = torch.tensor([0, 2, 1, 2]), torch.tensor([2, 0, 3, 1])
@@ -150,6 +151,25 @@ def test_it_learns_several_attributes_at_once(tmp_path: Path) -> None:
     after = train(cfg)
     assert list(after.directions) == ["Male", "Young"]  # type: ignore[arg-type]
     assert all(torch.isfinite(p).all() for p in after.parameters())
+
+
+@pytest.mark.parametrize(("resolution", "multiple"), [(32, 64), (96, 128), (100, 128)])
+def test_a_smaller_resolution_takes_what_the_message_says(resolution: int, multiple: int, tmp_path: Path) -> None:
+    """At the default depth; as deep as leaves 2x2 or more."""
+    cfg = compose(tmp_path, "model=stargan", f"data.resolution={resolution}")
+    with pytest.raises(ConfigError, match=r"it needs one that 64 divides") as caught:
+        check.require(cfg)
+    (fault,) = caught.value.faults
+    word, other = fault.partition("; type ")[2].split(" or ")
+    assert other == f"data.resolution={multiple}"
+    for words in ([f"data.resolution={resolution}", word], [other]):
+        cfg = compose(tmp_path, "model=stargan", *words)
+        check.require(cfg)
+        with torch.device("meta"):
+            module = build.make(cfg.model)
+            images = torch.empty(2, 3, cfg.data.resolution, cfg.data.resolution)
+            _, classes = module.judge(module.generator(images, torch.empty(2, 2)))
+        assert classes.shape == (2, 2)
 
 
 @pytest.mark.parametrize(
