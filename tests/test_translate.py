@@ -312,6 +312,22 @@ def test_beside_the_images_and_again(model: Any, tmp_path: Path, capsys: pytest.
     assert len(names(tmp_path)) == 7
 
 
+def test_a_class_by_its_name_or_its_number(model: Any, tmp_path: Path) -> None:
+    """Results bear its name either way."""
+    made = model(Negative())
+    made.directions = {"b": Direction("input"), **{str(n): Direction("input", number=n) for n in range(2)}}
+    made.name_classes(["pale", "dark"])
+    write_images(tmp_path, 1)
+    verb(f"images={tmp_path}", "to=0", "sheet=0")
+    assert names(tmp_path) == ["0-pale.png", "0.png"]
+    with pytest.raises(ConfigError, match=r"0-pale\.png is there already"):
+        verb(f"images={tmp_path}", "to=pale", "sheet=0")
+    verb(f"images={tmp_path}", "to=dark", "sheet=0")
+    assert names(tmp_path) == ["0-dark.png", "0-pale.png", "0.png"]
+    with pytest.raises(ConfigError, match=r"^to=2: .* type to=b or to=pale or to=dark$"):
+        verb(f"images={tmp_path}", "to=2")
+
+
 def test_stopped_and_broken_images_leave_nothing_half_written(
     model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,7 +59,7 @@ def translate(cfg: DictConfig) -> int:
     model = run.model
     if not isinstance(model, ImageToImage):
         raise ConfigError(f"run={cfg.run}: this model draws images from noise; type sample.py run={cfg.run}")
-    to = model.direction(str(cfg.to or ""))
+    to = model.direction("" if cfg.to is None else str(cfg.to))
     jobs, sheet = _plan(cfg, to, model.directions)
     given = {} if cfg.label is None else {"label": torch.tensor([cfg.label])}
     faults: list[str] = []

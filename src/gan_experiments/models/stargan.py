@@ -37,7 +37,7 @@ class StarGAN(ImageToImage):
         reconstruction_weight: λ_rec of equation 6.
         engine: the arguments of `AdversarialModule`.
 
-    The directions are the numbers of the domains, or the names of the attributes.
+    The directions are the domains, or the attributes.
     """
 
     needs = frozenset({"real", "domain"})
@@ -63,7 +63,8 @@ class StarGAN(ImageToImage):
         super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
         self.classes = int(generator.classes)  # type: ignore[arg-type]
         self.attributes, self.one_of = list(attributes), set(one_of)
-        self.directions = {name: Direction("real") for name in self.attributes or map(str, range(self.classes))}
+        names = self.attributes or map(str, range(self.classes))
+        self.directions = {name: Direction("real", number=number) for number, name in enumerate(names)}
         self.multiple = getattr(generator, "multiple", 1)
         self.loss, self.n_critic, self.gp_weight = loss, n_critic, gp_weight
         self.classification_weight, self.reconstruction_weight = classification_weight, reconstruction_weight
