@@ -11,10 +11,11 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image, ImageCms, ImageOps
 from support import run, small, train, write_images
+from test_stargan import attributes
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from gan_experiments import images, launch, trained, translate
+from gan_experiments import build, images, launch, trained, translate
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data import photos
 from gan_experiments.data.photos import read_photo, write_photo
@@ -233,6 +234,19 @@ def test_statistics_of_all_parts_together_are_those_of_the_whole() -> None:
         made = network(image[..., :5])
     assert torch.allclose(made, wanted[..., :5], atol=1e-5)
     assert not torch.allclose(network(image[..., :5]), wanted[..., :5], atol=0.1), "and are gone afterwards"
+
+
+def test_the_attributes_of_a_photograph_are_those_of_all_of_it(model: Any, tmp_path: Path) -> None:
+    """Dark at the left and bright at the right: being bright is an attribute of the whole, taken from every tile."""
+    made = model(build.build_model(attributes(tmp_path / "run")))
+    asked = []
+    made.judge = lambda images: (None, images.mean((1, 2, 3))[:, None].expand(-1, 2))  # Male and Young where bright
+    made.generator.register_forward_pre_hook(lambda _, given: asked.append(given[1]))
+    pixels = torch.cat([torch.zeros(3, 48, 70), torch.full((3, 48, 90), 255.0)], dim=2)
+    images.save_png(pixels.to(torch.uint8), tmp_path / "a.png")
+    verb(f"images={tmp_path}/a.png", "to=Male", "tile=32")
+    assert len(asked) > 8
+    assert {tuple(row.tolist()) for rows in asked for row in rows} == {(0, 1)}
 
 
 # ------------------------------------------------------------------------------------ what belongs to a photograph

@@ -50,6 +50,13 @@ class ImageToImage(AdversarialModule):
         """
         raise NotImplementedError(f"{type(self).__name__} turns nothing")
 
+    def overview(self, image: Tensor) -> Batch:
+        """What `turn` should be told of all of an image that it gets in tiles, by the batch's keys: one row of each.
+
+        `image` is all of it, float [1, C, H, W] in [-1, 1], perhaps made smaller.
+        """
+        return {}
+
     @torch.no_grad()
     def translate(self, batch: Batch, to: str = "", ema: bool = True, seed: int = 0) -> Tensor:
         """The images of a batch in the direction `to`, the usual one unless it says otherwise, in [-1, 1].
