@@ -88,7 +88,7 @@ def pix2pix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_translates_a_folder(pix2pix: Path, tmp_path: Path) -> None:
+def test_a_run_translates_a_folder(pix2pix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two sizes, neither a multiple; as the model itself does, its dropout from the seed; again is refused."""
     picture(tmp_path / "in" / "deep" / "a.png", size=(50, 33))
     picture(tmp_path / "in" / "b.jpg", size=(32, 32))
@@ -107,10 +107,11 @@ def test_a_run_translates_a_folder(pix2pix: Path, tmp_path: Path) -> None:
     assert (pixels(tmp_path / "out" / "deep" / "a.png") - wanted).abs().max() <= 1
     assert Image.open(tmp_path / "out" / "sheet-target.png").width > 2 * 256
     before = (tmp_path / "out" / "b.jpg").read_bytes()
-    again = run(*words, verb="translate", folder=tmp_path)
-    assert again.returncode == 2
-    assert again.stderr.strip() == (
-        "out/b.jpg is there already, and 2 others: type existing=skip, existing=overwrite or another out="
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        verb(*words)
+    assert refused.value.faults == (
+        "out/b.jpg is there already, and 2 others: type existing=skip, existing=overwrite or another out=",
     )
     assert (tmp_path / "out" / "b.jpg").read_bytes() == before
 
@@ -396,12 +397,14 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert names(tmp_path) == before
 
 
-def test_a_model_of_noise_and_what_was_not_typed(tmp_path: Path) -> None:
-    train(small(tmp_path / "run", "dcgan"), every=16)
-    write_images(tmp_path, 1)
-    refused = run("run=run", "images=0.png", verb="translate", folder=tmp_path)
-    assert refused.returncode == 2
-    assert refused.stderr == "run=run: this model draws images from noise; type sample.py run=run\n"
+def test_a_model_of_noise_and_what_was_not_typed(model: Any) -> None:
+    model(AdversarialModule({}, {}))
+    with pytest.raises(ConfigError) as refused:
+        verb("run=run", "images=0.png")
+    assert refused.value.faults == ("run=run: this model draws images from noise; type sample.py run=run",)
+    with pytest.raises(ConfigError) as missing:
+        verb()
+    assert missing.value.faults == ("images is not given: type images=...",)
 
 
 def test_a_written_file_is_whole_or_not_there(tmp_path: Path) -> None:
