@@ -32,7 +32,7 @@ def test_each_character_in_each_target_font(cache: Path) -> None:
     data = glyphs(cache, SANS, SERIF, "DejaVuSans-Bold.ttf", characters="ABCDEFGHIJ", test_fraction=0.2, batch_size=16)
     data.prepare_data()
     assert data.describe() == "Glyphs: 16 pairs 1x32x32, 2 classes"
-    assert data.class_names == ["DejaVu Serif Book", "DejaVu Sans Bold"]
+    assert data.class_names == ["DejaVuSerif", "DejaVuSans-Bold"]
     assert data.provides == {"input", "target", "label"}
     batch = ready(data)
     assert batch.keys() == {"input", "target", "label"}
@@ -125,5 +125,5 @@ def test_mistakes(cache: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=said):
             glyphs(cache, **given)
     data = Glyphs(str(FONTS), 32, fonts=[SANS, SERIF], classes=3, characters="abc", cache=str(cache))
-    with pytest.raises(ConfigError, match=r"has 1 classes \(DejaVu Serif Book\): type data\.classes=1"):
+    with pytest.raises(ConfigError, match=r"has 1 classes \(DejaVuSerif\): type data\.classes=1"):
         data.setup()

@@ -87,7 +87,7 @@ def test_between_two_runs_is_a_run(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     train(small(first, "rrdb_psnr", "images=2"), every=1)
     train(small(second, "esrgan", "images=2"), every=1)
-    words = {"a": str(first), "b": str(second), "alpha": 0.25, "out": str(tmp_path / "between")}
+    words = {"a": str(first), "b": str(second), "alpha": 0.25, "out": str(tmp_path / "between"), "existing": "refuse"}
     assert interpolate.interpolate(OmegaConf.create(words)) == 0
     a, b, between = (trained.open_run(str(folder)) for folder in (first, second, tmp_path / "between"))
     assert between.folder == tmp_path / "between"
@@ -99,6 +99,14 @@ def test_between_two_runs_is_a_run(tmp_path: Path) -> None:
     state = between.model.discriminator.state_dict()
     assert difference(state, b.model.discriminator.state_dict()) == {}
 
+    words["alpha"] = 1
+    with pytest.raises(ConfigError, match=r"between is there already: type existing=overwrite or another out=$"):
+        interpolate.interpolate(OmegaConf.create(words))
+    words["existing"] = "overwrite"
+    assert interpolate.interpolate(OmegaConf.create(words)) == 0
+    again = trained.open_run(str(tmp_path / "between")).model.network("generator").state_dict()
+    torch.testing.assert_close(dict(again), dict(y))
+
 
 def test_what_has_nothing_in_between_is_one_line(tmp_path: Path) -> None:
     for name, key, shape in (("a", "generator.w", 1), ("b", "generator.w", 2), ("c", "generator_ab.w", 1)):
@@ -106,11 +114,13 @@ def test_what_has_nothing_in_between_is_one_line(tmp_path: Path) -> None:
         torch.save(state, tmp_path / f"{name}.ckpt")
     for words, message in (
         ({"alpha": 1.5}, r"^alpha=1\.5: a number of 0 to 1"),
+        ({"existing": "skip"}, r"^existing=skip: type existing=refuse or existing=overwrite$"),
         ({"a": "nowhere"}, r"^a=nowhere: there is no such file"),
         ({"b": f"{tmp_path / 'c.ckpt'}"}, r"^b=.*c\.ckpt: that run has no generator; type b= another one$"),
         ({}, r"^the two networks differ in w: only networks alike"),
     ):
-        cfg = {"a": f"{tmp_path / 'a.ckpt'}", "b": f"{tmp_path / 'b.ckpt'}", "alpha": 0.5, "out": None, **words}
+        cfg = {"a": f"{tmp_path / 'a.ckpt'}", "b": f"{tmp_path / 'b.ckpt'}", "alpha": 0.5, "out": None}
+        cfg |= {"existing": "refuse", **words}
         with pytest.raises(ConfigError, match=message) as caught:
             interpolate.interpolate(OmegaConf.create(cfg))
         assert len(caught.value.faults) == 1

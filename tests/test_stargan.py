@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from support import compose, shrink, small, small_data, train
 from test_steps_official import Recorded, filled, formula
 from torch import Tensor
 
-from gan_experiments import build, check, distributed
+from gan_experiments import build, check, distributed, trained
+from gan_experiments.contracts import ConfigError
+from gan_experiments.models.image_to_image import Direction
 from gan_experiments.models.stargan import StarGAN
 
 LABEL, ORDER = torch.tensor([0, 2, 1, 2]), torch.tensor([2, 0, 3, 1])
@@ -131,10 +134,40 @@ def test_directions_of_exclusive_domains(tmp_path: Path) -> None:
     assert torch.equal(module.translate({"real": batch["real"]}, "2"), cells[:, 3])  # an image without its domain
 
 
+def test_a_run_knows_its_domains_by_their_folders_names(tmp_path: Path) -> None:
+    """From the checkpoint alone, as the data may be gone; one without names goes by numbers."""
+    train(small(tmp_path / "run", "stargan", "images=2"), every=2)
+    shutil.rmtree(tmp_path / "domains")
+    module = trained.open_run(str(tmp_path / "run"), "cpu").model
+    assert isinstance(module, StarGAN)
+    assert list(module.directions) == ["black", "blond", "brown"]
+    assert [module.direction(to) for to in ("", "blond", "2")] == ["black", "blond", "brown"]
+    batch = {"real": torch.rand(1, 3, 32, 32)}
+    assert torch.equal(module.translate(batch, "blond"), module.translate(batch, "1"))
+    assert module.wanted(batch, "blond").tolist() == [[0, 1, 0]]
+    with pytest.raises(ConfigError, match=r"^to=3: .*; type to=black or to=blond or to=brown$"):
+        module.translate(batch, "3")
+
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["gan_experiments"]["class_names"]
+    torch.save(checkpoint, path)
+    module = trained.open_run(str(tmp_path / "run"), "cpu").model
+    assert list(module.directions) == ["0", "1", "2"]  # type: ignore[arg-type]
+
+
+def test_a_name_that_is_a_number_means_the_folder(tmp_path: Path) -> None:
+    module = build.build_model(small(tmp_path, "stargan"))
+    module.name_classes(["1", "2", "3"])
+    assert [module.direction(to) for to in ("1", "3", "0")] == ["1", "3", "1"]
+    assert module.wanted({"real": torch.rand(1, 3, 32, 32)}, "1").tolist() == [[1, 0, 0]]
+
+
 def test_directions_of_attributes(tmp_path: Path) -> None:
     """create_labels of the authors' code: an attribute turns into its contrary, but of hair colours there is one."""
     module = build.build_model(attributes(tmp_path / "run"))
-    module.attributes, module.directions = HAIR, dict.fromkeys(HAIR, module.directions["Male"])
+    module.attributes = HAIR
+    module.directions = {name: Direction("real", number=number) for number, name in enumerate(HAIR)}
     batch = {"real": torch.rand(4, 3, 32, 32), "domain": SEVERAL}
     assert module.wanted(batch, "Male").tolist() == [[1, 0, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0]]
     assert module.wanted(batch, "Blond_Hair").tolist() == [[0, 1, 1], [0, 1, 0], [0, 1, 0], [0, 1, 1]]
@@ -150,6 +183,25 @@ def test_it_learns_several_attributes_at_once(tmp_path: Path) -> None:
     after = train(cfg)
     assert list(after.directions) == ["Male", "Young"]  # type: ignore[arg-type]
     assert all(torch.isfinite(p).all() for p in after.parameters())
+
+
+@pytest.mark.parametrize(("resolution", "multiple"), [(32, 64), (96, 128), (100, 128)])
+def test_a_smaller_resolution_takes_what_the_message_says(resolution: int, multiple: int, tmp_path: Path) -> None:
+    """At the default depth; as deep as leaves 2x2 or more."""
+    cfg = compose(tmp_path, "model=stargan", f"data.resolution={resolution}")
+    with pytest.raises(ConfigError, match=r"it needs one that 64 divides") as caught:
+        check.require(cfg)
+    (fault,) = caught.value.faults
+    word, other = fault.partition("; type ")[2].split(" or ")
+    assert other == f"data.resolution={multiple}"
+    for words in ([f"data.resolution={resolution}", word], [other]):
+        cfg = compose(tmp_path, "model=stargan", *words)
+        check.require(cfg)
+        with torch.device("meta"):
+            module = build.make(cfg.model)
+            images = torch.empty(2, 3, cfg.data.resolution, cfg.data.resolution)
+            _, classes = module.judge(module.generator(images, torch.empty(2, 2)))
+        assert classes.shape == (2, 2)
 
 
 @pytest.mark.parametrize(

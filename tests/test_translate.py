@@ -11,10 +11,11 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image, ImageCms, ImageOps
 from support import run, small, train, write_images
+from test_stargan import attributes
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from gan_experiments import images, launch, trained, translate
+from gan_experiments import build, images, launch, trained, translate
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data import photos
 from gan_experiments.data.photos import read_photo, write_photo
@@ -87,7 +88,7 @@ def pix2pix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_translates_a_folder(pix2pix: Path, tmp_path: Path) -> None:
+def test_a_run_translates_a_folder(pix2pix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two sizes, neither a multiple; as the model itself does, its dropout from the seed; again is refused."""
     picture(tmp_path / "in" / "deep" / "a.png", size=(50, 33))
     picture(tmp_path / "in" / "b.jpg", size=(32, 32))
@@ -106,10 +107,11 @@ def test_a_run_translates_a_folder(pix2pix: Path, tmp_path: Path) -> None:
     assert (pixels(tmp_path / "out" / "deep" / "a.png") - wanted).abs().max() <= 1
     assert Image.open(tmp_path / "out" / "sheet-target.png").width > 2 * 256
     before = (tmp_path / "out" / "b.jpg").read_bytes()
-    again = run(*words, verb="translate", folder=tmp_path)
-    assert again.returncode == 2
-    assert again.stderr.strip() == (
-        "out/b.jpg is there already, and 2 others: type existing=skip, existing=overwrite or another out="
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        verb(*words)
+    assert refused.value.faults == (
+        "out/b.jpg is there already, and 2 others: type existing=skip, existing=overwrite or another out=",
     )
     assert (tmp_path / "out" / "b.jpg").read_bytes() == before
 
@@ -235,6 +237,19 @@ def test_statistics_of_all_parts_together_are_those_of_the_whole() -> None:
     assert not torch.allclose(network(image[..., :5]), wanted[..., :5], atol=0.1), "and are gone afterwards"
 
 
+def test_the_attributes_of_a_photograph_are_those_of_all_of_it(model: Any, tmp_path: Path) -> None:
+    """Dark at the left and bright at the right: being bright is an attribute of the whole, taken from every tile."""
+    made = model(build.build_model(attributes(tmp_path / "run")))
+    asked = []
+    made.judge = lambda images: (None, images.mean((1, 2, 3))[:, None].expand(-1, 2))  # Male and Young where bright
+    made.generator.register_forward_pre_hook(lambda _, given: asked.append(given[1]))
+    pixels = torch.cat([torch.zeros(3, 48, 70), torch.full((3, 48, 90), 255.0)], dim=2)
+    images.save_png(pixels.to(torch.uint8), tmp_path / "a.png")
+    verb(f"images={tmp_path}/a.png", "to=Male", "tile=32")
+    assert len(asked) > 8
+    assert {tuple(row.tolist()) for rows in asked for row in rows} == {(0, 1)}
+
+
 # ------------------------------------------------------------------------------------ what belongs to a photograph
 
 
@@ -312,6 +327,22 @@ def test_beside_the_images_and_again(model: Any, tmp_path: Path, capsys: pytest.
     assert len(names(tmp_path)) == 7
 
 
+def test_a_class_by_its_name_or_its_number(model: Any, tmp_path: Path) -> None:
+    """Results bear its name either way."""
+    made = model(Negative())
+    made.directions = {"b": Direction("input"), **{str(n): Direction("input", number=n) for n in range(2)}}
+    made.name_classes(["pale", "dark"])
+    write_images(tmp_path, 1)
+    verb(f"images={tmp_path}", "to=0", "sheet=0")
+    assert names(tmp_path) == ["0-pale.png", "0.png"]
+    with pytest.raises(ConfigError, match=r"0-pale\.png is there already"):
+        verb(f"images={tmp_path}", "to=pale", "sheet=0")
+    verb(f"images={tmp_path}", "to=dark", "sheet=0")
+    assert names(tmp_path) == ["0-dark.png", "0-pale.png", "0.png"]
+    with pytest.raises(ConfigError, match=r"^to=2: .* type to=b or to=pale or to=dark$"):
+        verb(f"images={tmp_path}", "to=2")
+
+
 def test_stopped_and_broken_images_leave_nothing_half_written(
     model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -366,12 +397,14 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert names(tmp_path) == before
 
 
-def test_a_model_of_noise_and_what_was_not_typed(tmp_path: Path) -> None:
-    train(small(tmp_path / "run", "dcgan"), every=16)
-    write_images(tmp_path, 1)
-    refused = run("run=run", "images=0.png", verb="translate", folder=tmp_path)
-    assert refused.returncode == 2
-    assert refused.stderr == "run=run: this model draws images from noise; type sample.py run=run\n"
+def test_a_model_of_noise_and_what_was_not_typed(model: Any) -> None:
+    model(AdversarialModule({}, {}))
+    with pytest.raises(ConfigError) as refused:
+        verb("run=run", "images=0.png")
+    assert refused.value.faults == ("run=run: this model draws images from noise; type sample.py run=run",)
+    with pytest.raises(ConfigError) as missing:
+        verb()
+    assert missing.value.faults == ("images is not given: type images=...",)
 
 
 def test_a_written_file_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_the_constancy_moves_both_codes(tmp_path: Path) -> None:
     torch.testing.assert_close(gradient, by_hand, rtol=1e-3, atol=1e-6)
 
 
-def test_a_font_by_its_number_or_by_the_label(tmp_path: Path) -> None:
+def test_a_font_by_its_number_by_its_name_or_by_the_label(tmp_path: Path) -> None:
     module, batch = built(tmp_path)
     module.generator.embedding.mul_(100)
     assert list(module.directions) == ["label", "0", "1"]
@@ -122,8 +122,15 @@ def test_a_font_by_its_number_or_by_the_label(tmp_path: Path) -> None:
     assert torch.equal(module.pair(batch)[1], batch["target"])
     with pytest.raises(ConfigError, match="no image is known"):
         module.pair(batch, "1")
-    with pytest.raises(ConfigError, match=r"to=2: .* type to=label or to=0 or to=1$"):
+    module.name_classes(["DejaVuSerif", "DejaVuSans-Bold"])
+    assert list(module.directions) == ["label", "DejaVuSerif", "DejaVuSans-Bold"]
+    for to in ("DejaVuSans-Bold", "1"):
+        assert torch.equal(module.translate({"input": batch["input"]}, to), both[1])
+    with pytest.raises(ConfigError, match=r"to=2: .* type to=label or to=DejaVuSerif or to=DejaVuSans-Bold$"):
         module.translate(batch, "2")
+    module = built(tmp_path)[0]
+    module.name_classes(["Regular", "Regular"])  # of two families
+    assert list(module.directions) == ["label", "0", "1"]
 
 
 def test_as_configured_it_has_the_authors_sizes_and_rates(tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ class AdversarialModule(L.LightningModule):
         self.pretrained = pretrained
         self.run = RunSettings()
 
+        self.class_names: list[str] = []  # of the data that it is trained on; saved
         self.batches = 0  # batches done; saved, unlike Lightning's batch_idx it never starts again
         self.images_seen = 0  # real images shown, all ranks together
         self.rate_factor = 1.0  # of every learning rate; below 1 once a failing run went back
@@ -213,6 +214,10 @@ class AdversarialModule(L.LightningModule):
     def sheet_columns(self, n: int) -> int | None:
         """How many of the n cells of a sheet make a row; None for a sheet that is about square."""
         return None
+
+    def name_classes(self, names: list[str]) -> None:
+        """Take up the names of the data's classes, by their numbers; none where they have none."""
+        self.class_names = names
 
     # ---------------------------------------------------------------- what a variant may use
 
@@ -428,6 +433,10 @@ class AdversarialModule(L.LightningModule):
 
     # ---------------------------------------------------------------- Lightning's hooks
 
+    def setup(self, stage: str) -> None:
+        """Learn what the classes of the data are called, so that a checkpoint can tell without the data."""
+        self.name_classes(list(getattr(self.trainer.datamodule, "class_names", [])))  # type: ignore[attr-defined]
+
     def configure_optimizers(self) -> list[Optimizer]:
         """One optimizer for each name that the phases use, over all parameters of its phases."""
         self._trainable = [p for name in self.network_names for p in getattr(self, name).parameters()]
@@ -480,13 +489,16 @@ class AdversarialModule(L.LightningModule):
             "rate_factor": self.rate_factor,
             "reseeded": self.reseeded,
             "unlogged": self._read_history(),
+            "class_names": self.class_names,
             "config": self.run.config,
             "overrides": self.run.overrides,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the counters where they were."""
+        """Take up the counters where they were, and the names of the classes where no data are here to tell them."""
         saved = checkpoint["gan_experiments"]
+        if not self.class_names:
+            self.name_classes(saved.get("class_names", []))
         self.batches = saved["batches"]
         self.images_seen = self._images_before = saved["images_seen"]
         self._averaged_at = dict(saved["averaged_at"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from gan_experiments import build
+from gan_experiments import build, distributed
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
@@ -24,22 +25,29 @@ from gan_experiments.contracts import Batch
 from gan_experiments.engine import AdversarialModule
 from gan_experiments.run_folder import shown
 
+PATIENCE = 60.0  # seconds: where a few steps would take longer, `check=true` makes do with a part of the batch
+
 
 def forecast(cfg: DictConfig) -> str:
-    """The resolved run, parameter counts, images per step; memory and time as measured on a few batches of noise."""
+    """The resolved run, parameter counts, images per step; memory and time as measured on a few batches of noise.
+
+    Where these would take longer than a minute they are parts of batches, and the time is as much longer.
+    """
     config = build.plain(cfg)
     build.quieten()
     model = build.build_model(cfg)
     lines = [OmegaConf.to_yaml(OmegaConf.create(config)).rstrip(), ""]
     lines += [f"{name + ' parameters':30}{count:>14,}" for name, count in build.parameters(model).items()]
-    seconds, memory = _measure(cfg, model)
+    seconds, memory, measured = _measure(cfg, model)
     batch, steps = cfg.data.batch_size, -(-cfg.images // cfg.data.batch_size)
+    rate = batch / seconds
+    part = "" if measured == batch else f", measured on {measured} of the {batch} images"
     lines += [
         f"{'images per step':30}{batch:>14,}",
         f"{'steps':30}{steps:>14,}  ({cfg.images:,} images)",
-        f"{'time of a step':30}{1000 * seconds:>14,.0f}  ms ({batch / seconds:,.0f} images/s)",
+        f"{'time of a step':30}{1000 * seconds:>14,.0f}  ms ({rate:,.{0 if rate >= 10 else 2}f} images/s){part}",
         f"{'time of the run':30}{_duration(steps * seconds):>14}  without sheets and scores",
-        f"{'memory':30}{memory / 2**20:>14,.0f}  MiB, the highest so far",
+        f"{'memory':30}{memory / 2**20:>14,.0f}  MiB, the highest so far{part}",
     ]
     return "\n".join(lines)
 
@@ -75,20 +83,21 @@ def _command() -> str:
     return f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else Path(sys.argv[0]).name
 
 
-def _measure(cfg: DictConfig, model: AdversarialModule) -> tuple[float, float]:
-    """Seconds a step and the highest memory in bytes, over as many batches as the rarest phase needs, after as many."""
+def _measure(cfg: DictConfig, model: AdversarialModule) -> tuple[float, float, int]:
+    """Seconds a step, the highest memory in bytes, and how many images were measured at once.
+
+    A cycle is as many batches as the rarest phase needs.
+    """
     cycle = max(phase.every for phase in model.phases())
-    cycles = 1 if cycle > 1 else 3
-    stopwatch = _Stopwatch(cycle * cycles)
+    stopwatch = _Stopwatch(cfg.data.batch_size, cfg.trainer.accumulate, cycle)
     trainer = build.build_trainer(cfg, [stopwatch], [])
-    model.run.images = 2 * stopwatch.batches * cfg.data.batch_size
     shapes = build.make(cfg.data).shapes
     noise = _Noise({key: shapes[key] for key in model.needs}, cfg.data.batch_size // trainer.world_size)
     trainer.fit(model, datamodule=_NoiseData(noise))
+    memory = float((1 if sys.platform == "darwin" else 1024) * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     if model.device.type == "cuda":
-        return stopwatch.seconds, float(torch.cuda.max_memory_allocated(model.device))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return stopwatch.seconds, float(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        memory = float(torch.cuda.max_memory_allocated(model.device))
+    return stopwatch.seconds, memory, stopwatch.measured
 
 
 class _Noise(IterableDataset):
@@ -120,17 +129,50 @@ class _NoiseData(L.LightningDataModule):
 
 
 class _Stopwatch(L.Callback):
-    def __init__(self, batches: int) -> None:
-        self.batches, self.seconds = batches, 0.0
+    """Times cycles of `cycle` batches, each with more of their `images` than the last, until the time is up.
+
+    A batch has two images or more in each of the `parts` of each rank, as some models need.
+    """
+
+    def __init__(self, images: int, parts: int, cycle: int) -> None:
+        self.images, self.parts, self.cycle = images, parts, cycle
+        self.plan: list[int] = []  # the images of each batch, on all ranks
+        self.times: list[float] = []
         self._start = 0.0
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        sizes = [self.images]
+        while sizes[0] % (4 * self.parts * trainer.world_size) == 0:
+            sizes.insert(0, sizes[0] // 2)
+        sizes += [self.images] * (1 if self.cycle > 1 else 3)
+        self.plan = [size for size in sizes for _ in range(self.cycle)]
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Batch, *_: Any) -> None:
+        rows = self.plan[len(self.times)] // trainer.world_size
+        batch.update({key: values[:rows] for key, values in batch.items()})
+        self._start = time.perf_counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
         module.flush()  # waits for the device
-        if module.batches == self.batches:
-            self._start = time.perf_counter()
-        if module.batches == 2 * self.batches:
-            self.seconds = (time.perf_counter() - self._start) / self.batches
-            trainer.should_stop = True
+        self.times.append(time.perf_counter() - self._start)
+        done = len(self.times)
+        if done % self.cycle == 0:
+            spent = torch.tensor([sum(self.times), sum(self.times[-self.cycle :])], device=module.device)
+            distributed.average_([spent])  # the ranks stop together
+            longer = self.plan[done] / self.plan[done - 1] if done < len(self.plan) else math.inf
+            trainer.should_stop = bool(spent[0] + longer * spent[1] > PATIENCE)
+
+    @property
+    def measured(self) -> int:
+        """How many images the last batches had."""
+        return self.plan[len(self.times) - 1]
+
+    @property
+    def seconds(self) -> float:
+        """The time of a step, from those of the last size; its first cycle counts where there is no other."""
+        times = [seconds for size, seconds in zip(self.plan, self.times, strict=False) if size == self.measured]
+        times = times[self.cycle :] or times
+        return sum(times) / len(times) * self.images / self.measured
 
 
 def _duration(seconds: float) -> str:

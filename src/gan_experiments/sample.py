@@ -43,7 +43,7 @@ def sample(cfg: DictConfig) -> int:
         cells = [image[None] for image in drawn]
         columns = None if cfg["class"] is not None else model.sheet_columns(cfg.n)
         if label is not None and cfg.singles:
-            known = _data(run.cfg).class_names
+            known = model.class_names or _data(run.cfg).class_names
             names = [known[index] for index in label]
     else:
         if cfg["class"] is not None:

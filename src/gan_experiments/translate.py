@@ -59,7 +59,7 @@ def translate(cfg: DictConfig) -> int:
     model = run.model
     if not isinstance(model, ImageToImage):
         raise ConfigError(f"run={cfg.run}: this model draws images from noise; type sample.py run={cfg.run}")
-    to = model.direction(str(cfg.to or ""))
+    to = model.direction("" if cfg.to is None else str(cfg.to))
     jobs, sheet = _plan(cfg, to, model.directions)
     given = {} if cfg.label is None else {"label": torch.tensor([cfg.label])}
     faults: list[str] = []
@@ -102,7 +102,8 @@ def _turned(
     """What the model makes of a photograph: uint8 [C, H, W].
 
     The masks lie on the image as further channels, so that they are cut into tiles as it is. Norms that take the
-    statistics of what they see are given those of a sample of the whole image, lest each tile is a picture of its own.
+    statistics of what they see are given those of a sample of the whole image, lest each tile is a picture of its own;
+    what the model should know of the whole of it, it is asked once.
     """
     import torch
     from tqdm import tqdm
@@ -120,13 +121,15 @@ def _turned(
     tile, overlap = tiling(cfg.tile, height, width, model.multiple)
     number = number_of_tiles(height, width, tile, overlap, model.multiple)
     several = number > 1
+    whole = to_float(_fitted(photo.pixels, min(tile, max(height, width)))).to(next(model.parameters()))
+    given = model.overview(whole) | given
     hidden = None if several else True  # None: where nobody looks
     with tqdm(total=number + several, desc=name.name, unit="tile", disable=hidden, leave=False) as bar:
 
         def function(rows: Tensor) -> Tensor:
             image, *maps = rows.split([channels, *(1 for _ in masks)], dim=1)
             batch = {key: (values > 0).to(values) for key, values in zip(masks, maps, strict=True)}
-            batch |= {key: values.expand(len(rows)) for key, values in given.items()}
+            batch |= {key: values.expand(len(rows), *values.shape[1:]) for key, values in given.items()}
             made = model.translate({model.directions[to].reads: image, **batch}, to, cfg.ema, cfg.seed)
             bar.update()
             return made
@@ -233,10 +236,17 @@ def _cell(pixels: Tensor) -> Tensor:
 
     from gan_experiments.data.batches import to_float
 
-    height, width = (max(1, round(side * CELL / max(pixels.shape[1:]))) for side in pixels.shape[1:])
-    small = F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True)
-    down, right = CELL - height, CELL - width
+    small = _fitted(pixels, CELL)
+    down, right = (CELL - side for side in small.shape[2:])
     return to_float(F.pad(small, (right // 2, right - right // 2, down // 2, down - down // 2), value=255))
+
+
+def _fitted(pixels: Tensor, longer: int) -> Tensor:
+    """An image uint8 [C, H, W] of another size, uint8 [1, C, h, w], the longer of h and w as given."""
+    from torch.nn import functional as F
+
+    height, width = (max(1, round(side * longer / max(pixels.shape[1:]))) for side in pixels.shape[1:])
+    return F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True)
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ class Font:
             ) from None
         missing = self._probe.getmask(_NOWHERE)
         self._missing = missing.size, bytes(missing)
-        self.name = " ".join(part for part in self._probe.getname() if part)
+        self.name = self.file.stem + (f"-{self.face}" if self.face else "")
 
     def has(self, character: str) -> bool:
         """Say whether the font draws a character, and not as blank nor as the box of a missing one."""
@@ -84,9 +84,9 @@ class GlyphPairs(Source):
         return (len(self.fonts) - 1) * len(self.characters)
 
     def identity(self) -> list[object]:
-        """List the font files, their faces, and the characters."""
+        """List the font files, their faces and names, and the characters."""
         files = [(f.file.name, f.face, f.file.stat().st_size, f.file.stat().st_mtime_ns) for f in self.fonts]
-        return [files, "".join(self.characters), self.scale, self.limit]
+        return [files, self.class_names, "".join(self.characters), self.scale, self.limit]
 
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
         """Draw the pairs; `threads` is not used, as a font may not be shared by them."""

@@ -38,12 +38,16 @@ def require_sides(images: Tensor, multiple: int, network: str, smallest: int = 0
         )
 
 
-def require_multiple(resolution: int, multiple: int, network: str) -> None:
-    """Raise ConfigError unless `multiple` divides `resolution`; `network` is the name for the error."""
+def require_multiple(resolution: int, multiple: int, network: str, instead: str = "") -> None:
+    """Raise ConfigError unless `multiple` divides `resolution`.
+
+    `network` is the name for the error, `instead` what can be typed to keep the resolution.
+    """
     if resolution < multiple or resolution % multiple:
+        other = f"data.resolution={max(1, round(resolution / multiple)) * multiple}"
         raise ConfigError(
             f"{network} cannot take a resolution of {resolution}: it needs one that {multiple} divides;"
-            f" type data.resolution={max(1, round(resolution / multiple)) * multiple}"
+            f" type {f'{instead} or {other}' if instead else other}"
         )
 
 

@@ -22,11 +22,13 @@ class Direction:
     """One of the things that images can be turned into.
 
     `reads` is the key of a batch whose images are turned; `truth`, where the data have it, the one of the images that
-    should come of them.
+    should come of them. `number` is that of the class that they are turned into, where they are turned into a class:
+    the direction then bears the class's name, where the data have names.
     """
 
     reads: str
     truth: str = ""
+    number: int | None = None
 
 
 class ImageToImage(AdversarialModule):
@@ -47,6 +49,13 @@ class ImageToImage(AdversarialModule):
         `draw(torch.randn, n, *shape)` makes whatever the variant leaves to chance (a code z, pix2pix's dropout).
         """
         raise NotImplementedError(f"{type(self).__name__} turns nothing")
+
+    def overview(self, image: Tensor) -> Batch:
+        """What `turn` should be told of all of an image that it gets in tiles, by the batch's keys: one row of each.
+
+        `image` is all of it, float [1, C, H, W] in [-1, 1], perhaps made smaller.
+        """
+        return {}
 
     @torch.no_grad()
     def translate(self, batch: Batch, to: str = "", ema: bool = True, seed: int = 0) -> Tensor:
@@ -72,10 +81,24 @@ class ImageToImage(AdversarialModule):
         return images[..., : self.scale * height, : self.scale * width].clamp(-1, 1)  # some end without a tanh
 
     def direction(self, to: str) -> str:
-        """The name of a direction itself, the usual one's for none; raises ConfigError where there is none of it."""
-        if to and to not in self.directions:
+        """The name of a direction from it or from its class's number, the usual one's for none.
+
+        Raises ConfigError where there is none of it.
+        """
+        if to in self.directions or not to:
+            return to or next(iter(self.directions))
+        numbered = {str(way.number): name for name, way in self.directions.items() if way.number is not None}
+        if to not in numbered:
             raise ConfigError(f"to={to}: this model knows no such direction; type to={' or to='.join(self.directions)}")
-        return to or next(iter(self.directions))
+        return numbered[to]
+
+    def name_classes(self, names: list[str]) -> None:
+        """Take up the names of the data's classes, for directions too unless two would be called the same."""
+        super().name_classes(names)
+        of_number: dict[int | None, str] = dict(enumerate(names))
+        named = {of_number.get(way.number, name): way for name, way in self.directions.items()}
+        if len(named) == len(self.directions):
+            self.directions = named
 
     def sampler(self, seed: int, ema: bool = True) -> Translations:
         """Translations in the usual direction, one by one and the same at each call: for the scores."""

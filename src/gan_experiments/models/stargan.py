@@ -37,7 +37,7 @@ class StarGAN(ImageToImage):
         reconstruction_weight: λ_rec of equation 6.
         engine: the arguments of `AdversarialModule`.
 
-    The directions are the numbers of the domains, or the names of the attributes.
+    The directions are the domains, or the attributes.
     """
 
     needs = frozenset({"real", "domain"})
@@ -63,7 +63,8 @@ class StarGAN(ImageToImage):
         super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
         self.classes = int(generator.classes)  # type: ignore[arg-type]
         self.attributes, self.one_of = list(attributes), set(one_of)
-        self.directions = {name: Direction("real") for name in self.attributes or map(str, range(self.classes))}
+        names = self.attributes or map(str, range(self.classes))
+        self.directions = {name: Direction("real", number=number) for number, name in enumerate(names)}
         self.multiple = getattr(generator, "multiple", 1)
         self.loss, self.n_critic, self.gp_weight = loss, n_critic, gp_weight
         self.classification_weight, self.reconstruction_weight = classification_weight, reconstruction_weight
@@ -115,6 +116,16 @@ class StarGAN(ImageToImage):
             "reconstruction": self.reconstruction_weight * F.l1_loss(back, batch["real"]),
         }
 
+    @torch.no_grad()
+    def overview(self, image: Tensor) -> Batch:
+        """The attributes of an image, lest one of its tiles is given what is taken from another."""
+        return {"domain": self.seen(image)} if self.attributes else {}
+
+    def seen(self, images: Tensor) -> Tensor:
+        """The attributes [n, classes] that the discriminator takes images of any size to have, each 0 or 1."""
+        small = F.interpolate(images, self.discriminator.resolution, mode="bilinear", antialias=True)
+        return (self.judge(small)[1] > 0).to(images)
+
     def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Images into a domain, or with an attribute changed."""
         return self.network("generator", ema)(batch["real"], self.wanted(batch, to))
@@ -128,11 +139,7 @@ class StarGAN(ImageToImage):
         place = list(self.directions).index(to)
         if not self.attributes:
             return F.one_hot(torch.full((len(batch["real"]),), place), self.classes).to(batch["real"])
-        if "domain" in batch:
-            wanted = batch["domain"].clone()
-        else:
-            images = F.interpolate(batch["real"], self.discriminator.resolution, mode="bilinear", antialias=True)
-            wanted = (self.judge(images)[1] > 0).to(images)
+        wanted = batch["domain"].clone() if "domain" in batch else self.seen(batch["real"])
         if to in self.one_of:
             wanted[:, [i for i, name in enumerate(self.attributes) if name in self.one_of]] = 0
         wanted[:, place] = 1 - wanted[:, place]

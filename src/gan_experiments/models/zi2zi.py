@@ -56,7 +56,7 @@ class Zi2Zi(ImageToImage):
         **engine: Any,
     ) -> None:
         super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
-        fonts = {str(font): Direction("input") for font in range(generator.classes)}
+        fonts = {str(font): Direction("input", number=font) for font in range(generator.classes)}
         self.directions = {"label": Direction("input", "target"), **fonts}
         self.multiple = generator.multiple
         self.loss = loss
@@ -104,7 +104,7 @@ class Zi2Zi(ImageToImage):
         return terms
 
     def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
-        """Characters in the font of that number, or in that which each one's label says; dropout stays on."""
-        images = batch["input"]
-        label = batch["label"] if to == "label" else torch.full((len(images),), int(to), device=images.device)
+        """Characters in that font, or in the one that each one's label says; dropout stays on."""
+        images, font = batch["input"], self.directions[to].number
+        label = batch["label"] if font is None else torch.full((len(images),), font, device=images.device)
         return self.network("generator", ema)(images, label, draw)

@@ -77,7 +77,9 @@ class StarGANDiscriminator(nn.Module):
         self, resolution: int = 128, channels: int = 3, classes: int = 5, width: int = 64, layers: int = 6
     ) -> None:
         super().__init__()
-        require_multiple(resolution, 2**layers, "StarGANDiscriminator")
+        deepest = (resolution & -resolution).bit_length() - 1 - (resolution.bit_count() == 1)  # 2x2 or more are left
+        instead = f"model.discriminator.layers={deepest}" if deepest > 1 else ""
+        require_multiple(resolution, 2**layers, "StarGANDiscriminator", instead)
         self.classes, self.resolution = classes, resolution
         stack: list[nn.Module] = []
         narrow, wide = channels, width
