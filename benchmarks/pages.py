@@ -237,7 +237,7 @@ def translated(result: Result, results: list[Result], folder: str = "") -> str:
         f"![{model}'s images]({folder}{model}.png)",
         f"*Not trained on, after {result['images']:,} images: {', '.join(result['titles'])}*",
         "\n".join([translation.heading(), *map(translation.row, results)]),
-        *(translation.note(each) for each in results if "codes" in each),
+        *([result["note"]] if "note" in result else []),
         *([looked_at] if (looked_at := facts()["looked_at"].get(model)) else []),
         f"{result['cases']:,} pairs. {measured_on(results)} The command, but that the time ended it:",
         f"```\n{result['command']}\n```",

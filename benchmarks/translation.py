@@ -69,7 +69,8 @@ class Task:
     """What a variant learns here, and what it is held against.
 
     `about` says it in a sentence; `words` are typed beside the model's name; `cases` reads what was held out; `others`
-    are, by name, what makes an image of a case without any training; `seen` is the part of an image that is scored.
+    are, by name, what makes an image of a case without any training; `seen` is the part of an image that is scored, and
+    `note` says in a sentence what the scores do not.
     """
 
     about: str
@@ -79,6 +80,7 @@ class Task:
     after: str = ""  # the variant whose generator this one takes up
     seen: Callable[[Tensor], Tensor] = field(default=lambda rows: rows)
     imports: str = ""  # one of PACKAGES
+    note: Callable[[ImageToImage, list[Case], list[Tensor]], str] | None = None
     luma: bool = False  # as super-resolution is scored
 
 
@@ -192,6 +194,69 @@ def hole_alone(rows: Tensor) -> Tensor:
     return rows[..., inside, inside]
 
 
+# ---------------------------------------------------------------- what the scores do not say
+
+
+def on_codes(model: ImageToImage, cases: list[Case], outputs: list[Tensor]) -> str:
+    """How much the outputs of several codes differ from each other, and how near each is to some truth.
+
+    The cases are of one emoji in turn, each in another tone.
+    """
+    groups: dict[bytes, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.before.numpy().tobytes(), []).append(case)
+    codes, tones, error, found = (Mean() for _ in range(4))
+    for group in groups.values():
+        truths = [case.truth for case in group]
+        drawn = [model.translate(group[0].batch, seed=code) for code in range(CODES)]
+        nearest = [min(range(len(truths)), key=lambda i: distance(output, truths[i])) for output in drawn]
+        codes.add(*(distance(*two) for two in itertools.combinations(drawn, 2)))
+        tones.add(*(distance(*two) for two in itertools.combinations(truths, 2)))
+        error.add(*(distance(output, truths[i]) for output, i in zip(drawn, nearest, strict=True)))
+        found.add(len(set(nearest)))
+    return (
+        f"Outputs of two codes differ by {codes.value:.3f} in the mean (L1), two true tones by {tones.value:.3f}; an"
+        f" output is {error.value:.3f} from the nearest true tone, and {found.value:.1f} of {len(truths)} tones are the"
+        f" nearest of some of {CODES} outputs."
+    )
+
+
+def on_skin(model: ImageToImage, cases: list[Case], outputs: list[Tensor]) -> str:
+    """How far the pixels that should change are from what they should be, and how far all others."""
+    means = {key: (Mean(), Mean()) for key in ("as it is", "turned")}
+    for case, output in zip(cases, outputs, strict=True):
+        skin = (case.truth - case.before).abs().amax(dim=1, keepdim=True) > 0.1  # 13 of 255
+        for key, image in (("as it is", case.before), ("turned", output)):
+            error = (image - case.truth).abs().mean(dim=1, keepdim=True) / 2
+            for mean, where in zip(means[key], (skin, ~skin), strict=True):
+                mean.add(*error[where].tolist())
+    (skin_before, rest_before), (skin_after, rest_after) = means.values()
+    return (
+        f"L1 of the pixels that should change {skin_before.value:.3f} as they are and {skin_after.value:.3f} turned, of"
+        f" all others {rest_before.value:.3f} and {rest_after.value:.3f}."
+    )
+
+
+class Mean:
+    """The mean of numbers that come one after another."""
+
+    def __init__(self) -> None:
+        self.total, self.number = 0.0, 0
+
+    def add(self, *values: float) -> None:
+        """Count some more."""
+        self.total, self.number = self.total + sum(values), self.number + len(values)
+
+    @property
+    def value(self) -> float:
+        """The mean so far."""
+        return self.total / self.number
+
+
+def distance(x: Tensor, y: Tensor) -> float:
+    return (x - y).abs().mean().item() / 2
+
+
 # ---------------------------------------------------------------- the tasks
 
 MAPS = [f"data.root={DATA}/maps", "data.resolution=64", "data.load_resolution=72"]
@@ -238,6 +303,7 @@ TASKS = {
         ],
         pairs,
         {"as it is": as_it_is},
+        note=on_codes,
     ),
     "stargan": Task(
         "Emoji in six skin tones, each into each; tested from yellow into the five others, on other people.",
@@ -253,6 +319,7 @@ TASKS = {
         ],
         tones,
         {"as it is": as_it_is},
+        note=on_skin,
     ),
     "zi2zi": Task(
         "Kai characters into Song and Hei; tested on characters that no font was seen of.",
@@ -388,7 +455,7 @@ class Translation(Cell):
             made[self.first.model] = [first.translate(case.batch, case.to) for case in cases]
         made[self.model] = [model.translate(case.batch, case.to, seed=i) for i, case in enumerate(cases)]
         rows = {name: score(fakes, truths) for name, fakes in made.items()}
-        notes = notes_on_codes(model, cases) if self.model == "bicyclegan" else {}
+        note = {"note": task.note(model, cases, made[self.model])} if task.note else {}
 
         chosen = range(0, len(cases), max(1, len(cases) // SHOWN))[:SHOWN]
         columns = [[case.before for case in cases], *made.values(), truths]
@@ -399,31 +466,7 @@ class Translation(Cell):
         images.save_png(images.sheet(cells), path)
         titles = [] if len(columns) == len(made) + 1 else ["with its hole"]
         shown = {"titles": [*titles, *made, "what it should be"], "sheet": str(path.relative_to(self.folder.parent))}
-        return {"rows": rows, "cases": len(cases), **notes, **shown}
-
-
-def notes_on_codes(model: ImageToImage, cases: list[Case]) -> dict[str, float]:
-    """How much the outputs of several codes differ from each other, and how near each is to some truth; L1 in [0, 1].
-
-    The cases are of one emoji in turn, each in another tone.
-    """
-    groups: dict[bytes, list[Case]] = {}
-    for case in cases:
-        groups.setdefault(case.before.numpy().tobytes(), []).append(case)
-    values: dict[str, list[float]] = {"between codes": [], "between tones": [], "to the nearest tone": [], "found": []}
-    for group in groups.values():
-        truths = [case.truth for case in group]
-        outputs = [model.translate(group[0].batch, seed=code) for code in range(CODES)]
-        nearest = [min(range(len(truths)), key=lambda i: distance(output, truths[i])) for output in outputs]
-        values["between codes"] += [distance(*two) for two in itertools.combinations(outputs, 2)]
-        values["between tones"] += [distance(*two) for two in itertools.combinations(truths, 2)]
-        values["to the nearest tone"] += [distance(x, truths[i]) for x, i in zip(outputs, nearest, strict=True)]
-        values["found"].append(len(set(nearest)))
-    return {"codes": {name: sum(each) / len(each) for name, each in values.items()}}  # type: ignore[dict-item]
-
-
-def distance(x: Tensor, y: Tensor) -> float:
-    return (x - y).abs().mean().item() / 2
+        return {"rows": rows, "cases": len(cases), **note, **shown}
 
 
 # ---------------------------------------------------------------- the table
@@ -444,16 +487,6 @@ def row(result: dict[str, Any]) -> str:
         digits = [f"{scores['psnr']:.2f}", *(f"{scores[score]:.3f}" for score in SCORES[1:])]
         lines.append(f"| {' | '.join(map(str, [*told, name, *digits]))} |")
     return "\n".join(lines)
-
-
-def note(result: dict[str, Any]) -> str:
-    """What BicycleGAN's codes do, in words."""
-    codes = {name: f"{value:.3f}" for name, value in result["codes"].items()}
-    return (
-        f"Outputs of two codes differ by {codes['between codes']} in the mean (L1), two true tones by"
-        f" {codes['between tones']}; an output is {codes['to the nearest tone']} from the nearest true tone, and"
-        f" {result['codes']['found']:.1f} of 5 tones are the nearest of some of {CODES} outputs."
-    )
 
 
 def data_set(model: str) -> str:

@@ -78,11 +78,21 @@ class Toy:
 def test_what_codes_do_is_counted_by_emoji() -> None:
     truths = [image(value) for value in (-1.0, 0.0, 0.6)]
     cases = [translation.Case({}, image(-0.5), truth) for truth in truths]
-    codes = translation.notes_on_codes(Toy(), cases)["codes"]  # type: ignore[arg-type]
-    assert codes["found"] == 2
-    assert codes["to the nearest tone"] == pytest.approx(0.1 / 2)
-    assert codes["between tones"] == pytest.approx((1.0 + 1.6 + 0.6) / 3 / 2)
-    assert codes["between codes"] == pytest.approx(0.4 / 2 * 25 / 45)  # 25 of 45 pairs are of two parities
+    note = translation.on_codes(Toy(), cases, [])  # type: ignore[arg-type]
+    between_codes = 0.4 / 2 * 25 / 45  # 25 of 45 pairs are of two parities
+    between_tones = (1.0 + 1.6 + 0.6) / 3 / 2
+    assert note.startswith(f"Outputs of two codes differ by {between_codes:.3f} in the mean (L1)")
+    assert f"two true tones by {between_tones:.3f}" in note
+    assert "an output is 0.050 from the nearest true tone, and 2.0 of 3 tones are" in note
+
+
+def test_what_happens_to_skin_is_told_from_the_rest() -> None:
+    before, truth = image(0.0), image(0.0)
+    truth[..., :2, :] = 1.0  # a quarter should change
+    note = translation.on_skin(None, [translation.Case({}, before, truth)], [image(0.4)])  # type: ignore[arg-type]
+    assert note == (
+        "L1 of the pixels that should change 0.500 as they are and 0.300 turned, of all others 0.000 and 0.200."
+    )
 
 
 def test_a_row_for_each_that_was_scored() -> None:
