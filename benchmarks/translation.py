@@ -323,7 +323,16 @@ TASKS = {
     ),
     "zi2zi": Task(
         "Kai characters into Song and Hei; tested on characters that no font was seen of.",
-        [*FONTS, "data.resolution=64", "data.scale=0.8", "data.limit=4000", *narrow(24), "data.batch_size=8"],
+        [
+            *FONTS,
+            "data.resolution=64",
+            "data.scale=0.8",
+            "data.limit=4000",
+            *narrow(16),
+            "data.batch_size=8",
+            # by the author's schedule the rate is at its lowest after half a run, which is short here
+            *["model.schedules.generator.floor=0.5", "model.schedules.discriminator.floor=0.5"],
+        ],
         characters,
         {"as it is": as_it_is},
     ),
