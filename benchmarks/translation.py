@@ -6,7 +6,7 @@
 Prints the rows of a variant when it is done. What has been run is only read, what was interrupted goes on where it was.
 One thread, at the lowest priority. The data are those of
 
-    python benchmarks/real_data.py maps unpaired skin_tones photos pieces fonts squeezenet
+    python benchmarks/real_data.py maps unpaired skin_tones pieces fonts squeezenet
 
 and nothing that is scored here was trained on: other longitudes, people, characters, photographs. LPIPS is by
 SqueezeNet. Needs opencv-python-headless, and for srgan and esrgan the packages that conf/perceptual/lite0.yaml names.
@@ -264,8 +264,13 @@ REGIONS = [f"data.root={DATA}/unpaired", "data.resolution=64", "data.load_resolu
 ONE_TONE = [f"data.root={DATA}/tones_of_one", "data.resolution=64", "data.load_resolution=null"]
 TONES = [f"data.root={DATA}/skin_tones/train", f"data.test_root={DATA}/skin_tones/test", "data.classes=6"]
 FONTS = [f"data.root={DATA}/fonts", "data.fonts=[ukai.ttc,uming.ttc,wqy-zenhei.ttc]", "data.classes=2"]
-PHOTOS = [f"data.root={DATA}/photos/train", f"data.test_root={DATA}/photos/test", "data.resolution=64"]
 PIECES = [f"data.root={DATA}/pieces/train", f"data.test_root={DATA}/pieces/test"]
+SMALL_PIECES = [*PIECES, "data.resolution=64"]
+MSRRESNET = [  # which begins at a bilinear enlargement
+    "model.generator._target_=gan_experiments.networks.srgan.MSRResNet",
+    "model.generator.width=32",
+    "model.generator.blocks=4",
+]
 SR = {"as it is, bicubic": as_it_is}
 
 
@@ -337,8 +342,8 @@ TASKS = {
         {"as it is": as_it_is},
     ),
     "srresnet": Task(
-        "Photographs, four times enlarged, by the pixels; tested on squares of other photographs, on their luma.",
-        [*PHOTOS, "model.generator.width=32", "model.generator.blocks=4", "data.batch_size=8", *rates(4e-4, 0)[:1]],
+        "Photographs, four times enlarged, by the pixels; tested on others, on their luma.",
+        [*SMALL_PIECES, *MSRRESNET, "data.batch_size=8", *rates(4e-4, 0)[:1]],
         photographs,
         SR,
         luma=True,
@@ -346,10 +351,9 @@ TASKS = {
     "srgan": Task(
         "From srresnet on, with a discriminator and EfficientNet-Lite0 as the perceptual loss.",
         [
-            *PHOTOS,
+            *SMALL_PIECES,
             "perceptual=lite0",
-            "model.generator.width=32",
-            "model.generator.blocks=4",
+            *MSRRESNET,
             "model.discriminator.width=16",
             "data.batch_size=8",
         ],
@@ -361,7 +365,13 @@ TASKS = {
     ),
     "rrdb_psnr": Task(
         "As srresnet.",
-        [*PHOTOS, "model.generator.width=32", "model.generator.blocks=2", "data.batch_size=8", *rates(4e-4, 0)[:1]],
+        [
+            *SMALL_PIECES,
+            "model.generator.width=32",
+            "model.generator.blocks=2",
+            "data.batch_size=8",
+            *rates(4e-4, 0)[:1],
+        ],
         photographs,
         SR,
         luma=True,
@@ -369,7 +379,7 @@ TASKS = {
     "esrgan": Task(
         "From rrdb_psnr on, with a discriminator and EfficientNet-Lite0 as the perceptual loss.",
         [
-            *PHOTOS,
+            *SMALL_PIECES,
             "perceptual=lite0",
             "model.generator.width=32",
             "model.generator.blocks=2",

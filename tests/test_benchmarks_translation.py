@@ -43,7 +43,7 @@ def test_what_is_missing_is_said_before_the_first_training(tmp_path: Path, monke
     monkeypatch.setattr(translation, "LPIPS_WEIGHTS", tmp_path / "squeezenet1_1.pth")
     monkeypatch.setattr(translation.importlib.util, "find_spec", lambda name: None)
     lines = list(translation.missing(["cyclegan", "srgan"]))
-    assert lines[0].endswith(f"real_data.py --out {tmp_path} unpaired photos maps squeezenet")
+    assert lines[0].endswith(f"real_data.py --out {tmp_path} unpaired pieces maps squeezenet")
     assert lines[1].startswith("srgan: efficientnet_lite_pytorch is not installed: type pip install efficientnet-lite-")
     for name in ("unpaired", "maps"):
         (tmp_path / name).mkdir()
