@@ -70,7 +70,7 @@ class Task:
 
     `about` says it in a sentence; `words` are typed beside the model's name; `cases` reads what was held out; `others`
     are, by name, what makes an image of a case without any training; `seen` is the part of an image that is scored, and
-    `note` says in a sentence what the scores do not.
+    `note` says in a sentence what the scores do not. A sheet shows the outputs of `codes` codes.
     """
 
     about: str
@@ -81,6 +81,7 @@ class Task:
     seen: Callable[[Tensor], Tensor] = field(default=lambda rows: rows)
     imports: str = ""  # one of PACKAGES
     note: Callable[[ImageToImage, list[Case], list[Tensor]], str] | None = None
+    codes: int = 1
     luma: bool = False  # as super-resolution is scored
 
 
@@ -309,6 +310,7 @@ TASKS = {
         pairs,
         {"as it is": as_it_is},
         note=on_codes,
+        codes=4,
     ),
     "stargan": Task(
         "Emoji in six skin tones, each into each; tested from yellow into the five others, on other people.",
@@ -393,8 +395,8 @@ TASKS = {
         luma=True,
     ),
     "context_encoder": Task(
-        "The middle of photographs, 56 of 128 pixels a side; tested on the holes of other photographs.",
-        [*PIECES, *narrow(32, 16), "model.generator.bottleneck=1000", "data.batch_size=16"],
+        "The middle of photographs, 24 of 64 pixels a side; tested on the holes of other photographs.",
+        [*SMALL_PIECES, *narrow(32, 16), "model.generator.bottleneck=1000", "data.batch_size=16"],
         holes,
         {
             "mean of the rest": mean_of_the_rest,
@@ -477,14 +479,16 @@ class Translation(Cell):
         note = {"note": task.note(model, cases, made[self.model])} if task.note else {}
 
         chosen = range(0, len(cases), max(1, len(cases) // SHOWN))[:SHOWN]
-        columns = [[case.before for case in cases], *made.values(), truths]
-        if next(iter(task.others)).startswith("as it is"):
-            del columns[0]
-        cells = side_by_side(*(torch.cat([column[i] for i in chosen]) for column in columns))
+        columns = {name: [fakes[i] for i in chosen] for name, fakes in made.items()}
+        for code in range(1, task.codes):
+            columns[f"by code {code}"] = [model.translate(cases[i].batch, cases[i].to, seed=-code) for i in chosen]
+        columns["what it should be"] = [truths[i] for i in chosen]
+        if not next(iter(columns)).startswith("as it is"):
+            columns = {"with its hole": [cases[i].before for i in chosen], **columns}
+        cells = side_by_side(*(torch.cat(column) for column in columns.values()))
         path = self.folder / "sheet.png"
         images.save_png(images.sheet(cells), path)
-        titles = [] if len(columns) == len(made) + 1 else ["with its hole"]
-        shown = {"titles": [*titles, *made, "what it should be"], "sheet": str(path.relative_to(self.folder.parent))}
+        shown = {"titles": list(columns), "sheet": str(path.relative_to(self.folder.parent))}
         return {"rows": rows, "cases": len(cases), **note, **shown}
 
 
