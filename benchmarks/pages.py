@@ -310,6 +310,7 @@ def learning(results: list[Result]) -> str:
         "`coverage` is the share of real images that have a generated one beside them: how much of the data is found."
         " What is found of the modes of a mixture of Gaussians is in [modes.md](modes.md).",
     ]
+    least = {result["data"]: result["minutes"] for result in sorted(results, key=lambda r: -r["minutes"])}
     for data, minutes in sorted({(result["data"], result["minutes"]) for result in results}):
         mine = [result for result in results if (result["data"], result["minutes"]) == (data, minutes)]
         seeds = " ".join(str(seed) for seed in sorted({result["seed"] for result in mine}))
@@ -319,8 +320,8 @@ def learning(results: list[Result]) -> str:
             f"```\npython benchmarks/learning.py --data {data} --minutes {minutes:g} --seeds {seeds}\n```",
             "\n".join([heading(), *map(row, mine)]),
             before_and_after(mine),
-            *([looked_at] if (looked_at := facts()["looked_at"].get(data)) else []),
-            *([f"Not measured: {', '.join(missing)}."] if missing else []),
+            *([looked_at] if (looked_at := facts()["looked_at"].get(f"{data} {minutes:g}")) else []),
+            *([f"Not measured: {', '.join(missing)}."] if missing and minutes == least[data] else []),
         ]
     return "\n\n".join(parts if results else [*parts, "Not measured yet."]) + "\n"
 
