@@ -314,10 +314,11 @@ def learning(results: list[Result]) -> str:
     for data, minutes in sorted({(result["data"], result["minutes"]) for result in results}):
         mine = [result for result in results if (result["data"], result["minutes"]) == (data, minutes)]
         seeds = " ".join(str(seed) for seed in sorted({result["seed"] for result in mine}))
+        some = "" if minutes == least[data] else f" --models {' '.join(result['model'] for result in mine)}"
         missing = sorted(set(variants()) - {result["model"] for result in mine} - set(on_points()))
         parts += [
             f"## {data}, {minutes:g} CPU minutes",
-            f"```\npython benchmarks/learning.py --data {data} --minutes {minutes:g} --seeds {seeds}\n```",
+            f"```\npython benchmarks/learning.py --data {data} --minutes {minutes:g} --seeds {seeds}{some}\n```",
             "\n".join([heading(), *map(row, mine)]),
             before_and_after(mine),
             *([looked_at] if (looked_at := facts()["looked_at"].get(f"{data} {minutes:g}")) else []),
