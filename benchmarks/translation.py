@@ -383,6 +383,7 @@ TASKS = {
         [
             *SMALL_PIECES,
             "perceptual=lite0",
+            "model.perceptual_weight=100",  # lite0 is of the size of SRGAN's loss; ESRGAN's is far larger
             "model.generator.width=32",
             "model.generator.blocks=2",
             "model.discriminator.width=16",
@@ -396,7 +397,13 @@ TASKS = {
     ),
     "context_encoder": Task(
         "The middle of photographs, 24 of 64 pixels a side; tested on the holes of other photographs.",
-        [*SMALL_PIECES, *narrow(32, 16), "model.generator.bottleneck=1000", "data.batch_size=16"],
+        [
+            *SMALL_PIECES,
+            *narrow(32, 16),
+            "model.generator.bottleneck=256",
+            *rates(1e-3, 1e-4),
+            "data.batch_size=32",
+        ],
         holes,
         {
             "mean of the rest": mean_of_the_rest,
