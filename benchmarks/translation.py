@@ -530,6 +530,7 @@ def missing(models: list[str]) -> Iterator[str]:
     if "unpaired" in sets:
         sets["maps"] = None  # the pairs that cyclegan is tested on
     unmade = [name for name in sets if not (FOLDER / name).is_dir()]
+    unmade = list(dict.fromkeys("skin_tones" if name == "tones_of_one" else name for name in unmade))  # one makes both
     unmade += ["squeezenet"] if not LPIPS_WEIGHTS.exists() else []
     if unmade:
         words = " ".join(unmade)

