@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -211,24 +211,31 @@ class Cell:
             raise RuntimeError(f"exit status {status}, see {run_folder.shown(folder / 'printed.log')}")
 
     def _read(self, images: int) -> dict[str, Any]:
-        history = json.loads((self.folder / "scores.json").read_text())["history"]
-        first, last = ({name.split("_")[0]: value for name, value in row.items()} for row in (history[0], history[-1]))
         clock = resume.load(self.folder / "checkpoints" / "last.ckpt")["callbacks"]["Clock"]
+        command = shlex.join(["python", "src/gan_experiments/run.py", *self.words, f"images={images}"])
         return {
             "model": self.model,
             "data": self.data,
             "seed": self.seed,
             "minutes": self.minutes,
             "cpu_minutes": round(clock["used"] / 60, 2),
-            "images": last["images"],
-            "command": shlex.join(["python", "src/gan_experiments/run.py", *self.words, f"images={images}"]),
+            "command": command.replace(str(self.out.resolve()), str(self.out)),
             "parameters": json.loads((self.folder / "parameters.json").read_text()),
+            **self._found(),
+            "date": f"{datetime.date.today()}",
+            "machine": f"one thread of {processor()}, torch {torch.__version__.partition('+')[0]}",
+        }
+
+    def _found(self) -> dict[str, Any]:
+        """How long it was in images, what it scores, and the path of a sheet."""
+        history = json.loads((self.folder / "scores.json").read_text())["history"]
+        first, last = ({name.split("_")[0]: value for name, value in row.items()} for row in (history[0], history[-1]))
+        return {
+            "images": last["images"],
             "extractor": next(name for name in history[-1] if name.startswith("fid")).partition("_")[2],
             "untrained": {name: first[name] for name in COLUMNS},
             "trained": {name: last[name] for name in COLUMNS},
             "sheet": str(sorted((self.folder / "samples").glob("[0-9]*.png"))[-1].relative_to(self.folder.parent)),
-            "date": f"{datetime.date.today()}",
-            "machine": f"one thread of {processor()}, torch {torch.__version__.partition('+')[0]}",
         }
 
 
@@ -280,32 +287,50 @@ def row(result: dict[str, Any]) -> str:
     return f"| {' | '.join(map(str, [*told, *scores]))} |"
 
 
-def parsed(words: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=variants(), metavar="MODEL", help="default: all")
-    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--minutes", type=float, default=5.0, help="CPU minutes of training for each (default 5)")
+def parser(about: str | None, models: Iterable[str], minutes: float, out: str) -> argparse.ArgumentParser:
+    """What can be typed to a benchmark of cells."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=models, metavar="MODEL", help="default: all")
+    parser.add_argument("--minutes", type=float, default=minutes, help="CPU minutes of training for each (%(default)g)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--out", type=Path, default=Path("outputs/learning"), help="folder for the runs")
-    return parser.parse_args(words)
+    parser.add_argument("--out", type=Path, default=Path(out), help="folder for the runs")
+    return parser
 
 
-def main() -> int:
-    """Train what is asked for and print the table; 1 where a training has failed."""
-    options = parsed()
+def parsed(words: list[str] | None = None) -> argparse.Namespace:
+    """What was typed."""
+    options = parser(__doc__, variants(), 5.0, "outputs/learning")
+    options.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    return options.parse_args(words)
+
+
+def told(cells: Iterable[Cell], row: Callable[[dict[str, Any]], str]) -> int:
+    """Print the row of each cell when it is done, at the lowest priority; 1 where a training has failed."""
     os.nice(19)
-    print(heading(), flush=True)
     status = 0
-    for cell in cells(options):
-        if why := refused(cell):
-            print(f"| {cell.model} | {cell.data} | refused: {'; '.join(why)} |", flush=True)
-            continue
+    for cell in cells:
         try:
             print(row(cell.result()), flush=True)
         except RuntimeError as error:
             print(f"| {cell.model} | {cell.data} | {cell.seed} | failed: {error} |", flush=True)
             status = 1
     return status
+
+
+def taken(options: argparse.Namespace) -> Iterator[Cell]:
+    """The cells that can be trained; says of the others why not."""
+    for cell in cells(options):
+        if why := refused(cell):
+            print(f"| {cell.model} | {cell.data} | refused: {'; '.join(why)} |", flush=True)
+        else:
+            yield cell
+
+
+def main() -> int:
+    """Train what is asked for and print the table; 1 where a training has failed."""
+    options = parsed()
+    print(heading(), flush=True)
+    return told(taken(options), row)
 
 
 if __name__ == "__main__":

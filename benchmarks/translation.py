@@ -15,13 +15,9 @@ benchmarks/pages.py puts the results into docs/translation.md and the pages of d
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import importlib.util
 import itertools
-import json
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from learning import EVERYWHERE, Cell, composed, narrow, processor, rates
+from learning import EVERYWHERE, Cell, composed, narrow, parser, rates, told
 from torch import Tensor
 
-from gan_experiments import build, images, resume, trained
+from gan_experiments import build, images, trained
 from gan_experiments.contracts import Batch
 from gan_experiments.data.resize import imresize
 from gan_experiments.images import to_uint8
@@ -440,27 +436,10 @@ class Translation(Cell):
             self.first.result()
         return super().result()
 
-    def _read(self, images_in_all: int) -> dict[str, Any]:
-        task, run = TASKS[self.model], trained.open_run(str(self.folder), "cpu")
-        assert isinstance(run.model, ImageToImage)
-        clock = resume.load(self.folder / "checkpoints" / "last.ckpt")["callbacks"]["Clock"]
-        typed = ["python", "src/gan_experiments/run.py", *self.words, f"images={images_in_all}"]
-        return {
-            "model": self.model,
-            "data": self.data,
-            "seed": self.seed,
-            "minutes": self.minutes,
-            "cpu_minutes": round(clock["used"] / 60, 2),
-            "images": run.model.images_seen,
-            "command": shlex.join(typed).replace(str(self.out.resolve()), str(self.out)),
-            "parameters": json.loads((self.folder / "parameters.json").read_text()),
-            **self._scored(task, run.model),
-            "date": f"{datetime.date.today()}",
-            "machine": f"one thread of {processor()}, torch {torch.__version__.partition('+')[0]}",
-        }
-
-    def _scored(self, task: Task, model: ImageToImage) -> dict[str, Any]:
+    def _found(self) -> dict[str, Any]:
         """The scores of the model and of what costs nothing, on all that was held out, and the path of a sheet."""
+        task, model = TASKS[self.model], trained.open_run(str(self.folder), "cpu").model
+        assert isinstance(model, ImageToImage)
         judge = PairedEvaluator(
             scores=("psnr", "ssim", "l1", "lpips"),
             y_channel=task.luma,
@@ -496,7 +475,7 @@ class Translation(Cell):
         path = self.folder / "sheet.png"
         images.save_png(images.sheet(cells), path)
         shown = {"titles": list(columns), "sheet": str(path.relative_to(self.folder.parent))}
-        return {"rows": rows, "cases": len(cases), **note, **shown}
+        return {"images": model.images_seen, "rows": rows, "cases": len(cases), **note, **shown}
 
 
 # ---------------------------------------------------------------- the table
@@ -541,33 +520,17 @@ def missing(models: list[str]) -> Iterator[str]:
             yield f"{', '.join(users)}: {package} is not installed: type pip install {name}"
 
 
-def parsed(words: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=TASKS, default=list(TASKS), metavar="MODEL", help="default: all")
-    parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes of training for each (default 10)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--out", type=Path, default=Path("outputs/translation"), help="folder for the runs")
-    return parser.parse_args(words)
-
-
 def main() -> int:
     """Train what is asked for and print the table; 1 where a training has failed, 2 where something is missing."""
-    options = parsed()
-    if faults := list(missing(options.models)):
+    options = parser(__doc__, TASKS, 10.0, "outputs/translation").parse_args()
+    models = options.models or list(TASKS)
+    if faults := list(missing(models)):
         print("\n".join(faults), file=sys.stderr)
         return 2
-    os.nice(19)
     torch.set_num_threads(1)
     print(heading(), flush=True)
-    status = 0
-    for seed in options.seeds:
-        for model in options.models:
-            try:
-                print(row(Translation(model, data_set(model), seed, options.minutes, options.out).result()), flush=True)
-            except RuntimeError as error:
-                print(f"| {model} | {seed} | failed: {error} |", flush=True)
-                status = 1
-    return status
+    wanted = itertools.product(options.seeds, models)
+    return told((Translation(m, data_set(m), seed, options.minutes, options.out) for seed, m in wanted), row)
 
 
 if __name__ == "__main__":
