@@ -39,7 +39,7 @@ def sample(cfg: DictConfig) -> int:
         drawn = []
         for start in range(0, cfg.n, CHUNK):
             rows = slice(start, start + CHUNK)
-            drawn += [*model.sample(z[rows], cfg.ema, None if label is None else label[rows]).cpu()]
+            drawn += [*model.sample(z[rows], cfg.ema, None if label is None else label[rows], cfg.truncation).cpu()]
         cells = [image[None] for image in drawn]
         columns = None if cfg["class"] is not None else model.sheet_columns(cfg.n)
         if label is not None and cfg.singles:
@@ -67,7 +67,7 @@ def sample(cfg: DictConfig) -> int:
     if cfg.interpolation and isinstance(model, NoiseToImage):
         walk = model.walk(cfg.interpolation, n=16, seed=cfg.seed)
         label = None if label is None else label[torch.arange(16) % cfg.n]
-        frames = [images.sheet(model.sample(z, cfg.ema, label)[:, None], behind=real) for z in walk]
+        frames = [images.sheet(model.sample(z, cfg.ema, label, cfg.truncation)[:, None], behind=real) for z in walk]
         images.save_gif(frames, out / "interpolation.gif", seconds=len(frames) / 20)
         print(report.shown(out / "interpolation.gif"))
     return 0

@@ -31,7 +31,9 @@ class NoiseToImage(AdversarialModule):
     """A generator [N, latent_dim] -> [N, C, H, W] in [-1, 1] and a discriminator of images -> logits, high means real.
 
     Networks with `classes` take labels int64 [N] as their second argument, and batches must hold them. Those that are
-    `drawn` take the argument `draw`, which makes the random numbers of their layers in training (dropout).
+    `drawn` take the argument `draw`, which makes the random numbers of their layers in training (dropout, noise). A
+    generator that is `styled` has a `mapping` from z to w and takes the argument `truncation`, ψ, for w; of the others
+    z is truncated.
 
     Args:
         generator: has the attribute `latent_dim`, and `classes` where it is conditional.
@@ -262,29 +264,39 @@ class NoiseToImage(AdversarialModule):
     # ---------------------------------------------------------------- samples
 
     @torch.no_grad()
-    def sample(self, z: Tensor, ema: bool = True, labels: Tensor | None = None) -> Tensor:
+    def sample(
+        self, z: Tensor, ema: bool = True, labels: Tensor | None = None, truncation: float | None = None
+    ) -> Tensor:
         """z [n, latent_dim] -> images [n, C, H, W] in [-1, 1], by the averaged generator, in evaluation mode.
 
-        A conditional generator needs `labels`, int64 [n].
+        A conditional generator needs `labels`, int64 [n]. `truncation` is that of w, of a generator that is `styled`;
+        what others have of it is in z already, see `fixed_noise`.
         """
         generator = self.network("generator", ema)
         training = generator.training
         z = z.to(self.device, dtype=next(generator.parameters()).dtype)
         conditions = () if labels is None else (labels.to(self.device),)
-        images = generator.eval()(z, *conditions)
+        styling = {"truncation": truncation} if self.styled else {}
+        images = generator.eval()(z, *conditions, **styling)
         generator.train(training)
-        return images
+        return images if images.shape[-1] == 1 else images.clamp(-1, 1)  # points have no bounds
+
+    @property
+    def styled(self) -> bool:
+        """Whether the generator maps z to w first, and truncates w."""
+        return bool(getattr(self.generator, "styled", False))
 
     def fixed_noise(self, n: int, seed: int, truncation: float | None = None) -> Tensor:
         """z [n, latent_dim] that depends on the seed alone, not on the device.
 
         With `truncation` no component is larger than that: the truncation trick, Brock et al. 2019, arXiv:1809.11096,
-        section 3.1. Raises ConfigError unless it is above 0.
+        section 3.1. Raises ConfigError unless it is above 0. A generator that is `styled` truncates w and leaves z.
         """
         if truncation is not None and not (isinstance(truncation, (int, float)) and truncation > 0):
-            raise ConfigError(f"truncation={truncation}: the largest |z| is a number above 0; type for example 0.5")
+            largest = "ψ" if self.styled else "the largest |z|"
+            raise ConfigError(f"truncation={truncation}: {largest} is a number above 0; type for example 0.5")
         generator = torch.Generator().manual_seed(seed)
-        if truncation is None:
+        if truncation is None or self.styled:
             return torch.randn(n, self.latent_dim, generator=generator, dtype=torch.float32)
         z = torch.empty(n, self.latent_dim)
         return nn.init.trunc_normal_(z, a=-truncation, b=truncation, generator=generator)
@@ -421,7 +433,7 @@ class Sampler:
     def __call__(self, index: int, n: int) -> Tensor:
         """The images [n, C, H, W] in [-1, 1] of chunk `index`."""
         z = self.model.fixed_noise(n, self.chunk_seed(index), self.truncation)
-        return self.model.sample(z, self.ema, self.labels(index, n))
+        return self.model.sample(z, self.ema, self.labels(index, n), self.truncation)
 
     def labels(self, index: int, n: int) -> Tensor | None:
         """The classes int64 [n] that chunk `index` is asked for; None for a generator without classes."""
@@ -429,7 +441,7 @@ class Sampler:
 
     def along(self, z: Tensor) -> Tensor:
         """The images [n, C, H, W] of places z [n, latent_dim]; calls with as many places have the same classes."""
-        return self.model.sample(z, self.ema, self.model.fixed_labels(len(z), self.seed))
+        return self.model.sample(z, self.ema, self.model.fixed_labels(len(z), self.seed), self.truncation)
 
     def chunk_seed(self, index: int) -> int:
         """Where the draws of a chunk begin: a generator on the CPU reads 32 bits, so no seed is shifted beyond them."""

@@ -67,7 +67,3 @@ class R3GAN(NoiseToImage):
         terms, gamma = super().discriminator_loss(turn), self.now(self.gamma)
         r1, r2 = r1_penalty(turn.judge_as_real, turn.real), r1_penalty(turn.judge_as_fake, turn.fake)
         return {**terms, "r1": gamma * r1, "r2": gamma * r2}
-
-    def sample(self, z: Tensor, ema: bool = True, labels: Tensor | None = None) -> Tensor:
-        """See `NoiseToImage`; this generator's images have no bounds of their own."""
-        return super().sample(z, ema, labels).clamp(-1, 1)

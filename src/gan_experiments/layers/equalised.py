@@ -1,0 +1,59 @@
+"""Layers with an equalised learning rate: weights of N(0, 1), scaled when they are used and not when they are drawn.
+
+Karras et al. 2018, arXiv:1710.10196, section 4.1: an optimizer that divides by the gradient's size, as Adam does, then
+moves every weight as fast, whatever its layer's fan-in.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class EqualisedLinear(nn.Module):
+    """`[N, inputs]` -> `[N, outputs]` by the weight · gain · lr_multiplier / √inputs, and the bias · lr_multiplier.
+
+    Weights start as N(0, 1) / lr_multiplier and each bias at `bias` as it is used; None has none. Of `lr_multiplier`
+    0.01 the parameters move at a hundredth of the learning rate (Karras et al. 2019, arXiv:1812.04948, appendix C).
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, bias: float | None = 0.0, gain: float = 1.0, lr_multiplier: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
+        self.bias = None if bias is None else nn.Parameter(torch.full((outputs,), bias / lr_multiplier))
+        self.scale, self.lr_multiplier = gain * lr_multiplier / math.sqrt(inputs), lr_multiplier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        bias = self.bias if self.bias is None or self.lr_multiplier == 1 else self.bias * self.lr_multiplier
+        return F.linear(x, self.weight * self.scale, bias)
+
+
+class EqualisedConv2d(nn.Module):
+    """`[N, inputs, H, W]` -> `[N, outputs, H, W]`, of odd `size`, by the weight · gain / √(inputs · size²).
+
+    Weights start as N(0, 1), the bias at 0; `bias=False` has none.
+    """
+
+    def __init__(self, inputs: int, outputs: int, size: int, bias: bool = True, gain: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.scale, self.padding = gain / math.sqrt(inputs * size**2), size // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.padding)
+
+
+class PixelNorm(nn.Module):
+    """Divide each position's channels by the root of their mean square (ε = 1e-8), `[N, C, ...]` (section 4.2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
