@@ -1,11 +1,12 @@
 """Does each variant learn? Gives each that draws images from noise the same CPU time, and scores what it draws.
 
-    nohup python benchmarks/learning.py > learning.md &     # all, on both data sets: 5 minutes and the scores for each
+    nohup python benchmarks/learning.py > learning.md &   # all, on digits and emoji: 5 minutes and the scores for each
     python benchmarks/learning.py --models dcgan wgan_gp --data digits --minutes 20 --seeds 0 1 2
 
 Prints a row when a run is done. What has been run is only read, what was interrupted goes on where it was. One thread,
-at the lowest priority: other work is not held up. `--data emoji` needs `python benchmarks/real_data.py emoji` and the
-two packages that conf/metrics/lite0.yaml names; benchmarks/pages.py puts the results into the pages of docs/models/.
+at the lowest priority: other work is not held up. `--data emoji emoji_64` (32x32 and 64x64) needs `python
+benchmarks/real_data.py emoji`, `--data photos` (64x64) `python benchmarks/real_data.py pieces`, all three the two
+packages that conf/metrics/lite0.yaml names; benchmarks/pages.py puts the results into the pages of docs/models/.
 """
 
 from __future__ import annotations
@@ -99,16 +100,18 @@ REDUCED = {  # what a variant is given to learn in minutes on one core; those no
     ],
     "wgan_gp_dcgan": [*narrow(32), *rates(1e-3, 5e-4), "data.batch_size=32"],
 }
+LITE0 = ["metrics=lite0", "metrics.num_fake=2000", "metrics.threads=1"]
+EMOJI = ["data=folder", "data.root=${oc.env:GAN_EXPERIMENTS_DATA,data}/emoji", "data.classes=9", *LITE0]
 DATA = {
     "digits": ["data=digits", "metrics=digits"],
-    "emoji": [
+    "emoji": [*EMOJI, "data.resolution=32"],
+    "emoji_64": [*EMOJI, "data.resolution=64"],
+    "photos": [
         "data=folder",
-        "data.root=${oc.env:GAN_EXPERIMENTS_DATA,data}/emoji",
-        "data.resolution=32",
-        "data.classes=9",
-        "metrics=lite0",
-        "metrics.num_fake=2000",
-        "metrics.threads=1",
+        "data.root=${oc.env:GAN_EXPERIMENTS_DATA,data}/pieces/train",
+        "data.resolution=64",
+        "data.flip=true",
+        *LITE0,
     ],
 }
 EVERYWHERE = ["trainer=cpu", "trainer.channels_last=true", "logger=csv"]
@@ -306,7 +309,7 @@ def parser(about: str | None, models: Iterable[str], minutes: float, out: str) -
 def parsed(words: list[str] | None = None) -> argparse.Namespace:
     """What was typed."""
     options = parser(__doc__, variants(), 5.0, "outputs/learning")
-    options.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    options.add_argument("--data", nargs="+", choices=DATA, default=["digits", "emoji"])
     return options.parse_args(words)
 
 
