@@ -34,7 +34,8 @@ LAYERS = [  # from the ground up; a file imports from its own row or below
         "run_folder",
         "comparison",
     },
-    {"run", "evaluate", "sample", "translate", "compare", "interpolate", "usefulness"},
+    {"exploration"},
+    {"run", "evaluate", "sample", "translate", "explore", "compare", "interpolate", "usefulness"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = [path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"]
