@@ -95,7 +95,7 @@ def write_sheets(
 
     `noise` are the noise maps of each row, where they are not the generator's own.
     """
-    columns = [f"{strength:+g} σ" if strength else "0" for strength in strengths]
+    columns = [f"{strength:+g} sd" if strength else "0" for strength in strengths]
     for index, name in enumerate(directions.names):
         cells = []
         for row in range(len(latents)):
