@@ -37,8 +37,7 @@ class Mixing:
             corner = torch.ones_like(sources[:1])
             rows = [torch.cat([corner, sources])]
             rows += [torch.cat(row) for row in zip(lefts[:, None], mixtures.chunk(self.rows), strict=True)]
-            names = ["", *(f"{word} of" if not column else "" for column in range(self.columns))]
-            sheets.write(rows, out / f"mixing-{word}.png", names)
+            sheets.write(rows, out / f"mixing-{word}.png", names=[f"{word} of", *["the rest of"] * self.rows])
         return 0
 
 
