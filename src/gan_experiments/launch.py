@@ -40,8 +40,8 @@ def register_resolvers() -> None:
     """Teach the configs what they cannot say themselves.
 
     `${times:a,b}` (whole), `${below:a,b,x,y}` (x where a < b, else y), `${r1_gamma:resolution,batch}` (StyleGAN2-ADA's
-    rule, 0.0002 · resolution² / batch), `${outputs:}` (the run folder), `${fastest_precision:accelerator}`, `${sweep_name:}` (null
-    for a run that belongs to none), `${job_folder:words}`.
+    rule, 0.0002 · resolution² / batch), `${outputs:}` (the run folder), `${fastest_precision:accelerator}`,
+    `${sweep_name:}` (null for a run that belongs to none), `${job_folder:words}`.
     """
     OmegaConf.register_new_resolver("times", lambda a, b: round(float(a) * float(b)), replace=True)
     OmegaConf.register_new_resolver("below", lambda a, b, x, y: x if a < b else y, replace=True)

@@ -99,7 +99,7 @@ class StyleGAN2Synthesis(nn.Module):
 
     def forward(self, ws: Tensor, draw: Draw | None = None) -> Tensor:
         """See the class."""
-        x = self.const.expand(len(ws), -1, -1, -1)
+        x = self.const.expand(ws.shape[0], -1, -1, -1)  # len() would fix the batch of an export
         images: Tensor | None = None
         w = ws.unbind(1)
         for i, block in enumerate(self.blocks):
@@ -160,7 +160,7 @@ class StyledConv2d(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, draw: Draw | None) -> Tensor:
         """`[N, inputs, H, W]` and w `[N, w_dim]` -> `[N, outputs, resolution, resolution]`."""
-        noise = self.noise if draw is None else draw(torch.randn, len(x), 1, *self.noise.shape)
+        noise = self.noise if draw is None else draw(torch.randn, x.shape[0], 1, *self.noise.shape)
         maps, scale = self.conv.parts(x, w)
         assert scale is not None
         # √2 goes into what is added: it takes fewer passes over the maps.

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class PathLength(Technique):
-    """λ (‖Jᵀy‖ - a)², J = ∂G(w)/∂w, y ~ N(0, 1), a the running mean of ‖Jᵀy‖ (Karras et al. 2020, arXiv:1912.04958, §3.2).
+    """λ (‖Jᵀy‖ - a)² with J = ∂G(w)/∂w, y ~ N(0, 1) and a the running mean of ‖Jᵀy‖.
 
-    As in StyleGAN2-ADA's PyTorch code: fakes of its own, one for `shrink` images of a batch; y is divided by √(HW); the
-    squared length is the mean over an image's ws; a moves by `decay` towards a batch's mean before it is used, and the
-    gradient knows that. Runs with autocast off.
+    Karras et al. 2020, arXiv:1912.04958, section 3.2, as in StyleGAN2-ADA's PyTorch code: fakes of its own, one for
+    `shrink` images of a batch; y is divided by √(HW); the squared length is the mean over an image's ws; a moves by
+    `decay` towards a batch's mean before it is used, and the gradient knows that. Runs with autocast off.
     """
 
     players = ("generator",)
