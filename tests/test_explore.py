@@ -166,18 +166,27 @@ def test_the_style_layers_and_the_styles_that_they_read() -> None:
 
 
 def test_a_linear_model_finds_the_direction_that_separates() -> None:
-    """Of x with unequal deviations, y = [d · x > 1]: the normal is d, and the offset -1 in its length."""
+    """Where y = [d · x > 1] the normal is d, and the offset -1 in its length; where y is chance, so are the answers."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(4_000, 5, generator=generator, dtype=torch.float64) * torch.tensor([1.0, 3, 0.3, 1, 0.1])
+    x = 3 * torch.randn(4_000, 5, generator=generator, dtype=torch.float64) + 1
     d = torch.tensor([2.0, -1.0, 3.0, 0.0, 0.0], dtype=torch.float64)
-    y = x @ d + 0.1 * torch.randn(4_000, generator=generator, dtype=torch.float64) > 1
+    y = x @ d + 0.1 * torch.randn(4_000, generator=generator, dtype=torch.float64) > 4
     normal, offset = attributes.logistic_regression(x[:3000], y[:3000])
-    assert torch.cosine_similarity(normal, d, dim=0) > 0.999
-    assert (offset / normal.norm() * d.norm()).item() == pytest.approx(-1, abs=0.1)  # equal weights pull it inwards
+    assert torch.cosine_similarity(normal, d, dim=0) > 0.998
+    assert (offset / normal.norm() * d.norm()).item() == pytest.approx(-4, abs=0.3)
     assert attributes.balanced_accuracy(x[3000:] @ normal + offset, y[3000:]) > 0.97
     shuffled = y[torch.randperm(4_000, generator=generator)]
     normal, offset = attributes.logistic_regression(x[:3000], shuffled[:3000])
     assert attributes.balanced_accuracy(x[3000:] @ normal + offset, shuffled[3000:]) == pytest.approx(0.5, abs=0.06)
+
+
+def test_of_two_signs_of_a_class_the_direction_is_the_larger() -> None:
+    """Both components tell y alike; the one that varies ten times as much moves images more."""
+    side = torch.arange(1_000) % 2
+    generator = torch.Generator().manual_seed(0)
+    x = (2.0 * side[:, None] - 1 + 0.5 * torch.randn(1_000, 2, generator=generator)) * torch.tensor([1.0, 0.1])
+    normal, _ = attributes.logistic_regression(x.double(), side == 1)
+    assert normal[0] > 5 * normal[1] > 0
 
 
 def test_moving_goes_so_many_deviations_in_those_styles_alone(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration import sheets
-from gan_experiments.exploration.explored import Explored, numbers
+from gan_experiments.exploration.explored import Explored
 from gan_experiments.report import shown
 
 STRENGTHS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
@@ -23,7 +23,7 @@ STRENGTHS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 
 @dataclass
 class Directions:
-    """Unit vectors [k, dim] of `space` "w" or "z", each with a name and the standard deviation of latents along it.
+    """Unit vectors [k, dim] of `space` "w" or "z", each a name and the standard deviation [k] that it is measured in.
 
     `styles` are the first style that they are of and that after the last, of a generator with styles.
     """
@@ -36,14 +36,23 @@ class Directions:
 
     @classmethod
     def of(
-        cls, generator: Explored, vectors: Tensor, names: Sequence[str], styles: tuple[int, int] | None
+        cls,
+        generator: Explored,
+        vectors: Tensor,
+        names: Sequence[str],
+        styles: tuple[int, int] | None = None,
+        along: bool = True,
     ) -> Directions:
-        """Directions [k, dim] of any length in a generator's latent space, their deviations by its latents."""
+        """Directions [k, dim] of any length, measured in standard deviations of w (or z) `along` them.
+
+        Else in those of its components: where w hardly varies along a direction, these go further.
+        """
         vectors = vectors / vectors.norm(dim=1, keepdim=True)
-        covariance = generator.spread()[1]
-        deviations = torch.einsum("kd,de,ke->k", vectors, covariance.to(vectors), vectors).sqrt()
+        covariance = generator.spread()[1].to(vectors)
+        of_components = (covariance.trace() / generator.dim).expand(len(vectors))
+        variances = torch.einsum("kd,de,ke->k", vectors, covariance, vectors) if along else of_components
         within = list(styles or generator.styles("all")) if generator.styled else None
-        return cls(generator.space, vectors.cpu().float(), deviations.cpu().float(), list(names), within)
+        return cls(generator.space, vectors.cpu().float(), variances.sqrt().cpu().float(), list(names), within)
 
     @classmethod
     def read(cls, path: str) -> Directions:
@@ -75,11 +84,6 @@ class Directions:
             return moved + shift.to(moved)
         moved[:, slice(*self.styles)] += shift.to(moved)
         return moved
-
-
-def strengths_of(given: Sequence[float] | None) -> list[float]:
-    """The columns of a sheet of moved images, in standard deviations; raises ConfigError where they are no numbers."""
-    return list(STRENGTHS) if given is None else numbers("what.strengths", given)
 
 
 def write_sheets(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
-from gan_experiments.exploration.directions import Directions, load, strengths_of, write_sheets
-from gan_experiments.exploration.explored import Explored
+from gan_experiments.exploration.directions import STRENGTHS, Directions, load, write_sheets
+from gan_experiments.exploration.explored import Explored, numbers
 
 
 class Edit:
@@ -26,12 +26,12 @@ class Edit:
         latents: str | None = None,
         named: Sequence[str | int] | str | int | None = None,
         rows: int = 5,
-        strengths: Sequence[float] | None = None,
+        strengths: Sequence[float] = STRENGTHS,
         styles: str | int | None = None,
     ) -> None:
         self.path, self.latents, self.rows, self.styles = directions, latents, rows, styles
         self.named = [named] if isinstance(named, str | int) else named
-        self.strengths = strengths_of(strengths)
+        self.strengths = numbers("what.strengths", strengths)
 
     def explore(self, generator: Explored, out: Path) -> int:
         """Write edit-<direction>.png."""

@@ -171,7 +171,7 @@ def truncated(z: Tensor, largest: float) -> Tensor:
 
 def numbers(key: str, values: Any, least: int = 1) -> list[float]:
     """A list of numbers; raises ConfigError where it is none, or one of fewer than `least`."""
-    found = values if isinstance(values, list) else [values]
+    found = list(values) if isinstance(values, list | tuple) else [values]
     if len(found) < least or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in found):
         raise ConfigError(f"{key}={values}: numbers are needed, {least} or more; type for example {key}=[-2,0,2]")
     return [float(value) for value in found]

@@ -9,21 +9,24 @@ import torch
 from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
-from gan_experiments.exploration.directions import Directions, strengths_of, write_sheets
-from gan_experiments.exploration.explored import Explored
+from gan_experiments.exploration.directions import Directions, write_sheets
+from gan_experiments.exploration.explored import Explored, numbers
 from gan_experiments.layers.equalised import EqualisedLinear
+
+
+STRENGTHS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 
 
 class SeFa:
     """The `k` directions of w that move the styles of a range the most, and a sheet along each.
 
-    Rows are `rows` images, columns `strengths` in standard deviations of w along the direction.
+    Rows are `rows` images, columns `strengths` in standard deviations of a component of w.
     """
 
     def __init__(
-        self, k: int = 5, styles: str | int = "all", rows: int = 5, strengths: Sequence[float] | None = None
+        self, k: int = 5, styles: str | int = "all", rows: int = 5, strengths: Sequence[float] = STRENGTHS
     ) -> None:
-        self.k, self.rows, self.word, self.strengths = k, rows, styles, strengths_of(strengths)
+        self.k, self.rows, self.word, self.strengths = k, rows, styles, numbers("what.strengths", strengths)
 
     def explore(self, generator: Explored, out: Path) -> int:
         """Write sefa-all.pt, and sefa-all-1.png to sefa-all-<k>.png, the strongest direction first."""
@@ -33,7 +36,9 @@ class SeFa:
             raise ConfigError(f"what.k={self.k}: w has {generator.dim} components; type what.k={generator.dim} or less")
         weights = [weight for style, weight in affines(generator) if first <= style < after]
         vectors, shares = sefa(weights, self.k)
-        directions = Directions.of(generator, vectors, [str(1 + index) for index in range(self.k)], (first, after))
+        directions = Directions.of(
+            generator, vectors, [str(1 + index) for index in range(self.k)], (first, after), along=False
+        )
         stem = out / f"sefa-{self.word}"
         directions.write(stem.with_suffix(".pt"))
         print(f"of the change of {len(weights)} layers: {', '.join(f'{share:.1%}' for share in shares)}")
