@@ -275,6 +275,25 @@ def test_ctrl_c_leaves_what_there_is() -> None:
     assert not torch.equal(found.latent[0, 0], generator.spread()[0])
 
 
+def test_ctrl_c_writes_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the second of three images after two steps, and before the first step of all."""
+    for steps, files in ((5, {"projected.png", "projected.pt"}), (0, set())):
+        counted = iter(range(steps))
+
+        class Distance(nn.Module):
+            def forward(self, image: Tensor, target: Tensor, counted: Any = counted) -> Tensor:
+                if next(counted, None) is None:
+                    raise KeyboardInterrupt
+                return (image - target).square().mean()
+
+        images = [str(write_images(tmp_path / "in", 3))]
+        made = projection.Projection(images, steps=3, pixel_weight=0, perceptual=Distance)
+        assert made.explore(styled(), tmp_path / str(steps)) == 130
+        assert {path.name for path in (tmp_path / str(steps)).glob("*")} == files
+    assert directions.load(str(tmp_path / "5" / "projected.pt"), "x")["names"] == ["0.png", "1.png"]
+    assert "stopped: 2 of 3 images, the last after 2 of 3 steps" in capsys.readouterr().out
+
+
 # ------------------------------------------------------------------------------------ the verb
 
 
@@ -316,11 +335,11 @@ def test_a_mixing_sheet(runs: Path, tmp_path: Path) -> None:
     sheet = pixels(tmp_path / "mixing-all.png")
     for row in (1, 2):
         for column in (1, 2, 3):
-            assert (cell(sheet, row, column, 4, 96) - cell(sheet, 0, column, 4, 96)).abs().max() <= 1
+            assert (cell(sheet, row, column, 4, 96, top=0) - cell(sheet, 0, column, 4, 96, top=0)).abs().max() <= 1
     sheet = pixels(tmp_path / "mixing-coarse.png")
-    mixture = cell(sheet, 1, 1, 4, 96)
-    assert not torch.equal(mixture, cell(sheet, 0, 1, 4, 96))
-    assert not torch.equal(mixture, cell(sheet, 1, 0, 4, 96))
+    mixture = cell(sheet, 1, 1, 4, 96, top=0)
+    assert not torch.equal(mixture, cell(sheet, 0, 1, 4, 96, top=0))
+    assert not torch.equal(mixture, cell(sheet, 1, 0, 4, 96, top=0))
     assert verb(*words) == 0
     assert {path.name for path in tmp_path.iterdir()} == {f"mixing-{w}.png" for w in ("all", "coarse", "middle")}
 

@@ -94,35 +94,43 @@ class Projection:
         if self.perceptual is not None:
             self.perceptual = self.perceptual.to(generator.device)
         targets = [self._target(path, generator) for path in self.files]
-        rows, done, lines = [], [], []
+        spread = generator.spread()
+        rows, done = [], []
         with tqdm(total=self.steps * len(targets), unit="step", disable=None, leave=False) as bar:
             for path, target in zip(self.files, targets, strict=True):
                 bar.set_description(path.name)
-                found = self._projected(generator, target, labels, space, bar)
-                made = generator.draw(found.latent, labels, found.noise)
-                error = F.mse_loss(made, target.float().cpu()).item()
-                lines.append(
-                    f"{path.name}: {_psnr(error):.1f} dB, squared error {error:.4f} after {len(found.distances)} steps,"
-                    f" distance {' '.join(f'{value:.4f}' for value in found.distances[:1] + found.distances[-3:])}"
-                )
-                rows.append(torch.cat([target.float().cpu(), made]))
-                done.append(found)
+                found = self._projected(generator, target, labels, space, spread, bar)
+                if found.distances:
+                    made = generator.draw(found.latent, labels, found.noise)
+                    rows.append(torch.cat([target.float().cpu(), made]))
+                    done.append(found)
                 if found.stopped:
                     break
-        print("\n".join(lines))
-        sheets.write(rows, out / "projected.png", ["target", "projected"])
+        for path, found, (target, made) in zip(self.files, done, rows, strict=False):
+            error, steps = F.mse_loss(made, target).item(), len(found.distances)
+            curve = [*found.distances[:: max(1, self.steps // 4)], found.distances[-1]]
+            print(
+                f"{path.name}: {_psnr(error):.1f} dB, squared error {error:.4f} after {steps} steps;"
+                f" distance on the way {', '.join(f'{value:.4f}' for value in curve)}"
+            )
+        if done:
+            sheets.write(rows, out / "projected.png", ["target", "projected"])
+            self._keep(generator, done, labels, out / "projected.pt")
+        if found.stopped:
+            last = f", the last after {len(done[-1].distances)} of {self.steps} steps" if done else ""
+            print(f"stopped: {len(done)} of {len(targets)} images{last}")
+            return 128 + signal.SIGINT
+        return 0
+
+    def _keep(self, generator: Explored, done: Sequence[Projected], labels: Tensor | None, path: Path) -> None:
         kept = {
             "space": generator.space,
             "latents": torch.cat([found.latent for found in done]).cpu(),
             "labels": None if labels is None else labels.repeat(len(done)).cpu(),
             "noise": [{name: value.cpu() for name, value in f.noise.items()} for f in done] if self.noise else None,
-            "names": [path.name for path in self.files[: len(done)]],
+            "names": [file.name for file in self.files[: len(done)]],
         }
-        save(kept, out / "projected.pt")
-        if done[-1].stopped:
-            print(f"stopped: {len(done)} of {len(targets)} images, the last after {len(done[-1].distances)} steps")
-            return 128 + signal.SIGINT
-        return 0
+        save(kept, path)
 
     def _space(self, generator: Explored) -> str:
         """The space, checked with what else does not fit the generator."""
@@ -151,15 +159,20 @@ class Projection:
         return to_float(resized).to(generator.device, generator.dtype)
 
     def _projected(
-        self, generator: Explored, target: Tensor, labels: Tensor | None, space: str, bar: tqdm | None
+        self,
+        generator: Explored,
+        target: Tensor,
+        labels: Tensor | None,
+        space: str,
+        spread: tuple[Tensor, Tensor],
+        bar: tqdm,
     ) -> Projected:
         def distance(image: Tensor) -> Tensor:
             value = self.pixel_weight * F.mse_loss(image, target)
             return value if self.perceptual is None else value + self.perceptual_weight * self.perceptual(image, target)
 
-        return project(
-            generator, distance, labels, space, self.steps, self.lr, self.noise_weight if self.noise else None, bar
-        )
+        noise_weight = self.noise_weight if self.noise else None
+        return project(generator, distance, labels, space, self.steps, self.lr, noise_weight, spread, bar)
 
 
 def project(
@@ -170,13 +183,15 @@ def project(
     steps: int = 1_000,
     lr: float = 0.1,
     noise_weight: float | None = None,
+    spread: tuple[Tensor, Tensor] | None = None,
     bar: tqdm | None = None,
 ) -> Projected:
     """The latent whose image [1, C, H, W] has the least `distance`, by the generator's seed; Ctrl-C ends it sooner.
 
-    With `noise_weight` the noise maps are optimised with it, that of their regulariser.
+    With `noise_weight` the noise maps are optimised with it, that of their regulariser. `spread` is the generator's,
+    where it is known.
     """
-    mean, covariance = generator.spread()
+    mean, covariance = spread or generator.spread()
     deviation = covariance.trace().sqrt().item()
     generated = torch.Generator().manual_seed(generator.seed)
     shape = (1, *generator.form) if space == "w+" else (1, generator.dim)

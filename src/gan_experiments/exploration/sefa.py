@@ -13,7 +13,6 @@ from gan_experiments.exploration.directions import Directions, write_sheets
 from gan_experiments.exploration.explored import Explored, numbers
 from gan_experiments.layers.equalised import EqualisedLinear
 
-
 STRENGTHS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 
 
