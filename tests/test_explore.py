@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import torch
 from PIL import Image
 from support import REPOSITORY, run, small, train, write_images
 from torch import Tensor, nn
+from torchvision.models import squeezenet1_1
+from torchvision.models.vgg import cfgs, make_layers
 from torchvision.transforms.functional import pil_to_tensor
 
-from gan_experiments import explore, launch
+from gan_experiments import evaluate, explore, launch, trained
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration import attributes, directions, projection, sefa
 from gan_experiments.exploration.directions import Directions
@@ -23,6 +26,7 @@ from gan_experiments.exploration.mixing import mixed
 from gan_experiments.exploration.walk import walk
 from gan_experiments.images import to_uint8
 from gan_experiments.models.dcgan import DCGAN
+from gan_experiments.models.noise_to_image import NoiseToImage
 from gan_experiments.networks.dcgan import DCGANGenerator
 from gan_experiments.networks.stylegan2 import StyleGAN2Generator
 
@@ -435,6 +439,29 @@ def test_as_a_person_types_it(runs: Path, tmp_path: Path) -> None:
     assert Path(done.stdout.strip()).match("explored/00000016/truncation.png")
     assert Path(done.stdout.strip()).exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_length_in_w(runs: Path, tmp_path: Path) -> None:
+    """What is sampled of w(z) is what is sampled of z, with ψ and the classes that the seed says."""
+    model = trained.open_run(str(runs / "classes"), "cpu").model
+    assert isinstance(model, NoiseToImage)
+    sampler = model.sampler(3, truncation=0.5)
+    sample, mapping = evaluate._in_w(sampler)
+    z = model.fixed_noise(7, 0)
+    assert torch.allclose(sample(mapping(z)), sampler.along(z), atol=1e-5)
+    torch.manual_seed(0)
+    torch.save(make_layers(cfgs["D"]).state_dict(prefix="features."), tmp_path / "vgg.pth")
+    torch.save(squeezenet1_1().state_dict(), tmp_path / "squeeze.pth")
+    words = ["metrics=digits", "n=20", "path_length=6", f"lpips_weights={tmp_path / 'vgg.pth'}", f"out={tmp_path}"]
+    words += [f"run={runs / 'styled'}", "path_length_in=w", "path_length_at=end", "device=cpu"]
+    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+        assert evaluate.evaluate(hydra.compose("evaluate", words)) == 0
+        with pytest.raises(ConfigError, match="lpips_net=squeeze needs images of 17 pixels, and these have 16"):
+            words = [*words[:3], "lpips_net=squeeze", *words[4:]]
+            evaluate.evaluate(hydra.compose("evaluate", [*words, f"lpips_weights={tmp_path / 'squeeze.pth'}"]))
+    found = json.loads((tmp_path / "scores-00000016.json").read_text())["scores"]["ppl_w_end"]
+    assert found["value"] > 0
+    assert "at the beginning of a straight line in w" in found["passport"]["estimator"]
 
 
 MISTAKES = {

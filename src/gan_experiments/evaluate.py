@@ -187,6 +187,7 @@ def _path_length(cfg: DictConfig, subject: Subject) -> dict[str, Score]:
     """The perceptual path length of a generator in z or in w, where paths are asked for."""
     if not cfg.path_length:
         return {}
+    from gan_experiments.contracts import ConfigError
     from gan_experiments.losses.perceptual import LPIPS
     from gan_experiments.metrics import path_length
     from gan_experiments.metrics.evaluator import Score
@@ -200,6 +201,11 @@ def _path_length(cfg: DictConfig, subject: Subject) -> dict[str, Score]:
         sample, sampler.model.latent_dim, sampler.seed, sampling=cfg.path_length_at, mapping=mapping
     )
     distance = LPIPS(cfg.lpips_net, cfg.lpips_weights, "lpips_").to(subject.device)
+    side = min(sampler(0, 1).shape[-2:])
+    if side < distance.smallest:
+        raise ConfigError(
+            f"lpips_net={cfg.lpips_net} needs images of {distance.smallest} pixels, and these have {side}"
+        )
     mean, std = path_length.perceptual_path_length(pairs, distance, cfg.path_length, device=subject.device)
     end = "_end" if cfg.path_length_at == "end" else ""
     name = f"ppl_{cfg.path_length_in}{end}" + ("" if cfg.lpips_net == "vgg" else f"_{cfg.lpips_net}")
