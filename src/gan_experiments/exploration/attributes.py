@@ -50,12 +50,8 @@ class Attributes:
     ) -> None:
         if labels not in SOURCES:
             raise ConfigError(f"what.labels={labels}: type what.labels= one of {', '.join(SOURCES)}")
-        self.source, self.samples, self.rows, self.strengths = (
-            labels,
-            samples,
-            rows,
-            numbers("what.strengths", strengths),
-        )
+        self.source, self.samples, self.rows = labels, samples, rows
+        self.strengths = numbers("what.strengths", strengths)
         self.asked = [classes] if isinstance(classes, str | int) else classes
         self.judge, self.data = judge, data
 
@@ -100,7 +96,7 @@ class Attributes:
         if not found:
             raise ConfigError(f"what.samples={self.samples}: no class has {FEWEST} images in and out of it; type more")
         print("\n".join(lines))
-        directions = Directions.of(generator, torch.stack(normals).to(generator.device), found, None)
+        directions = Directions.of(generator, torch.stack(normals), found)
         directions.write(out / "attributes.pt")
         latents, labels = generator.latents(self.rows, stream=2), generator.labels(self.rows)
         write_sheets(generator, directions, latents, labels, self.strengths, out / "attributes")
@@ -165,7 +161,7 @@ class Attributes:
 def _extracted(extractor: Extractor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Features and logits, float64 on the CPU."""
     features, logits = extractor.extract(images)
-    return features.double().cpu(), logits.double().cpu()
+    return features.cpu().double(), logits.cpu().double()
 
 
 def logistic_regression(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

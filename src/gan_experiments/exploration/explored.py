@@ -113,8 +113,8 @@ class Explored:
         """The mean [dim] and the covariance [dim, dim] of w over n of them, not truncated; 0 and 1 for z."""
         if not self.styled:
             return torch.zeros(self.dim).to(self.device, self.dtype), torch.eye(self.dim).to(self.device, self.dtype)
-        w = self.mapped(self.noise(n, stream=1), self.labels(n)).double()
-        return w.mean(0).to(self.dtype), w.T.cov().to(self.dtype)
+        w = self.mapped(self.noise(n, stream=1), self.labels(n)).cpu().double()  # a Mac's GPU has no float64
+        return w.mean(0).to(self.device, self.dtype), w.T.cov().to(self.device, self.dtype)
 
     def images(self, latents: Tensor, labels: Tensor | None, noise: Mapping[str, Tensor] | None = None) -> Tensor:
         """The images [n, C, H, W] of latents [n, ...], differentiable and without bounds.
@@ -165,8 +165,8 @@ def truncated(z: Tensor, largest: float) -> Tensor:
     The distribution is that of the truncation trick, which draws what is beyond anew (Brock et al. 2019,
     arXiv:1809.11096, section 3.1); without new draws z moves steadily with `largest`.
     """
-    edge = torch.special.ndtr(torch.tensor(-largest, dtype=torch.float64, device=z.device))
-    return torch.special.ndtri(edge + torch.special.ndtr(z.double()) * (1 - 2 * edge)).to(z)
+    edge = torch.special.ndtr(torch.tensor(-largest, dtype=torch.float64))
+    return torch.special.ndtri(edge + torch.special.ndtr(z.cpu().double()) * (1 - 2 * edge)).to(z)
 
 
 def numbers(key: str, values: Any, least: int = 1) -> list[float]:

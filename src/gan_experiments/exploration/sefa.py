@@ -40,7 +40,7 @@ class SeFa:
         )
         stem = out / f"sefa-{self.word}"
         directions.write(stem.with_suffix(".pt"))
-        print(f"of the change of {len(weights)} layers: {', '.join(f'{share:.1%}' for share in shares)}")
+        print(f"their shares of what changes {len(weights)} layers: {', '.join(f'{share:.1%}' for share in shares)}")
         write_sheets(generator, directions, generator.latents(self.rows), None, self.strengths, stem)
         return 0
 
@@ -50,7 +50,7 @@ def sefa(weights: Sequence[Tensor], k: int) -> tuple[Tensor, Tensor]:
 
     A is the weights [outputs, dim] one below the other. The largest component of an eigenvector is positive.
     """
-    A = torch.cat([weight.detach().double() for weight in weights])
+    A = torch.cat([weight.detach().cpu().double() for weight in weights])
     values, vectors = torch.linalg.eigh(A.T @ A)
     strongest = vectors.flip(1).T[:k]
     signs = strongest.gather(1, strongest.abs().argmax(1, keepdim=True)).sign()
