@@ -130,13 +130,13 @@ class SynthesisBlock(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, w0: Tensor, w1: Tensor, w2: Tensor, draw: Draw | None) -> tuple[Tensor, Tensor]:
-        """The block's maps, and its image in the dtype of w."""
-        x = x.to(self.half_dtype or w1.dtype)
+        """The block's maps, and its image in the parameters' dtype, under autocast too."""
+        x = x.to(self.half_dtype or self.bias.dtype)
         if self.conv0 is not None:
             x = self.conv0(x, w0, draw)
         x = self.conv1(x, w1, draw)
         rgb = self.to_rgb(x, w2) + self.bias[:, None, None].to(x.dtype)
-        return x, _clamped(rgb, self.clamp).to(w2.dtype)
+        return x, _clamped(rgb, self.clamp).to(self.bias.dtype)
 
 
 class StyledConv2d(nn.Module):
