@@ -1,10 +1,10 @@
-"""Analyzing and Improving the Image Quality of StyleGAN, and training it with limited data.
+"""Analyzing and Improving the Image Quality of StyleGAN.
 
 Tero Karras, Samuli Laine, Miika Aittala, Janne Hellsten, Jaakko Lehtinen, Timo Aila, 2020. arXiv:1912.04958
-Tero Karras, Miika Aittala, Janne Hellsten, Samuli Laine, Jaakko Lehtinen, Timo Aila, 2020. arXiv:2006.06676
 
-Differs from the paper: none known; sizes and details, labels among them, are those of StyleGAN2-ADA's PyTorch code. The
-images are not bounded: clamp what is shown or scored.
+Config F, and the choices of StyleGAN2-ADA (Karras et al. 2020, arXiv:2006.06676): labels, half precision, a
+discriminator without residuals. Differs from the paper: none known; sizes and details are those of StyleGAN2-ADA's
+PyTorch code. The images are not bounded: clamp what is shown or scored.
 """
 
 from __future__ import annotations
