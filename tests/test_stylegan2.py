@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import compose, small
+from support import compose, small, train
 from test_steps_official import Fingerprint, fingerprint, formula
 from torch import Tensor, nn
 
@@ -409,6 +409,32 @@ def test_half_precision_is_near_and_clamped() -> None:
         half.synthesis.blocks[-1].to_rgb.affine.bias.zero_()
         x, _ = half.synthesis.blocks[-1](torch.randn(1, 32, 16, 16), *torch.randn(3, 1, 8), None)
     assert x.abs().max() == 256
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("trainer.precision=bf16-mixed",),
+        ("trainer.channels_last=true", "trainer.accumulate=2"),
+        ("model.generator.half_resolutions=2", "technique.r1.every=2"),
+        ("model.fake_labels=batch",),
+    ],
+    ids=" ".join,
+)
+def test_trains_in_other_ways(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Four batches, the last with the path length, of which no number is lost to autocast."""
+    module = train(small(tmp_path / "run", "stylegan2", *words))
+    module.require_finite()
+    assert module.batches == 4
+    assert module.generator.mapping.average.dtype == torch.float32
+    assert module.techniques["path_length"].mean > 0
+
+
+def test_images_are_summed_in_full_precision_under_autocast() -> None:
+    generator = tiny()
+    with torch.autocast("cpu", torch.bfloat16):
+        images = generator(torch.randn(2, 8), truncation=0.5)
+    assert images.dtype == torch.float32
 
 
 def test_a_batch_of_an_export_is_free() -> None:
