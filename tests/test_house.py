@@ -35,7 +35,8 @@ LAYERS = [  # from the ground up; a file imports from its own row or below
         "comparison",
         "official",
     },
-    {"run", "evaluate", "sample", "translate", "compare", "interpolate", "convert", "usefulness"},
+    {"exploration"},
+    {"run", "evaluate", "sample", "translate", "explore", "compare", "interpolate", "convert", "usefulness"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = [path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"]

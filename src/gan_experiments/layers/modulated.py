@@ -52,10 +52,12 @@ class ModulatedConv2d(nn.Module):
             weight = weight / (math.sqrt(weight[0].numel()) * weight.abs().amax((1, 2, 3), keepdim=True))
         x = x * styles[:, :, None, None].to(x.dtype)
         if self.up:
-            maps = blur(F.conv_transpose2d(x, weight.transpose(0, 1).to(x.dtype), stride=2), padding=1, gain=4.0)
+            weight = weight.transpose(0, 1).contiguous()  # once, for all that looks at it
+            maps = blur(F.conv_transpose2d(x, weight.to(x.dtype), stride=2), padding=1, gain=4.0)
         else:
             maps = F.conv2d(x, weight.to(x.dtype), padding=weight.shape[-1] // 2)
         if not self.demodulate:
             return maps, None
-        squares = F.linear(styles.square(), weight.square().sum((2, 3)))
+        squares = (weight * weight).sum((2, 3))  # a product's derivative takes fewer passes than a square's
+        squares = styles.square() @ (squares if self.up else squares.T)
         return maps, (squares + 1e-8).rsqrt()[:, :, None, None].to(x.dtype)

@@ -52,7 +52,7 @@ class Mapping(nn.Module):
     @torch.no_grad()
     def track(self, w: Tensor) -> None:
         """Move the average `[w_dim]` of all w towards that of a batch `[N, w_dim]`; the engine averages over ranks."""
-        self.average.lerp_(w.mean(0), 1 - DECAY)
+        self.average.lerp_(w.mean(0).to(self.average), 1 - DECAY)  # w may come from autocast
 
 
 class StyledGenerator(nn.Module):
@@ -102,5 +102,6 @@ class StyledGenerator(nn.Module):
         ws = w[:, None].expand(-1, self.styles, -1) if w.ndim == 2 else w
         if truncation is None or truncation == 1:
             return ws
+        ws = ws.to(self.mapping.average)
         moved = self.mapping.average.lerp(ws[:, :cutoff], truncation)
         return moved if cutoff is None else torch.cat([moved, ws[:, cutoff:]], dim=1)

@@ -1,10 +1,10 @@
-"""Analyzing and Improving the Image Quality of StyleGAN, and training it with limited data.
+"""Analyzing and Improving the Image Quality of StyleGAN.
 
 Tero Karras, Samuli Laine, Miika Aittala, Janne Hellsten, Jaakko Lehtinen, Timo Aila, 2020. arXiv:1912.04958
-Tero Karras, Miika Aittala, Janne Hellsten, Samuli Laine, Jaakko Lehtinen, Timo Aila, 2020. arXiv:2006.06676
 
-Differs from the paper: none known; sizes and details, labels among them, are those of StyleGAN2-ADA's PyTorch code. The
-images are not bounded: clamp what is shown or scored.
+Config F, and the choices of StyleGAN2-ADA (Karras et al. 2020, arXiv:2006.06676): labels, half precision, a
+discriminator without residuals. Differs from the paper: none known; sizes and details are those of StyleGAN2-ADA's
+PyTorch code. The images are not bounded: clamp what is shown or scored.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class StyleGAN2Synthesis(nn.Module):
 
     def forward(self, ws: Tensor, draw: Draw | None = None) -> Tensor:
         """See the class."""
-        x = self.const.expand(len(ws), -1, -1, -1)
+        x = self.const.expand(ws.shape[0], -1, -1, -1)  # len() would fix the batch of an export
         images: Tensor | None = None
         w = ws.unbind(1)
         for i, block in enumerate(self.blocks):
@@ -130,13 +130,13 @@ class SynthesisBlock(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, w0: Tensor, w1: Tensor, w2: Tensor, draw: Draw | None) -> tuple[Tensor, Tensor]:
-        """The block's maps, and its image in the dtype of w."""
-        x = x.to(self.half_dtype or w1.dtype)
+        """The block's maps, and its image in the parameters' dtype, under autocast too."""
+        x = x.to(self.half_dtype or self.bias.dtype)
         if self.conv0 is not None:
             x = self.conv0(x, w0, draw)
         x = self.conv1(x, w1, draw)
         rgb = self.to_rgb(x, w2) + self.bias[:, None, None].to(x.dtype)
-        return x, _clamped(rgb, self.clamp).to(w2.dtype)
+        return x, _clamped(rgb, self.clamp).to(self.bias.dtype)
 
 
 class StyledConv2d(nn.Module):
@@ -160,7 +160,7 @@ class StyledConv2d(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, draw: Draw | None) -> Tensor:
         """`[N, inputs, H, W]` and w `[N, w_dim]` -> `[N, outputs, resolution, resolution]`."""
-        noise = self.noise if draw is None else draw(torch.randn, len(x), 1, *self.noise.shape)
+        noise = self.noise if draw is None else draw(torch.randn, x.shape[0], 1, *self.noise.shape)
         maps, scale = self.conv.parts(x, w)
         assert scale is not None
         # √2 goes into what is added: it takes fewer passes over the maps.
