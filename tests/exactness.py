@@ -27,6 +27,7 @@ from gan_experiments import build, launch
 from gan_experiments.callbacks.ranks import RankGuard
 from gan_experiments.contracts import TrainingFailure
 from gan_experiments.engine import AdversarialModule
+from gan_experiments.layers.minibatch import MinibatchStandardDeviation
 
 BATCHES = 6
 BATCH = 4
@@ -37,7 +38,17 @@ FEATURES: dict[str, tuple[str, ...]] = {  # what the two ranks do that the one p
     "synchronised batch norm": ("trainer.sync_batchnorm=true",),
     "own batch norm": (),
 }
-ONE_OF_EACH = ("biggan", "cyclegan", "dcgan", "improved_gan", "r3gan", "stargan", "unrolled_gan_dcgan", "wgan_gp")
+ONE_OF_EACH = (
+    "biggan",
+    "cyclegan",
+    "dcgan",
+    "improved_gan",
+    "pggan",
+    "r3gan",
+    "stargan",
+    "unrolled_gan_dcgan",
+    "wgan_gp",
+)
 """A variant of each class in models/ and of each kind of norm."""
 
 
@@ -84,10 +95,12 @@ class Case:
 
 
 def alike_on_ranks(module: nn.Module) -> None:
-    """Put nothing in the place of every batch norm."""
+    """Put nothing in the place of every batch norm, and let no sample be compared with others of its rank."""
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
             setattr(module, name, nn.Identity())
+        elif isinstance(child, MinibatchStandardDeviation):
+            child.group = 1
         else:
             alike_on_ranks(child)
 

@@ -1,4 +1,4 @@
-"""Resampling by a factor of two with the filter [1, 3, 3, 1], zeros outside the map."""
+"""Resampling by a factor of two with the filter [1, 3, 3, 1], and smoothing with [1, 2, 1]; zeros outside the map."""
 
 from __future__ import annotations
 
@@ -33,3 +33,18 @@ class Downsample(_Resample):
     def forward(self, x: Tensor) -> Tensor:
         """Half the size."""
         return F.conv2d(x, self._per_channel(x), stride=2, padding=1, groups=x.shape[1])
+
+
+class Blur(nn.Module):
+    """`[N, C, H, W]` -> the same shape: the filter [1, 2, 1] / 4 in both directions."""
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)  # [1, 1, 3, 3]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return F.conv2d(x, self.kernel.to(x.dtype).expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])
