@@ -26,7 +26,7 @@ from gan_experiments.layers.equalised import (
 from gan_experiments.layers.growing import enlarge, shrink, stage_of, widths_of
 from gan_experiments.layers.labels import conditioned_classes, one_hot
 from gan_experiments.layers.minibatch import MinibatchStandardDeviation
-from gan_experiments.layers.resample import Blur
+from gan_experiments.layers.resample import Smooth
 from gan_experiments.layers.resolution import doublings_from_4, require_resolution
 
 LEAK = 0.2
@@ -123,7 +123,7 @@ class PGGANDiscriminator(nn.Module):
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 *_activated(EqualisedConv2d(before, before, 3, gain=GAIN)),
-                *([Blur()] if blur else []),
+                *([Smooth()] if blur else []),
                 *_activated(EqualisedDownConv2d(before, after, gain=GAIN)),
             )
             for after, before in itertools.pairwise(widths)
