@@ -2,7 +2,7 @@
 
 Tero Karras, Timo Aila, Samuli Laine, Jaakko Lehtinen, 2018, arXiv:1710.10196. StyleGAN grows in the same way: Tero
 Karras, Samuli Laine, Timo Aila, 2019, arXiv:1812.04948.
-Differs from the papers: a batch has as many images at every resolution; the schedule moves on after each batch, not
+Differs from the paper: a batch has as many images at every resolution; the schedule moves on after each batch, not
 after each fourth; real images are averaged as they are read, not stored at every resolution in whole grey levels.
 """
 
