@@ -23,12 +23,13 @@ from gan_experiments.layers.growing import enlarge, grown_images, shrink, stage_
 from gan_experiments.layers.resample import Smooth
 from gan_experiments.models.growing import Growing
 from gan_experiments.models.noise_to_image import Turn
+from gan_experiments.networks.dcgan import DCGANDiscriminator
 from gan_experiments.networks.pggan import PGGANDiscriminator, PGGANGenerator
 from gan_experiments.networks.stylegan import StyleGANDiscriminator, StyleGANGenerator, adain
 from gan_experiments.schedules import ByResolution, Growth
 
-NARROW = {"resolution": 32, "channels": 1, "channel_base": 64, "channel_max": 8}
-STYLED = {"latent_dim": 8, "w_dim": 8, "mapping_layers": 2}
+NARROW: dict[str, Any] = {"resolution": 32, "channels": 1, "channel_base": 64, "channel_max": 8}
+STYLED: dict[str, Any] = {"latent_dim": 8, "w_dim": 8, "mapping_layers": 2}
 ALMOST = 1e-12  # of a fade: the first batch of it, or the last
 
 
@@ -95,7 +96,7 @@ def test_images_of_each_resolution_and_number_of_channels(resolution: int) -> No
 
 def test_classes_reach_the_networks() -> None:
     z, images, labels = torch.randn(4, 8), torch.randn(4, 1, 32, 32), torch.tensor([0, 1, 2, 1])
-    of_classes = {"classes": 3, "conditioning": "concatenation"}
+    of_classes: dict[str, Any] = {"classes": 3, "conditioning": "concatenation"}
     for network in (
         PGGANGenerator(latent_dim=8, **NARROW, **of_classes),
         StyleGANGenerator(**NARROW, **STYLED, **of_classes),
@@ -346,7 +347,7 @@ def test_a_run_reaches_the_full_resolution_whatever_its_length(tmp_path: Path) -
     """The last resolution has four parts, each stage and fade before one: 600,000 of 12 million at 1024 pixels."""
     for resolution, images, part in ((32, 200_000, 20_000), (64, 200_000, 16_667), (1024, 12_000_000, 600_000)):
         with torch.device("meta"):
-            sizes = {"resolution": resolution, "channel_base": 8, "latent_dim": 8}
+            sizes: dict[str, Any] = {"resolution": resolution, "channel_base": 8, "latent_dim": 8}
             parts = {"generator": PGGANGenerator(**sizes), "discriminator": PGGANDiscriminator(resolution, 3, 8)}
             module = Growing(images=images, loss=object(), optimizers={}, **parts)  # type: ignore[arg-type]
         assert (module.growth.stable, module.growth.fade) == (part, part)
@@ -362,6 +363,8 @@ def test_a_run_that_would_end_before_the_full_resolution_is_refused(tmp_path: Pa
     for words in (["model.start_resolution=12"], ["model.start_resolution=64"], ["model.start_resolution=2"]):
         with pytest.raises(ConfigError, match=r"a power of two from 4 to 32 is needed"):
             model_of(tmp_path, *words)
+    with pytest.raises(ConfigError, match=r"model\.discriminator is a DCGANDiscriminator, which cannot grow"):
+        Growing(16, generator=generators()[0], discriminator=DCGANDiscriminator(32, 1, 4), loss=object(), optimizers={})
     with pytest.raises(ConfigError, match=r"numbers of images are needed"):
         model_of(tmp_path, "model.stable_images=0", "model.fade_images=0")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gan_experiments.contracts import Batch
+from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.layers.growing import enlarge, grown_images
 from gan_experiments.models.noise_to_image import NoiseToImage
 from gan_experiments.schedules import ByResolution, Growth
@@ -39,7 +39,7 @@ class Growing(NoiseToImage):
         game: the other arguments of `NoiseToImage`; the networks have `resolution` and `grown`, see
             layers/growing.py.
 
-    Raises ConfigError where the run would end before the full resolution.
+    Raises ConfigError for networks that cannot grow, and where the run would end before the full resolution.
     """
 
     def __init__(
@@ -51,6 +51,12 @@ class Growing(NoiseToImage):
         rates: Sequence[tuple[int, float]] = (),
         **game: Any,
     ) -> None:
+        for player in ("generator", "discriminator"):
+            if not hasattr(game[player], "grown"):
+                raise ConfigError(
+                    f"model.{player} is a {type(game[player]).__name__}, which cannot grow; leave out"
+                    f" model.{player}._target_, or type another model"
+                )
         self.resolution = int(game["generator"].resolution)
         self.length, self.start_resolution = images, start_resolution
         self.stable_images, self.fade_images = stable_images, fade_images

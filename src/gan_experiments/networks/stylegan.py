@@ -161,7 +161,7 @@ class StyledLayer(nn.Module):
 def adain(x: Tensor, style: Tensor) -> Tensor:
     """Maps `[N, C, H, W]` with mean b and standard deviation |s + 1|, the style `[N, 2C]` being s and b (ε = 1e-8)."""
     n, channels = x.shape[:2]
-    scale, offset = style.unflatten(1, (2, channels)).unbind(1)
+    scale, offset = style.to(x.dtype).unflatten(1, (2, channels)).unbind(1)
     # Each map is a channel of a batch of one, so that one pass normalises and scales.
     maps = x.reshape(1, n * channels, *x.shape[2:])
     maps = F.batch_norm(maps, None, None, (scale + 1).flatten(), offset.flatten(), training=True, eps=1e-8)
