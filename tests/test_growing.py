@@ -384,6 +384,8 @@ def test_both_networks_and_the_real_images_grow_together(model: str, tmp_path: P
         assert torch.equal(turn.real, grown_images(batch["real"], module.grown))
         assert module.sample(torch.randn(2, 8)).shape == (2, 1, 32, 32)
         assert module.sample(torch.randn(2, 8), ema=False).shape == (2, 1, 32, 32)
+        for network in (module.generator, module.discriminator, module.averages["generator"].network):
+            assert network.grown == module.grown
         sizes.append((turn.real.shape[-1], module.grown))
         module.batches += 1
         module.images_seen += 4
@@ -405,6 +407,14 @@ def test_what_the_optimizers_know_is_forgotten_where_a_fade_begins_and_ends(tmp_
     #         4  8  12 16 20 24 28 32 36 40 44 48 52 56 images
     assert steps == [1, 2, 0, 0, 1, 2, 0, 0, 1, 2, 0, 0, 1, 2]
     module.flush()
+
+
+def test_drift_is_of_the_real_images_alone(tmp_path: Path) -> None:
+    """ε (2² + 0²) / 2 of logits 2 and 0."""
+    module, data = model_of(tmp_path)
+    turn = Turn(module, next(batches_of(data, 1)))
+    turn.__dict__["real_logits"] = torch.tensor([2.0, 0.0])
+    assert module.techniques["drift"].term(turn).item() == pytest.approx(0.002)
 
 
 def test_layers_that_are_not_in_yet_stay_as_they_are_and_so_do_their_averages(tmp_path: Path) -> None:
