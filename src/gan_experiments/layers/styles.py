@@ -52,7 +52,7 @@ class Mapping(nn.Module):
     @torch.no_grad()
     def track(self, w: Tensor) -> None:
         """Move the average `[w_dim]` of all w towards that of a batch `[N, w_dim]`; the engine averages over ranks."""
-        self.average.lerp_(w.mean(0).to(self.average.dtype), 1 - DECAY)
+        self.average.lerp_(w.mean(0).to(self.average), 1 - DECAY)  # w may come from autocast
 
 
 class StyledGenerator(nn.Module):
