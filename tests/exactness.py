@@ -38,7 +38,17 @@ FEATURES: dict[str, tuple[str, ...]] = {  # what the two ranks do that the one p
     "synchronised batch norm": ("trainer.sync_batchnorm=true",),
     "own batch norm": (),
 }
-ONE_OF_EACH = ("biggan", "cyclegan", "dcgan", "improved_gan", "r3gan", "stargan", "unrolled_gan_dcgan", "wgan_gp")
+ONE_OF_EACH = (
+    "biggan",
+    "cyclegan",
+    "dcgan",
+    "improved_gan",
+    "pggan",
+    "r3gan",
+    "stargan",
+    "unrolled_gan_dcgan",
+    "wgan_gp",
+)
 """A variant of each class in models/ and of each kind of norm."""
 
 

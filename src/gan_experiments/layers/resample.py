@@ -1,4 +1,7 @@
-"""Filtering with [1, 3, 3, 1] in both directions, and resampling by a factor of two; zeros outside the map."""
+"""Filtering in both directions, [1, 3, 3, 1] if nothing else is said, and resampling by a factor of two.
+
+There are zeros outside the map.
+"""
 
 from __future__ import annotations
 
@@ -42,3 +45,18 @@ class Downsample(_Resample):
     def forward(self, x: Tensor) -> Tensor:
         """Half the size."""
         return F.conv2d(x, self._per_channel(x), stride=2, padding=1, groups=x.shape[1])
+
+
+class Smooth(nn.Module):
+    """`[N, C, H, W]` -> the same shape: the filter [1, 2, 1] / 4."""
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)  # [1, 1, 3, 3]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return F.conv2d(x, self.kernel.to(x.dtype).expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])

@@ -90,9 +90,15 @@ class StyledGenerator(nn.Module):
             return self.truncate(w, None)
         other = self.mapping(draw(torch.randn, *z.shape), label)
         chance, place = draw(torch.rand, 2, shared=True)
-        cutoff = (1 + place * (self.styles - 1)).floor().clamp(max=self.styles - 1)  # 1, ..., styles - 1
+        last = self.active - 1
+        cutoff = (1 + place * last).floor().clamp(max=last)  # 1, ..., active - 1
         first = (torch.arange(self.styles, device=w.device) < cutoff) | (chance >= self.mixing)
         return torch.where(first[:, None], w[:, None], other[:, None])
+
+    @property
+    def active(self) -> int:
+        """How many styles are looked at, the first ones: all of them, but where a network is still growing."""
+        return self.styles
 
     def truncate(self, w: Tensor, truncation: float | None, cutoff: int | None = None) -> Tensor:
         """w `[N, w_dim]` or `[N, styles, w_dim]` to ws `[N, styles, w_dim]`, the first `cutoff` nearer the average.
