@@ -25,11 +25,13 @@ from gan_experiments.models.noise_to_image import NoiseToImage
 
 GROUPS = ("technique", "loss", "augment")
 VARIANTS = [model for model in MODELS if issubclass(model_class(model), NoiseToImage)]
+ALIKE = ("least_squares_cyclegan", "least_squares_bicyclegan", "r1_auto", "r1_cifar", "r1_paper256")
+"""Choices that differ from others by constants alone."""
 CHOICES = [
     (group, path.stem)
     for group in GROUPS
     for path in sorted((REPOSITORY / "conf" / group).glob("*.yaml"))
-    if path.stem not in ("none", "least_squares_cyclegan", "least_squares_bicyclegan")
+    if path.stem not in ("none", *ALIKE)
 ]
 
 

@@ -105,6 +105,9 @@ def test_the_path_length_of_a_run(trained: Path, tmp_path: Path) -> None:
     assert told["value"] > 0
     assert told["passport"]["num_paths"] == 20
     assert told["passport"]["warnings"] == ["the network's weights are not those that are published"]
+    refused = run(f"run={trained}", *words, "path_length_in=w", verb="evaluate", folder=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.strip() == "path_length_in=w: this generator has no styles; type path_length_in=z"
 
 
 # ------------------------------------------------------------------------------------ folders
@@ -192,6 +195,8 @@ MISTAKES = {
     "pairs by class": (("fake=left", "real=right", "metrics=paired", "by_class=true"), "does not read it"),
     "truncation": (("run=x", "truncation=-1"), "truncation=-1"),
     "truncations": (("run=x", "truncation=[1,null]"), "truncation=None"),
+    "paths in what": (("run=x", "path_length_in=v"), "type path_length_in=z or path_length_in=w"),
+    "paths where": (("run=x", "path_length_at=start"), "type path_length_at=full or path_length_at=end"),
     "no device": (("fake=left", "real=right", "metrics=digits", "device=tpu7"), "device=tpu7 is not here"),
     "too many": (("fake=left", "real=right", "metrics=digits", "n=1000"), "holds 60 images"),
     "one image": (("fake=left/3", "real=right", "metrics=digits", "n=1"), "n=1: a whole number of 2 or more"),

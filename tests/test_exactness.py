@@ -108,7 +108,12 @@ def test_two_ranks_train_as_one(case: Case, two_ranks: Path) -> None:
         unrolled = 2 * BATCHES * cfg.model.get("unrolling_steps", 0)
         # The same for the means of both kinds of logits, in either player's loss.
         relative = 4 * BATCHES if cfg.loss._target_.endswith("RelativisticAverage") else 0
-        assert made[0]["reductions"] == made[0]["steps"] + 2 * (BATCHES - 1) + 1 + unrolled + relative
+        # And for the mean length of paths, on the way there and back.
+        lengths = 2 * (BATCHES // cfg.technique.path_length.every) if "path_length" in cfg.technique else 0
+        # And for what ADA follows, in each batch.
+        signs = BATCHES if cfg.get("augment", {}).get("target") is not None else 0
+        further = unrolled + relative + lengths + signs
+        assert made[0]["reductions"] == made[0]["steps"] + 2 * (BATCHES - 1) + 1 + further
     if case.feature != "own batch norm":
         alone = straight(case, folder / "one")
         assert alone.images_seen == BATCHES * BATCH

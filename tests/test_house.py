@@ -33,8 +33,10 @@ LAYERS = [  # from the ground up; a file imports from its own row or below
         "study",
         "run_folder",
         "comparison",
+        "official",
     },
-    {"run", "evaluate", "sample", "translate", "compare", "interpolate", "usefulness"},
+    {"exploration"},
+    {"run", "evaluate", "sample", "translate", "explore", "compare", "interpolate", "convert", "usefulness"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = [path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gan_experiments.layers.resample import Downsample, Upsample
+from gan_experiments.layers.resample import Downsample, Upsample, blur
 
 IMPULSE = torch.zeros(1, 1, 4, 4)
 IMPULSE[0, 0, 1, 1] = 1
@@ -46,6 +46,16 @@ def test_inside_it_is_bilinear_interpolation_channel_by_channel():
 def test_one_is_a_quarter_of_the_others_transpose():
     x, y = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 8, 8)
     torch.testing.assert_close((Upsample()(x) * y).sum(), 4 * (x * Downsample()(y)).sum())
+
+
+def test_blur_is_what_resampling_does_without_it():
+    """Every other position of it is downsampling; of a map with zeros in between, upsampling."""
+    x = torch.randn(2, 3, 6, 8)
+    torch.testing.assert_close(blur(x, padding=1)[..., ::2, ::2], Downsample()(x))
+    spread = torch.zeros(2, 3, 12, 16)
+    spread[..., ::2, ::2] = x
+    torch.testing.assert_close(blur(spread, padding=2, gain=4.0)[..., :-1, :-1], Upsample()(x))
+    assert blur(x, padding=2).shape == (2, 3, 7, 9)
 
 
 def test_nothing_is_saved():

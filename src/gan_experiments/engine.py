@@ -221,9 +221,14 @@ class AdversarialModule(L.LightningModule):
 
     # ---------------------------------------------------------------- what a variant may use
 
-    def draw(self, sampler: Callable[..., Tensor], n: int, *shape: int) -> Tensor:
-        """What `sampler` (torch.randn, torch.rand) draws for the whole batch of all ranks: this part's [n, *shape]."""
+    def draw(self, sampler: Callable[..., Tensor], n: int, *shape: int, shared: bool = False) -> Tensor:
+        """What `sampler` (torch.randn, torch.rand) draws for the whole batch of all ranks: this part's [n, *shape].
+
+        With `shared` every part of the batch gets the same [n, *shape]: numbers that all of its samples have in common.
+        """
         assert self._rng is not None, "draw() is for the losses of a phase"
+        if shared:
+            return sampler((n, *shape), generator=self._rng, device=self.device)
         parts = distributed.world_size() * self.run.accumulate
         whole = sampler((n * parts, *shape), generator=self._rng, device=self.device)
         part = distributed.rank() * self.run.accumulate + self._micro

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gan_experiments.metrics.evaluator import Evaluator, Judge, Score
+    from gan_experiments.models.noise_to_image import Sampler
     from gan_experiments.subjects import Subject
 
 
@@ -47,6 +48,7 @@ def evaluate(cfg: DictConfig) -> int:
         real = _real(cfg, subject, evaluator)
         labels = None if isinstance(subject.sample, Translations) else _classes(cfg, subject, evaluator, real)
         print(f"{subject.name}: {evaluator.against(real)}", flush=True)
+        path_length = _path_length(cfg, subject)
         measured = evaluator.measure(
             subject.sample,
             real,
@@ -56,7 +58,7 @@ def evaluate(cfg: DictConfig) -> int:
             labels=labels if cfg.by_class else None,
             bootstrap=cfg.bootstrap,
         )
-        scores = measured.scores | _path_length(cfg, subject)
+        scores = measured.scores | path_length
         _print(scores, measured.by_class)
         print(report.shown(_write(scores, measured.by_class, subject, out)))
         if cfg.pictures:
@@ -81,6 +83,10 @@ def _faults(cfg: DictConfig) -> Iterator[str]:
         yield from _faults_of_folders(cfg)
     if cfg.real is not None and cfg.get("data") is not None:
         yield "both real= and data= were given: leave one out"
+    if cfg.path_length_in not in ("z", "w"):
+        yield f"path_length_in={cfg.path_length_in}: type path_length_in=z or path_length_in=w"
+    if cfg.path_length_at not in ("full", "end"):
+        yield f"path_length_at={cfg.path_length_at}: type path_length_at=full or path_length_at=end"
     several = (
         cfg.truncation if isinstance(cfg.truncation, ListConfig) else [1 if cfg.truncation is None else cfg.truncation]
     )
@@ -178,9 +184,10 @@ def _classes(cfg: DictConfig, subject: Subject, evaluator: Evaluator, real: Any)
 
 
 def _path_length(cfg: DictConfig, subject: Subject) -> dict[str, Score]:
-    """The perceptual path length of a generator in z, where paths are asked for."""
+    """The perceptual path length of a generator in z or in w, where paths are asked for."""
     if not cfg.path_length:
         return {}
+    from gan_experiments.contracts import ConfigError
     from gan_experiments.losses.perceptual import LPIPS
     from gan_experiments.metrics import path_length
     from gan_experiments.metrics.evaluator import Score
@@ -188,12 +195,24 @@ def _path_length(cfg: DictConfig, subject: Subject) -> dict[str, Score]:
     from gan_experiments.models.noise_to_image import Sampler
 
     assert isinstance(subject.sample, Sampler), "_faults refuses folders"
-    distance = LPIPS("vgg", cfg.lpips_weights, "lpips_").to(subject.device)
     sampler = subject.sample
-    pairs = path_length.latent_pairs(sampler.along, sampler.model.latent_dim, sampler.seed)
+    sample, mapping = (sampler.along, None) if cfg.path_length_in == "z" else _in_w(sampler)
+    pairs = path_length.latent_pairs(
+        sample, sampler.model.latent_dim, sampler.seed, sampling=cfg.path_length_at, mapping=mapping
+    )
+    distance = LPIPS(cfg.lpips_net, cfg.lpips_weights, "lpips_").to(subject.device)
+    side = min(sampler(0, 1).shape[-2:])
+    if side < distance.smallest:
+        raise ConfigError(
+            f"lpips_net={cfg.lpips_net} needs images of {distance.smallest} pixels, and these have {side}"
+        )
     mean, std = path_length.perceptual_path_length(pairs, distance, cfg.path_length, device=subject.device)
+    end = "_end" if cfg.path_length_at == "end" else ""
+    name = f"ppl_{cfg.path_length_in}{end}" + ("" if cfg.lpips_net == "vgg" else f"_{cfg.lpips_net}")
+    where = "at the beginning of" if end else "on"
+    way = "an arc in z" if cfg.path_length_in == "z" else "a straight line in w"
     passport = {
-        "estimator": "mean and std of LPIPS over the squared step of 1e-4 on an arc in z, 1% cut off each end",
+        "estimator": f"mean and std of LPIPS over the squared step of 1e-4 {where} {way}, 1% cut off each end",
         "weights_hash": distance.weights_hash,
         "num_paths": cfg.path_length,
         "ema": subject.ema,
@@ -201,7 +220,29 @@ def _path_length(cfg: DictConfig, subject: Subject) -> dict[str, Score]:
         "versions": versions("torch", "torchvision", "torchmetrics"),
         "warnings": [] if distance.published else ["the network's weights are not those that are published"],
     }
-    return {"ppl_z": Score("ppl_z", mean, std, passport)}
+    return {name: Score(name, mean, std, passport)}
+
+
+def _in_w(sampler: Sampler) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """From w [n, w_dim] to images, and from z on the CPU to w; raises ConfigError where there is no w."""
+    import torch
+
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.exploration.explored import Explored
+
+    generator = Explored(sampler.model, sampler.ema, sampler.truncation)
+    if not generator.styled:
+        raise ConfigError("path_length_in=w: this generator has no styles; type path_length_in=z")
+
+    def mapped(z: Tensor) -> Tensor:
+        labels = sampler.model.fixed_labels(len(z), sampler.seed)
+        return generator.mapped(z.to(generator.device), None if labels is None else labels.to(generator.device))
+
+    @torch.no_grad()
+    def sample(w: Tensor) -> Tensor:
+        return generator.images(generator.placed(w), None).clamp(-1, 1)
+
+    return sample, mapped
 
 
 def _paired(cfg: DictConfig) -> bool:

@@ -39,10 +39,13 @@ def conf_dir() -> Path:
 def register_resolvers() -> None:
     """Teach the configs what they cannot say themselves.
 
-    `${times:a,b}` (whole), `${outputs:}` (the run folder), `${fastest_precision:accelerator}`, `${sweep_name:}` (null
-    for a run that belongs to none), `${job_folder:words}`.
+    `${times:a,b}` (whole), `${below:a,b,x,y}` (x where a < b, else y), `${r1_gamma:resolution,batch}` (StyleGAN2-ADA's
+    rule, 0.0002 · resolution² / batch), `${outputs:}` (the run folder), `${fastest_precision:accelerator}`,
+    `${sweep_name:}` (null for a run that belongs to none), `${job_folder:words}`.
     """
     OmegaConf.register_new_resolver("times", lambda a, b: round(float(a) * float(b)), replace=True)
+    OmegaConf.register_new_resolver("below", lambda a, b, x, y: x if a < b else y, replace=True)
+    OmegaConf.register_new_resolver("r1_gamma", lambda resolution, batch: 2e-4 * resolution**2 / batch, replace=True)
     OmegaConf.register_new_resolver("outputs", _output_dir, replace=True)
     OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
     OmegaConf.register_new_resolver("run_name", world.run_name, replace=True)

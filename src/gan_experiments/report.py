@@ -92,6 +92,7 @@ def _measure(cfg: DictConfig, model: AdversarialModule) -> tuple[float, float, i
     stopwatch = _Stopwatch(cfg.data.batch_size, cfg.trainer.accumulate, cycle)
     trainer = build.build_trainer(cfg, [stopwatch], [])
     shapes = build.make(cfg.data).shapes
+    model.images_seen = cfg.images  # for what grows, and is largest then
     noise = _Noise({key: shapes[key] for key in model.needs}, cfg.data.batch_size // trainer.world_size)
     trainer.fit(model, datamodule=_NoiseData(noise))
     memory = float((1 if sys.platform == "darwin" else 1024) * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

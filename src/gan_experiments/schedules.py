@@ -1,9 +1,9 @@
-"""Factors of the learning rate as functions of the images seen."""
+"""Functions of the images seen: factors of the learning rate, and how far networks have grown."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 class Linear:
@@ -58,3 +58,44 @@ class Steps:
     def __call__(self, images: int) -> float:
         """The factor after `images` images."""
         return self.decay ** sum(images >= step for step in self.at)
+
+
+class Growth:
+    """Doublings of the resolution, from `first` to `last`: `stable` images at each, then `fade` to fade in the next.
+
+    As in the code of Karras et al. 2018, arXiv:1710.10196.
+    """
+
+    def __init__(self, first: int, last: int, stable: int, fade: int) -> None:
+        self.first, self.last, self.stable, self.fade = first, last, stable, fade
+
+    def __call__(self, images: int) -> float:
+        """The doublings after `images` images; a fraction is the share of the one that is being faded in."""
+        if self.first == self.last:
+            return float(self.last)
+        done, rest = divmod(images, self.stable + self.fade)
+        share = (rest - self.stable) / self.fade if rest > self.stable else 0.0
+        return min(self.first + done + share, float(self.last))
+
+    @property
+    def end(self) -> int:
+        """The images after which the last doubling is done."""
+        return (self.last - self.first) * (self.stable + self.fade)
+
+
+class ByResolution:
+    """The factor of the resolution that `growth` has reached, of `also`, if any.
+
+    `factors` are pairs: a number of pixels, and the factor from there on; 1 before the first.
+    """
+
+    def __init__(
+        self, growth: Growth, factors: Sequence[tuple[int, float]], also: Callable[[int], float] | None = None
+    ) -> None:
+        self.growth, self.factors, self.also = growth, factors, also
+
+    def __call__(self, images: int) -> float:
+        """The factor after `images` images; a resolution counts from the beginning of its fade."""
+        pixels = 4 << math.ceil(self.growth(images))
+        factor = next((factor for least, factor in sorted(self.factors, reverse=True) if pixels >= least), 1.0)
+        return factor * (self.also(images) if self.also else 1.0)

@@ -150,13 +150,13 @@ def _turned(
 def _plan(cfg: DictConfig, to: str, directions: Iterable[str]) -> tuple[list[Job], Path]:
     """What there is to do, and the path of the contact sheet; raises ConfigError with all that is in its way."""
     from gan_experiments.contracts import ConfigError
-    from gan_experiments.data.photos import suffix_of
+    from gan_experiments.data.photos import find_photos, suffix_of
     from gan_experiments.report import shown
 
     if cfg.existing not in EXISTING:
         raise ConfigError(f"existing={cfg.existing}: type existing={' or existing='.join(EXISTING)}")
     words = [str(word) for word in ([cfg.images] if isinstance(cfg.images, str | int) else cfg.images)]
-    found = dict.fromkeys(pair for word in words for pair in _images(word))
+    found = dict.fromkeys(pair for word in words for pair in find_photos(word, "images"))
     out = Path(str(cfg.out)).expanduser() if cfg.out else None
     sheet = (out or next(iter(found))[0].parent) / f"sheet-{to}.png"
     if out is None:  # what an earlier command made of these images is not translated again
@@ -191,26 +191,6 @@ def _beside(image: Path, to: str) -> Path:
     from gan_experiments.data.photos import suffix_of
 
     return image.with_name(f"{image.stem}-{to}{suffix_of(image)}")
-
-
-def _images(word: str) -> Iterator[tuple[Path, Path]]:
-    """The images that a word names: a file, all of a folder, or those of a pattern; and their names for `out`."""
-    from gan_experiments.contracts import ConfigError
-    from gan_experiments.data.photos import is_photo
-
-    path = Path(word).expanduser()
-    if path.is_dir():
-        found = [
-            (file, file.relative_to(path)) for file in sorted(path.rglob("*")) if file.is_file() and is_photo(file)
-        ]
-    elif path.is_file():
-        found = [(path, Path(path.name))]
-    else:
-        files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-        found = [(file, Path(file.name)) for file in files if file.is_file() and is_photo(file)]
-    if not found:
-        raise ConfigError(f"images={word}: there is no such image, no folder of images, and no image of that pattern")
-    yield from found
 
 
 def _masks(cfg: DictConfig, image: Path) -> Iterator[tuple[str, Path]]:

@@ -88,7 +88,7 @@ class ADA(nn.Module):
         self.policy = frozenset(kind for name in names for kind in PRESETS.get(name, (name,)))
         self.target, self.interval, self.speed = target, interval, speed
         self.register_buffer("p", torch.tensor(float(p)))
-        # Since the last adjustment, as means over the ranks: the sum of the signs of D(real), and the number of images.
+        # Since the last adjustment, of all ranks: the sum of the signs of D(real), and the number of images.
         self.register_buffer("signs", torch.zeros(2))
         self.register_buffer("sym6", torch.tensor(SYM6) / sum(SYM6), persistent=False)
         self.register_buffer("bands", _octaves(), persistent=False)
@@ -98,7 +98,8 @@ class ADA(nn.Module):
         """Take note of what D says of augmented real images, `[n]` on each rank."""
         n = len(real_logits)
         total = n * real_logits.sign().to(self.signs).mean()
-        self.signs += distributed.mean_over_ranks(torch.stack([total, torch.full_like(total, n)]))
+        mean = distributed.mean_over_ranks(torch.stack([total, torch.full_like(total, n)]))
+        self.signs += distributed.world_size() * mean
 
     @torch.no_grad()
     def adjust(self, batches: int) -> None:
@@ -109,9 +110,8 @@ class ADA(nn.Module):
         """
         if self.target is None or batches % self.interval:
             return
-        total, n = self.signs
-        images = n * distributed.world_size()
-        self.p += (total - self.target * n).sign() * images / self.speed
+        total, images = self.signs
+        self.p += (total - self.target * images).sign() * images / self.speed
         self.p.clamp_(min=0)
         self.signs.zero_()
 

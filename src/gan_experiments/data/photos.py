@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,25 @@ def suffix_of(path: Path) -> str:
 def is_photo(path: Path) -> bool:
     """Whether a file is named as an image that can be read."""
     return Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN and not path.name.startswith(".")
+
+
+def find_photos(word: str, key: str) -> Iterator[tuple[Path, Path]]:
+    """The images that a word names: a file, all of a folder, or those of a pattern; each with its path from there.
+
+    Raises ConfigError, which names the option `key`, where there are none.
+    """
+    path = Path(word).expanduser()
+    if path.is_dir():
+        files = [file for file in sorted(path.rglob("*")) if file.is_file() and is_photo(file)]
+        found = [(file, file.relative_to(path)) for file in files]
+    elif path.is_file():
+        found = [(path, Path(path.name))]
+    else:
+        files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+        found = [(file, Path(file.name)) for file in files if file.is_file() and is_photo(file)]
+    if not found:
+        raise ConfigError(f"{key}={word}: there is no such image, no folder of images, and no image of that pattern")
+    yield from found
 
 
 def write_photo(pixels: Tensor, path: Path, of: Photo) -> None:

@@ -9,7 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Draw = Callable[..., Tensor]
-"""`draw(torch.rand, n, *shape)` gives this rank's n rows of the numbers drawn for the whole batch."""
+"""`draw(torch.rand, n, *shape)` gives this rank's n rows of the numbers drawn for the whole batch.
+
+With `shared=True` every rank gets the same n rows: numbers that all samples of the batch have in common.
+"""
 
 
 class DrawnDropout(nn.Module):

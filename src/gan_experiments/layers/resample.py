@@ -1,10 +1,22 @@
-"""Resampling by a factor of two with the filter [1, 3, 3, 1], zeros outside the map."""
+"""Filtering in both directions, [1, 3, 3, 1] if nothing else is said, and resampling by a factor of two.
+
+There are zeros outside the map.
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
+    """`[N, C, H, W]` -> `[N, C, H + 2 padding - 3, W + 2 padding - 3]`: the filter of sum `gain`, and no resampling."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) * (math.sqrt(gain) / 8)
+    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 4, 4)
+    return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
 
 
 class _Resample(nn.Module):
@@ -33,3 +45,18 @@ class Downsample(_Resample):
     def forward(self, x: Tensor) -> Tensor:
         """Half the size."""
         return F.conv2d(x, self._per_channel(x), stride=2, padding=1, groups=x.shape[1])
+
+
+class Smooth(nn.Module):
+    """`[N, C, H, W]` -> the same shape: the filter [1, 2, 1] / 4."""
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)  # [1, 1, 3, 3]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return F.conv2d(x, self.kernel.to(x.dtype).expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])

@@ -98,21 +98,29 @@ def save(image: Tensor, path: Path) -> Path:
     return path
 
 
-def save_rows(rows: Sequence[Tensor], names: Sequence[str], path: Path, least: int = 32) -> Path:
-    """Write rows of images [n, C, H, W] in [-1, 1], each behind its name; return the path."""
+def save_rows(
+    rows: Sequence[Tensor], names: Sequence[str], path: Path, least: int = 32, columns: Sequence[str] = ()
+) -> Path:
+    """Write rows of images [n, C, H, W] in [-1, 1], each behind its name, below those of the columns; return the path.
+
+    Images less than `least` pixels wide are enlarged by a whole factor.
+    """
     side = rows[0].shape[-1]
     factor = max(1, least // side)
     height, width = rows[0].shape[-2] * factor + 4, side * factor + 4
     font = ImageFont.load_default(14)
     margin = 12 + max(round(font.getlength(name)) for name in names)
-    canvas = Image.new("RGB", (margin + width * max(map(len, rows)), height * len(rows)), "white")
+    top = 22 if columns else 0
+    canvas = Image.new("RGB", (margin + width * max(map(len, rows)), top + height * len(rows)), "white")
     draw = ImageDraw.Draw(canvas)
+    for x, name in enumerate(columns):
+        draw.text((margin + x * width + width / 2, top / 2), name, "black", font, anchor="mm")
     for y, (row, name) in enumerate(zip(rows, names, strict=True)):
-        draw.text((margin - 8, y * height + height / 2), name, "black", font, anchor="rm")
+        draw.text((margin - 8, top + y * height + height / 2), name, "black", font, anchor="rm")
         for x, cell in enumerate(images.to_uint8(row).expand(-1, 3, -1, -1)):
             picture = Image.fromarray(cell.permute(1, 2, 0).numpy())
             large = picture.resize((width - 4, height - 4), Image.Resampling.NEAREST)
-            canvas.paste(large, (margin + x * width, y * height + 2))
+            canvas.paste(large, (margin + x * width, top + y * height + 2))
     return save(pil_to_tensor(canvas), path)
 
 

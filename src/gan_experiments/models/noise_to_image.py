@@ -409,16 +409,22 @@ class Turn:
     def _fakes(self) -> tuple[Tensor, Tensor | None, Tensor]:
         return self.model.once("fakes", self._make_fakes) if self.reuse_fakes else self._make_fakes()
 
+    def inputs(self, n: int) -> tuple[Tensor, Tensor | None]:
+        """New noise [n, latent_dim] for n fakes, and their classes int64 [n]; None without classes."""
+        model, z = self.model, self.model.noise(n)
+        if not model.classes:
+            return z, None
+        if model.fake_labels == "batch":
+            labels = self.batch["label"]
+            # In their order, so that each rank's fakes have its labels.
+            return z, labels[torch.arange(n, device=labels.device) * len(labels) // n]
+        # Of numbers in [0, 1), because draw() knows no bounds.
+        return z, (model.draw(torch.rand, n) * model.classes).long().clamp_(max=model.classes - 1)
+
     def _make_fakes(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        model, n = self.model, len(self.batch["real"])
-        times = model.generator_batch if self.of_generator else 1
-        z, label = model.noise(times * n), None
-        if model.classes and model.fake_labels == "batch":
-            label = self.batch["label"].repeat_interleave(times)  # so that each rank's fakes have its labels
-        elif model.classes:
-            # Of numbers in [0, 1), because draw() knows no bounds.
-            label = (model.draw(torch.rand, times * n) * model.classes).long().clamp_(max=model.classes - 1)
-        return z, label, model.generate(z, label)
+        times = self.model.generator_batch if self.of_generator else 1
+        z, label = self.inputs(times * len(self.batch["real"]))
+        return z, label, self.model.generate(z, label)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Penalties on the discriminator's gradient (`losses/penalties.py`), weighted.
+"""Penalties on the discriminator's gradient (`losses/penalties.py`) and on its answers, weighted.
 
 With an augmentation they look through it, at the images that enter it.
 """
@@ -86,3 +86,17 @@ class R2(R1):
     def term(self, turn: Turn) -> Tensor:
         """The fakes as they enter the augmentation."""
         return self.gamma * r1_penalty(turn.judge_as_fake, turn.fake)
+
+
+class Drift(Technique):
+    """ε D(x)² of the real images, so that a critic's answers stay near zero (Karras et al. 2018, appendix A.1)."""
+
+    players = ("discriminator",)
+
+    def __init__(self, weight: float = 0.001) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def term(self, turn: Turn) -> Tensor:
+        """A mean over the images."""
+        return self.weight * turn.real_logits.square().mean()

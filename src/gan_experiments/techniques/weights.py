@@ -40,10 +40,12 @@ class SpectralNorm(Technique):
     lipschitz = True
 
     def join(self, model: NoiseToImage) -> None:
-        """Refuse a discriminator that has it."""
-        layers = [*model.discriminator.modules()]
+        """Refuse a discriminator that has it, or no layer that it could be of."""
+        layers, name = [*model.discriminator.modules()], type(model.discriminator).__name__
         if any(isinstance(layer, spectral_norm.SpectralNorm) for layer in layers):
-            raise ConfigError(f"{type(model.discriminator).__name__} has spectral norm of its own; leave it out")
+            raise ConfigError(f"{name} has spectral norm of its own; leave it out")
+        if not any(isinstance(layer, spectral_norm.LAYERS) for layer in layers):
+            raise ConfigError(f"{name} has layers of its own, whose scale is part of their learning rate; leave it out")
         for average in (False, True):  # there may be one of the discriminator's weights
             spectral_norm.spectral_norm_layers(model.network("discriminator", average))
 

@@ -1,0 +1,95 @@
+"""Weights of NVIDIA's StyleGAN2-ADA: `python src/gan_experiments/convert.py weights=ffhq.pkl out=outputs/ffhq`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if not __package__:  # run as a script: import the package, not its files
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from omegaconf import DictConfig, OmegaConf
+
+from gan_experiments import launch
+
+if TYPE_CHECKING:
+    from gan_experiments.engine import AdversarialModule
+
+EXISTING = ("refuse", "overwrite")
+
+
+def convert(cfg: DictConfig) -> int:
+    """Write a run folder of model=stylegan2 with the weights of a file, as if it had been trained here."""
+    from gan_experiments import build, check, report
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.official import files, stylegan2
+
+    check.require_given(cfg)
+    if cfg.existing not in EXISTING:
+        raise ConfigError(f"existing={cfg.existing}: type existing={' or existing='.join(EXISTING)}")
+    path = Path(cfg.weights)
+    folder = Path(cfg.out or Path("outputs") / path.stem)
+    if cfg.existing == "refuse" and (folder / "config.yaml").exists():
+        raise ConfigError(f"{report.shown(folder)} is there already: type existing=overwrite or another out=")
+    networks = files.read(path, "weights")
+    try:
+        average, judge = networks.get("G_ema", networks.get("G")), networks.get("D")
+        assert average is not None, "read() has seen to it"
+        settings = stylegan2.settings(average, judge)
+        states = {"averages.generator.network": stylegan2.generator(average)}
+        states["generator"] = stylegan2.generator(networks.get("G", average))
+        if judge is not None:
+            states["discriminator"] = stylegan2.discriminator(judge, settings["data.resolution"])
+    except ConfigError as error:
+        raise ConfigError(*(f"weights={cfg.weights}: it {fault}" for fault in error.faults)) from error
+    model = build.build_model(_config(settings, folder))
+    for place, state in states.items():
+        model.get_submodule(place).load_state_dict(state)
+    _write(model, folder)
+    print(f"{report.shown(folder)}  ({', '.join(f'{name} {number:,}' for name, number in _sizes(model, states))})")
+    return 0
+
+
+def _config(settings: dict[str, Any], folder: Path) -> DictConfig:
+    """The config of a run of model=stylegan2 with these settings."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()  # it has composed this verb's own config, and is done
+    words = [f"{key}={value}" for key, value in settings.items()]
+    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+        composed = hydra.compose("run", overrides=["model=stylegan2", "data=folder", "metrics=none", *words])
+    composed.output = str(folder)
+    return composed
+
+
+def _write(model: AdversarialModule, folder: Path) -> None:
+    """The run folder: config and checkpoint, whole or not at all."""
+    import lightning as L
+    import torch
+
+    checkpoint: dict[str, Any] = {"state_dict": model.state_dict(), "pytorch-lightning_version": L.__version__}
+    checkpoint |= {"epoch": 0, "global_step": 0}
+    model.on_save_checkpoint(checkpoint)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    unfinished = folder / "checkpoints" / "last.tmp"
+    torch.save(checkpoint, unfinished)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(model.run.config)))
+    unfinished.replace(unfinished.with_suffix(".ckpt"))
+
+
+def _sizes(model: AdversarialModule, states: dict[str, Any]) -> list[tuple[str, int]]:
+    """The networks that were in the file, and their numbers of parameters."""
+    from gan_experiments import build
+
+    return [(name, number) for name, number in build.parameters(model).items() if name in states]
+
+
+def main() -> None:
+    """Start the verb."""
+    launch.main(convert, config="convert")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""A trained generator from noise to images, as all kinds of exploration see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.models.noise_to_image import NoiseToImage
+
+CHUNK = 32  # images at a time
+DRAWN = 10_000  # w whose mean and standard deviation are taken (arXiv:1912.04958, appendix D)
+RANGES = {"coarse": (4, 8), "middle": (16, 32), "fine": (64, 1024)}
+"""The resolutions that a named range of styles is of: Karras et al. 2019, arXiv:1812.04948, section 3.1."""
+
+
+class Explored:
+    """A generator, its average where it has one and `ema` asks for it, and the latents that images are made of.
+
+    What an image is made of is its `latent`: of a generator with styles ws [styles, w_dim], one w for each style; of
+    others z [latent_dim]. A conditional generator makes images of the class `only`, else of each in turn. `truncation`
+    is ψ for w, or the largest |z|; None for none.
+
+    Raises ConfigError where there is no such class, for a truncation that makes no sense, and for points.
+    """
+
+    def __init__(
+        self,
+        model: NoiseToImage,
+        ema: bool = True,
+        truncation: float | None = None,
+        only: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.network: Any = model.network("generator", ema).eval()
+        self.network.requires_grad_(False)
+        self.styled, self.latent_dim, self.classes = model.styled, model.latent_dim, model.classes
+        self.device, self.dtype = model.device, next(model.generator.parameters()).dtype
+        self.class_names = model.class_names or [str(label) for label in range(model.classes)]
+        self.truncation, self.only, self.seed = truncation, only, seed
+        if truncation is not None and (isinstance(truncation, bool) or not isinstance(truncation, int | float)):
+            raise ConfigError(f"truncation={truncation}: a number is needed; type for example truncation=0.7")
+        if truncation is not None and truncation <= 0 and not self.styled:
+            raise ConfigError(f"truncation={truncation}: the largest |z| is above 0; type for example truncation=1")
+        if only is not None and not self.classes:
+            raise ConfigError(f"class={only}: this generator knows no classes; leave it out")
+        if only is not None and (type(only) is not int or not 0 <= only < self.classes):
+            raise ConfigError(f"class={only}: type a number of 0 to {self.classes - 1}, the classes in their order")
+        self.shape = self.images(self.latents(1), self.labels(1)).shape[1:]
+        if self.shape[1:] == (1, 1):
+            raise ConfigError("this generator makes points of the plane and no images; type sample.py run=...")
+
+    def require_styles(self, what: str) -> None:
+        """Raise ConfigError unless the generator has styles."""
+        if not self.styled:
+            raise ConfigError(
+                f"what={what} needs a generator with styles, as StyleGAN's, and {type(self.network).__name__} has none;"
+                " type what=truncation, what=walk, what=attributes, what=project or what=edit"
+            )
+
+    @property
+    def space(self) -> str:
+        """ "w" of a generator with styles, else "z"."""
+        return "w" if self.styled else "z"
+
+    @property
+    def dim(self) -> int:
+        """The number of components of w, or of z."""
+        return int(self.network.w_dim) if self.styled else self.latent_dim
+
+    @property
+    def form(self) -> tuple[int, ...]:
+        """The shape of a latent."""
+        return (int(self.network.styles), self.dim) if self.styled else (self.latent_dim,)
+
+    def labels(self, n: int) -> Tensor | None:
+        """The classes int64 [n] of n images; None without classes."""
+        if not self.classes:
+            return None
+        every = torch.arange(n) % self.classes if self.only is None else torch.full((n,), self.only)
+        return every.to(self.device)
+
+    def noise(self, n: int, stream: int = 0) -> Tensor:
+        """z [n, latent_dim] of N(0, 1) by the seed, others for another `stream`."""
+        generator = torch.Generator().manual_seed((self.seed + stream * 0x9E3779B1) % 2**32)
+        return torch.randn(n, self.latent_dim, generator=generator).to(self.device, self.dtype)
+
+    @torch.no_grad()
+    def mapped(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The w [n, w_dim] of z [n, latent_dim], not truncated; z itself without styles."""
+        if not self.styled:
+            return z
+        parts = torch.arange(len(z), device=self.device).split(8 * CHUNK)
+        return torch.cat([self.network.mapping(z[rows], None if labels is None else labels[rows]) for rows in parts])
+
+    @torch.no_grad()
+    def placed(self, w: Tensor, truncation: float | None = None, cutoff: int | None = None) -> Tensor:
+        """The latents of w [n, w_dim] (or z), truncated by `truncation`, else as all are; of w the first `cutoff`."""
+        psi = self.truncation if truncation is None else truncation
+        if self.styled:
+            return self.network.truncate(w, psi, cutoff)
+        return w if psi is None else truncated(w, psi)
+
+    def latents(self, n: int, stream: int = 0) -> Tensor:
+        """n latents by the seed, others for another `stream`."""
+        return self.placed(self.mapped(self.noise(n, stream), self.labels(n)))
+
+    def spread(self, n: int = DRAWN) -> tuple[Tensor, Tensor]:
+        """The mean [dim] and the covariance [dim, dim] of w over n of them, not truncated; 0 and 1 for z."""
+        if not self.styled:
+            return torch.zeros(self.dim).to(self.device, self.dtype), torch.eye(self.dim).to(self.device, self.dtype)
+        w = self.mapped(self.noise(n, stream=1), self.labels(n)).cpu().double()  # a Mac's GPU has no float64
+        return w.mean(0).to(self.device, self.dtype), w.T.cov().to(self.device, self.dtype)
+
+    def images(self, latents: Tensor, labels: Tensor | None, noise: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The images [n, C, H, W] of latents [n, ...], differentiable and without bounds.
+
+        `noise` takes the place of the buffers of those names in the synthesis network.
+        """
+        if self.styled:
+            return functional_call(self.network.synthesis, dict(noise or {}), (latents,))
+        return self.network(latents, *(() if labels is None else (labels,)))
+
+    @torch.no_grad()
+    def draw(self, latents: Tensor, labels: Tensor | None, noise: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The same images in [-1, 1], float32 on the CPU."""
+        made = []
+        for rows in torch.arange(len(latents), device=self.device).split(CHUNK):
+            images = self.images(latents[rows], None if labels is None else labels[rows], noise)
+            made.append(images.clamp(-1, 1).float().cpu())
+        return torch.cat(made)
+
+    def styles(self, word: str | int) -> tuple[int, int]:
+        """The first style of a range, and that after its last: of "coarse", "middle", "fine", "2-5", 2 or "all".
+
+        Raises ConfigError where this generator does not have them.
+        """
+        number, sides = self.form[0], self.shape[-1]
+        text = str(word)
+        if text == "all":
+            return 0, number
+        if text in RANGES:
+            low, high = (2 * (side.bit_length() - 3) for side in RANGES[text])
+            first, last = low, min(high + 1, number - 1)
+        else:
+            ends = text.split("-")
+            if not 1 <= len(ends) <= 2 or not all(end.isdecimal() for end in ends):
+                raise ConfigError(f"what.styles={word}: type {', '.join(RANGES)}, all, or numbers as 2-5")
+            first, last = int(ends[0]), int(ends[-1])
+        if not first <= last < number:
+            raise ConfigError(
+                f"what.styles={word}: this generator of {sides}x{sides} has the styles 0 to {number - 1}, two for each"
+                f" resolution from 4x4 on; type for example what.styles=0-{min(3, number - 1)}"
+            )
+        return first, last + 1
+
+
+def truncated(z: Tensor, largest: float) -> Tensor:
+    """Components of N(0, 1), as such of which none is beyond `largest`, each at the quantile where it was.
+
+    The distribution is that of the truncation trick, which draws what is beyond anew (Brock et al. 2019,
+    arXiv:1809.11096, section 3.1); without new draws z moves steadily with `largest`.
+    """
+    edge = torch.special.ndtr(torch.tensor(-largest, dtype=torch.float64))
+    return torch.special.ndtri(edge + torch.special.ndtr(z.cpu().double()) * (1 - 2 * edge)).to(z)
+
+
+def numbers(key: str, values: Any, least: int = 1) -> list[float]:
+    """A list of numbers; raises ConfigError where it is none, or one of fewer than `least`."""
+    found = list(values) if isinstance(values, list | tuple) else [values]
+    if len(found) < least or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in found):
+        raise ConfigError(f"{key}={values}: numbers are needed, {least} or more; type for example {key}=[-2,0,2]")
+    return [float(value) for value in found]

@@ -1,0 +1,21 @@
+"""Sheets of what was explored, the columns and rows named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_experiments.metrics import pictures
+from gan_experiments.report import shown
+
+SMALLEST, LARGEST = 96, 256  # pixels of an image's side on a sheet
+
+
+def write(rows: Sequence[Tensor], path: Path, columns: Sequence[str] = (), names: Sequence[str] = ()) -> None:
+    """Write rows of images [n, C, H, W] in [-1, 1] with the names of columns and rows, and say where."""
+    factor = max(1, rows[0].shape[-1] // LARGEST)
+    smaller = [F.avg_pool2d(row, factor) if factor > 1 else row for row in rows]
+    print(shown(pictures.save_rows(smaller, names or [""] * len(rows), path, SMALLEST, columns)))

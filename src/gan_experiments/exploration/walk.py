@@ -1,0 +1,76 @@
+"""An animation of closed walks through a latent space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gan_experiments import images
+from gan_experiments.contracts import ConfigError
+from gan_experiments.exploration.explored import Explored
+from gan_experiments.models.noise_to_image import slerp
+from gan_experiments.report import shown
+
+
+class Walk:
+    """`cells` images side by side, each on a closed walk through `places` places, `steps` frames from one to the next.
+
+    In `space` "z" along arcs, in "w" along straight lines; None is "w" where there are styles. `fps` frames take a
+    second; with `frames` each is a PNG as well.
+    """
+
+    def __init__(
+        self,
+        places: int = 6,
+        cells: int = 9,
+        steps: int = 30,
+        space: str | None = None,
+        fps: float = 25.0,
+        frames: bool = False,
+    ) -> None:
+        self.places, self.cells, self.steps, self.space, self.fps, self.frames = (
+            places,
+            cells,
+            steps,
+            space,
+            fps,
+            frames,
+        )
+        if space not in (None, "z", "w"):
+            raise ConfigError(f"what.space={space}: type what.space=z or what.space=w")
+        if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps <= 50:
+            raise ConfigError(f"what.fps={fps}: a GIF shows up to 50 frames a second; type for example what.fps=25")
+
+    def explore(self, generator: Explored, out: Path) -> int:
+        """Write walk-w.gif or walk-z.gif, and the frames beside it."""
+        space = self.space or generator.space
+        if space == "w":
+            generator.require_styles("walk what.space=w")
+        labels = generator.labels(self.cells)
+        stations = generator.noise(self.places * self.cells).unflatten(0, (self.places, self.cells))
+        if space == "w":
+            stations = torch.stack([generator.mapped(z, labels) for z in stations])
+        pictures = []
+        for number, at in enumerate(walk(stations, self.steps, arcs=space == "z")):
+            w = generator.mapped(at, labels) if space == "z" else at
+            pictures.append(images.sheet(generator.draw(generator.placed(w), labels)[:, None]))
+            if self.frames:
+                images.save_png(pictures[-1], out / f"walk-{space}" / f"{number:05d}.png")
+        path = out / f"walk-{space}.gif"
+        images.save_gif(pictures, path, seconds=len(pictures) / self.fps, most=len(pictures))
+        print(f"{shown(path)}  ({len(pictures)} frames)")
+        if self.frames:
+            print(shown(path.with_suffix("")))
+        return 0
+
+
+def walk(stations: Tensor, steps: int, arcs: bool) -> Iterator[Tensor]:
+    """Places [n, d] on n closed walks through `stations` [places, n, d], in arcs or straight."""
+    pairs = zip(stations, stations.roll(-1, dims=0), strict=True)
+    for (here, there), step in product(pairs, range(steps)):
+        t = step / steps
+        yield slerp(here, there, t) if arcs else here.lerp(there, t)

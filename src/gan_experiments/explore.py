@@ -1,0 +1,52 @@
+"""Look into a latent space: `python src/gan_experiments/explore.py run=outputs/2026-11-21/12-00-00 what=mixing`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a script: import the package, not its files
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from omegaconf import DictConfig, OmegaConf
+
+from gan_experiments import launch
+
+LEAST = {"seed": 0} | {f"what.{key}": 1 for key in ("rows", "columns", "cells", "steps", "k", "samples")}
+LEAST |= {"what.places": 2}
+
+
+def explore(cfg: DictConfig) -> int:
+    """Do what `what` says with the run's generator; the exit status."""
+    from gan_experiments import build, check, trained
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.exploration.explored import Explored
+    from gan_experiments.models.noise_to_image import NoiseToImage
+
+    if not cfg.get("what"):
+        known = sorted(path.stem for path in (launch.conf_dir() / "what").glob("*.yaml"))
+        raise ConfigError(f"what= is not given: type what= one of {', '.join(known)}")
+    own = [group for group in ("metrics", "data") if not cfg.get(group)]
+    for group in own:
+        OmegaConf.update(cfg, group, {}, force_add=True)  # until it is known: `what` refers to it
+    check.require_given(cfg)
+    check.require_whole_numbers(cfg, LEAST)
+    run = trained.open_run(cfg.run, cfg.device)
+    model = run.model
+    if not isinstance(model, NoiseToImage):
+        raise ConfigError(f"run={cfg.run}: this model translates images; type translate.py run={cfg.run} images=...")
+    for group in own:
+        cfg[group] = run.cfg[group]
+    what = build.make(cfg.what)
+    generator = Explored(model, cfg.ema, cfg.truncation, cfg["class"], cfg.seed)
+    status: int = what.explore(generator, Path(cfg.out or run.folder / "explored" / f"{model.images_seen:08d}"))
+    return status
+
+
+def main() -> None:
+    """Start the verb."""
+    launch.main(explore, config="explore")
+
+
+if __name__ == "__main__":
+    main()

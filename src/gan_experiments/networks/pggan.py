@@ -1,0 +1,165 @@
+"""Progressive Growing of GANs for Improved Quality, Stability, and Variation.
+
+Tero Karras, Timo Aila, Samuli Laine, Jaakko Lehtinen, 2018. arXiv:1710.10196
+
+Both networks hold the layers of all resolutions from the beginning, and use those that `grown` says are in (see
+layers/growing.py): a number of doublings from 4x4, all of them unless a model sets another.
+Differs from the paper: as in the authors' code, the discriminator halves its maps before the activation, not after it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments.layers.equalised import (
+    EqualisedConv2d,
+    EqualisedDownConv2d,
+    EqualisedLinear,
+    EqualisedUpConv2d,
+    PixelNorm,
+)
+from gan_experiments.layers.growing import enlarge, shrink, stage_of, widths_of
+from gan_experiments.layers.labels import conditioned_classes, one_hot
+from gan_experiments.layers.minibatch import MinibatchStandardDeviation
+from gan_experiments.layers.resample import Smooth
+from gan_experiments.layers.resolution import doublings_from_4, require_resolution
+
+LEAK = 0.2
+GAIN = math.sqrt(2)
+"""Of the weights of all layers that an activation follows."""
+
+
+class PGGANGenerator(nn.Module):
+    """Noise `[N, latent_dim]` to images `[N, channels, R, R]`, around [-1, 1] but not bounded (table 2).
+
+    R is 4 · 2^⌈grown⌉ pixels, `resolution` at the end. At R pixels there are min(2 · `channel_base` / R, `channel_max`)
+    channels. Each layer ends in a pixelwise normalisation, and so does z. `conditioning="concatenation"` joins the
+    label, one of `classes`, to z as a one-hot vector. Raises ConfigError unless `resolution` is a power of two from 8
+    on, and for another conditioning or one without classes; in forward for missing labels.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 512,
+        resolution: int = 1024,
+        channels: int = 3,
+        channel_base: int = 8192,
+        channel_max: int = 512,
+        classes: int = 0,
+        conditioning: str = "none",
+    ) -> None:
+        super().__init__()
+        self.latent_dim, self.resolution = latent_dim, resolution
+        self.classes = conditioned_classes(conditioning, classes, ("none", "concatenation"), "PGGANGenerator")
+        doublings = doublings_from_4(resolution, "PGGANGenerator", smallest=8)
+        self.grown = float(doublings)
+        widths = widths_of(channel_base, channel_max, doublings)
+        self.norm = PixelNorm()
+        # A quarter of the gain, as in the authors' code.
+        self.input = EqualisedLinear(latent_dim + self.classes, widths[0] * 4 * 4, bias=None, gain=GAIN / 4)
+        self.bias = nn.Parameter(torch.zeros(widths[0]))
+        self.first = self._activated(EqualisedConv2d(widths[0], widths[0], 3, gain=GAIN))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                *self._activated(EqualisedUpConv2d(before, after, gain=GAIN)),
+                *self._activated(EqualisedConv2d(after, after, 3, gain=GAIN)),
+            )
+            for before, after in itertools.pairwise(widths)
+        )
+        self.to_rgb = nn.ModuleList(EqualisedConv2d(width, channels, 1) for width in widths)
+
+    def _activated(self, layer: nn.Module) -> nn.Sequential:
+        return nn.Sequential(layer, nn.LeakyReLU(LEAK, inplace=True), self.norm)
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images of noise, `[N, latent_dim]` and perhaps int64 `[N]` -> `[N, channels, R, R]`."""
+        if self.classes:
+            z = torch.cat([z, one_hot(label, self.classes, z, "PGGANGenerator")], dim=1)
+        x = self.input(self.norm(z)).unflatten(1, (-1, 4, 4)) + self.bias[:, None, None]
+        x = self.first(self.norm(F.leaky_relu_(x, LEAK)))  # [N, 512, 4, 4] -> ... -> [N, 16, 1024, 1024]
+        stage, share = stage_of(self.grown)
+        before = x
+        for block in self.blocks[:stage]:
+            before, x = x, block(x)
+        images = self.to_rgb[stage](x)
+        return images if share == 1 else torch.lerp(enlarge(self.to_rgb[stage - 1](before)), images, share)
+
+
+class PGGANDiscriminator(nn.Module):
+    """Images `[N, channels, R, R]` to logits `[N]`, where R is 4 · 2^⌈grown⌉ pixels: the generator mirrored (table 2).
+
+    At 4x4 the standard deviation over groups of `group` samples joins the maps. `blur` filters them with [1, 2, 1]
+    before they are halved (StyleGAN). `conditioning` is "none"; "auxiliary" (AC-GAN, appendix A.2 of the paper), which
+    has `classify` and looks at no label; or "projection", by which the label, one of `classes`, says which of as many
+    logits counts (Mescheder et al. 2018, arXiv:1801.04406). The other arguments and the errors are the generator's;
+    raises ConfigError for images of another size too.
+    """
+
+    def __init__(
+        self,
+        resolution: int = 1024,
+        channels: int = 3,
+        channel_base: int = 8192,
+        channel_max: int = 512,
+        group: int = 4,
+        blur: bool = False,
+        classes: int = 0,
+        conditioning: str = "none",
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.conditioning = conditioning
+        self.classes = conditioned_classes(conditioning, classes, ("none", "auxiliary", "projection"), name)
+        doublings = doublings_from_4(resolution, name, smallest=8)
+        self.grown = float(doublings)
+        widths = widths_of(channel_base, channel_max, doublings)
+        last = min(channel_base, channel_max)
+        self.from_rgb = nn.ModuleList(_activated(EqualisedConv2d(channels, width, 1, gain=GAIN)) for width in widths)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                *_activated(EqualisedConv2d(before, before, 3, gain=GAIN)),
+                *([Smooth()] if blur else []),
+                *_activated(EqualisedDownConv2d(before, after, gain=GAIN)),
+            )
+            for after, before in itertools.pairwise(widths)
+        )
+        self.last = nn.Sequential(
+            MinibatchStandardDeviation(group),
+            *_activated(EqualisedConv2d(widths[0] + 1, widths[0], 3, gain=GAIN)),
+            nn.Flatten(),
+            *_activated(EqualisedLinear(widths[0] * 4 * 4, last, gain=GAIN)),
+        )
+        self.output = EqualisedLinear(last, self.classes if conditioning == "projection" else 1)
+        if conditioning == "auxiliary":
+            self.classify = EqualisedLinear(last, self.classes)
+
+    def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """What the last layer sees, `[N, channels, R, R]` -> `[N, F]`; the label joins later."""
+        stage, share = stage_of(self.grown)
+        require_resolution(images, 4 << stage, type(self).__name__)
+        x = self.from_rgb[stage](images)
+        for i in reversed(range(stage)):
+            x = self.blocks[i](x)
+            if i == stage - 1 and share < 1:
+                x = torch.lerp(self.from_rgb[i](shrink(images)), x, share)
+        return self.last(x)
+
+    def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
+        """Logits of features, `[N, F]` and perhaps int64 `[N]` -> `[N]`."""
+        logits = self.output(features)
+        if self.conditioning == "projection":
+            return (logits * one_hot(label, self.classes, logits, type(self).__name__)).sum(1)
+        return logits.squeeze(1)
+
+    def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Logits of images, `[N, channels, R, R]` and perhaps int64 `[N]` -> `[N]`."""
+        return self.head(self.features(images, label), label)
+
+
+def _activated(layer: nn.Module) -> nn.Sequential:
+    return nn.Sequential(layer, nn.LeakyReLU(LEAK, inplace=True))

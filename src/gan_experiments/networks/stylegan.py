@@ -1,0 +1,175 @@
+"""A Style-Based Generator Architecture for Generative Adversarial Networks.
+
+Tero Karras, Samuli Laine, Timo Aila, 2019. arXiv:1812.04948
+
+Both networks grow, as those of pggan.py. Differs from the paper: none; sizes and details, labels among them, are those
+of the authors' code. The images are not bounded: clamp what is shown or scored.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments.layers.dropout import Draw
+from gan_experiments.layers.equalised import EqualisedConv2d, EqualisedLinear, EqualisedUpConv2d
+from gan_experiments.layers.growing import enlarge, stage_of, widths_of
+from gan_experiments.layers.labels import conditioned_classes, required_label
+from gan_experiments.layers.resample import Smooth
+from gan_experiments.layers.resolution import doublings_from_4
+from gan_experiments.layers.styles import Mapping, StyledGenerator
+from gan_experiments.networks.pggan import GAIN, LEAK, PGGANDiscriminator
+
+
+class StyleGANGenerator(StyledGenerator):
+    """Noise `[N, latent_dim]` to images `[N, channels, R, R]`, around [-1, 1] but not bounded (figure 1b).
+
+    R is 4 · 2^⌈grown⌉ pixels, `resolution` at the end, with min(2 · `channel_base` / R, `channel_max`) channels. w has
+    `w_dim` numbers, of `mapping_layers` layers; styles are mixed with probability `mixing`, among those that R pixels
+    have. `conditioning="concatenation"` joins an embedding of the label, one of `classes`, to z. See `StyledGenerator`
+    for `draw` and `truncation`. Raises ConfigError unless `resolution` is a power of two from 8 on, and for another
+    conditioning or one without classes; in forward for missing labels.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 512,
+        resolution: int = 1024,
+        channels: int = 3,
+        channel_base: int = 8192,
+        channel_max: int = 512,
+        w_dim: int = 512,
+        mapping_layers: int = 8,
+        mixing: float = 0.9,
+        classes: int = 0,
+        conditioning: str = "none",
+    ) -> None:
+        classes = conditioned_classes(conditioning, classes, ("none", "concatenation"), "StyleGANGenerator")
+        widths = widths_of(channel_base, channel_max, doublings_from_4(resolution, "StyleGANGenerator", smallest=8))
+        super().__init__(
+            StyleGANMapping(latent_dim, w_dim, mapping_layers, classes),
+            StyleGANSynthesis(widths, channels, w_dim),
+            latent_dim,
+            2 * len(widths),
+            mixing,
+        )
+        self.resolution = resolution
+
+    @property
+    def grown(self) -> float:
+        """How many doublings from 4x4 pixels are in, see layers/growing.py."""
+        return self.synthesis.grown  # type: ignore[return-value]
+
+    @grown.setter
+    def grown(self, grown: float) -> None:
+        self.synthesis.grown = grown  # type: ignore[assignment]
+
+    @property
+    def active(self) -> int:
+        """How many styles the images of this size take."""
+        return 2 * stage_of(self.grown)[0] + 2
+
+
+class StyleGANMapping(Mapping):
+    """z `[N, latent_dim]`, perhaps with a label int64 `[N]`, to w `[N, w_dim]`, as the first StyleGAN's code has it.
+
+    z and the label's embedding are normalised together; the gain is the weights', not the activation's.
+    """
+
+    def __init__(self, latent_dim: int, w_dim: int, layers: int = 8, classes: int = 0) -> None:
+        super().__init__(2 * latent_dim if classes else latent_dim, w_dim, layers)
+        self.classes = classes
+        self.label = nn.Embedding(classes, latent_dim) if classes else None
+        for layer in self.layers:
+            layer.scale *= GAIN  # type: ignore[assignment, operator]
+
+    def forward(self, z: Tensor | None, label: Tensor | None = None) -> Tensor:
+        """See the class."""
+        assert z is not None
+        if self.label is not None:
+            z = torch.cat([z, self.label(required_label(label, "StyleGANGenerator"))], dim=1)
+        w = self.norm(z)
+        for layer in self.layers:
+            w = F.leaky_relu_(layer(w), LEAK)
+        return w
+
+
+class StyleGANSynthesis(nn.Module):
+    """ws `[N, 2 · len(widths), w_dim]` to images `[N, channels, R, R]`: two layers at each resolution.
+
+    There are `widths` channels at 4 pixels, 8, ...; the first layer begins with a learned map, of ones at first. `draw`
+    makes the noise of each layer; without it the noise is the layers' own.
+    """
+
+    def __init__(self, widths: list[int], channels: int, w_dim: int) -> None:
+        super().__init__()
+        self.grown = float(len(widths) - 1)
+        self.const = nn.Parameter(torch.ones(widths[0], 4, 4))
+        layers = [
+            StyledLayer(nn.Identity(), widths[0], w_dim, 4),
+            StyledLayer(EqualisedConv2d(widths[0], widths[0], 3, bias=False, gain=GAIN), widths[0], w_dim, 4),
+        ]
+        for i, (before, after) in enumerate(itertools.pairwise(widths), start=1):
+            up = nn.Sequential(EqualisedUpConv2d(before, after, bias=False, gain=GAIN), Smooth())
+            layers += [
+                StyledLayer(up, after, w_dim, 4 << i),
+                StyledLayer(EqualisedConv2d(after, after, 3, bias=False, gain=GAIN), after, w_dim, 4 << i),
+            ]
+        self.layers = nn.ModuleList(layers)
+        self.to_rgb = nn.ModuleList(EqualisedConv2d(width, channels, 1) for width in widths)
+
+    def forward(self, ws: Tensor, draw: Draw | None = None) -> Tensor:
+        """See the class."""
+        stage, share = stage_of(self.grown)
+        x = before = self.const.expand(len(ws), -1, -1, -1)
+        for i, (layer, w) in enumerate(zip(self.layers[: 2 * stage + 2], ws.unbind(1), strict=False)):
+            before = x if i == 2 * stage else before
+            x = layer(x, w, draw)
+        images = self.to_rgb[stage](x)
+        return images if share == 1 else torch.lerp(enlarge(self.to_rgb[stage - 1](before)), images, share)
+
+
+class StyledLayer(nn.Module):
+    """`convolution`, noise, bias, leaky ReLU, and the style in place of the mean and the deviation (equation 1).
+
+    The noise is one map for all channels, times a learned strength of each that starts at 0: `draw` makes it, or it is
+    the buffer `noise` `[resolution, resolution]`. The style is an affine function of w: what each of the normalised
+    maps is multiplied by, less 1, and what is added to it.
+    """
+
+    noise: Tensor
+
+    def __init__(self, convolution: nn.Module, channels: int, w_dim: int, resolution: int) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.strength = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.affine = EqualisedLinear(w_dim, 2 * channels)
+        self.register_buffer("noise", torch.randn(resolution, resolution))
+
+    def forward(self, x: Tensor, w: Tensor, draw: Draw | None = None) -> Tensor:
+        """`[N, inputs, H, W]` and w `[N, w_dim]` -> `[N, channels, resolution, resolution]`."""
+        noise = self.noise if draw is None else draw(torch.randn, len(x), 1, *self.noise.shape).to(x.dtype)
+        added = torch.addcmul(self.bias[:, None, None], noise, self.strength[:, None, None])
+        return adain(F.leaky_relu_(self.convolution(x) + added, LEAK), self.affine(w))
+
+
+def adain(x: Tensor, style: Tensor) -> Tensor:
+    """Maps `[N, C, H, W]` with mean b and standard deviation |s + 1|, the style `[N, 2C]` being s and b (ε = 1e-8)."""
+    n, channels = x.shape[:2]
+    scale, offset = style.to(x.dtype).unflatten(1, (2, channels)).unbind(1)
+    # Each map is a channel of a batch of one, so that one pass normalises and scales.
+    maps = x.reshape(1, n * channels, *x.shape[2:])
+    maps = F.batch_norm(maps, None, None, (scale + 1).flatten(), offset.flatten(), training=True, eps=1e-8)
+    return maps.reshape(x.shape)
+
+
+class StyleGANDiscriminator(PGGANDiscriminator):
+    """PGGAN's, with a filter of [1, 2, 1] before the maps are halved; see there for `settings`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(blur=True, **settings)

@@ -1,0 +1,315 @@
+"""Analyzing and Improving the Image Quality of StyleGAN.
+
+Tero Karras, Samuli Laine, Miika Aittala, Janne Hellsten, Jaakko Lehtinen, Timo Aila, 2020. arXiv:1912.04958
+
+Config F, and the choices of StyleGAN2-ADA (Karras et al. 2020, arXiv:2006.06676): labels, half precision, a
+discriminator without residuals. Differs from the paper: none known; sizes and details are those of StyleGAN2-ADA's
+PyTorch code. The images are not bounded: clamp what is shown or scored.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.layers.dropout import Draw
+from gan_experiments.layers.equalised import EqualisedLinear
+from gan_experiments.layers.labels import conditioned_classes
+from gan_experiments.layers.minibatch import MinibatchStandardDeviation
+from gan_experiments.layers.modulated import ModulatedConv2d
+from gan_experiments.layers.resample import Downsample, Upsample, blur
+from gan_experiments.layers.resolution import doublings_from_4
+from gan_experiments.layers.styles import Mapping, StyledGenerator
+
+LEAK = 0.2
+GAIN = math.sqrt(2)  # of the leaky ReLU, so that it keeps the variance
+CLAMP = 256.0  # of the maps, where there is half precision
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+ARCHITECTURES = ("resnet", "orig")
+
+
+class StyleGAN2Generator(StyledGenerator):
+    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, around [-1, 1] but not bounded.
+
+    A learned map of 4x4, then two modulated convolutions at each resolution (one at 4x4); the images of all
+    resolutions are added up (figure 7, "output skips"). A resolution of R pixels has
+    min(`channel_base` / R, `channel_max`) channels; w has `w_dim` numbers, of `mapping_layers` layers, and styles are
+    mixed with probability `mixing`. See `StyledGenerator` for `draw` and `truncation`.
+
+    The `half_resolutions` highest resolutions, of 8 pixels or more, compute in `half`, "bfloat16" or "float16"; maps
+    are then clamped to ±256. Raises ConfigError unless `resolution` is a power of two from 16 on, and for another
+    `half`; in forward for a missing label.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 512,
+        resolution: int = 256,
+        channels: int = 3,
+        classes: int = 0,
+        w_dim: int = 512,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        mapping_layers: int = 8,
+        mixing: float = 0.9,
+        half_resolutions: int = 0,
+        half: str = "bfloat16",
+    ) -> None:
+        doublings = doublings_from_4(resolution, "StyleGAN2Generator")
+        widths = _widths(channel_base, channel_max, doublings)
+        halves = _halves(half_resolutions, half, doublings, "StyleGAN2Generator")
+        clamp = CLAMP if half_resolutions else None
+        super().__init__(
+            Mapping(latent_dim, w_dim, mapping_layers, classes),
+            StyleGAN2Synthesis(widths, channels, w_dim, halves, clamp),
+            latent_dim,
+            2 * len(widths),
+            mixing,
+        )
+        self.resolution = resolution
+
+
+class StyleGAN2Synthesis(nn.Module):
+    """ws `[N, 2 · blocks, w_dim]` to images `[N, channels, R, R]`: a block for each of the `widths`, from 4 pixels on.
+
+    A block's toRGB and the next one's first convolution look at the same w. `halves` are the blocks' dtypes, None for
+    the parameters' own; maps are clamped to ±`clamp`.
+    """
+
+    def __init__(
+        self,
+        widths: list[int],
+        channels: int,
+        w_dim: int,
+        halves: list[torch.dtype | None],
+        clamp: float | None,
+    ) -> None:
+        super().__init__()
+        self.const = nn.Parameter(torch.randn(widths[0], 4, 4))
+        self.blocks = nn.ModuleList(
+            SynthesisBlock(before, after, channels, w_dim, 4 << i, half, clamp)
+            for i, (before, after, half) in enumerate(zip([0, *widths], widths, halves, strict=False))
+        )
+        self.upsample = Upsample()
+
+    def forward(self, ws: Tensor, draw: Draw | None = None) -> Tensor:
+        """See the class."""
+        x = self.const.expand(ws.shape[0], -1, -1, -1)  # len() would fix the batch of an export
+        images: Tensor | None = None
+        w = ws.unbind(1)
+        for i, block in enumerate(self.blocks):
+            x, rgb = block(x, w[max(2 * i - 1, 0)], w[2 * i], w[2 * i + 1], draw)
+            images = rgb if images is None else self.upsample(images) + rgb
+        assert images is not None
+        return images
+
+
+class SynthesisBlock(nn.Module):
+    """Maps `[N, inputs, R/2, R/2]` to `[N, outputs, R, R]` and an image `[N, channels, R, R]`; the first keeps 4x4."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        channels: int,
+        w_dim: int,
+        resolution: int,
+        half: torch.dtype | None,
+        clamp: float | None,
+    ) -> None:
+        super().__init__()
+        self.half_dtype, self.clamp = half, clamp
+        self.conv0 = StyledConv2d(inputs, outputs, w_dim, resolution, True, clamp) if inputs else None
+        self.conv1 = StyledConv2d(outputs, outputs, w_dim, resolution, False, clamp)
+        self.to_rgb = ModulatedConv2d(outputs, channels, 1, w_dim, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, w0: Tensor, w1: Tensor, w2: Tensor, draw: Draw | None) -> tuple[Tensor, Tensor]:
+        """The block's maps, and its image in the parameters' dtype, under autocast too."""
+        x = x.to(self.half_dtype or self.bias.dtype)
+        if self.conv0 is not None:
+            x = self.conv0(x, w0, draw)
+        x = self.conv1(x, w1, draw)
+        rgb = self.to_rgb(x, w2) + self.bias[:, None, None].to(x.dtype)
+        return x, _clamped(rgb, self.clamp).to(self.bias.dtype)
+
+
+class StyledConv2d(nn.Module):
+    """A modulated convolution of 3x3, then noise, bias and leaky ReLU · √2 (figure 2d); `up` makes it twice as large.
+
+    The noise is one map for all channels, times a learned strength that starts at 0: `draw` makes it, or it is the
+    buffer `noise` `[resolution, resolution]`.
+    """
+
+    noise: Tensor
+
+    def __init__(
+        self, inputs: int, outputs: int, w_dim: int, resolution: int, up: bool, clamp: float | None = None
+    ) -> None:
+        super().__init__()
+        self.conv = ModulatedConv2d(inputs, outputs, 3, w_dim, up)
+        self.strength = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.register_buffer("noise", torch.randn(resolution, resolution))
+        self.clamp = clamp
+
+    def forward(self, x: Tensor, w: Tensor, draw: Draw | None) -> Tensor:
+        """`[N, inputs, H, W]` and w `[N, w_dim]` -> `[N, outputs, resolution, resolution]`."""
+        noise = self.noise if draw is None else draw(torch.randn, x.shape[0], 1, *self.noise.shape)
+        maps, scale = self.conv.parts(x, w)
+        assert scale is not None
+        # √2 goes into what is added: it takes fewer passes over the maps.
+        x = torch.addcmul((self.bias * GAIN)[:, None, None].to(maps.dtype), maps, scale * GAIN)
+        x = x + (noise * (self.strength * GAIN)).to(maps.dtype)
+        return _clamped(F.leaky_relu_(x, LEAK), self.clamp)
+
+
+class StyleGAN2Discriminator(nn.Module):
+    """Images `[N, channels, resolution, resolution]` to logits `[N]` (figure 7).
+
+    `architecture` is "resnet", with 1x1 convolutions around each block, or "orig", without. At 4x4 the standard
+    deviation over groups of `group` samples joins the maps. `conditioning` is "none" or "projection": the product with
+    `classes` labels mapped by `mapping_layers` layers. Channels and half precision are the generator's, and so are
+    the errors; raises ConfigError for another architecture or conditioning too, and for one without classes.
+    """
+
+    def __init__(
+        self,
+        resolution: int = 256,
+        channels: int = 3,
+        classes: int = 0,
+        conditioning: str = "none",
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        architecture: str = "resnet",
+        group: int = 4,
+        mapping_layers: int = 8,
+        half_resolutions: int = 0,
+        half: str = "bfloat16",
+    ) -> None:
+        super().__init__()
+        name = "StyleGAN2Discriminator"
+        self.classes = conditioned_classes(conditioning, classes, ("none", "projection"), name)
+        if architecture not in ARCHITECTURES:
+            raise ConfigError(
+                f"{name} has no architecture={architecture}: type architecture= one of {', '.join(ARCHITECTURES)}"
+            )
+        doublings = doublings_from_4(resolution, name)
+        widths = _widths(channel_base, channel_max, doublings)[::-1]
+        self.halves = _halves(half_resolutions, half, doublings, name)[:0:-1]
+        clamp = CLAMP if half_resolutions else None
+        self.from_rgb = ActivatedConv2d(channels, widths[0], 1, clamp=clamp)
+        self.blocks = nn.ModuleList(
+            DiscriminatorBlock(before, after, architecture == "resnet", clamp)
+            for before, after in itertools.pairwise(widths)
+        )
+        wide = widths[-1]
+        self.deviation = MinibatchStandardDeviation(group)
+        self.conv = ActivatedConv2d(wide + 1, wide, 3, clamp=clamp)
+        self.linear = EqualisedLinear(wide * 4 * 4, wide)
+        self.output = EqualisedLinear(wide, wide if self.classes else 1)
+        self.mapping = Mapping(0, wide, mapping_layers, classes) if self.classes else None
+
+    def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """What the last layer sees, `[N, channels, resolution, resolution]` -> `[N, F]`; the label joins later."""
+        x = self.from_rgb(images.to(self.halves[0] or images.dtype))
+        for block, half in zip(self.blocks, self.halves, strict=True):
+            x = block(x.to(half or images.dtype))
+        x = self.conv(self.deviation(x.to(images.dtype)))
+        return F.leaky_relu(self.linear(x.flatten(1)), LEAK) * GAIN
+
+    def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
+        """Logits of features, `[N, F]` and perhaps int64 `[N]` -> `[N]`."""
+        h = self.output(features)
+        if self.mapping is None:
+            return h.squeeze(1)
+        return (h * self.mapping(None, label)).sum(1) / math.sqrt(h.shape[1])
+
+    def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Logits of images, `[N, channels, resolution, resolution]` and perhaps int64 `[N]` -> `[N]`."""
+        return self.head(self.features(images, label), label)
+
+
+class DiscriminatorBlock(nn.Module):
+    """`[N, inputs, H, W]` -> `[N, outputs, H/2, W/2]` by two convolutions, beside a 1x1 one if `residual`."""
+
+    def __init__(self, inputs: int, outputs: int, residual: bool, clamp: float | None = None) -> None:
+        super().__init__()
+        share = math.sqrt(0.5) if residual else 1.0  # of either branch, so that their sum keeps the variance
+        self.conv0 = ActivatedConv2d(inputs, inputs, 3, clamp=clamp)
+        self.conv1 = ActivatedConv2d(inputs, outputs, 3, down=True, gain=share, clamp=clamp)
+        self.skip = ShrinkingConv1x1(inputs, outputs, gain=share) if residual else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        h = self.conv1(self.conv0(x))
+        return h if self.skip is None else h + self.skip(x)
+
+
+class ActivatedConv2d(nn.Module):
+    """An equalised convolution of odd `size`, bias, leaky ReLU · √2 · `gain`, clamped to ±`clamp` · gain.
+
+    `[N, inputs, H, W]` -> `[N, outputs, H, W]`, or H/2 and W/2 where `down` filters the maps and takes every other
+    position.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        down: bool = False,
+        gain: float = 1.0,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.gain = GAIN * gain
+        self.scale = self.gain / math.sqrt(inputs * size**2)
+        self.down, self.padding = down, size // 2
+        self.clamp = None if clamp is None else clamp * gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        weight, bias = (self.weight * self.scale).to(x.dtype), (self.bias * self.gain).to(x.dtype)
+        if self.down:
+            x = F.conv2d(blur(x, padding=self.padding + 1), weight, bias, stride=2)
+        else:
+            x = F.conv2d(x, weight, bias, padding=self.padding)
+        return _clamped(F.leaky_relu_(x, LEAK), self.clamp)
+
+
+class ShrinkingConv1x1(nn.Module):
+    """`[N, inputs, H, W]` -> `[N, outputs, H/2, W/2]`: filtered, halved, and mixed by an equalised weight · `gain`."""
+
+    def __init__(self, inputs: int, outputs: int, gain: float) -> None:
+        super().__init__()
+        self.downsample = Downsample()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 1, 1))
+        self.scale = gain / math.sqrt(inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return F.conv2d(self.downsample(x), (self.weight * self.scale).to(x.dtype))
+
+
+def _widths(channel_base: int, channel_max: int, doublings: int) -> list[int]:
+    """Channels at 4 pixels, 8, 16, ..."""
+    return [min(max(channel_base // (4 << i), 1), channel_max) for i in range(doublings + 1)]
+
+
+def _halves(number: int, half: str, doublings: int, network: str) -> list[torch.dtype | None]:
+    """The dtype at 4 pixels, 8, 16, ..., None where it is that of the parameters: 4 pixels always."""
+    if half not in HALVES:
+        raise ConfigError(f"{network} has no half={half}: type half= one of {', '.join(HALVES)}")
+    return [HALVES[half] if i > max(doublings - number, 0) else None for i in range(doublings + 1)]
+
+
+def _clamped(x: Tensor, limit: float | None) -> Tensor:
+    return x if limit is None else x.clamp(-limit, limit)

@@ -1,0 +1,160 @@
+"""Weights that NVIDIA's StyleGAN2-ADA has written, read without running anything that the file says.
+
+Its `network-snapshot-*.pkl` and published `*.pkl` are Python pickles, which run code of their author when they are
+opened in the usual way, and hold that code. Here the unpickler knows tensors, plain containers and numbers, and takes a
+network for what it is, a tree of named tensors; it refuses a pickle that asks for anything else.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
+
+from gan_experiments.contracts import ConfigError
+
+NETWORKS = ("G", "D", "G_ema")
+State = dict[str, Tensor]
+
+
+@dataclass
+class Network:
+    """A network of a file: its parameters and buffers by name, and the arguments that it was made with, if told."""
+
+    state: State
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(path: Path, key: str) -> dict[str, Network]:
+    """The networks of a file by NVIDIA's names, "G_ema", "G" and "D", those that it has.
+
+    It is a pickle of NVIDIA's (.pkl), or plain tensors: `torch.save` of a state dict or of several by these names, or
+    safetensors whose names begin with one of these ("G_ema.synthesis.b4.const"). Tensors without such a name are
+    G_ema's. Raises ConfigError, in the words of the option `key`, for a file that is none of them.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{key}={path}: there is no such file; type {key}= a .pkl, .pt or .safetensors file")
+    readers: dict[str, Callable[[Path], dict[str, Network]]] = {".pkl": _pickled, ".safetensors": _safetensors}
+    try:
+        networks = readers.get(path.suffix.lower(), _plain)(path)
+    except ConfigError as error:
+        raise ConfigError(f"{key}={path}: {error}") from error
+    except Exception as error:  # whatever a broken file makes a reader say
+        raise ConfigError(
+            f"{key}={path}: cannot be read ({' '.join(str(error).split())[:120]}); type {key}= a .pkl of"
+            " StyleGAN2-ADA's, or a state dict as .pt or .safetensors"
+        ) from error
+    if not {"G_ema", "G"} & set(networks):
+        raise ConfigError(f"{key}={path}: holds no generator (G_ema or G); type {key}= another file")
+    return networks
+
+
+def _plain(path: Path) -> dict[str, Network]:
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(loaded, Mapping):
+        raise ConfigError("holds no state dict")
+    named = {name: loaded[name] for name in NETWORKS if isinstance(loaded.get(name), Mapping)}
+    if named:
+        return {name: Network(_tensors(state)) for name, state in named.items()}
+    return _by_prefix(_tensors(loaded))
+
+
+def _safetensors(path: Path) -> dict[str, Network]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ConfigError("safetensors is not installed: type pip install 'gan-experiments[convert]'") from error
+    return _by_prefix(load_file(path))
+
+
+def _by_prefix(tensors: State) -> dict[str, Network]:
+    networks: dict[str, Network] = {}
+    for name, tensor in tensors.items():
+        first, _, rest = name.partition(".")
+        network, own = (first, rest) if first in NETWORKS else ("G_ema", name)
+        networks.setdefault(network, Network({})).state[own] = tensor
+    return networks
+
+
+def _tensors(state: Mapping[str, Any]) -> State:
+    return {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+# -------------------------------------------------------------------- pickles
+
+
+class _Attributes(dict[str, Any]):
+    """A dictionary; NVIDIA's EasyDict, whose items are attributes too."""
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.update(state)
+
+
+@dataclass
+class _Module:
+    """What is left of a module of NVIDIA's: its attributes."""
+
+    attributes: Mapping[str, Any]
+
+    def tensors(self, prefix: str = "") -> State:
+        """Parameters and buffers, its submodules' among them, by the names of a state dict."""
+        own = [*self.attributes["_parameters"].items(), *self.attributes["_buffers"].items()]
+        found = {prefix + name: tensor.detach() for name, tensor in own if tensor is not None}
+        for name, module in self.attributes["_modules"].items():
+            found |= module.tensors(f"{prefix}{name}.")
+        return found
+
+
+def _module(meta: Mapping[str, Any]) -> _Module:
+    """Stands in for `_reconstruct_persistent_obj`, which would run `meta["module_src"]`."""
+    return _Module(meta["state"])
+
+
+def _storage(stored: bytes) -> Any:
+    return torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
+
+
+KNOWN: dict[tuple[str, str], Any] = {
+    ("torch_utils.persistence", "_reconstruct_persistent_obj"): _module,
+    ("dnnlib.util", "EasyDict"): _Attributes,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
+    ("torch.storage", "_load_from_bytes"): _storage,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "scalar"): np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    ("numpy._core.multiarray", "scalar"): np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    ("builtins", "set"): set,
+}
+"""All that a pickle can ask for. None of it runs anything of the file's."""
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("dnnlib.tflib.network", "Network"):
+            raise ConfigError(
+                "a pickle of the TensorFlow StyleGAN2; convert it by legacy.py of stylegan2-ada-pytorch first"
+            )
+        if (module, name) not in KNOWN:
+            raise ConfigError(f"asks for {module}.{name}, which is none of the parts of a network; it is not opened")
+        return KNOWN[module, name]
+
+
+def _pickled(path: Path) -> dict[str, Network]:
+    with path.open("rb") as file:
+        loaded = _Unpickler(file).load()
+    modules = {name: loaded.get(name) for name in NETWORKS} if isinstance(loaded, Mapping) else {}
+    return {
+        name: Network(module.tensors(), module.attributes.get("_init_kwargs", {}))
+        for name, module in modules.items()
+        if isinstance(module, _Module)
+    }

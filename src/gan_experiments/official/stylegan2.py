@@ -1,0 +1,92 @@
+"""NVIDIA's names and sizes for the networks of StyleGAN2-ADA, in ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.official.files import Network, State
+
+GENERATOR = (
+    (r"mapping\.embed\.(weight|bias)", "mapping.embedding.{0}"),
+    (r"mapping\.fc(\d+)\.(weight|bias)", "mapping.layers.{0}.{1}"),
+    (r"mapping\.w_avg", "mapping.average"),
+    (r"synthesis\.b4\.const", "synthesis.const"),
+    (r"synthesis\.(b\d+)\.(conv[01])\.(weight|affine\.weight|affine\.bias)", "synthesis.blocks.{0}.{1}.conv.{2}"),
+    (r"synthesis\.(b\d+)\.(conv[01])\.bias", "synthesis.blocks.{0}.{1}.bias"),
+    (r"synthesis\.(b\d+)\.(conv[01])\.noise_strength", "synthesis.blocks.{0}.{1}.strength"),
+    (r"synthesis\.(b\d+)\.(conv[01])\.noise_const", "synthesis.blocks.{0}.{1}.noise"),
+    (r"synthesis\.(b\d+)\.torgb\.(weight|affine\.weight|affine\.bias)", "synthesis.blocks.{0}.to_rgb.{1}"),
+    (r"synthesis\.(b\d+)\.torgb\.bias", "synthesis.blocks.{0}.bias"),
+)
+DISCRIMINATOR = (
+    (r"mapping\.embed\.(weight|bias)", "mapping.embedding.{0}"),
+    (r"mapping\.fc(\d+)\.(weight|bias)", "mapping.layers.{0}.{1}"),
+    (r"b\d+\.fromrgb\.(weight|bias)", "from_rgb.{0}"),
+    (r"b4\.conv\.(weight|bias)", "conv.{0}"),
+    (r"b4\.fc\.(weight|bias)", "linear.{0}"),
+    (r"b4\.out\.(weight|bias)", "output.{0}"),
+    (r"(b\d+)\.(conv[01]|skip)\.(weight|bias)", "blocks.{0}.{1}.{2}"),
+)
+"""Patterns of NVIDIA's names and what becomes of them; of a block's, b<pixels>, its number."""
+WIDTH = r"synthesis\.b\d+\.conv1\.bias"
+
+
+def generator(network: Network) -> State:
+    """The state dict of a `StyleGAN2Generator` of these weights. Raises ConfigError for another network's."""
+    return _renamed(network.state, GENERATOR, lambda pixels: pixels.bit_length() - 3)
+
+
+def discriminator(network: Network, resolution: int) -> State:
+    """The state dict of a `StyleGAN2Discriminator` of these weights. Raises ConfigError for another network's."""
+    return _renamed(network.state, DISCRIMINATOR, lambda pixels: resolution.bit_length() - pixels.bit_length())
+
+
+def _renamed(state: State, names: tuple[tuple[str, str], ...], number: Callable[[int], int]) -> State:
+    renamed = {}
+    for name, tensor in state.items():
+        if name.rpartition(".")[2] == "resample_filter":
+            continue  # is [1, 3, 3, 1]
+        for pattern, ours in names:
+            if found := re.fullmatch(pattern, name):
+                words = [number(int(word[1:])) if re.fullmatch(r"b\d+", word) else word for word in found.groups()]
+                renamed[ours.format(*words)] = tensor.detach().clone()
+                break
+        else:
+            raise ConfigError(f"has {name}, which StyleGAN2-ADA's networks have not (of architecture orig or resnet)")
+    return renamed
+
+
+def settings(made: Network, judge: Network | None) -> dict[str, Any]:
+    """The keys of a config of model=stylegan2 that these networks are of. Raises ConfigError for other networks."""
+    state = made.state
+    widths = {int(name.split(".")[1][1:]): len(state[name]) for name in state if re.fullmatch(WIDTH, name)}
+    if not widths or "mapping.fc0.weight" not in state:
+        raise ConfigError(f"holds no generator of StyleGAN2-ADA's, but {', '.join([*state][:3])}, ...")
+    resolution, label = max(widths), state.get("mapping.embed.weight")
+    channel_max, channel_base = max(widths.values()), widths[resolution] * resolution
+    if any(min(channel_base // pixels, channel_max) != width for pixels, width in widths.items()):
+        raise ConfigError(f"has channels {widths}, which no channel_base and channel_max make")
+    found: dict[str, Any] = {
+        "data.resolution": resolution,
+        "data.channels": len(state["synthesis.b4.torgb.bias"]),
+        "data.classes": 0 if label is None else label.shape[1],
+        "model.generator.latent_dim": state["mapping.fc0.weight"].shape[1] - (0 if label is None else len(label)),
+        "model.generator.w_dim": state["synthesis.b4.conv1.affine.weight"].shape[1],
+        "model.generator.channel_base": channel_base,
+        "model.generator.channel_max": channel_max,
+        "model.generator.mapping_layers": _layers(state),
+    }
+    if judge is not None:
+        told = judge.arguments.get("epilogue_kwargs", {})
+        found["model.discriminator.architecture"] = "resnet" if f"b{resolution}.skip.weight" in judge.state else "orig"
+        found["model.discriminator.group"] = told.get("mbstd_group_size") or 4
+        if label is not None:
+            found["+model.discriminator.mapping_layers"] = _layers(judge.state)
+    return found
+
+
+def _layers(state: State) -> int:
+    return sum(re.fullmatch(r"mapping\.fc\d+\.weight", name) is not None for name in state)

@@ -1,0 +1,62 @@
+"""The regularisation of a styled generator by how far its images move when w does."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.distributed import mean_over_ranks
+from gan_experiments.layers.styles import StyledGenerator
+from gan_experiments.techniques.technique import Technique
+
+if TYPE_CHECKING:
+    from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+
+
+class PathLength(Technique):
+    """λ (‖Jᵀy‖ - a)² with J = ∂G(w)/∂w, y ~ N(0, 1) and a the running mean of ‖Jᵀy‖.
+
+    Karras et al. 2020, arXiv:1912.04958, section 3.2, as in StyleGAN2-ADA's PyTorch code: fakes of its own, one for
+    `shrink` images of a batch; y is divided by √(HW); the squared length is the mean over an image's ws; a moves by
+    `decay` towards a batch's mean before it is used, and the gradient knows that. Runs with autocast off.
+    """
+
+    players = ("generator",)
+    mean: Tensor
+
+    def __init__(self, weight: float = 2.0, decay: float = 0.01, every: int = 4, shrink: int = 2) -> None:
+        super().__init__()
+        self.weight, self.decay, self.every, self.shrink = weight, decay, every, shrink
+        self.register_buffer("mean", torch.zeros(()))
+
+    def join(self, model: NoiseToImage) -> None:
+        """Refuse a generator that has no w."""
+        if not isinstance(model.generator, StyledGenerator):
+            raise ConfigError("this model's generator has no styles whose paths have a length; type model=stylegan2")
+
+    def term(self, turn: Turn) -> Tensor:
+        """The mean of all ranks is one running mean."""
+        generator, draw = turn.model.generator, turn.model.draw
+        assert isinstance(generator, StyledGenerator)
+        with torch.autocast(turn.real.device.type, enabled=False):
+            z, label = turn.inputs(-(-len(turn.real) // self.shrink))
+            ws = generator.mixed(z, label, draw)
+            images = generator.synthesis(ws, draw)
+            lengths = path_lengths(images, ws, draw(torch.randn, *images.shape))
+            mean = self.mean.lerp(mean_over_ranks(lengths.mean()), self.decay)
+            self.mean.copy_(mean.detach())
+            return self.weight * (lengths - mean).square().mean()
+
+
+def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
+    """‖Jᵀy‖ `[N]` of images `[N, C, H, W]` made of ws `[N, styles, w_dim]`, y the noise of their shape / √(HW).
+
+    The root of the mean over the ws of each one's squared gradient; itself differentiable.
+    """
+    projection = (images * noise).sum() / math.sqrt(images[0, 0].numel())
+    (gradient,) = torch.autograd.grad(projection, ws, create_graph=True)
+    return gradient.square().sum(2).mean(1).sqrt()
