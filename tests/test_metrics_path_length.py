@@ -9,7 +9,14 @@ from torch import nn
 from torchmetrics.functional.image import perceptual_path_length as torchmetrics_path_length
 
 from gan_experiments.contracts import ConfigError
-from gan_experiments.metrics.path_length import latent_pairs, perceptual_path_length, shrink, trimmed_moments
+from gan_experiments.metrics.path_length import (
+    full_precision,
+    latent_pairs,
+    perceptual_path_length,
+    shrink,
+    trimmed_moments,
+)
+from gan_experiments.networks.stylegan2 import StyleGAN2Generator
 
 
 def squared(x, y):
@@ -143,3 +150,18 @@ def test_large_images_are_averaged_over_squares():
     with torch.autocast("cpu", torch.bfloat16):
         perceptual_path_length(lambda index, n: (torch.zeros(n, 3, 512, 512),) * 2, distance, n=2)
     assert seen == [(256, "highest", False)]
+
+
+def test_a_small_step_is_not_lost_in_half_precision() -> None:
+    torch.manual_seed(0)
+    settings = {"latent_dim": 8, "w_dim": 8, "resolution": 16, "channel_base": 64, "channel_max": 8}
+    half = StyleGAN2Generator(**settings, mapping_layers=2, half_resolutions=2).eval()
+    whole = StyleGAN2Generator(**settings, mapping_layers=2).eval()
+    whole.load_state_dict(half.state_dict())
+    z = torch.randn(2, 8)
+    with torch.no_grad():
+        rounded = half(z)
+        with full_precision(half):
+            assert torch.equal(half(z), whole(z))
+        assert torch.equal(half(z), rounded)
+        assert not torch.equal(rounded, whole(z))

@@ -206,7 +206,8 @@ def _path_length(cfg: DictConfig, subject: Subject) -> dict[str, Score]:
         raise ConfigError(
             f"lpips_net={cfg.lpips_net} needs images of {distance.smallest} pixels, and these have {side}"
         )
-    mean, std = path_length.perceptual_path_length(pairs, distance, cfg.path_length, device=subject.device)
+    with path_length.full_precision(sampler.model.network("generator", sampler.ema)):
+        mean, std = path_length.perceptual_path_length(pairs, distance, cfg.path_length, device=subject.device)
     end = "_end" if cfg.path_length_at == "end" else ""
     name = f"ppl_{cfg.path_length_in}{end}" + ("" if cfg.lpips_net == "vgg" else f"_{cfg.lpips_net}")
     where = "at the beginning of" if end else "on"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.metrics.extractors import plain_float32
@@ -48,6 +50,19 @@ def perceptual_path_length(
             here, there = generate_pair(index, min(batch_size, n - start))
             found.append(distance(shrink(here, resolution), shrink(there, resolution)).cpu().double() / epsilon**2)
     return trimmed_moments(torch.cat(found))
+
+
+@contextmanager
+def full_precision(network: nn.Module) -> Iterator[None]:
+    """Have blocks of a `half_dtype` compute in their parameters' own while this runs: rounding would hide the step."""
+    blocks: dict[Any, Any] = {m: m.half_dtype for m in network.modules() if getattr(m, "half_dtype", None)}
+    try:
+        for block in blocks:
+            block.half_dtype = None
+        yield
+    finally:
+        for block, half in blocks.items():
+            block.half_dtype = half
 
 
 def trimmed_moments(distances: Tensor) -> tuple[float, float]:
