@@ -448,7 +448,7 @@ def what_r3gan_shows_is_within_bounds() -> None:
 
 
 def shown_as_they_are(put: Put) -> None:
-    put.setattr(R3GAN, "sample", NoiseToImage.sample)
+    put.setattr(torch.Tensor, "clamp", lambda images, *_: images)
 
 
 TRAPS: list[tuple[Callable[[], None], Trap]] = [
