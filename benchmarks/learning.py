@@ -63,6 +63,13 @@ DCGANS = [*narrow(32), *rates(8e-4, 5e-4)]
 
 FEWER_CRITICS = ["model.n_critic=2", "data.batch_size=16"]  # more steps of the generator in the same time
 
+GROWING = [
+    *both("channel_base=256"),
+    *both("channel_max=64"),
+    "model.generator.latent_dim=64",
+    *rates(2e-3, 2e-3),
+    "data.batch_size=16",
+]
 REDUCED = {  # what a variant is given to learn in minutes on one core; those not named run as their papers have them
     "acgan": DCGANS,
     "biggan": [*narrow(8, 6), *rates(4e-4, 8e-4), *SOON_AVERAGED, "data.batch_size=16"],
@@ -71,6 +78,7 @@ REDUCED = {  # what a variant is given to learn in minutes on one core; those no
     "dcgan": DCGANS,
     "improved_gan": DCGANS,
     "lsgan": DCGANS,
+    "pggan": [*GROWING, *SOON_AVERAGED, "model.stable_images=5000", "model.fade_images=5000"],
     "r3gan": [  # whole convolutions: those of groups take as long on a CPU
         *narrow(64),
         *both("full_width_to=4"),
@@ -86,6 +94,16 @@ REDUCED = {  # what a variant is given to learn in minutes on one core; those no
     "sagan": [*narrow(8, 12), *rates(2e-4, 8e-4), *SOON_AVERAGED, "data.batch_size=16"],
     "sngan": [*narrow(8, 12), *rates(4e-4, 4e-4), *FEWER_CRITICS, "model.generator_batch=1"],
     "sngan_projection": [*narrow(8, 12), *rates(4e-4, 4e-4), *FEWER_CRITICS, "model.generator_batch=1"],
+    "stylegan": [  # by the loss of the paper's configuration for CelebA-HQ: by the other all digits became one
+        *GROWING,
+        "loss=wasserstein",
+        "technique=[gradient_penalty,drift]",
+        "model.generator.w_dim=64",
+        "model.generator.mapping_layers=4",
+        "+model.ema.generator.ramp_up=0.05",
+        "model.stable_images=4000",
+        "model.fade_images=4000",
+    ],
     "unrolled_gan_dcgan": [*narrow(16), *rates(8e-4, 5e-4), "data.batch_size=32"],
     # The first 25 steps of the generator by the authors' schedule would take all the time.
     "wgan": [*narrow(32), *rates(5e-4, 5e-4), "technique=[weight_clipping]", *FEWER_CRITICS],
