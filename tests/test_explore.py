@@ -23,10 +23,9 @@ from gan_experiments.exploration import attributes, directions, projection, sefa
 from gan_experiments.exploration.directions import Directions
 from gan_experiments.exploration.explored import Explored, truncated
 from gan_experiments.exploration.mixing import mixed
-from gan_experiments.exploration.walk import walk
 from gan_experiments.images import to_uint8
 from gan_experiments.models.dcgan import DCGAN
-from gan_experiments.models.noise_to_image import NoiseToImage
+from gan_experiments.models.noise_to_image import NoiseToImage, closed_walk
 from gan_experiments.networks.dcgan import DCGANGenerator
 from gan_experiments.networks.stylegan2 import StyleGAN2Generator
 
@@ -136,7 +135,7 @@ def test_mixing_takes_a_range_of_styles_from_the_other() -> None:
 
 def test_walks_are_closed_and_pass_their_places() -> None:
     stations = torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(0))
-    straight, arcs = (list(walk(stations, 4, arcs)) for arcs in (False, True))
+    straight, arcs = (list(closed_walk(stations, 4, arcs)) for arcs in (False, True))
     assert len(straight) == len(arcs) == 12
     for index, station in enumerate(stations):
         assert torch.allclose(straight[4 * index], station)

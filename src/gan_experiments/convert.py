@@ -9,29 +9,24 @@ from typing import TYPE_CHECKING, Any
 if not __package__:  # run as a script: import the package, not its files
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from gan_experiments import launch
 
 if TYPE_CHECKING:
     from gan_experiments.engine import AdversarialModule
 
-EXISTING = ("refuse", "overwrite")
-
 
 def convert(cfg: DictConfig) -> int:
     """Write a run folder of model=stylegan2 with the weights of a file, as if it had been trained here."""
-    from gan_experiments import build, check, report
+    from gan_experiments import build, check, report, resume
     from gan_experiments.contracts import ConfigError
     from gan_experiments.official import files, stylegan2
 
     check.require_given(cfg)
-    if cfg.existing not in EXISTING:
-        raise ConfigError(f"existing={cfg.existing}: type existing={' or existing='.join(EXISTING)}")
     path = Path(cfg.weights)
     folder = Path(cfg.out or Path("outputs") / path.stem)
-    if cfg.existing == "refuse" and (folder / "config.yaml").exists():
-        raise ConfigError(f"{report.shown(folder)} is there already: type existing=overwrite or another out=")
+    resume.require_new(folder, cfg.existing)
     networks = files.read(path, "weights")
     try:
         average, judge = networks.get("G_ema", networks.get("G")), networks.get("D")
@@ -46,8 +41,9 @@ def convert(cfg: DictConfig) -> int:
     model = build.build_model(_config(settings, folder))
     for place, state in states.items():
         model.get_submodule(place).load_state_dict(state)
-    _write(model, folder)
-    print(f"{report.shown(folder)}  ({', '.join(f'{name} {number:,}' for name, number in _sizes(model, states))})")
+    resume.write(_checkpoint(model), folder)
+    sizes = [f"{name} {number:,}" for name, number in build.parameters(model).items() if name in states]
+    print(f"{report.shown(folder)}  ({', '.join(sizes)})")
     return 0
 
 
@@ -64,26 +60,14 @@ def _config(settings: dict[str, Any], folder: Path) -> DictConfig:
     return composed
 
 
-def _write(model: AdversarialModule, folder: Path) -> None:
-    """The run folder: config and checkpoint, whole or not at all."""
+def _checkpoint(model: AdversarialModule) -> dict[str, Any]:
+    """What a training that has seen no image would save of it."""
     import lightning as L
-    import torch
 
     checkpoint: dict[str, Any] = {"state_dict": model.state_dict(), "pytorch-lightning_version": L.__version__}
     checkpoint |= {"epoch": 0, "global_step": 0}
     model.on_save_checkpoint(checkpoint)
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    unfinished = folder / "checkpoints" / "last.tmp"
-    torch.save(checkpoint, unfinished)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(model.run.config)))
-    unfinished.replace(unfinished.with_suffix(".ckpt"))
-
-
-def _sizes(model: AdversarialModule, states: dict[str, Any]) -> list[tuple[str, int]]:
-    """The networks that were in the file, and their numbers of parameters."""
-    from gan_experiments import build
-
-    return [(name, number) for name, number in build.parameters(model).items() if name in states]
+    return checkpoint
 
 
 def main() -> None:

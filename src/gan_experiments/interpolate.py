@@ -9,20 +9,16 @@ from typing import TYPE_CHECKING
 if not __package__:  # run as a script: import the package, not its files
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from gan_experiments import launch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-EXISTING = ("refuse", "overwrite")
-
 
 def interpolate(cfg: DictConfig) -> int:
     """Write a run folder with the checkpoint of `b`, its generator and that one's average replaced."""
-    import torch
-
     from gan_experiments import check, report, resume
     from gan_experiments.contracts import ConfigError
     from gan_experiments.networks import esrgan
@@ -30,23 +26,16 @@ def interpolate(cfg: DictConfig) -> int:
     check.require_given(cfg)
     if not isinstance(cfg.alpha, (int, float)) or not 0 <= cfg.alpha <= 1:
         raise ConfigError(f"alpha={cfg.alpha}: a number of 0 to 1 is needed; type for example alpha=0.8")
-    if cfg.existing not in EXISTING:
-        raise ConfigError(f"existing={cfg.existing}: type existing={' or existing='.join(EXISTING)}")
     path = resume.find(cfg.b, "b")
     folder = Path(cfg.out or (resume.run_folder(path) or path.parent) / "interpolated" / f"{cfg.alpha:g}")
-    if cfg.existing == "refuse" and (folder / "config.yaml").exists():
-        raise ConfigError(f"{report.shown(folder)} is there already: type existing=overwrite or another out=")
+    resume.require_new(folder, cfg.existing)
     first, second = _generator(cfg, "a"), _generator(cfg, "b")
     state = esrgan.interpolate(first, second, float(cfg.alpha))
 
     checkpoint = resume.load(path, "b")
     whole = checkpoint["state_dict"]
     whole |= {f"{prefix}.{name}": value for prefix in _places(whole) for name, value in state.items()}
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(checkpoint["gan_experiments"]["config"])))
-    unfinished = folder / "checkpoints" / "last.tmp"
-    torch.save(checkpoint, unfinished)
-    unfinished.replace(unfinished.with_suffix(".ckpt"))
+    resume.write(checkpoint, folder)
     print(report.shown(folder))
     return 0
 

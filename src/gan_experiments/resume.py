@@ -11,11 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_experiments import world
 from gan_experiments.contracts import ConfigError
+from gan_experiments.run_folder import shown
 
 log = logging.getLogger(__name__)
 
 ONCE = ("ckpt", "check", "resume", "sweep", "hydra.run.dir", "output")
 """Keys that belong to one command and not to the run."""
+EXISTING = ("refuse", "overwrite")
 
 
 def find(given: str, key: str = "ckpt") -> Path:
@@ -44,6 +46,25 @@ def load(path: Path, key: str = "ckpt") -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "gan_experiments" not in checkpoint:
         raise ConfigError(f"{key}={path}: a checkpoint, but not of gan_experiments; type {key}= one that a run wrote")
     return checkpoint
+
+
+def require_new(folder: Path, existing: str) -> None:
+    """Raise ConfigError where a run is in the folder already and `existing` is "refuse", not "overwrite"."""
+    if existing not in EXISTING:
+        raise ConfigError(f"existing={existing}: type existing={' or existing='.join(EXISTING)}")
+    if existing == "refuse" and (folder / "config.yaml").exists():
+        raise ConfigError(f"{shown(folder)} is there already: type existing=overwrite or another out=")
+
+
+def write(checkpoint: dict[str, Any], folder: Path) -> None:
+    """Make a run folder of a checkpoint that no training wrote: its config, and the checkpoint, whole or not at all."""
+    import torch
+
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    unfinished = folder / "checkpoints" / "last.tmp"
+    torch.save(checkpoint, unfinished)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(checkpoint["gan_experiments"]["config"])))
+    unfinished.replace(unfinished.with_suffix(".ckpt"))
 
 
 def run_folder(checkpoint: Path) -> Path | None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from gan_experiments import images
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration.explored import Explored
-from gan_experiments.models.noise_to_image import slerp
+from gan_experiments.models.noise_to_image import closed_walk
 from gan_experiments.report import shown
 
 
@@ -55,7 +52,7 @@ class Walk:
         if space == "w":
             stations = torch.stack([generator.mapped(z, labels) for z in stations])
         pictures = []
-        for number, at in enumerate(walk(stations, self.steps, arcs=space == "z")):
+        for number, at in enumerate(closed_walk(stations, self.steps, arcs=space == "z")):
             w = generator.mapped(at, labels) if space == "z" else at
             pictures.append(images.sheet(generator.draw(generator.placed(w), labels)[:, None]))
             if self.frames:
@@ -66,11 +63,3 @@ class Walk:
         if self.frames:
             print(shown(path.with_suffix("")))
         return 0
-
-
-def walk(stations: Tensor, steps: int, arcs: bool) -> Iterator[Tensor]:
-    """Places [n, d] on n closed walks through `stations` [places, n, d], in arcs or straight."""
-    pairs = zip(stations, stations.roll(-1, dims=0), strict=True)
-    for (here, there), step in product(pairs, range(steps)):
-        t = step / steps
-        yield slerp(here, there, t) if arcs else here.lerp(there, t)

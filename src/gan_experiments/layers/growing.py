@@ -19,11 +19,6 @@ def stage_of(grown: float) -> tuple[int, float]:
     return stage, grown - stage + 1
 
 
-def widths_of(channel_base: int, channel_max: int, doublings: int) -> list[int]:
-    """The channels at 4 pixels, 8, 16, ...: min(2 · channel_base / pixels, channel_max), 1 at least (appendix A)."""
-    return [min(max(channel_base >> (i + 1), 1), channel_max) for i in range(doublings + 1)]
-
-
 def enlarge(images: Tensor, factor: int = 2) -> Tensor:
     """`[N, C, H, W]` -> `[N, C, factor · H, factor · W]`: each pixel as a square."""
     return images if factor == 1 else F.interpolate(images, scale_factor=factor, mode="nearest")

@@ -23,6 +23,14 @@ def doublings_from_4(resolution: int, network: str, smallest: int = 16) -> int:
     return resolution.bit_length() - 3
 
 
+def widths_of(channel_base: int, channel_max: int, doublings: int) -> list[int]:
+    """The channels at 4 pixels, 8, 16, ...: min(channel_base / pixels, channel_max), 1 at least.
+
+    Karras et al. 2018, arXiv:1710.10196, appendix A, and the papers of StyleGAN.
+    """
+    return [min(max(channel_base // (4 << i), 1), channel_max) for i in range(doublings + 1)]
+
+
 def require_sides(images: Tensor, multiple: int, network: str, smallest: int = 0) -> None:
     """Raise ConfigError unless `multiple` divides both sides of images [N, C, H, W], and none is under `smallest`.
 

@@ -312,10 +312,7 @@ class NoiseToImage(AdversarialModule):
 
     def walk(self, places: int, n: int, seed: int, steps: int = 20) -> Iterator[Tensor]:
         """z [n, latent_dim] along n closed walks through `places` random places each, `steps` from one to the next."""
-        stations = self.fixed_noise(places * n, seed).view(places, n, -1)
-        for here, there in zip(stations, stations.roll(-1, dims=0), strict=True):
-            for step in range(steps):
-                yield slerp(here, there, step / steps)
+        return closed_walk(self.fixed_noise(places * n, seed).view(places, n, -1), steps)
 
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
         """What the sample sheets are made from at every interval: the same n points of the latent space."""
@@ -466,6 +463,13 @@ def _corrected(make: MakeOptimizer, share: float) -> MakeOptimizer:
         return optimizer
 
     return made
+
+
+def closed_walk(stations: Tensor, steps: int, arcs: bool = True) -> Iterator[Tensor]:
+    """Places [n, d] on n closed walks through `stations` [places, n, d], `steps` each, along arcs or straight."""
+    for here, there in zip(stations, stations.roll(-1, dims=0), strict=True):
+        for step in range(steps):
+            yield slerp(here, there, step / steps) if arcs else here.lerp(there, step / steps)
 
 
 def slerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:

@@ -23,11 +23,11 @@ from gan_experiments.layers.equalised import (
     EqualisedUpConv2d,
     PixelNorm,
 )
-from gan_experiments.layers.growing import enlarge, shrink, stage_of, widths_of
+from gan_experiments.layers.growing import enlarge, shrink, stage_of
 from gan_experiments.layers.labels import conditioned_classes, one_hot
 from gan_experiments.layers.minibatch import MinibatchStandardDeviation
 from gan_experiments.layers.resample import Smooth
-from gan_experiments.layers.resolution import doublings_from_4, require_resolution
+from gan_experiments.layers.resolution import doublings_from_4, require_resolution, widths_of
 
 LEAK = 0.2
 GAIN = math.sqrt(2)
@@ -58,7 +58,7 @@ class PGGANGenerator(nn.Module):
         self.classes = conditioned_classes(conditioning, classes, ("none", "concatenation"), "PGGANGenerator")
         doublings = doublings_from_4(resolution, "PGGANGenerator", smallest=8)
         self.grown = float(doublings)
-        widths = widths_of(channel_base, channel_max, doublings)
+        widths = widths_of(2 * channel_base, channel_max, doublings)
         self.norm = PixelNorm()
         # A quarter of the gain, as in the authors' code.
         self.input = EqualisedLinear(latent_dim + self.classes, widths[0] * 4 * 4, bias=None, gain=GAIN / 4)
@@ -117,7 +117,7 @@ class PGGANDiscriminator(nn.Module):
         self.classes = conditioned_classes(conditioning, classes, ("none", "auxiliary", "projection"), name)
         doublings = doublings_from_4(resolution, name, smallest=8)
         self.grown = float(doublings)
-        widths = widths_of(channel_base, channel_max, doublings)
+        widths = widths_of(2 * channel_base, channel_max, doublings)
         last = min(channel_base, channel_max)
         self.from_rgb = nn.ModuleList(_activated(EqualisedConv2d(channels, width, 1, gain=GAIN)) for width in widths)
         self.blocks = nn.ModuleList(

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.layers.equalised import EqualisedConv2d, EqualisedLinear, EqualisedUpConv2d
-from gan_experiments.layers.growing import enlarge, stage_of, widths_of
+from gan_experiments.layers.growing import enlarge, stage_of
 from gan_experiments.layers.labels import conditioned_classes, required_label
 from gan_experiments.layers.resample import Smooth
-from gan_experiments.layers.resolution import doublings_from_4
+from gan_experiments.layers.resolution import doublings_from_4, widths_of
 from gan_experiments.layers.styles import Mapping, StyledGenerator
 from gan_experiments.networks.pggan import GAIN, LEAK, PGGANDiscriminator
 
@@ -49,7 +49,8 @@ class StyleGANGenerator(StyledGenerator):
         conditioning: str = "none",
     ) -> None:
         classes = conditioned_classes(conditioning, classes, ("none", "concatenation"), "StyleGANGenerator")
-        widths = widths_of(channel_base, channel_max, doublings_from_4(resolution, "StyleGANGenerator", smallest=8))
+        doublings = doublings_from_4(resolution, "StyleGANGenerator", smallest=8)
+        widths = widths_of(2 * channel_base, channel_max, doublings)
         super().__init__(
             StyleGANMapping(latent_dim, w_dim, mapping_layers, classes),
             StyleGANSynthesis(widths, channels, w_dim),

@@ -23,7 +23,7 @@ from gan_experiments.layers.labels import conditioned_classes
 from gan_experiments.layers.minibatch import MinibatchStandardDeviation
 from gan_experiments.layers.modulated import ModulatedConv2d
 from gan_experiments.layers.resample import Downsample, Upsample, blur
-from gan_experiments.layers.resolution import doublings_from_4
+from gan_experiments.layers.resolution import doublings_from_4, widths_of
 from gan_experiments.layers.styles import Mapping, StyledGenerator
 
 LEAK = 0.2
@@ -61,7 +61,7 @@ class StyleGAN2Generator(StyledGenerator):
         half: str = "bfloat16",
     ) -> None:
         doublings = doublings_from_4(resolution, "StyleGAN2Generator")
-        widths = _widths(channel_base, channel_max, doublings)
+        widths = widths_of(channel_base, channel_max, doublings)
         halves = _halves(half_resolutions, half, doublings, "StyleGAN2Generator")
         clamp = CLAMP if half_resolutions else None
         super().__init__(
@@ -200,7 +200,7 @@ class StyleGAN2Discriminator(nn.Module):
                 f"{name} has no architecture={architecture}: type architecture= one of {', '.join(ARCHITECTURES)}"
             )
         doublings = doublings_from_4(resolution, name)
-        widths = _widths(channel_base, channel_max, doublings)[::-1]
+        widths = widths_of(channel_base, channel_max, doublings)[::-1]
         self.halves = _halves(half_resolutions, half, doublings, name)[:0:-1]
         clamp = CLAMP if half_resolutions else None
         self.from_rgb = ActivatedConv2d(channels, widths[0], 1, clamp=clamp)
@@ -297,11 +297,6 @@ class ShrinkingConv1x1(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         return F.conv2d(self.downsample(x), (self.weight * self.scale).to(x.dtype))
-
-
-def _widths(channel_base: int, channel_max: int, doublings: int) -> list[int]:
-    """Channels at 4 pixels, 8, 16, ..."""
-    return [min(max(channel_base // (4 << i), 1), channel_max) for i in range(doublings + 1)]
 
 
 def _halves(number: int, half: str, doublings: int, network: str) -> list[torch.dtype | None]:

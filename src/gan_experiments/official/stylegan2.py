@@ -60,7 +60,11 @@ def _renamed(state: State, names: tuple[tuple[str, str], ...], number: Callable[
 
 
 def settings(made: Network, judge: Network | None) -> dict[str, Any]:
-    """The keys of a config of model=stylegan2 that these networks are of. Raises ConfigError for other networks."""
+    """The keys of a config of model=stylegan2 that these networks are of. Raises ConfigError for other networks.
+
+    No tensor tells the group of the standard deviation: it is 4 where the file has no arguments. Half precision is left
+    out: maps compute in float32 and are not clamped, as those of that code are where it trained in float16.
+    """
     state = made.state
     widths = {int(name.split(".")[1][1:]): len(state[name]) for name in state if re.fullmatch(WIDTH, name)}
     if not widths or "mapping.fc0.weight" not in state:
