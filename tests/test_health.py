@@ -88,6 +88,7 @@ class Looks:
         self.health._chance = CHANCE
         self.module: Any = SimpleNamespace(
             images_seen=0,
+            stage=0,
             rate_factor=1.0,
             run=SimpleNamespace(
                 config={
@@ -109,7 +110,8 @@ class Looks:
     def __call__(self, **numbers: float) -> None:
         self.module.images_seen += 100
         named = {{"loss": LOSS, "norm": NORM}[name]: value for name, value in numbers.items()}
-        self.health._look(self.trainer, self.module, self.health._read(named), self.health._outwitted(named))
+        seen = self.health._read(named, self.module.stage)
+        self.health._look(self.trainer, self.module, seen, self.health._outwitted(named))
 
 
 def test_said_once_after_patience_and_again_after_it_was_gone(caplog: pytest.LogCaptureFixture) -> None:
@@ -154,6 +156,17 @@ def test_a_gradient_is_compared_with_what_was_usual(caplog: pytest.LogCaptureFix
     look(norm=900.0)
     assert "explodes: its norm is 9e+02, and was 10 at the start" in caplog.messages[2]
     assert "model.clip_grad_norm=1" in caplog.messages[2]
+
+
+def test_networks_that_have_grown_are_compared_with_themselves(caplog: pytest.LogCaptureFixture) -> None:
+    look = Looks(patience=1)
+    look(norm=600.0)
+    look.module.stage = 1
+    for norm in (4.0, 3.0):
+        look(norm=norm)
+    assert caplog.messages == []
+    look(norm=0.01)
+    assert "generator has vanished: its norm is 0.01, and was 4," in caplog.messages[0]
 
 
 def test_a_discriminator_that_believes_the_fakes_is_not_slowed_down(caplog: pytest.LogCaptureFixture) -> None:

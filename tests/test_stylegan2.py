@@ -411,6 +411,19 @@ def test_half_precision_is_near_and_clamped() -> None:
     assert x.abs().max() == 256
 
 
+def test_gradients_that_overflow_in_float16_are_bounded() -> None:
+    torch.manual_seed(0)
+    words: Any = {"channel_base": 512, "channel_max": 16, "half_resolutions": 2}
+    generator = StyleGAN2Generator(8, 16, 3, 0, 8, mapping_layers=2, half="float16", **words)
+    judge = StyleGAN2Discriminator(16, 3, half="float16", **words)
+    (1e9 * judge(generator(torch.randn(4, 8)))).sum().backward()
+    gradients = [p.grad for network in (generator, judge) for p in network.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    judge.from_rgb.bias.grad = None
+    (judge.from_rgb.bias * torch.inf).sum().backward()
+    assert (judge.from_rgb.bias.grad == 1e5).all()
+
+
 @pytest.mark.parametrize(
     "words",
     [

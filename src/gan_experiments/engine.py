@@ -200,6 +200,11 @@ class AdversarialModule(L.LightningModule):
         """Whether a phase is carried out on this batch; a variant may say otherwise, the same on every rank."""
         return (self.batches + 1) % phase.every == 0
 
+    @property
+    def stage(self) -> int:
+        """Another number once what trains is so different that its gradients compare with none of before."""
+        return 0
+
     def after_step(self, phase: Phase) -> None:
         """What is to be done when the optimizer of a phase has stepped."""
 

@@ -64,7 +64,7 @@ def save_png(image: Tensor, path: Path) -> None:
 def save_gif(frames: Sequence[Tensor | Path], path: Path, seconds: float, hold: float = 0.0, most: int = 200) -> None:
     """Join uint8 images [C, H, W] or image files to a GIF that repeats, `seconds` long, the last held `hold` longer.
 
-    Of more than `most` frames, evenly spread ones are taken, the last among them.
+    Of more than `most` frames, evenly spread ones are taken, the last among them. The file appears whole or not at all.
     """
     if not frames:
         return
@@ -74,7 +74,9 @@ def save_gif(frames: Sequence[Tensor | Path], path: Path, seconds: float, hold: 
     durations = [max(20, round(1000 * seconds / len(pictures)))] * len(pictures)
     durations[-1] += round(1000 * hold)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    unfinished = path.with_suffix(".tmp")
+    pictures[0].save(unfinished, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    os.replace(unfinished, path)
 
 
 def _pil(image: Tensor) -> Image.Image:

@@ -190,6 +190,7 @@ class Health(L.Callback):
         self.on = dict.fromkeys(self.SIGNS, False)
         self.count = dict.fromkeys(self.SIGNS, 0)  # looks in a row that speak against `on`
         self.norms: dict[str, list[float]] = {}
+        self.stage = 0  # of the module, in which they were seen
         self.diverse = False  # the samples once differed
         self.candidate = -1  # images seen at a checkpoint that may prove good
         self.quiet = dict.fromkeys(self.SIGNS, 0)  # looks since
@@ -227,7 +228,7 @@ class Health(L.Callback):
         """Look at what is new."""
         numbers = next((c.fresh for c in trainer.callbacks if isinstance(c, Record)), {})  # type: ignore[attr-defined]
         if numbers:
-            self._look(trainer, module, self._read(numbers), self._outwitted(numbers))
+            self._look(trainer, module, self._read(numbers, module.stage), self._outwitted(numbers))
         if module.passed(self.every):
             with module.paused():
                 twins = self._twins(trainer, module)
@@ -252,8 +253,10 @@ class Health(L.Callback):
             self._say(trainer, str(exception))
             log_metrics(trainer, {"health/not_finite": 1.0}, module.images_seen)
 
-    def _read(self, numbers: Mapping[str, float]) -> dict[str, str | None]:
+    def _read(self, numbers: Mapping[str, float], stage: int) -> dict[str, str | None]:
         """What the recorded numbers show, for each sign of which they tell."""
+        if stage != self.stage:
+            self.stage, self.norms = stage, {}
         usual = {name: max(past[0], statistics.median(past)) for name, past in self.norms.items()}
         norms = {name: norm for name, norm in _gradients(numbers) if math.isfinite(norm)}  # fp16 skips an overflow
         seen: dict[str, str | None] = {}
@@ -357,7 +360,7 @@ class Health(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next looks depend on."""
-        names = ("on", "count", "norms", "diverse", "candidate", "quiet", "gone_back")
+        names = ("on", "count", "norms", "stage", "diverse", "candidate", "quiet", "gone_back")
         return copy.deepcopy({name: getattr(self, name) for name in names})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

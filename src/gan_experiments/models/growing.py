@@ -99,6 +99,11 @@ class Growing(NoiseToImage):
         """How many doublings from 4x4 pixels are in after the images seen, see layers/growing.py."""
         return self.growth(self.images_seen)
 
+    @property
+    def stage(self) -> int:
+        """Counts the resolutions and the fades between them."""
+        return math.floor(self.grown) + math.ceil(self.grown)
+
     def grow(self) -> None:
         """Tell the networks, and their averages, how far they have grown."""
         for name in self.network_names:
@@ -108,10 +113,10 @@ class Growing(NoiseToImage):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Grow after the batch, and before the checkpoint."""
         self.grow()
-        before = self.grown
+        before = self.stage
         super().training_step(batch, batch_idx)
         self.grow()
-        if (math.floor(before), math.ceil(before)) != (math.floor(self.grown), math.ceil(self.grown)):
+        if self.stage != before:
             for optimizer in self._optimizers.values():
                 optimizer.optimizer.state.clear()
 

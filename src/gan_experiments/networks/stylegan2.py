@@ -42,8 +42,9 @@ class StyleGAN2Generator(StyledGenerator):
     mixed with probability `mixing`. See `StyledGenerator` for `draw` and `truncation`.
 
     The `half_resolutions` highest resolutions, of 8 pixels or more, compute in `half`, "bfloat16" or "float16"; maps
-    are then clamped to ±256. Raises ConfigError unless `resolution` is a power of two from 16 on, and for another
-    `half`; in forward for a missing label.
+    are then clamped to ±256, and what overflows in float16's gradients becomes ±1e5, what is no number 0, as in the
+    official code. Raises ConfigError unless `resolution` is a power of two from 16 on, and for another `half`; in
+    forward for a missing label.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class StyleGAN2Generator(StyledGenerator):
             mixing,
         )
         self.resolution = resolution
+        if torch.float16 in halves:
+            _keep_gradients_finite(self)
 
 
 class StyleGAN2Synthesis(nn.Module):
@@ -214,6 +217,8 @@ class StyleGAN2Discriminator(nn.Module):
         self.linear = EqualisedLinear(wide * 4 * 4, wide)
         self.output = EqualisedLinear(wide, wide if self.classes else 1)
         self.mapping = Mapping(0, wide, mapping_layers, classes) if self.classes else None
+        if torch.float16 in self.halves:
+            _keep_gradients_finite(self)
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         """What the last layer sees, `[N, channels, resolution, resolution]` -> `[N, F]`; the label joins later."""
@@ -304,6 +309,11 @@ def _halves(number: int, half: str, doublings: int, network: str) -> list[torch.
     if half not in HALVES:
         raise ConfigError(f"{network} has no half={half}: type half= one of {', '.join(HALVES)}")
     return [HALVES[half] if i > max(doublings - number, 0) else None for i in range(doublings + 1)]
+
+
+def _keep_gradients_finite(network: nn.Module) -> None:
+    for parameter in network.parameters():
+        parameter.register_hook(lambda gradient: gradient.nan_to_num(0.0, 1e5, -1e5))
 
 
 def _clamped(x: Tensor, limit: float | None) -> Tensor:
