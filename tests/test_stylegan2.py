@@ -430,6 +430,7 @@ def test_gradients_that_overflow_in_float16_are_bounded() -> None:
         ("trainer.precision=bf16-mixed",),
         ("trainer.channels_last=true", "trainer.accumulate=2"),
         ("model.generator.half_resolutions=2", "technique.r1.every=2"),
+        ("model.generator.half_resolutions=1", "model.generator.half=float16"),
         ("model.fake_labels=batch",),
     ],
     ids=" ".join,

@@ -312,8 +312,11 @@ def _halves(number: int, half: str, doublings: int, network: str) -> list[torch.
 
 
 def _keep_gradients_finite(network: nn.Module) -> None:
+    def bounded(gradient: Tensor | None) -> Tensor | None:  # none where a penalty's gradient does not depend on it
+        return None if gradient is None else gradient.nan_to_num(0.0, 1e5, -1e5)
+
     for parameter in network.parameters():
-        parameter.register_hook(lambda gradient: gradient.nan_to_num(0.0, 1e5, -1e5))
+        parameter.register_hook(bounded)
 
 
 def _clamped(x: Tensor, limit: float | None) -> Tensor:
