@@ -104,6 +104,18 @@ REDUCED = {  # what a variant is given to learn in minutes on one core; those no
         "model.stable_images=4000",
         "model.fade_images=4000",
     ],
+    "stylegan2": [
+        "model.generator.channel_base=512",
+        "model.generator.channel_max=64",
+        "model.generator.latent_dim=64",
+        "model.generator.w_dim=64",
+        "model.generator.mapping_layers=4",
+        "model.ema.generator.half_life=5000",
+        "+model.ema.generator.ramp_up=0.05",
+        "technique.r1.gamma=0.1",
+        "technique.path_length.decay=0.001",
+        "data.batch_size=16",
+    ],
     "unrolled_gan_dcgan": [*narrow(16), *rates(8e-4, 5e-4), "data.batch_size=32"],
     # The first 25 steps of the generator by the authors' schedule would take all the time.
     "wgan": [*narrow(32), *rates(5e-4, 5e-4), "technique=[weight_clipping]", *FEWER_CRITICS],

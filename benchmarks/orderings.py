@@ -1,9 +1,11 @@
-"""Do the orderings of the papers show at this scale? As many images for each, several seeds, the digits.
+"""Do the orderings of the papers show at this scale? As many images for each, several seeds.
 
     nohup python benchmarks/orderings.py > orderings.md &              # all: three seeds, 60,000 images each
     python benchmarks/orderings.py augmentation --images 500000 --seeds 0 1 2 3 4
+    python benchmarks/orderings.py ada --images 200000 --seeds 0       # see learning.py for what the emoji need
 
-augmentation    500 digits of the 5,000: none, DiffAugment and ADA. Scored against all 5,000.
+ada             StyleGAN2 on 500 emoji of the 1,906, without and with ADA. Scored against all.
+augmentation    DCGAN on 500 digits of the 5,000: none, DiffAugment and ADA. Scored against all.
 conditioning    a class-conditional DCGAN, its discriminator told the class by concatenation and by projection;
                 `intra_fid` is the mean over the classes of the FID within one.
 modes           DCGAN, with minibatch discrimination, unrolled, as WGAN-GP: how much of the digits each finds.
@@ -21,13 +23,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from learning import RUN, Cell, composed
+from learning import DATA, RUN, Cell, composed
 
 EVALUATE = RUN.with_name("evaluate.py")
 # p may reach 1 in 100,000 images: a run here sees about as many, and not 25 million.
 ADA = ("augment=ada", "augment.speed=100000")
 FEW = "data.limit=500"
 ORDERINGS: dict[str, dict[str, tuple[str, str, tuple[str, ...]]]] = {  # title -> model, name, words
+    "ada": {
+        "none": ("stylegan2", "few", (FEW,)),
+        "ADA": ("stylegan2", "few-ada", (FEW, *ADA)),
+    },
     "augmentation": {
         "none": ("dcgan", "few", (FEW,)),
         "DiffAugment": ("dcgan", "few-diffaugment", (FEW, "augment=diffaugment")),
@@ -44,16 +50,17 @@ ORDERINGS: dict[str, dict[str, tuple[str, str, tuple[str, ...]]]] = {  # title -
         "WGAN-GP": ("wgan_gp_dcgan", "", ()),
     },
 }
+EMOJI = ("ada",)  # the others are of digits
 COLUMNS = ("fid", "intra_fid", "kid", "is", "precision", "recall", "coverage", "memorised")
 
 
 def scores(cell: Cell) -> dict[str, float]:
-    """Of the last checkpoint, against all digits; trained first where it has not been."""
+    """Of the last checkpoint, against all of the data; trained first where it has not been."""
     cell.result()
     path = cell.folder / "all" / "against-all.json"
     if not path.exists():
-        words = [f"run='{cell.folder}'", f"out='{path.parent}'", "data=digits", "device=cpu"]
-        if composed(*cell.words).model.generator.get("classes"):
+        words = [f"run='{cell.folder}'", f"out='{path.parent}'", *DATA[cell.data], "device=cpu"]
+        if cell.data == "digits" and composed(*cell.words).model.generator.get("classes"):
             words.append("by_class=true")
         with (cell.folder / "printed.log").open("a") as log:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -84,10 +91,9 @@ def main() -> None:
     for name in options.orderings or ORDERINGS:
         print(f"\n**{name}**, {options.images:,} images, seeds {', '.join(map(str, options.seeds))}\n")
         print(f"| | {' | '.join(COLUMNS)} | fid of each |\n|{'---|' * (len(COLUMNS) + 2)}", flush=True)
+        data = "emoji" if name in EMOJI else "digits"
         for title, (model, label, words) in ORDERINGS[name].items():
-            cells = [
-                Cell(model, "digits", seed, 0.0, options.out, label, words, options.images) for seed in options.seeds
-            ]
+            cells = [Cell(model, data, seed, 0.0, options.out, label, words, options.images) for seed in options.seeds]
             print(row(title, [scores(cell) for cell in cells]), flush=True)
 
 
