@@ -19,7 +19,9 @@ from PIL import Image
 from support import REPOSITORY, compose, difference, run, small, train, write_images
 
 from gan_experiments import check, launch, resume, sample
+from gan_experiments import trained as trained_run
 from gan_experiments.contracts import ConfigError
+from gan_experiments.models.noise_to_image import NoiseToImage
 
 NARROW = ("model.generator.width=4", "model.discriminator.width=4", "trainer=cpu", "metrics.num_fake=200")
 
@@ -140,6 +142,15 @@ def test_a_class_that_there_is_not(conditional: Path, tmp_path: Path, asked: str
     with pytest.raises(ConfigError, match=f"class={asked}: type a number of 0 to 9"):
         draw(tmp_path, f"run={conditional}", f"class={asked}")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_class_by_its_name(conditional: Path) -> None:
+    model = trained_run.open_run(str(conditional), "cpu").model
+    assert isinstance(model, NoiseToImage)
+    model.class_names = ["flags", "7", *"abcdefg", "2021"]
+    assert [model.class_number(asked) for asked in ("flags", 7, 0, "7", 2021, "g")] == [0, 7, 0, 1, 9, 8]
+    with pytest.raises(ConfigError, match="class=flag: type a number of 0 to 9, or a name: flags, 7, a, b"):
+        model.class_number("flag")
 
 
 def test_a_class_of_a_model_that_knows_none(trained: Path, tmp_path: Path) -> None:

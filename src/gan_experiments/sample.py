@@ -77,16 +77,9 @@ def _labels(model: NoiseToImage, cfg: DictConfig) -> Tensor | None:
     """The classes int64 [n] of the images: the one that was asked for, or each in turn; None where there are none."""
     import torch
 
-    from gan_experiments.contracts import ConfigError
-
-    asked = cfg["class"]
-    if asked is None:
+    if cfg["class"] is None:
         return torch.arange(cfg.n) % model.classes if model.classes else None
-    if not model.classes:
-        raise ConfigError(f"class={asked}: this generator knows no classes; leave it out")
-    if type(asked) is not int or not 0 <= asked < model.classes:
-        raise ConfigError(f"class={asked}: type a number of 0 to {model.classes - 1}, the classes in their order")
-    return torch.full((cfg.n,), asked)
+    return torch.full((cfg.n,), model.class_number(cfg["class"]))
 
 
 def _data(cfg: DictConfig) -> Any:

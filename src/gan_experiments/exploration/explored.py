@@ -22,8 +22,8 @@ class Explored:
     """A generator, its average where it has one and `ema` asks for it, and the latents that images are made of.
 
     What an image is made of is its `latent`: of a generator with styles ws [styles, w_dim], one w for each style; of
-    others z [latent_dim]. A conditional generator makes images of the class `only`, else of each in turn. `truncation`
-    is ψ for w, or the largest |z|; None for none.
+    others z [latent_dim]. A conditional generator makes images of the class `only`, a number or a name, else of each in
+    turn. `truncation` is ψ for w, or the largest |z|; None for none.
 
     Raises ConfigError where there is no such class, for a truncation that makes no sense, and for points.
     """
@@ -33,7 +33,7 @@ class Explored:
         model: NoiseToImage,
         ema: bool = True,
         truncation: float | None = None,
-        only: int | None = None,
+        only: int | str | None = None,
         seed: int = 0,
     ) -> None:
         self.network: Any = model.network("generator", ema).eval()
@@ -41,15 +41,12 @@ class Explored:
         self.styled, self.latent_dim, self.classes = model.styled, model.latent_dim, model.classes
         self.device, self.dtype = model.device, next(model.generator.parameters()).dtype
         self.class_names = model.class_names or [str(label) for label in range(model.classes)]
-        self.truncation, self.only, self.seed = truncation, only, seed
+        self.truncation, self.seed = truncation, seed
+        self.only = None if only is None else model.class_number(only)
         if truncation is not None and (isinstance(truncation, bool) or not isinstance(truncation, int | float)):
             raise ConfigError(f"truncation={truncation}: a number is needed; type for example truncation=0.7")
         if truncation is not None and truncation <= 0 and not self.styled:
             raise ConfigError(f"truncation={truncation}: the largest |z| is above 0; type for example truncation=1")
-        if only is not None and not self.classes:
-            raise ConfigError(f"class={only}: this generator knows no classes; leave it out")
-        if only is not None and (type(only) is not int or not 0 <= only < self.classes):
-            raise ConfigError(f"class={only}: type a number of 0 to {self.classes - 1}, the classes in their order")
         self.shape = self.images(self.latents(1), self.labels(1)).shape[1:]
         if self.shape[1:] == (1, 1):
             raise ConfigError("this generator makes points of the plane and no images; type sample.py run=...")

@@ -286,6 +286,18 @@ class NoiseToImage(AdversarialModule):
         """Whether the generator maps z to w first, and truncates w."""
         return bool(getattr(self.generator, "styled", False))
 
+    def class_number(self, asked: object) -> int:
+        """The number of a class by its number or its name. Raises ConfigError where there is no such class."""
+        if not self.classes:
+            raise ConfigError(f"class={asked}: this generator knows no classes; leave it out")
+        if type(asked) is int and 0 <= asked < self.classes:
+            return asked
+        names = self.class_names
+        if str(asked) in names:
+            return names.index(str(asked))
+        some = f", or a name: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if names else ""
+        raise ConfigError(f"class={asked}: type a number of 0 to {self.classes - 1}{some}")
+
     def fixed_noise(self, n: int, seed: int, truncation: float | None = None) -> Tensor:
         """z [n, latent_dim] that depends on the seed alone, not on the device.
 
