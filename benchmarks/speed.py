@@ -6,10 +6,11 @@ Prints two Markdown tables. "Framework" is the real path: what build.py builds o
 Trainer, engine, data module, the record of every 50 batches to metrics.csv), without sheets, scores and checkpoints.
 
 1. Against the loop that one would write for speed (`dcgan_loop`, `wgan_gp_loop`): no more forwards and backwards than
-   the algorithm needs, a frozen discriminator in the generator's step, the average of the generator's weights by one
-   fused call, losses read every 50 batches. Same networks, optimizers, batch size, float32 and images in memory.
+   the algorithm needs, a frozen discriminator in the generator's step, Adam's step and the average of the generator's
+   weights by one fused call each, losses read every 50 batches. Same networks, optimizers, batch size, float32 and
+   images in memory.
 2. DCGAN at 64x64 under the choices of `trainer`, against a loop as tutorials have it (`tutorial_loop`): float32,
-   contiguous, nothing frozen, a second batch of fakes for the generator's step, losses read at each step.
+   contiguous, nothing frozen or fused, a second batch of fakes for the generator's step, losses read at each step.
 
 Both sides take turns inside one process: some batches of the framework, as many of the loop, again and again, so that
 other work on the machine hits both alike. A ratio is the loop's time over the framework's in one round, above 1 where
@@ -45,7 +46,7 @@ from torch import Tensor, nn
 from gan_experiments import build, launch
 from gan_experiments.data.cache import ImageArray
 from gan_experiments.data.images import ImageData
-from gan_experiments.engine import AdversarialModule, WeightAverage
+from gan_experiments.engine import AdversarialModule, WeightAverage, fuse
 
 ROUNDS, FEWEST_ROUNDS, LOG_EVERY = 9, 3, 50
 TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "bf16")
@@ -122,16 +123,16 @@ def batches_of(images: ImageArray, size: int) -> Iterator[Tensor]:
             yield images.pixels.index_select(0, rows).float().sub_(127.5).div_(127.5)
 
 
-def parts_of(cfg: DictConfig) -> tuple[nn.Module, nn.Module, Any, Any]:
+def parts_of(cfg: DictConfig, fused: bool = True) -> tuple[nn.Module, nn.Module, Any, Any]:
     """Generator, discriminator and their optimizers, of the same classes with the same arguments."""
     generator, discriminator = instantiate(cfg.model.generator), instantiate(cfg.model.discriminator)
-    optimizers = instantiate(cfg.model.optimizers, _convert_="all")
-    return (
-        generator,
-        discriminator,
-        optimizers["generator"](generator.parameters()),
-        optimizers["discriminator"](discriminator.parameters()),
-    )
+    make = instantiate(cfg.model.optimizers, _convert_="all")
+    optimizer_g = make["generator"](generator.parameters())
+    optimizer_d = make["discriminator"](discriminator.parameters())
+    if fused:
+        fuse(optimizer_g)
+        fuse(optimizer_d)
+    return generator, discriminator, optimizer_g, optimizer_d
 
 
 def averager(generator: nn.Module, decay: float) -> Callable[[], None]:
@@ -209,7 +210,7 @@ def wgan_gp_loop(cfg: DictConfig, images: ImageArray) -> Iterator[None]:
 
 def tutorial_loop(cfg: DictConfig, images: ImageArray) -> Iterator[None]:
     """DCGAN as tutorials have it, see the top; pauses after each batch."""
-    generator, discriminator, optimizer_g, optimizer_d = parts_of(cfg)
+    generator, discriminator, optimizer_g, optimizer_d = parts_of(cfg, fused=False)
     criterion = nn.BCEWithLogitsLoss()
     for real in batches_of(images, cfg.data.batch_size):
         ones, zeros = torch.ones(len(real)), torch.zeros(len(real))
@@ -368,7 +369,6 @@ CHOICES = {
     "bf16": ["trainer.precision=bf16-mixed"],
     "bf16, channels_last": ["trainer.precision=bf16-mixed", "trainer.channels_last=true"],
 }
-FUSED = ["+model.optimizers.generator.fused=true", "+model.optimizers.discriminator.fused=true"]
 
 
 def overheads(names: list[str], seconds: float) -> None:
@@ -397,30 +397,11 @@ def overheads(names: list[str], seconds: float) -> None:
 
 def choices(names: list[str], seconds: float) -> None:
     """Print the second table."""
-    print("| DCGAN 64x64x3, batch 64: tutorial / framework | CPU | by the clock | CPU, fused Adam | by the clock |")
-    print("|---|---|---|---|---|")
+    print("| DCGAN 64x64x3, batch 64: tutorial / framework | CPU | by the clock |")
+    print("|---|---|---|")
     for name in names:
-        cells = []
-        for extra in ([], FUSED):
-            # The tutorial's loop keeps Adam's default form on its side.
-            overrides = [*DCGAN_64, *CHOICES[name], *extra]
-            _, rounds = measure(Case(name, overrides, plain_adam(tutorial_loop)), seconds)
-            cells += [ratio(rounds, 0), ratio(rounds, 1)]
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
-
-
-def plain_adam(
-    loop: Callable[[DictConfig, ImageArray], Iterator[None]],
-) -> Callable[[DictConfig, ImageArray], Iterator[None]]:
-    """The loop with its optimizers as they come, whatever the framework's are."""
-
-    def plain(cfg: DictConfig, images: ImageArray) -> Iterator[None]:
-        cfg = cfg.copy()
-        for optimizer in cfg.model.optimizers.values():
-            optimizer.pop("fused", None)
-        return loop(cfg, images)
-
-    return plain
+        _, rounds = measure(Case(name, [*DCGAN_64, *CHOICES[name]], tutorial_loop), seconds)
+        print(f"| {name} | {ratio(rounds, 0)} | {ratio(rounds, 1)} |", flush=True)
 
 
 def images_per_second(cfg: DictConfig, rounds: list[Round]) -> tuple[float, float]:
@@ -454,7 +435,7 @@ def machine() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each comparison: 13 in all")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each comparison: 9 in all")
     known = [*CASES, "trainer"]
     parser.add_argument("--cases", nargs="*", default=known, choices=known, help="trainer is the second table")
     arguments = parser.parse_args()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gan_experiments import build, distributed
 from gan_experiments.contracts import Batch, TrainingFailure
-from gan_experiments.engine import AdversarialModule, Phase, RunSettings, WeightAverage
+from gan_experiments.engine import AdversarialModule, Phase, RunSettings, WeightAverage, fuse
 from gan_experiments.losses.adversarial import NonSaturating
 from gan_experiments.losses.penalties import gradient_penalty
 from gan_experiments.models.cyclegan import ImagePool
@@ -134,6 +134,32 @@ def test_clipping_bounds_the_step() -> None:
     assert step(clipped) == pytest.approx(0.1 * 1e-3, rel=1e-4)
     assert step(free) > 10 * step(clipped)
     assert clipped.flush()["gradient_norm/discriminator"] > 1e-2  # logged before clipping
+
+
+@pytest.mark.parametrize(
+    ("make", "fused"),
+    [
+        (lambda p: torch.optim.Adam(p, 1e-2, (0.0, 0.99)), True),
+        (lambda p: torch.optim.AdamW(p, 1e-2, weight_decay=0.1), True),
+        (lambda p: torch.optim.SGD(p, 1e-2, momentum=0.9), True),
+        (lambda p: torch.optim.Adam(p, 1e-2, fused=False), False),
+        (lambda p: torch.optim.Adam(p, 1e-2, foreach=True), None),
+        (lambda p: torch.optim.RMSprop(p, 1e-2), None),
+    ],
+    ids=["adam", "adamw", "sgd", "not wanted", "another way wanted", "none known"],
+)
+def test_a_step_in_one_kernel_is_the_same_step(make: Any, fused: bool | None) -> None:
+    torch.manual_seed(0)
+    ours, plain = (nn.Parameter(start) for start in torch.randn(1, 1000).repeat(2, 1))
+    optimizers = [make([ours]), make([plain])]
+    fuse(optimizers[0])
+    assert optimizers[0].param_groups[0].get("fused") == fused
+    for _ in range(5):
+        ours.grad = torch.randn(1000)
+        plain.grad = ours.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert torch.allclose(ours, plain, rtol=1e-6, atol=1e-7)
 
 
 def test_a_loss_that_is_not_finite_says_where_and_when() -> None:

@@ -26,6 +26,9 @@ from gan_experiments.contracts import Batch, NotFinite
 
 Networks = nn.Module | tuple[nn.Module, ...]
 
+FUSED = ("cpu", "cuda", "mps", "xpu")
+"""The devices for which torch has optimizers in one kernel."""
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -123,6 +126,16 @@ class WeightAverage(nn.Module):
         torch._foreach_lerp_(averages, parameters, 1.0 - self.decay_after(images, images_seen))
         if buffers:
             torch._foreach_copy_(copies, buffers)
+
+
+def fuse(optimizer: Optimizer) -> None:
+    """Have one kernel do the whole step, in a third of the time, where there is one and nothing else was asked for."""
+    # Not by the argument of that name: mixed precision's gradients would be unscaled after they were clipped.
+    if isinstance(optimizer, torch.optim.Adam | torch.optim.SGD) and not optimizer.defaults["differentiable"]:
+        for group in optimizer.param_groups:
+            supported = all(parameter.device.type in FUSED for parameter in group["params"])
+            if supported and group["fused"] is None and group["foreach"] is None:
+                group["fused"] = True
 
 
 class AdversarialModule(L.LightningModule):
@@ -464,6 +477,8 @@ class AdversarialModule(L.LightningModule):
         if missing:
             raise ValueError(f"phases and optimizers do not match: {', '.join(missing)}")
         optimizers = {name: self.make_optimizer[name](list(own.values())) for name, own in parameters.items()}
+        for optimizer in optimizers.values():
+            fuse(optimizer)
         self._base_rates = {name: [g["lr"] for g in optimizer.param_groups] for name, optimizer in optimizers.items()}
         self._optimizer_names = tuple(optimizers)
         return list(optimizers.values())
