@@ -162,6 +162,26 @@ def test_a_step_in_one_kernel_is_the_same_step(make: Any, fused: bool | None) ->
     assert torch.allclose(ours, plain, rtol=1e-6, atol=1e-7)
 
 
+def test_a_backward_through_weights_that_have_moved_is_an_error() -> None:
+    class Late(Toy):
+        def phases(self) -> list[Phase]:
+            return [
+                Phase("discriminator", self.judged, self.discriminator, keeps=self.generator),
+                *super().phases()[1:],
+            ]
+
+        def judged(self, batch: Batch) -> dict[str, Tensor]:
+            fake = self.generator(self.draw(torch.randn, len(batch["real"]), 2))
+            self.once("score", lambda: self.discriminator(fake).mean())
+            return self.discriminator_loss(batch)
+
+        def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
+            return {"adversarial": -self.once("score", lambda: torch.zeros(()))}
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        fit(Late(), 1)
+
+
 def test_a_loss_that_is_not_finite_says_where_and_when() -> None:
     module = Toy()
     module.poison = 2

@@ -348,6 +348,8 @@ class AdversarialModule(L.LightningModule):
             group["lr"] = base * factor
         # Ranks are averaged inside the closure: before mixed precision looks for overflow, and before clipping.
         optimizer.step(closure=lambda: self._average_step(step))
+        # One kernel leaves no trace: a backward through what they were would be taken for one through what they are.
+        torch.autograd.graph.increment_version(step.trained)
         for parameter in step.asking:
             parameter.grad = None
 
