@@ -24,7 +24,7 @@ import torch
 import translation
 import yaml
 from hydra.utils import get_class
-from learning import composed, heading, row, variants
+from learning import DATA, composed, heading, row, variants
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image, ImageChops
 
@@ -247,7 +247,9 @@ def translated(result: Result, results: list[Result], folder: str = "") -> str:
 
 def caption(result: Result) -> str:
     """What a sheet shows."""
-    classes = composed(f"model={result['model']}").model.generator.get("classes", 0)
+    with torch.device("meta"):
+        generator = build.make(composed(f"model={result['model']}", *DATA[result["data"]]).model.generator)
+    classes = getattr(generator, "classes", 0)
     return f"{result['data']} after {result['images']:,} images{', a class in each column' if classes else ''}"
 
 
