@@ -387,7 +387,7 @@ def take(out: Path) -> None:
         joined = Image.new("RGB", (sum(p.width for p in pictures), max(p.height for p in pictures)), "white")
         for i, picture in enumerate(pictures):
             joined.paste(picture, (sum(p.width for p in pictures[:i]), 0))
-        joined.quantize(256, dither=Image.Dither.NONE).save(DOCS / f"{model}.png", optimize=True)
+        joined.save(DOCS / f"{model}.png", optimize=True)
 
 
 def as_drawn(picture: Image.Image) -> Image.Image:
