@@ -80,7 +80,8 @@ def row(title: str, runs: list[dict[str, float]]) -> str:
 def main() -> None:
     """Train what is asked for, and print a table for each ordering."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("orderings", nargs="*", metavar="ORDERING", help=f"of {', '.join(ORDERINGS)} (default: those of digits)")
+    told = f"of {', '.join(ORDERINGS)} (default: those of digits)"
+    parser.add_argument("orderings", nargs="*", metavar="ORDERING", help=told)
     parser.add_argument("--images", type=int, default=60_000, help="the length of each run (default 60,000)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("outputs/learning"), help="folder for the runs")
