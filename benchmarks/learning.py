@@ -144,6 +144,8 @@ DATA = {
         *LITE0,
     ],
 }
+WITHOUT_CLASSES = ("photos",)
+CLASSES_OPTIONAL = ("biggan", "biggan_deep", "r3gan", "sagan")  # of classes unless told that there are none
 EVERYWHERE = ["trainer=cpu", "trainer.channels_last=true", "logger=csv"]
 SAVED = ["callbacks.scores.every=0", "callbacks.checkpoints.every=5000"]
 COLUMNS = ("fid", "kid", "is", "precision", "recall", "coverage")
@@ -197,7 +199,10 @@ class Cell:
     def words(self) -> list[str]:
         """What a person types for it, but for its length."""
         reduced = REDUCED.get(self.model, [])
-        return [f"model={self.model}", *DATA[self.data], *EVERYWHERE, *reduced, *self.more, f"seed={self.seed}"]
+        untold = self.data in WITHOUT_CLASSES and self.model in CLASSES_OPTIONAL
+        classes = ["model.discriminator.conditioning=none"] if untold else []
+        words = [*DATA[self.data], *EVERYWHERE, *reduced, *classes, *self.more]
+        return [f"model={self.model}", *words, f"seed={self.seed}"]
 
     def result(self) -> dict[str, Any]:
         """What came of it: trained where it has not been. Raises RuntimeError where its command fails."""

@@ -33,6 +33,17 @@ def test_reduced_variants_can_be_trained_on_digits(model: str) -> None:
     assert not learning.refused(Cell(model, "digits", 0, 5.0, Path("out")))
 
 
+@pytest.mark.parametrize("model", [*learning.CLASSES_OPTIONAL, "acgan"])
+def test_what_can_do_without_classes_is_trained_on_photographs(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
+    monkeypatch.setitem(learning.DATA, "photos", ["data=folder", f"data.root={tmp_path}", "metrics=none"])
+    why = learning.refused(Cell(model, "photos", 0, 5.0, Path("out")))
+    assert len(why) == (model == "acgan")
+    assert all("has no labels" in one for one in why)
+
+
 def test_the_clock_stops_a_training_and_goes_on_counting_where_it_was(tmp_path: Path) -> None:
     cfg = small(tmp_path / "run", "dcgan", "images=1000000")
     clock, before = Clock(0.5), time.process_time()
