@@ -221,8 +221,7 @@ def here(model: str, results: list[Result]) -> str:
         return f"{translated(shown[0], results)}\n\n[All variants](../translation.md)."
     return "\n\n".join(
         [
-            f"![{model}'s images]({model}.png)",
-            f"*{'; '.join(caption(result) for result in shown)}*",
+            *(f"![{model}'s images of {result['data']}]({picture(result)})\n\n*{caption(result)}*" for result in shown),
             "\n".join([heading(), *map(row, results)]),
             f"{before_and_after(results)} [All variants](../learning.md). The commands, but that the time ended them:",
             "\n".join(["```", *(result["command"] for result in shown), "```"]),
@@ -235,7 +234,7 @@ def translated(result: Result, results: list[Result], folder: str = "") -> str:
     model = result["model"]
     parts = [
         translation.TASKS[model].about,
-        f"![{model}'s images]({folder}{model}.png)",
+        f"![{model}'s images]({folder}{picture(result)})",
         f"*Not trained on, after {result['images']:,} images: {', '.join(result['titles'])}*",
         "\n".join([translation.heading(), *map(translation.row, results)]),
         *([result["note"]] if "note" in result else []),
@@ -369,11 +368,13 @@ def sheets(results: list[Result]) -> list[Result]:
     return list({r["data"]: r for r in reversed(order)}.values())[::-1]
 
 
-def take(out: Path) -> None:
-    """Add the results of learning.py or translation.py to measured.json, in the places of older ones.
+def picture(result: Result) -> str:
+    """The file of its sheet, beside the pages."""
+    return f"{result['model']}-{result['data']}.png"
 
-    The sheets of a variant are put side by side.
-    """
+
+def take(out: Path) -> None:
+    """Put the results of learning.py or translation.py, and their sheets, in the places of older ones."""
 
     def key(result: Result) -> tuple[Any, ...]:
         return tuple(result[name] for name in ("model", "data", "seed", "minutes"))
@@ -381,13 +382,10 @@ def take(out: Path) -> None:
     new = [json.loads(path.read_text()) for path in out.glob("*/cell.json")]
     results = sorted(({key(r): r for r in [*measured(), *new]}).values(), key=key)
     (DOCS / "measured.json").write_text(json.dumps(results, indent=1) + "\n")
-    for model in {result["model"] for result in new}:
-        shown = sheets([result for result in results if result["model"] == model])
-        pictures = [as_drawn(Image.open(out / result["sheet"]).convert("RGB")) for result in shown]
-        joined = Image.new("RGB", (sum(p.width for p in pictures), max(p.height for p in pictures)), "white")
-        for i, picture in enumerate(pictures):
-            joined.paste(picture, (sum(p.width for p in pictures[:i]), 0))
-        joined.save(DOCS / f"{model}.png", optimize=True)
+    for result in new:
+        if result in sheets([other for other in results if other["model"] == result["model"]]):
+            sheet = Image.open(out / result["sheet"]).convert("RGB")
+            as_drawn(sheet).save(DOCS / picture(result), optimize=True)
 
 
 def as_drawn(picture: Image.Image) -> Image.Image:

@@ -55,7 +55,7 @@ def test_a_translation_has_its_rows_on_both_pages() -> None:
 
 
 def test_pictures_and_results_are_of_models_that_are_there() -> None:
-    assert {path.stem for path in pages.DOCS.glob("*.png")} == {result["model"] for result in pages.measured()}
+    assert {path.name for path in pages.DOCS.glob("*.png")} == {pages.picture(result) for result in pages.measured()}
     assert {result["model"] for result in pages.measured()} <= set(MODELS)
 
 
@@ -98,8 +98,10 @@ def test_results_are_taken_with_their_sheets(tmp_path: Path, monkeypatch: pytest
     pages.take(out)
     results = pages.measured()
     assert [(result["data"], result["trained"]["fid"]) for result in results] == [("digits", 1.5), ("emoji", 5.0)]
-    assert Image.open(docs / "dcgan.png").size == (50, 20)  # side by side, not enlarged
+    sizes = {path.name: Image.open(path).size for path in docs.glob("*.png")}
+    assert sizes == {"dcgan-digits.png": (20, 10), "dcgan-emoji.png": (30, 20)}  # not enlarged
     text = pages.page("dcgan", results)
+    assert "(dcgan-emoji.png)\n\n*emoji after 1,000 images*" in text
     assert "| digits | 0 | 1,000 | 5.0 | 60 -> 1.5 |" in text
     assert "2026-11-22, one thread of a processor" in text
     assert "digits 60 -> 1.5 (5.0 CPU minutes), emoji 60 -> 5 (5.0 CPU minutes)" in pages.index(results)
