@@ -52,6 +52,7 @@ ORDERINGS: dict[str, dict[str, tuple[str, str, tuple[str, ...]]]] = {  # title -
 }
 EMOJI = ("ada",)  # the others are of digits
 COLUMNS = ("fid", "intra_fid", "kid", "is", "precision", "recall", "coverage", "memorised")
+EACH = {"fid": ".2f", "coverage": ".3f"}  # which are shown of each seed too
 
 
 def scores(cell: Cell) -> dict[str, float]:
@@ -71,10 +72,10 @@ def scores(cell: Cell) -> dict[str, float]:
 
 
 def row(title: str, runs: list[dict[str, float]]) -> str:
-    """Means over the seeds, and the FID of each."""
+    """Means over the seeds, and the FID and the coverage of each."""
     means = [f"{statistics.mean(run[name] for run in runs):.3g}" if name in runs[0] else "" for name in COLUMNS]
-    each = ", ".join(f"{run['fid']:.2f}" for run in runs)
-    return f"| {' | '.join([title, *means, each])} |"
+    each = [", ".join(format(run[name], form) for run in runs) for name, form in EACH.items()]
+    return f"| {' | '.join([title, *means, *each])} |"
 
 
 def main() -> None:
@@ -91,7 +92,8 @@ def main() -> None:
     os.nice(19)
     for name in options.orderings or [name for name in ORDERINGS if name not in EMOJI]:
         print(f"\n**{name}**, {options.images:,} images, seeds {', '.join(map(str, options.seeds))}\n")
-        print(f"| | {' | '.join(COLUMNS)} | fid of each |\n|{'---|' * (len(COLUMNS) + 2)}", flush=True)
+        titles = [*COLUMNS, *(f"{name} of each" for name in EACH)]
+        print(f"| | {' | '.join(titles)} |\n|{'---|' * (len(titles) + 1)}", flush=True)
         data = "emoji" if name in EMOJI else "digits"
         for title, (model, label, words) in ORDERINGS[name].items():
             cells = [Cell(model, data, seed, 0.0, options.out, label, words, options.images) for seed in options.seeds]

@@ -221,7 +221,10 @@ def here(model: str, results: list[Result]) -> str:
         return f"{translated(shown[0], results)}\n\n[All variants](../translation.md)."
     return "\n\n".join(
         [
-            *(f"![{model}'s images of {result['data']}]({picture(result)})\n\n*{caption(result)}*" for result in shown),
+            *(
+                f"![{model}'s images of {result['data']}]({sheet_name(result)})\n\n*{caption(result)}*"
+                for result in shown
+            ),
             "\n".join([heading(), *map(row, results)]),
             f"{before_and_after(results)} [All variants](../learning.md). The commands, but that the time ended them:",
             "\n".join(["```", *(result["command"] for result in shown), "```"]),
@@ -234,7 +237,7 @@ def translated(result: Result, results: list[Result], folder: str = "") -> str:
     model = result["model"]
     parts = [
         translation.TASKS[model].about,
-        f"![{model}'s images]({folder}{picture(result)})",
+        f"![{model}'s images]({folder}{sheet_name(result)})",
         f"*Not trained on, after {result['images']:,} images: {', '.join(result['titles'])}*",
         "\n".join([translation.heading(), *map(translation.row, results)]),
         *([result["note"]] if "note" in result else []),
@@ -260,8 +263,15 @@ def before_and_after(results: list[Result]) -> str:
 
 
 def measured_on(results: list[Result]) -> str:
-    """When and where."""
-    told = dict.fromkeys(f"{result['date']}, {result['machine']}" for result in results)
+    """When and where; of several machines, which rows each but the first has."""
+    machines: dict[str, list[Result]] = {}
+    for result in results:
+        machines.setdefault(result["machine"], []).append(result)
+    told = []
+    for machine, mine in sorted(machines.items(), key=lambda item: -len(item[1])):
+        dates = " and ".join(sorted({result["date"] for result in mine}))
+        rows = ", ".join(f"{r['model']} on {r['data']} for {r['minutes']:g} minutes" for r in mine) if told else ""
+        told.append(f"{rows}{': ' if rows else ''}{dates}, {machine}")
     return f"Measured {'; '.join(told)}."
 
 
@@ -308,7 +318,9 @@ def learning(results: list[Result]) -> str:
         "Each variant that draws images from noise, in the same CPU time, by benchmarks/learning.py. The variants run"
         " reduced, as a person with one core and a few minutes would run them: narrow networks, higher rates, small"
         " batches; the commands are on [their pages](models/README.md), beside sheets of what they draw. So this shows"
-        " that each learns, and how soon; it does not rank them at the sizes of their papers.",
+        " that each learns, and how soon; it does not rank them at the sizes of their papers. A run is of as many"
+        " images as a try of its speed promised, and a tenth more: where it was faster than that, it ended before its"
+        " time.",
         "`coverage` is the share of real images that have a generated one beside them: how much of the data is found."
         " What is found of the modes of a mixture of Gaussians is in [modes.md](modes.md).",
     ]
@@ -368,7 +380,7 @@ def sheets(results: list[Result]) -> list[Result]:
     return list({r["data"]: r for r in reversed(order)}.values())[::-1]
 
 
-def picture(result: Result) -> str:
+def sheet_name(result: Result) -> str:
     """The file of its sheet, beside the pages."""
     return f"{result['model']}-{result['data']}.png"
 
@@ -385,7 +397,7 @@ def take(out: Path) -> None:
     for result in new:
         if result in sheets([other for other in results if other["model"] == result["model"]]):
             sheet = Image.open(out / result["sheet"]).convert("RGB")
-            as_drawn(sheet).save(DOCS / picture(result), optimize=True)
+            as_drawn(sheet).save(DOCS / sheet_name(result), optimize=True)
 
 
 def as_drawn(picture: Image.Image) -> Image.Image:

@@ -25,9 +25,10 @@ def test_every_training_can_begin(name: str, title: str) -> None:
     assert cell.folder.name == "-".join(filter(None, [model, label, "digits-0-60000images"]))
 
 
-def test_a_row_has_means_and_the_fid_of_each_seed() -> None:
-    runs = [{"fid": 1.0, "recall": 0.2}, {"fid": 3.0, "recall": 0.4}]
-    assert orderings.row("ADA", runs) == "| ADA | 2 |  |  |  |  | 0.3 |  |  | 1.00, 3.00 |"
+def test_a_row_has_means_and_the_fid_and_the_coverage_of_each_seed() -> None:
+    runs = [{"fid": 1.0, "recall": 0.2, "coverage": 0.5}, {"fid": 3.0, "recall": 0.4, "coverage": 0.75}]
+    told = "| ADA | 2 |  |  |  |  | 0.3 | 0.625 |  | 1.00, 3.00 | 0.500, 0.750 |"
+    assert orderings.row("ADA", runs) == told
 
 
 def test_a_training_has_the_length_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

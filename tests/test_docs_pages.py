@@ -54,8 +54,16 @@ def test_a_translation_has_its_rows_on_both_pages() -> None:
     assert "pix2pix" not in pages.learning([result])
 
 
+def test_of_several_machines_it_is_said_which_rows_each_has() -> None:
+    known = {"model": "dcgan", "data": "digits", "minutes": 4.0, "date": "2026-11-22", "machine": "one"}
+    other = known | {"model": "wgan", "minutes": 15.0, "date": "2026-11-23", "machine": "another"}
+    assert pages.measured_on([known, known]) == "Measured 2026-11-22, one."
+    told = "Measured 2026-11-22, one; wgan on digits for 15 minutes: 2026-11-23, another."
+    assert pages.measured_on([other, known, known]) == told
+
+
 def test_pictures_and_results_are_of_models_that_are_there() -> None:
-    assert {path.name for path in pages.DOCS.glob("*.png")} == {pages.picture(result) for result in pages.measured()}
+    assert {path.name for path in pages.DOCS.glob("*.png")} == {pages.sheet_name(result) for result in pages.measured()}
     assert {result["model"] for result in pages.measured()} <= set(MODELS)
 
 
