@@ -15,7 +15,7 @@ from gan_experiments import check
 
 SOURCE = REPOSITORY / "src" / "gan_experiments"
 LAYERS = [  # from the ground up; a file imports from its own row or below
-    {"contracts"},
+    {"contracts", "files", "bounds"},
     {"layers", "distributed", "images", "schedules", "world"},
     {"networks", "losses", "augment"},
     {"engine"},

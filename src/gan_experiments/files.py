@@ -1,0 +1,85 @@
+"""Files that appear whole or not at all, that overwrite nothing unasked, and whose names are safe.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from gan_experiments.contracts import ConfigError
+
+EXISTING = ("refuse", "keep", "replace")
+"""What a command does with what is there already: stop, leave it and make the rest, or make it anew."""
+LONGEST = 100  # characters of a name
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a new file beside `path` to write to, which takes the place of `path` at the end.
+
+    It has the same suffix, and a name that nobody else uses. A failure leaves `path` as it was and nothing beside it; a
+    kill at any moment leaves `path` as it was or complete. A symbolic link at `path` is replaced, not followed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.stem[:LONGEST]}.{os.getpid()}-{secrets.token_hex(4)}.unfinished{path.suffix}")
+    try:
+        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield unfinished
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, complete or not at all."""
+    with whole(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def require_existing(existing: object) -> None:
+    """Raise ConfigError unless `existing` is one of EXISTING."""
+    if existing not in EXISTING:
+        raise ConfigError(f"existing={existing}: type existing= one of {', '.join(EXISTING)}")
+
+
+def to_write(paths: Iterable[Path], existing: str, otherwise: str = "another out=") -> list[Path]:
+    """Choose which of the files that a command makes it is to write.
+
+    All of them with `existing` "replace", those that are not there with "keep". Raises ConfigError where one is there
+    and `existing` is "refuse"; `otherwise` names what else can be typed.
+    """
+    require_existing(existing)
+    paths = list(paths)
+    there = [path for path in paths if os.path.lexists(path)]
+    if existing == "refuse" and there:
+        others = f", and {len(there) - 1} more" if len(there) > 1 else ""
+        raise ConfigError(
+            f"{_shown(there[0])} is there already{others}: type existing=keep to leave what is there and make the rest,"
+            f" existing=replace to overwrite, or {otherwise}"
+        )
+    return paths if existing == "replace" else [path for path in paths if not os.path.lexists(path)]
+
+
+def clean_name(name: object) -> str:
+    """Return a text from a file (a class, a domain, a font, a run) as the name of one file or folder.
+
+    Letters, digits, spaces and `-_.+()` stay; every other character becomes `_`. It never begins with a dot or a dash,
+    never ends with a dot or a space, is never empty, and is at most LONGEST characters long.
+    """
+    text = "".join(c if c.isalnum() or c in "-_.+() " else "_" for c in str(name))[:LONGEST].rstrip(". ")
+    if not text or text[0] in ".- ":
+        text = f"_{text[1:]}"
+    return text
+
+
+def _shown(path: Path) -> str:
+    absolute = Path(os.path.abspath(path))
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
