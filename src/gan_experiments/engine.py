@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gan_experiments import distributed
+from gan_experiments.bounds import BelowOne, NotNegative, Place, Positive
 from gan_experiments.contracts import Batch, NotFinite
 
 Networks = nn.Module | tuple[nn.Module, ...]
@@ -92,9 +93,9 @@ class WeightAverage(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        decay: float | None = None,
-        half_life: float | None = None,
-        ramp_up: float | None = None,
+        decay: BelowOne | None = None,
+        half_life: NotNegative | None = None,
+        ramp_up: NotNegative | None = None,
     ) -> None:
         super().__init__()
         if (decay is None) == (half_life is None):
@@ -168,8 +169,8 @@ class AdversarialModule(L.LightningModule):
         optimizers: Mapping[str, Callable[[list[nn.Parameter]], Optimizer]],
         schedules: Mapping[str, Callable[[int], float] | None] | None = None,
         ema: Mapping[str, Mapping[str, float]] | None = None,
-        clip_grad_norm: float | None = None,
-        pretrained: str | None = None,
+        clip_grad_norm: Positive | None = None,
+        pretrained: Place | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from gan_experiments.bounds import NotNegative, PartOf, Positive, Share
+
 
 class Linear:
     """Constant until `start` images, then linear to `floor` at `end` images.
@@ -13,7 +15,9 @@ class Linear:
     (of `step = one epoch`) is not yet zero: 1 - (epoch + 1 - start) / (end - start + 1), in epochs.
     """
 
-    def __init__(self, end: float, start: float = 0, floor: float = 0.0, step: float | None = None) -> None:
+    def __init__(
+        self, end: NotNegative, start: NotNegative = 0, floor: Share = 0.0, step: Positive | None = None
+    ) -> None:
         self.start, self.end, self.floor, self.step = start, end, floor, step
 
     def __call__(self, images: int) -> float:
@@ -29,7 +33,7 @@ class Linear:
 class Cosine:
     """Half a cosine from 1 at `start` images to `floor` at `end` images."""
 
-    def __init__(self, end: float, start: float = 0, floor: float = 0.0) -> None:
+    def __init__(self, end: NotNegative, start: NotNegative = 0, floor: Share = 0.0) -> None:
         self.start, self.end, self.floor = start, end, floor
 
     def __call__(self, images: int) -> float:
@@ -41,7 +45,7 @@ class Cosine:
 class Exponential:
     """`decay` to the power of the number of whole intervals of `every` images, at least `floor`."""
 
-    def __init__(self, decay: float, every: float, floor: float = 0.0) -> None:
+    def __init__(self, decay: PartOf, every: NotNegative, floor: Share = 0.0) -> None:
         self.decay, self.every, self.floor = decay, every, floor
 
     def __call__(self, images: int) -> float:
@@ -52,7 +56,7 @@ class Exponential:
 class Steps:
     """`decay` to the power of how many of the numbers of images `at` have been reached."""
 
-    def __init__(self, decay: float, at: Sequence[float]) -> None:
+    def __init__(self, decay: NotNegative, at: Sequence[NotNegative]) -> None:
         self.decay, self.at = decay, at
 
     def __call__(self, images: int) -> float:

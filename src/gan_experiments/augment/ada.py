@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from gan_experiments import distributed
 from gan_experiments.augment.diffaugment import Draw
+from gan_experiments.bounds import Positive, Rhythm, Share
 from gan_experiments.contracts import ConfigError
 
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -71,10 +72,10 @@ class ADA(nn.Module):
     def __init__(
         self,
         policy: str = "bgc",
-        p: float = 0.0,
-        target: float | None = 0.6,
-        interval: int = 4,
-        speed: float = 500_000,
+        p: Share = 0.0,
+        target: Share | None = 0.6,
+        interval: Rhythm = 4,
+        speed: Positive = 500_000,
     ) -> None:
         super().__init__()
         known = [*PRESETS, *PRESETS["bgcfnc"]]

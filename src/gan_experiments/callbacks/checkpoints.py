@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 
+from gan_experiments.bounds import Place, Whole
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.engine import AdversarialModule
 
@@ -26,7 +27,7 @@ class Checkpoints(L.Callback):
         keep: images from one that stays to the next; 0 for none.
     """
 
-    def __init__(self, folder: str, every: int, keep: int = 0) -> None:
+    def __init__(self, folder: Place, every: Whole, keep: Whole = 0) -> None:
         self.folder = Path(folder) / "checkpoints"
         self.every, self.keep = every, keep
 

@@ -14,13 +14,15 @@ import shutil
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
+from gan_experiments.bounds import Count, OneOf, PartOf, Whole
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.record import Record, log_metrics
 from gan_experiments.contracts import ConfigError, NotFinite, TrainingFailure
@@ -170,14 +172,14 @@ class Health(L.Callback):
 
     def __init__(
         self,
-        action: str = "warn",
-        every: int = 5_000,
-        patience: int = 3,
-        n: int = 64,
-        warm_up: int = 50_000,
-        back_rate: float = 0.5,
+        action: Annotated[str, OneOf("warn", "stop", "back")] = "warn",
+        every: Whole = 5_000,
+        patience: Count = 3,
+        n: Annotated[int, Field(ge=2, le=4096)] = 64,
+        warm_up: Whole = 50_000,
+        back_rate: PartOf = 0.5,
         back_seed: bool = True,
-        tries: int = 3,
+        tries: Whole = 3,
     ) -> None:
         if action not in ("warn", "stop", "back"):
             raise ConfigError(f"callbacks.health.action={action}: type warn, stop or back")

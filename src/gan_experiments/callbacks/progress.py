@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 from tqdm import tqdm
 
+from gan_experiments.bounds import Positive
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.engine import AdversarialModule
@@ -24,7 +25,7 @@ class Progress(L.Callback):
         seconds: from one line to the next where there is no terminal.
     """
 
-    def __init__(self, seconds: float = 20.0) -> None:
+    def __init__(self, seconds: Positive = 20.0) -> None:
         self.seconds = seconds
         self._bar: tqdm | None = None
         self._next = 0.0

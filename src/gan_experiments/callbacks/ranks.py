@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 
 from gan_experiments import distributed
+from gan_experiments.bounds import Whole
 from gan_experiments.contracts import TrainingFailure
 from gan_experiments.engine import AdversarialModule
 
@@ -21,7 +22,7 @@ class RankGuard(L.Callback):
         every: images from one comparison to the next; 0 for none.
     """
 
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: Whole) -> None:
         self.every = every
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]

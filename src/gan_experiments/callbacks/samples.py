@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from gan_experiments.bounds import Cells, Place, Positive, Whole
 from gan_experiments.callbacks.record import log_picture
 from gan_experiments.engine import AdversarialModule
 from gan_experiments.images import save_gif, save_png, sheet
@@ -25,7 +26,9 @@ class SampleSheets(L.Callback):
         gif_seconds: length of `samples/training.gif`, made at the end.
     """
 
-    def __init__(self, folder: str, every: int, n: int = 64, ema: bool = True, gif_seconds: float = 6.0) -> None:
+    def __init__(
+        self, folder: Place, every: Whole, n: Cells = 64, ema: bool = True, gif_seconds: Positive = 6.0
+    ) -> None:
         self.folder = Path(folder) / "samples"
         self.every, self.n, self.ema, self.gif_seconds = every, n, ema, gif_seconds
         self.latest: Path | None = None

@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 
 from gan_experiments import distributed
+from gan_experiments.bounds import Place, Whole
 from gan_experiments.callbacks.record import log_metrics, log_passports
 from gan_experiments.contracts import higher_is_better
 from gan_experiments.engine import AdversarialModule
@@ -37,7 +38,7 @@ class Scores(L.Callback):
     """
 
     def __init__(
-        self, folder: str, evaluator: Judge | None, every: int, at_start: bool = True, ema: bool = True
+        self, folder: Place, evaluator: Judge | None, every: Whole, at_start: bool = True, ema: bool = True
     ) -> None:
         self.path = Path(folder) / "scores.json"
         self.evaluator = evaluator or None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gan_experiments.bounds import Classes, Place, Width
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import Shapes, to_float
 from gan_experiments.data.cache import ImageArray, cached
@@ -26,7 +27,7 @@ class Domains(Folder):
     exclusive = True
     """Whether each image is in exactly one domain."""
 
-    def __init__(self, root: str = "data", resolution: int = 128, classes: int = 2, **settings: Any) -> None:
+    def __init__(self, root: Place = "data", resolution: Width = 128, classes: Classes = 2, **settings: Any) -> None:
         if classes < 2:
             raise ConfigError(
                 f"data.classes={classes}: domains are the subfolders of data.root={root}, type their number"
@@ -67,10 +68,10 @@ class CelebAAttributes(CelebA):
 
     def __init__(
         self,
-        root: str = "data",
-        resolution: int = 128,
+        root: Place = "data",
+        resolution: Width = 128,
         attributes: Sequence[str] = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"),
-        classes: int = 5,
+        classes: Classes = 5,
         **settings: Any,
     ) -> None:
         if classes != len(attributes):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from gan_experiments.bounds import BelowOne, Classes, Place, Positive, Seed, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.paired import Pairs
@@ -120,15 +121,15 @@ class Glyphs(Pairs):
 
     def __init__(
         self,
-        root: str = "data/fonts",
-        resolution: int = 256,
-        channels: int = 1,
+        root: Place = "data/fonts",
+        resolution: Width = 256,
+        channels: Width = 1,
         fonts: Sequence[str] | None = None,
-        classes: int = 1,
+        classes: Classes = 1,
         characters: str = "han",
-        scale: float = 150 / 256,
-        test_fraction: float = 0.1,
-        split_seed: int = 0,
+        scale: Positive = 150 / 256,
+        test_fraction: BelowOne = 0.1,
+        split_seed: Seed = 0,
         **settings: Any,
     ) -> None:
         super().__init__(resolution, channels=channels, classes=classes, **settings)

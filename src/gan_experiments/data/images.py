@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets
 from torchvision.datasets.utils import download_and_extract_archive
 
+from gan_experiments.bounds import Classes, Count, Place, Seed, Width, Workers
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import (
     BatchStream,
@@ -66,15 +67,15 @@ class ImageData(LightningDataModule):
 
     def __init__(
         self,
-        resolution: int,
-        channels: int = 3,
-        batch_size: int = 64,
-        classes: int = 0,
+        resolution: Width,
+        channels: Width = 3,
+        batch_size: Count = 64,
+        classes: Classes = 0,
         flip: bool = False,
-        workers: int = 0,
-        seed: int = 0,
-        cache: str | None = None,
-        limit: int | None = None,
+        workers: Workers = 0,
+        seed: Seed = 0,
+        cache: Place | None = None,
+        limit: Count | None = None,
     ) -> None:
         super().__init__()
         if channels not in (1, 3):
@@ -206,7 +207,7 @@ class CroppedData(ImageData):
     Raises ConfigError where `load_resolution` is less than `resolution`.
     """
 
-    def __init__(self, resolution: int, load_resolution: int | None = None, **settings: Any) -> None:
+    def __init__(self, resolution: Width, load_resolution: Width | None = None, **settings: Any) -> None:
         super().__init__(resolution, **settings)
         if load_resolution is not None and load_resolution < resolution:
             raise ConfigError(
@@ -249,7 +250,7 @@ class CroppedData(ImageData):
 class Digits(ImageData):
     """5,000 real handwritten digits that come with the package (digits.txt says from where); 32x32 is 28x28 padded."""
 
-    def __init__(self, resolution: int = 32, channels: int = 1, classes: int = 10, **settings: Any) -> None:
+    def __init__(self, resolution: Width = 32, channels: Width = 1, classes: Classes = 10, **settings: Any) -> None:
         super().__init__(resolution, channels, classes=classes, **settings)
 
     def load(self, split: str) -> ImageArray:
@@ -271,7 +272,7 @@ class MNIST(ImageData):
     fetcher: ClassVar[type] = datasets.MNIST
 
     def __init__(
-        self, root: str = "data", resolution: int = 32, channels: int = 1, classes: int = 10, **settings: Any
+        self, root: Place = "data", resolution: Width = 32, channels: Width = 1, classes: Classes = 10, **settings: Any
     ) -> None:
         super().__init__(resolution, channels, classes=classes, **settings)
         self.root = Path(root).expanduser()
@@ -316,7 +317,7 @@ class CIFAR10(ImageData):
 
     splits = ("train", "test")
 
-    def __init__(self, root: str = "data", resolution: int = 32, classes: int = 10, **settings: Any) -> None:
+    def __init__(self, root: Place = "data", resolution: Width = 32, classes: Classes = 10, **settings: Any) -> None:
         super().__init__(resolution, classes=classes, **settings)
         self.root = Path(root).expanduser()
 
@@ -354,9 +355,9 @@ class CelebA(ImageData):
 
     def __init__(
         self,
-        root: str = "data",
-        resolution: int = 64,
-        crop: int | None = 178,
+        root: Place = "data",
+        resolution: Width = 64,
+        crop: Width | None = 178,
         attribute: str | None = None,
         **settings: Any,
     ) -> None:
@@ -443,10 +444,10 @@ class Folder(ImageData):
 
     def __init__(
         self,
-        root: str = "data",
-        resolution: int = 64,
-        test_root: str | None = None,
-        crop: int | None = None,
+        root: Place = "data",
+        resolution: Width = 64,
+        test_root: Place | None = None,
+        crop: Width | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(resolution, **settings)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from gan_experiments.bounds import Place, Whole, Width
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import MASK, HeldOut, Shapes, Stream, to_float
 from gan_experiments.data.cache import ImageArray, cached
@@ -101,12 +102,12 @@ class Masked(CroppedData):
 
     def __init__(
         self,
-        root: str = "data",
-        resolution: int = 128,
+        root: Place = "data",
+        resolution: Width = 128,
         mask: str = "centre",
-        overlap: int = 4,
-        test_root: str | None = None,
-        crop: int | None = None,
+        overlap: Whole = 4,
+        test_root: Place | None = None,
+        crop: Width | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(resolution, **settings)

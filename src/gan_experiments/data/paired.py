@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gan_experiments.bounds import Place, Width
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import HeldOut, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
@@ -194,10 +195,10 @@ class Paired(Pairs):
 
     def __init__(
         self,
-        root: str | None = "data",
-        resolution: int = 256,
-        root_a: str | None = None,
-        root_b: str | None = None,
+        root: Place | None = "data",
+        resolution: Width = 256,
+        root_a: Place | None = None,
+        root_b: Place | None = None,
         direction: str = "ab",
         **settings: Any,
     ) -> None:

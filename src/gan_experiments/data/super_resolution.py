@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_experiments.bounds import Place, Width
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import (
     CROP,
@@ -73,12 +74,12 @@ class SuperResolution(ImageData):
 
     def __init__(
         self,
-        root: str = "data",
-        resolution: int = 128,
-        scale: int = 4,
-        low_root: str | None = None,
-        test_root: str | None = None,
-        test_low_root: str | None = None,
+        root: Place = "data",
+        resolution: Width = 128,
+        scale: Width = 4,
+        low_root: Place | None = None,
+        test_root: Place | None = None,
+        test_low_root: Place | None = None,
         rotate: bool = True,
         **settings: Any,
     ) -> None:

@@ -17,6 +17,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from gan_experiments.bounds import Classes, Count, Depth, Positive, Seed, Width
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import Shapes, Stream, StreamLoader, generator, item_shapes
 
@@ -114,7 +115,7 @@ class MixtureData(LightningDataModule):
     unit: float
 
     def __init__(
-        self, batch_size: int = 512, classes: int = 0, seed: int = 0, resolution: int = 1, channels: int = 2
+        self, batch_size: Count = 512, classes: Classes = 0, seed: Seed = 0, resolution: Width = 1, channels: Width = 2
     ) -> None:
         super().__init__()
         if (resolution, channels) != (1, 2):
@@ -199,7 +200,7 @@ class Ring(MixtureData):
     whose first and last mode are one.
     """
 
-    def __init__(self, modes: int = 8, radius: float = 2.0, std: float = 0.02, **settings: Any) -> None:
+    def __init__(self, modes: Depth = 8, radius: Positive = 2.0, std: Positive = 0.02, **settings: Any) -> None:
         super().__init__(**settings)
         if modes < 1 or radius <= 0:
             raise ConfigError(
@@ -215,7 +216,7 @@ class Grid(MixtureData):
     Row by row; 25 of them, 2 apart, of standard deviation 0.05 in the paper, a quarter of both in the batches.
     """
 
-    def __init__(self, side: int = 5, spacing: float = 2.0, std: float = 0.05, **settings: Any) -> None:
+    def __init__(self, side: Depth = 5, spacing: Positive = 2.0, std: Positive = 0.05, **settings: Any) -> None:
         super().__init__(**settings)
         if side < 2 or spacing <= 0:
             raise ConfigError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from gan_experiments.bounds import Place, Width
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import BatchStream, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
@@ -43,11 +44,11 @@ class Unpaired(ImageData):
 
     def __init__(
         self,
-        root: str | None = "data",
-        resolution: int = 256,
-        root_a: str | None = None,
-        root_b: str | None = None,
-        load_resolution: int | None = None,
+        root: Place | None = "data",
+        resolution: Width = 256,
+        root_a: Place | None = None,
+        root_b: Place | None = None,
+        load_resolution: Width | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(resolution, **settings)

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gan_experiments import build
+from gan_experiments.bounds import Cells, Numbers, Samples
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration.directions import STRENGTHS, Directions, write_sheets
 from gan_experiments.exploration.explored import CHUNK, Explored, numbers
@@ -42,9 +43,9 @@ class Attributes:
         self,
         labels: str = "network",
         classes: Sequence[str | int] | str | int | None = None,
-        samples: int = 4_000,
-        rows: int = 5,
-        strengths: Sequence[float] = STRENGTHS,
+        samples: Samples = 4_000,
+        rows: Cells = 5,
+        strengths: Numbers = STRENGTHS,
         judge: Any = None,
         data: Any = None,
     ) -> None:

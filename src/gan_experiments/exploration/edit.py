@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gan_experiments.bounds import Cells, Numbers, Place
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration.directions import STRENGTHS, Directions, load, write_sheets
 from gan_experiments.exploration.explored import Explored, numbers
@@ -22,11 +23,11 @@ class Edit:
 
     def __init__(
         self,
-        directions: str,
-        latents: str | None = None,
+        directions: Place,
+        latents: Place | None = None,
         named: Sequence[str | int] | str | int | None = None,
-        rows: int = 5,
-        strengths: Sequence[float] = STRENGTHS,
+        rows: Cells = 5,
+        strengths: Numbers = STRENGTHS,
         styles: str | int | None = None,
     ) -> None:
         self.path, self.latents, self.rows, self.styles = directions, latents, rows, styles

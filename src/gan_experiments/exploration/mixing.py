@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gan_experiments.bounds import Cells
 from gan_experiments.exploration import sheets
 from gan_experiments.exploration.explored import RANGES, Explored
 
@@ -19,7 +20,9 @@ class Mixing:
     as "2-5"; None: those of the named ones that the generator has.
     """
 
-    def __init__(self, rows: int = 6, columns: int = 6, styles: Sequence[str | int] | str | int | None = None) -> None:
+    def __init__(
+        self, rows: Cells = 6, columns: Cells = 6, styles: Sequence[str | int] | str | int | None = None
+    ) -> None:
         self.rows, self.columns = rows, columns
         self.ranges = [styles] if isinstance(styles, str | int) else styles
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from gan_experiments.bounds import NotNegative, Positive, Rhythm
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.batches import to_float
 from gan_experiments.data.decode import UnreadableImageError
@@ -58,13 +59,13 @@ class Projection:
         self,
         images: Sequence[str] | str,
         space: str | None = None,
-        steps: int = 1_000,
-        lr: float = 0.1,
+        steps: Rhythm = 1_000,
+        lr: Positive = 0.1,
         noise: bool = False,
-        noise_weight: float = 1e5,
-        pixel_weight: float = 1.0,
+        noise_weight: NotNegative = 1e5,
+        pixel_weight: NotNegative = 1.0,
         perceptual: Callable[[], Any] | None = None,
-        perceptual_weight: float = 1.0,
+        perceptual_weight: NotNegative = 1.0,
     ) -> None:
         self.files = list(
             dict.fromkeys(file for word in _words(images) for file, _ in find_photos(word, "what.images"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gan_experiments.bounds import Cells, Numbers
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration.directions import Directions, write_sheets
 from gan_experiments.exploration.explored import Explored, numbers
@@ -23,7 +24,11 @@ class SeFa:
     """
 
     def __init__(
-        self, k: int = 5, styles: str | int = "all", rows: int = 5, strengths: Sequence[float] = STRENGTHS
+        self,
+        k: Cells = 5,
+        styles: str | int = "all",
+        rows: Cells = 5,
+        strengths: Numbers = STRENGTHS,
     ) -> None:
         self.k, self.rows, self.word, self.strengths = k, rows, styles, numbers("what.strengths", strengths)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from gan_experiments.bounds import Cells, Numbers, Whole
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration import sheets
 from gan_experiments.exploration.explored import Explored, numbers
@@ -21,7 +21,12 @@ class Truncation:
     `values` None: PSI or LARGEST. Only the first `cutoff` styles are truncated, all where it is None.
     """
 
-    def __init__(self, rows: int = 6, values: Sequence[float] | None = None, cutoff: int | None = None) -> None:
+    def __init__(
+        self,
+        rows: Cells = 6,
+        values: Numbers | None = None,
+        cutoff: Whole | None = None,
+    ) -> None:
         self.rows, self.cutoff = rows, cutoff
         self.values = None if values is None else numbers("what.values", values)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 
 from gan_experiments import images
+from gan_experiments.bounds import Cells, Positive
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration.explored import Explored
 from gan_experiments.models.noise_to_image import closed_walk
@@ -22,11 +25,11 @@ class Walk:
 
     def __init__(
         self,
-        places: int = 6,
-        cells: int = 9,
-        steps: int = 30,
+        places: Annotated[int, Field(ge=2, le=1000)] = 6,
+        cells: Cells = 9,
+        steps: Cells = 30,
         space: str | None = None,
-        fps: float = 25.0,
+        fps: Positive = 25.0,
         frames: bool = False,
     ) -> None:
         self.places, self.cells, self.steps, self.space, self.fps, self.frames = (

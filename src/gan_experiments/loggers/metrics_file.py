@@ -11,6 +11,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from gan_experiments.bounds import Place
+
 
 class MetricsFile(Logger):
     """A CSV file whose first column is the images seen; a new name adds a column, rows are only ever appended.
@@ -19,7 +21,7 @@ class MetricsFile(Logger):
         folder: the run folder.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: Place) -> None:
         super().__init__()
         self.path = Path(folder) / "metrics.csv"
         self.columns = self._columns_on_disk()

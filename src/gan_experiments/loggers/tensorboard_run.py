@@ -10,6 +10,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 
+from gan_experiments.bounds import Place
+
 
 class TensorBoardRun(TensorBoardLogger):
     """TensorBoard's files in `tensorboard/` of the run folder.
@@ -18,7 +20,7 @@ class TensorBoardRun(TensorBoardLogger):
         folder: the run folder.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: Place) -> None:
         super().__init__(save_dir=folder, name="tensorboard", version="")
 
     @rank_zero_only

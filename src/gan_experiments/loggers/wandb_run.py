@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gan_experiments.bounds import Count, Place, Text
+
 os.environ.setdefault("WANDB_SILENT", "true")  # the run's own last lines say where W&B's files are
 
 import wandb
@@ -31,9 +33,9 @@ class WandbRun(WandbLogger):
 
     def __init__(
         self,
-        folder: str,
-        project: str,
-        group: str | None = None,
+        folder: Place,
+        project: Text,
+        group: Count | None = None,
         tags: list[str] | None = None,
         mode: str | None = None,
     ) -> None:

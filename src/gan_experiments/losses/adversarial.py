@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_experiments.bounds import Finite, NotNegative
 from gan_experiments.contracts import ConfigError
 from gan_experiments.distributed import mean_over_ranks
 
@@ -71,11 +72,11 @@ class LeastSquares:
 
     def __init__(
         self,
-        a: float = 0.0,
-        b: float = 1.0,
-        c: float = 1.0,
-        generator_scale: float = 0.5,
-        discriminator_scale: float = 0.5,
+        a: Finite = 0.0,
+        b: Finite = 1.0,
+        c: Finite = 1.0,
+        generator_scale: NotNegative = 0.5,
+        discriminator_scale: NotNegative = 0.5,
     ) -> None:
         self.a, self.b, self.c = a, b, c
         self.zero_is_chance = a == -b

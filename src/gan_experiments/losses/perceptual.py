@@ -18,6 +18,7 @@ from torchmetrics.functional.image.lpips import _NoTrainLpips
 from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights, VGG19_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
+from gan_experiments.bounds import Finite, NotNegative, Place, Positive, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.outputs import outputs_of, require_layers
 from gan_experiments.layers.resolution import require_sides
@@ -205,8 +206,8 @@ class PerceptualLoss(nn.Module):
         self,
         features: nn.Module,
         distance: str = "l1",
-        scale: float = 1.0,
-        layer_weights: Sequence[float] | None = None,
+        scale: NotNegative = 1.0,
+        layer_weights: Sequence[NotNegative] | None = None,
     ) -> None:
         super().__init__()
         self.features = features.requires_grad_(False)
@@ -235,7 +236,7 @@ class PerceptualLoss(nn.Module):
 class VGGLoss(PerceptualLoss):
     """A `PerceptualLoss` of `VGGFeatures`, as the files of conf/perceptual/ name it."""
 
-    def __init__(self, layers: Sequence[str], weights: str | None = None, **loss: Any) -> None:
+    def __init__(self, layers: Sequence[str], weights: Place | None = None, **loss: Any) -> None:
         super().__init__(
             VGGFeatures(layers, weights, "perceptual.", ", or type perceptual=lite0 or perceptual=none"), **loss
         )
@@ -248,9 +249,9 @@ class ModuleLoss(PerceptualLoss):
         self,
         net: Callable[[], nn.Module],
         layers: Sequence[str],
-        mean: Sequence[float],
-        std: Sequence[float],
-        smallest: int = 1,
+        mean: Sequence[Finite],
+        std: Sequence[Positive],
+        smallest: Width = 1,
         **loss: Any,
     ) -> None:
         with torch.random.fork_rng(devices=[]):  # most draw initial weights before others are loaded

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from gan_experiments.bounds import Batch, Depth, Place, Rhythm, Samples, Seed, Threads
 from gan_experiments.contracts import ConfigError, higher_is_better  # noqa: F401  (for those who look for it here)
 from gan_experiments.data.cache import cache_root
 from gan_experiments.images import to_uint8
@@ -128,18 +129,18 @@ class Evaluator:
         self,
         extractor: Extractor,
         scores: Sequence[str] = SCORES,
-        num_fake: int = 10_000,
-        num_real: int | None = None,
+        num_fake: Samples = 10_000,
+        num_real: Samples | None = None,
         split: str = "train",
-        batch_size: int = 100,
-        cache: str | None = None,
-        seed: int = 0,
-        threads: int | None = 1,
-        kid_subsets: int = 100,
-        kid_subset_size: int = 1000,
-        is_splits: int = 10,
-        manifold_k: int = 3,
-        density_k: int = 5,
+        batch_size: Batch = 100,
+        cache: Place | None = None,
+        seed: Seed = 0,
+        threads: Threads | None = 1,
+        kid_subsets: Rhythm = 100,
+        kid_subset_size: Rhythm = 1000,
+        is_splits: Rhythm = 10,
+        manifold_k: Depth = 3,
+        density_k: Depth = 5,
     ) -> None:
         faults = []
         if not scores or set(scores) - set(SCORES):

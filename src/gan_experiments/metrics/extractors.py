@@ -26,6 +26,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
 )
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
+from gan_experiments.bounds import Place
 from gan_experiments.contracts import ConfigError
 
 PUBLISHED_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -111,7 +112,7 @@ class InceptionExtractor(Extractor):
     features = 2048
     classes = 1008
 
-    def __init__(self, weights: str | None = None, resize: str = "tf") -> None:
+    def __init__(self, weights: Place | None = None, resize: str = "tf") -> None:
         super().__init__()
         if resize not in RESIZES:
             raise ConfigError(f"metrics.extractor.resize={resize}: type {' or '.join(RESIZES)}")

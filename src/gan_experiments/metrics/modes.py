@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from gan_experiments.bounds import Batch, Samples
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.toy import Modes
 from gan_experiments.metrics.evaluator import Measured, Sample, Score
@@ -36,7 +37,7 @@ class ModeEvaluator:
 
     split = "train"
 
-    def __init__(self, scores: Sequence[str] = SCORES, num_fake: int = 2500, batch_size: int = 500) -> None:
+    def __init__(self, scores: Sequence[str] = SCORES, num_fake: Samples = 2500, batch_size: Batch = 500) -> None:
         faults = []
         if not scores or set(scores) - set(SCORES):
             faults.append(f"metrics.scores=[{','.join(scores)}]: type some of [{','.join(SCORES)}]")

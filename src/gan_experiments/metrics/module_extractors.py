@@ -18,6 +18,7 @@ from torch_fidelity.feature_extractor_dinov2 import MODEL_METADATA as DINO
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
+from gan_experiments.bounds import Finite, Place, Positive, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.outputs import outputs_of, require_layers
 from gan_experiments.metrics.extractors import Extractor, clean_copy, plain_float32
@@ -56,12 +57,12 @@ class ModuleExtractor(Extractor):
         self,
         net: nn.Module,
         name: str,
-        weights: str | None = None,
+        weights: Place | None = None,
         layer: str | None = None,
         classes: bool = False,
-        size: int = 224,
-        mean: Sequence[float] = (0.485, 0.456, 0.406),
-        std: Sequence[float] = (0.229, 0.224, 0.225),
+        size: Width = 224,
+        mean: Sequence[Finite] = (0.485, 0.456, 0.406),
+        std: Sequence[Positive] = (0.229, 0.224, 0.225),
     ) -> None:
         super().__init__()
         self.name, self.suffix = name, f"_{name}"
@@ -113,7 +114,7 @@ class FidelityExtractor(Extractor):
 
     classes = 0
 
-    def __init__(self, name: str, weights: str | None = None) -> None:
+    def __init__(self, name: str, weights: Place | None = None) -> None:
         super().__init__()
         kinds = {**dict.fromkeys(DINO, "dinov2"), **dict.fromkeys(CLIP, "clip"), "vgg16": "fc2_relu"}
         makers = {"dinov2": FeatureExtractorDinoV2, "clip": FeatureExtractorCLIP, "fc2_relu": FeatureExtractorVGG16}

@@ -7,12 +7,14 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 
+from gan_experiments.bounds import Place, Samples
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import HeldOut
 from gan_experiments.data.decode import UnreadableImageError, pixels_of
@@ -69,11 +71,11 @@ class PairedEvaluator:
         self,
         scores: Sequence[str] = ("psnr", "ssim", "l1"),
         y_channel: bool = False,
-        crop_border: int = 0,
+        crop_border: Annotated[int, Field(ge=0, le=2**17)] = 0,
         lpips_net: str = "alex",
-        lpips_weights: str | None = None,
+        lpips_weights: Place | None = None,
         split: str | None = None,
-        num_fake: int | None = None,
+        num_fake: Samples | None = None,
     ) -> None:
         faults = []
         if not scores or set(scores) - set(SCORES):

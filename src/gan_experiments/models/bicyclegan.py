@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_experiments import distributed
+from gan_experiments.bounds import NotNegative
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.engine import Phase
 from gan_experiments.layers.dropout import Draw
@@ -69,9 +70,9 @@ class BicycleGAN(ImageToImage):
         discriminator_encoded: nn.Module,
         discriminator_random: nn.Module,
         loss: AdversarialLoss,
-        l1_weight: float = 10.0,
-        latent_weight: float = 0.5,
-        kl_weight: float = 0.01,
+        l1_weight: NotNegative = 10.0,
+        latent_weight: NotNegative = 0.5,
+        kl_weight: NotNegative = 0.01,
         **engine: Any,
     ) -> None:
         networks = {

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Finite, NotNegative
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.engine import Phase
 from gan_experiments.layers.dropout import Draw
@@ -51,10 +52,10 @@ class Inpainting(ImageToImage):
         generator: nn.Module,
         discriminator: nn.Module,
         loss: AdversarialLoss,
-        l2_weight: float = 0.999,
-        adversarial_weight: float = 0.001,
-        known_weight: float = 10.0,
-        mean_colour: Sequence[float] = (117.0, 104.0, 123.0),
+        l2_weight: NotNegative = 0.999,
+        adversarial_weight: NotNegative = 0.001,
+        known_weight: NotNegative = 10.0,
+        mean_colour: Sequence[Finite] = (117.0, 104.0, 123.0),
         **engine: Any,
     ) -> None:
         super().__init__({"generator": generator, "discriminator": discriminator}, **engine)

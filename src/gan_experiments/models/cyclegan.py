@@ -7,13 +7,15 @@ Differs from the paper: none; the weights, the pool and the order of the steps a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from gan_experiments import distributed
+from gan_experiments.bounds import NotNegative
 from gan_experiments.contracts import Batch
 from gan_experiments.engine import Phase
 from gan_experiments.layers.dropout import Draw
@@ -87,9 +89,9 @@ class CycleGAN(ImageToImage):
         discriminator_a: nn.Module,
         discriminator_b: nn.Module,
         loss: AdversarialLoss,
-        cycle_weight: float = 10.0,
-        identity_weight: float = 0.5,
-        pool_size: int = 50,
+        cycle_weight: NotNegative = 10.0,
+        identity_weight: NotNegative = 0.5,
+        pool_size: Annotated[int, Field(ge=0, le=10**6)] = 50,
         **engine: Any,
     ) -> None:
         networks = {

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gan_experiments.bounds import Count, NotNegative, Whole, Width
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.layers.growing import enlarge, grown_images
 from gan_experiments.models.noise_to_image import NoiseToImage
@@ -44,11 +45,11 @@ class Growing(NoiseToImage):
 
     def __init__(
         self,
-        images: int,
-        start_resolution: int = 4,
-        stable_images: int | None = None,
-        fade_images: int | None = None,
-        rates: Sequence[tuple[int, float]] = (),
+        images: Count,
+        start_resolution: Width = 4,
+        stable_images: Count | None = None,
+        fade_images: Whole | None = None,
+        rates: Sequence[tuple[Width, NotNegative]] = (),
         **game: Any,
     ) -> None:
         for player in ("generator", "discriminator"):

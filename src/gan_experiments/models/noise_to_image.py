@@ -9,14 +9,16 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gan_experiments.augment.ada import ADA
+from gan_experiments.bounds import OneOf, Rhythm
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.engine import AdversarialModule, Phase
 from gan_experiments.losses.adversarial import AdversarialLoss, RelativisticPaired
@@ -61,10 +63,10 @@ class NoiseToImage(AdversarialModule):
         loss: AdversarialLoss,
         augment: nn.Module | None = None,
         techniques: Mapping[str, Technique] | None = None,
-        n_critic: int = 1,
-        generator_batch: int = 1,
+        n_critic: Rhythm = 1,
+        generator_batch: Annotated[int, Field(ge=1, le=64)] = 1,
         reuse_fakes: bool = False,
-        fake_labels: str = "uniform",
+        fake_labels: Annotated[str, OneOf("uniform", "batch")] = "uniform",
         **engine: Any,
     ) -> None:
         super().__init__({"generator": generator, "discriminator": discriminator}, **engine)

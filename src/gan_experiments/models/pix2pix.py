@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import NotNegative
 from gan_experiments.contracts import Batch
 from gan_experiments.engine import Phase
 from gan_experiments.layers.dropout import Draw
@@ -42,7 +43,7 @@ class Pix2Pix(ImageToImage):
         generator: nn.Module,
         discriminator: nn.Module,
         loss: AdversarialLoss,
-        l1_weight: float = 100.0,
+        l1_weight: NotNegative = 100.0,
         **engine: Any,
     ) -> None:
         super().__init__({"generator": generator, "discriminator": discriminator}, **engine)

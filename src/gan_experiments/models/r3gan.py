@@ -8,11 +8,13 @@ as likely as the others, not half as likely.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import Tensor
 
 from gan_experiments.augment.ada import ADA
+from gan_experiments.bounds import BelowOne, Count, NotNegative, Share
 from gan_experiments.contracts import Batch
 from gan_experiments.losses.penalties import r1_penalty
 from gan_experiments.models.noise_to_image import NoiseToImage, Turn
@@ -35,11 +37,11 @@ class R3GAN(NoiseToImage):
 
     def __init__(
         self,
-        burn_in: int,
-        gamma: Sequence[float] = (0.05, 0.005),
-        beta2: Sequence[float] = (0.9, 0.99),
-        half_life: Sequence[float] = (0, 5_000_000),
-        augment_p: Sequence[float] = (0.0, 0.55),
+        burn_in: Count,
+        gamma: Annotated[Sequence[NotNegative], Field(min_length=2, max_length=2)] = (0.05, 0.005),
+        beta2: Annotated[Sequence[BelowOne], Field(min_length=2, max_length=2)] = (0.9, 0.99),
+        half_life: Annotated[Sequence[NotNegative], Field(min_length=2, max_length=2)] = (0, 5_000_000),
+        augment_p: Annotated[Sequence[Share], Field(min_length=2, max_length=2)] = (0.0, 0.55),
         **game: Any,
     ) -> None:
         super().__init__(**game)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gan_experiments.bounds import NotNegative
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.engine import Phase
 from gan_experiments.layers.dropout import Draw
@@ -87,9 +88,9 @@ class SRGAN(ImageToImage):
         discriminator: nn.Module,
         loss: AdversarialLoss,
         perceptual: Callable[[], nn.Module] | Mapping[str, Any] | None = None,
-        adversarial_weight: float = 1e-3,
-        perceptual_weight: float = 1.0,
-        pixel_weight: float = 0.0,
+        adversarial_weight: NotNegative = 1e-3,
+        perceptual_weight: NotNegative = 1.0,
+        pixel_weight: NotNegative = 0.0,
         distance: str = "l2",
         **engine: Any,
     ) -> None:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import NotNegative, Rhythm
 from gan_experiments.contracts import Batch
 from gan_experiments.engine import Phase
 from gan_experiments.layers.dropout import Draw
@@ -54,10 +55,10 @@ class StarGAN(ImageToImage):
         loss: AdversarialLoss,
         attributes: Sequence[str] = (),
         one_of: Sequence[str] = (),
-        n_critic: int = 5,
-        gp_weight: float = 10.0,
-        classification_weight: float = 1.0,
-        reconstruction_weight: float = 10.0,
+        n_critic: Rhythm = 5,
+        gp_weight: NotNegative = 10.0,
+        classification_weight: NotNegative = 1.0,
+        reconstruction_weight: NotNegative = 10.0,
         **engine: Any,
     ) -> None:
         super().__init__({"generator": generator, "discriminator": discriminator}, **engine)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from gan_experiments import distributed
+from gan_experiments.bounds import Few
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.engine import Phase
 from gan_experiments.losses.adversarial import Minimax
@@ -42,7 +43,7 @@ class UnrolledGAN(NoiseToImage):
     Raises ConfigError for another optimizer, fewer steps than none, and batches that are accumulated.
     """
 
-    def __init__(self, unrolling_steps: int = 5, **game: Any) -> None:
+    def __init__(self, unrolling_steps: Few = 5, **game: Any) -> None:
         super().__init__(reuse_fakes=True, **game)
         if unrolling_steps < 0:
             raise ConfigError(f"model.unrolling_steps={unrolling_steps}: type model.unrolling_steps=5, or 0 for a GAN")

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_experiments.bounds import NotNegative, Rhythm
 from gan_experiments.contracts import Batch
 from gan_experiments.losses.penalties import gradient_penalty
 from gan_experiments.models.noise_to_image import NoiseToImage, Turn
@@ -31,7 +32,9 @@ class WGANGP(NoiseToImage):
     lipschitz = True
     per_sample_penalty = True
 
-    def __init__(self, n_critic: int = 5, gp_weight: float = 10.0, dequantize: float = 0.0, **game: Any) -> None:
+    def __init__(
+        self, n_critic: Rhythm = 5, gp_weight: NotNegative = 10.0, dequantize: NotNegative = 0.0, **game: Any
+    ) -> None:
         self.gp_weight, self.dequantize = gp_weight, dequantize  # first, as techniques ask for them when they join
         super().__init__(n_critic=n_critic, **game)
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_experiments.bounds import NotNegative
 from gan_experiments.contracts import Batch
 from gan_experiments.engine import Phase
 from gan_experiments.layers.dropout import Draw
@@ -49,10 +50,10 @@ class Zi2Zi(ImageToImage):
         generator: FontUNet,
         discriminator: FontDiscriminator,
         loss: AdversarialLoss,
-        l1_weight: float = 100.0,
-        constancy_weight: float = 15.0,
-        category_weight: float = 1.0,
-        tv_weight: float = 0.0,
+        l1_weight: NotNegative = 100.0,
+        constancy_weight: NotNegative = 15.0,
+        category_weight: NotNegative = 1.0,
+        tv_weight: NotNegative = 0.0,
         **engine: Any,
     ) -> None:
         super().__init__({"generator": generator, "discriminator": discriminator}, **engine)

@@ -14,6 +14,7 @@ import itertools
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Depth, Width
 from gan_experiments.layers.init import init_xavier
 from gan_experiments.layers.plain_norm import plain_norm
 from gan_experiments.layers.resolution import doublings_from_4, require_sides
@@ -30,12 +31,12 @@ class LatentUNet(nn.Module):
 
     def __init__(
         self,
-        channels_in: int = 3,
-        channels_out: int = 3,
-        resolution: int = 256,
-        width: int = 64,
+        channels_in: Width = 3,
+        channels_out: Width = 3,
+        resolution: Width = 256,
+        width: Width = 64,
         norm: str = "instance",
-        latent_dim: int = 8,
+        latent_dim: Width = 8,
         latent_at: str = "all",
     ) -> None:
         super().__init__()
@@ -59,10 +60,10 @@ class LatentEncoder(nn.Module):
 
     def __init__(
         self,
-        channels: int = 3,
-        latent_dim: int = 8,
-        resolution: int = 256,
-        width: int = 64,
+        channels: Width = 3,
+        latent_dim: Width = 8,
+        resolution: Width = 256,
+        width: Width = 64,
         norm: str = "instance",
     ) -> None:
         super().__init__()
@@ -110,7 +111,7 @@ class MultiScaleDiscriminator(nn.Module):
     """
 
     def __init__(
-        self, channels: int = 3, width: int = 64, layers: int = 3, norm: str = "instance", scales: int = 2
+        self, channels: Width = 3, width: Width = 64, layers: Depth = 3, norm: str = "instance", scales: Depth = 2
     ) -> None:
         super().__init__()
         self.patches = nn.ModuleList(

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Classes, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.attention import SelfAttention
 from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d, ConditionalBatchNorm2d
@@ -66,14 +67,14 @@ class BigGANGenerator(nn.Module):
 
     def __init__(
         self,
-        latent_dim: int = 120,
-        resolution: int = 128,
-        channels: int = 3,
-        width: int = 96,
-        classes: int = 0,
-        shared_dim: int = 128,
+        latent_dim: Width = 120,
+        resolution: Width = 128,
+        channels: Width = 3,
+        width: Width = 96,
+        classes: Classes = 0,
+        shared_dim: Width = 128,
         hierarchical: bool = True,
-        attention: int | None = None,
+        attention: Width | None = None,
         init: str = "orthogonal",
     ) -> None:
         super().__init__()
@@ -141,12 +142,12 @@ class BigGANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: int = 128,
-        channels: int = 3,
-        width: int = 96,
-        classes: int = 0,
+        resolution: Width = 128,
+        channels: Width = 3,
+        width: Width = 96,
+        classes: Classes = 0,
         conditioning: str = "none",
-        attention: int | None = None,
+        attention: Width | None = None,
         init: str = "orthogonal",
     ) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Classes, Depth, Width
 from gan_experiments.layers.attention import SelfAttention
 from gan_experiments.layers.conditional_batch_norm import ConditionalBatchNorm2d
 from gan_experiments.layers.labels import conditioned_classes, required_label
@@ -93,14 +94,14 @@ class BigGANDeepGenerator(nn.Module):
 
     def __init__(
         self,
-        latent_dim: int = 128,
-        resolution: int = 128,
-        channels: int = 3,
-        width: int = 128,
-        classes: int = 0,
-        shared_dim: int = 128,
-        depth: int = 2,
-        attention: int | None = None,
+        latent_dim: Width = 128,
+        resolution: Width = 128,
+        channels: Width = 3,
+        width: Width = 128,
+        classes: Classes = 0,
+        shared_dim: Width = 128,
+        depth: Depth = 2,
+        attention: Width | None = None,
         init: str = "orthogonal",
     ) -> None:
         super().__init__()
@@ -142,13 +143,13 @@ class BigGANDeepDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: int = 128,
-        channels: int = 3,
-        width: int = 128,
-        classes: int = 0,
+        resolution: Width = 128,
+        channels: Width = 3,
+        width: Width = 128,
+        classes: Classes = 0,
         conditioning: str = "none",
-        depth: int = 2,
-        attention: int | None = None,
+        depth: Depth = 2,
+        attention: Width | None = None,
         init: str = "orthogonal",
     ) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import BelowOne, Classes, Width
 from gan_experiments.layers.dropout import Draw, DrawnDropout
 from gan_experiments.layers.labels import one_hot, required_classes
 from gan_experiments.layers.maxout import Maxout
@@ -34,14 +35,14 @@ class CGANGenerator(nn.Module):
 
     def __init__(
         self,
-        latent_dim: int = 100,
-        resolution: int = 28,
-        channels: int = 1,
-        classes: int = 10,
-        width: int = 1200,
-        noise_units: int = 200,
-        label_units: int = 1000,
-        dropout: float = 0.5,
+        latent_dim: Width = 100,
+        resolution: Width = 28,
+        channels: Width = 1,
+        classes: Classes = 10,
+        width: Width = 1200,
+        noise_units: Width = 200,
+        label_units: Width = 1000,
+        dropout: BelowOne = 0.5,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
@@ -75,12 +76,12 @@ class CGANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: int = 28,
-        channels: int = 1,
-        classes: int = 10,
-        width: int = 240,
-        label_units: int = 50,
-        dropout: float = 0.5,
+        resolution: Width = 28,
+        channels: Width = 1,
+        classes: Classes = 10,
+        width: Width = 240,
+        label_units: Width = 50,
+        dropout: BelowOne = 0.5,
     ) -> None:
         super().__init__()
         self.classes = required_classes(classes, "CGANDiscriminator")

@@ -14,6 +14,7 @@ import itertools
 
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.init import init_normal
 from gan_experiments.layers.plain_norm import require_several
@@ -30,7 +31,12 @@ class ContextEncoder(nn.Module):
     """
 
     def __init__(
-        self, resolution: int = 128, channels: int = 3, width: int = 64, bottleneck: int = 4000, region: str = "centre"
+        self,
+        resolution: Width = 128,
+        channels: Width = 3,
+        width: Width = 64,
+        bottleneck: Width = 4000,
+        region: str = "centre",
     ) -> None:
         super().__init__()
         if region not in ("centre", "random"):
@@ -69,7 +75,7 @@ class ContextDiscriminator(nn.Module):
     is a power of two from 16 on, and in forward for images of another.
     """
 
-    def __init__(self, resolution: int = 64, channels: int = 3, width: int = 64) -> None:
+    def __init__(self, resolution: Width = 64, channels: Width = 3, width: Width = 64) -> None:
         super().__init__()
         self.resolution = resolution
         widths = _widths(resolution, width, "ContextDiscriminator")

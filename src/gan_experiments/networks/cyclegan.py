@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Depth, Width
 from gan_experiments.layers.init import init_normal
 from gan_experiments.layers.plain_norm import plain_norm
 from gan_experiments.layers.resolution import require_sides
@@ -26,10 +27,10 @@ class ResNetTranslator(nn.Module):
 
     def __init__(
         self,
-        channels_in: int = 3,
-        channels_out: int = 3,
-        width: int = 64,
-        blocks: int = 9,
+        channels_in: Width = 3,
+        channels_out: Width = 3,
+        width: Width = 64,
+        blocks: Depth = 9,
         norm: str = "instance",
     ) -> None:
         super().__init__()

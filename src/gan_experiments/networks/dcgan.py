@@ -16,6 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Classes, Whole, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.init import init_normal
 from gan_experiments.layers.labels import conditioned_classes, one_hot, required_label
@@ -50,14 +51,14 @@ class DCGANGenerator(nn.Module):
 
     def __init__(
         self,
-        latent_dim: int = 100,
-        resolution: int = 64,
-        channels: int = 3,
-        width: int = 64,
+        latent_dim: Width = 100,
+        resolution: Width = 64,
+        channels: Width = 3,
+        width: Width = 64,
         batch_norm: bool = True,
-        classes: int = 0,
+        classes: Classes = 0,
         conditioning: str = "none",
-        reference_batch: int = 0,
+        reference_batch: Whole = 0,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
@@ -122,14 +123,14 @@ class DCGANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: int = 64,
-        channels: int = 3,
-        width: int = 64,
+        resolution: Width = 64,
+        channels: Width = 3,
+        width: Width = 64,
         batch_norm: bool = True,
-        classes: int = 0,
+        classes: Classes = 0,
         conditioning: str = "none",
         minibatch: str = "none",
-        reference_batch: int = 0,
+        reference_batch: Whole = 0,
     ) -> None:
         super().__init__()
         choices = ("none", "concatenation", "projection", "auxiliary")

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Depth, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.init import init_kaiming
 from gan_experiments.layers.resolution import doublings_from_4, require_resolution, require_sides
@@ -31,7 +32,9 @@ class RRDBNet(nn.Module):
     Raises ConfigError for another scale than 2 or 4, and in forward for other sides.
     """
 
-    def __init__(self, scale: int = 4, channels: int = 3, width: int = 64, blocks: int = 23, growth: int = 32) -> None:
+    def __init__(
+        self, scale: Width = 4, channels: Width = 3, width: Width = 64, blocks: Depth = 23, growth: Width = 32
+    ) -> None:
         super().__init__()
         if scale not in (2, 4):
             raise ConfigError(f"RRDBNet cannot enlarge {scale} times: type data.scale=2 or data.scale=4")
@@ -97,7 +100,7 @@ class VGGDiscriminator(nn.Module):
     power of two from 16 on, and in forward for images of another.
     """
 
-    def __init__(self, resolution: int = 128, channels: int = 3, width: int = 64) -> None:
+    def __init__(self, resolution: Width = 128, channels: Width = 3, width: Width = 64) -> None:
         super().__init__()
         self.resolution = resolution
         stack: list[nn.Module] = []

@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gan_experiments.bounds import PartOf, Width
 from gan_experiments.layers.dropout import Draw, DrawnDropout
 from gan_experiments.layers.maxout import Maxout
 
@@ -36,7 +37,9 @@ class GANGenerator(nn.Module):
 
     classes = 0
 
-    def __init__(self, latent_dim: int = 100, resolution: int = 28, channels: int = 1, width: int = 1200) -> None:
+    def __init__(
+        self, latent_dim: Width = 100, resolution: Width = 28, channels: Width = 1, width: Width = 1200
+    ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.shape = (channels, resolution, resolution)
@@ -67,12 +70,12 @@ class GANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: int = 28,
-        channels: int = 1,
-        width: int = 240,
-        pieces: int = 5,
-        keep_input: float = 0.8,
-        keep_hidden: float = 0.5,
+        resolution: Width = 28,
+        channels: Width = 1,
+        width: Width = 240,
+        pieces: Width = 5,
+        keep_input: PartOf = 0.8,
+        keep_hidden: PartOf = 0.5,
     ) -> None:
         super().__init__()
         self.layers = nn.Sequential(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Depth, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.init import init_normal
 from gan_experiments.layers.plain_norm import plain_norm
@@ -23,7 +24,7 @@ class PatchDiscriminator(nn.Module):
     logit.
     """
 
-    def __init__(self, channels: int = 3, width: int = 64, layers: int = 3, norm: str = "instance") -> None:
+    def __init__(self, channels: Width = 3, width: Width = 64, layers: Depth = 3, norm: str = "instance") -> None:
         super().__init__()
         self.smallest = 3 * 2**layers
         stack: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]

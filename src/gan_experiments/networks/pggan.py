@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Classes, Count, Width
 from gan_experiments.layers.equalised import (
     EqualisedConv2d,
     EqualisedDownConv2d,
@@ -45,12 +46,12 @@ class PGGANGenerator(nn.Module):
 
     def __init__(
         self,
-        latent_dim: int = 512,
-        resolution: int = 1024,
-        channels: int = 3,
-        channel_base: int = 8192,
-        channel_max: int = 512,
-        classes: int = 0,
+        latent_dim: Width = 512,
+        resolution: Width = 1024,
+        channels: Width = 3,
+        channel_base: Count = 8192,
+        channel_max: Width = 512,
+        classes: Classes = 0,
         conditioning: str = "none",
     ) -> None:
         super().__init__()
@@ -102,13 +103,13 @@ class PGGANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: int = 1024,
-        channels: int = 3,
-        channel_base: int = 8192,
-        channel_max: int = 512,
-        group: int = 4,
+        resolution: Width = 1024,
+        channels: Width = 3,
+        channel_base: Count = 8192,
+        channel_max: Width = 512,
+        group: Count = 4,
         blur: bool = False,
-        classes: int = 0,
+        classes: Classes = 0,
         conditioning: str = "none",
     ) -> None:
         super().__init__()

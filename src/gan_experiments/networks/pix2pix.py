@@ -9,10 +9,14 @@ the paper and its Torch code, where pytorch-CycleGAN-and-pix2pix leaves out the 
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from gan_experiments.bounds import BelowOne, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.dropout import Draw, DrawnDropout
 from gan_experiments.layers.init import init_normal
@@ -38,13 +42,13 @@ class UNet(nn.Module):
 
     def __init__(
         self,
-        channels_in: int = 3,
-        channels_out: int = 3,
-        resolution: int = 256,
-        width: int = 64,
+        channels_in: Width = 3,
+        channels_out: Width = 3,
+        resolution: Width = 256,
+        width: Width = 64,
         norm: str = "batch",
-        dropout: float = 0.5,
-        latent_dim: int = 0,
+        dropout: BelowOne = 0.5,
+        latent_dim: Annotated[int, Field(ge=0, le=2**17)] = 0,
         latent_at: str = "all",
     ) -> None:
         super().__init__()

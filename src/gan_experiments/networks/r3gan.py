@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Classes, Depth, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.labels import conditioned_classes, required_label
 from gan_experiments.layers.resample import Downsample, Upsample
@@ -70,16 +71,16 @@ class R3GANGenerator(nn.Module):
 
     def __init__(
         self,
-        latent_dim: int = 64,
-        resolution: int = 32,
-        channels: int = 3,
-        width: int = 768,
-        classes: int = 0,
-        full_width_to: int = 32,
-        group_width: int = 16,
-        expansion: int = 2,
-        blocks: int = 2,
-        embedding_dim: int = 64,
+        latent_dim: Width = 64,
+        resolution: Width = 32,
+        channels: Width = 3,
+        width: Width = 768,
+        classes: Classes = 0,
+        full_width_to: Width = 32,
+        group_width: Width = 16,
+        expansion: Width = 2,
+        blocks: Depth = 2,
+        embedding_dim: Width = 64,
     ) -> None:
         super().__init__()
         self.latent_dim, self.classes = latent_dim, classes
@@ -113,15 +114,15 @@ class R3GANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: int = 32,
-        channels: int = 3,
-        width: int = 768,
-        classes: int = 0,
+        resolution: Width = 32,
+        channels: Width = 3,
+        width: Width = 768,
+        classes: Classes = 0,
         conditioning: str = "none",
-        full_width_to: int = 32,
-        group_width: int = 16,
-        expansion: int = 2,
-        blocks: int = 2,
+        full_width_to: Width = 32,
+        group_width: Width = 16,
+        expansion: Width = 2,
+        blocks: Depth = 2,
     ) -> None:
         super().__init__()
         choices = ("none", "projection")

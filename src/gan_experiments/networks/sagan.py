@@ -15,6 +15,7 @@ import itertools
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Classes, Width
 from gan_experiments.layers.attention import SelfAttention
 from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d
 from gan_experiments.layers.labels import conditioned_classes, required_label
@@ -43,12 +44,12 @@ class SAGANGenerator(nn.Module):
 
     def __init__(
         self,
-        latent_dim: int = 128,
-        resolution: int = 128,
-        channels: int = 3,
-        width: int = 64,
-        classes: int = 0,
-        attention: int | None = None,
+        latent_dim: Width = 128,
+        resolution: Width = 128,
+        channels: Width = 3,
+        width: Width = 64,
+        classes: Classes = 0,
+        attention: Width | None = None,
     ) -> None:
         super().__init__()
         self.latent_dim, self.classes = latent_dim, classes
@@ -88,12 +89,12 @@ class SAGANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: int = 128,
-        channels: int = 3,
-        width: int = 64,
-        classes: int = 0,
+        resolution: Width = 128,
+        channels: Width = 3,
+        width: Width = 64,
+        classes: Classes = 0,
         conditioning: str = "none",
-        attention: int | None = None,
+        attention: Width | None = None,
     ) -> None:
         super().__init__()
         choices = ("none", "projection", "auxiliary")

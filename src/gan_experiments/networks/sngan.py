@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Classes, Width
 from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d
 from gan_experiments.layers.init import init_uniform
 from gan_experiments.layers.labels import conditioned_classes, required_label
@@ -58,7 +59,12 @@ class SNGANGenerator(nn.Module):
     """
 
     def __init__(
-        self, latent_dim: int = 128, resolution: int = 32, channels: int = 3, width: int = 64, classes: int = 0
+        self,
+        latent_dim: Width = 128,
+        resolution: Width = 32,
+        channels: Width = 3,
+        width: Width = 64,
+        classes: Classes = 0,
     ) -> None:
         super().__init__()
         self.latent_dim, self.classes = latent_dim, classes
@@ -93,7 +99,12 @@ class SNGANDiscriminator(nn.Module):
     """
 
     def __init__(
-        self, resolution: int = 32, channels: int = 3, width: int = 64, classes: int = 0, conditioning: str = "none"
+        self,
+        resolution: Width = 32,
+        channels: Width = 3,
+        width: Width = 64,
+        classes: Classes = 0,
+        conditioning: str = "none",
     ) -> None:
         super().__init__()
         choices = ("none", "projection", "auxiliary", "concatenation")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Depth, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.init import init_kaiming
 from gan_experiments.layers.resolution import require_multiple, require_resolution
@@ -30,7 +31,7 @@ class SRResNet(nn.Module):
 
     multiple = 1
 
-    def __init__(self, scale: int = 4, channels: int = 3, width: int = 64, blocks: int = 16) -> None:
+    def __init__(self, scale: Width = 4, channels: Width = 3, width: Width = 64, blocks: Depth = 16) -> None:
         super().__init__()
         self.scale = scale
         self.first = nn.Sequential(nn.Conv2d(channels, width, 9, padding=4), nn.PReLU())
@@ -77,7 +78,7 @@ class SRGANDiscriminator(nn.Module):
     and in forward for images of another resolution.
     """
 
-    def __init__(self, resolution: int = 96, channels: int = 3, width: int = 64) -> None:
+    def __init__(self, resolution: Width = 96, channels: Width = 3, width: Width = 64) -> None:
         super().__init__()
         require_multiple(resolution, 16, "SRGANDiscriminator")
         self.resolution = resolution

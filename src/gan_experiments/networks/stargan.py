@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Classes, Depth, Width
 from gan_experiments.layers.resolution import require_multiple, require_resolution, require_sides
 
 
@@ -23,7 +24,7 @@ class StarGANGenerator(nn.Module):
 
     multiple = 4
 
-    def __init__(self, channels: int = 3, classes: int = 5, width: int = 64, blocks: int = 6) -> None:
+    def __init__(self, channels: Width = 3, classes: Classes = 5, width: Width = 64, blocks: Depth = 6) -> None:
         super().__init__()
         self.classes = classes
         self.layers = nn.Sequential(
@@ -74,7 +75,7 @@ class StarGANDiscriminator(nn.Module):
     """
 
     def __init__(
-        self, resolution: int = 128, channels: int = 3, classes: int = 5, width: int = 64, layers: int = 6
+        self, resolution: Width = 128, channels: Width = 3, classes: Classes = 5, width: Width = 64, layers: Depth = 6
     ) -> None:
         super().__init__()
         deepest = (resolution & -resolution).bit_length() - 1 - (resolution.bit_count() == 1)  # 2x2 or more are left

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Classes, Count, Depth, Share, Width
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.layers.equalised import EqualisedConv2d, EqualisedLinear, EqualisedUpConv2d
 from gan_experiments.layers.growing import enlarge, stage_of
@@ -37,15 +38,15 @@ class StyleGANGenerator(StyledGenerator):
 
     def __init__(
         self,
-        latent_dim: int = 512,
-        resolution: int = 1024,
-        channels: int = 3,
-        channel_base: int = 8192,
-        channel_max: int = 512,
-        w_dim: int = 512,
-        mapping_layers: int = 8,
-        mixing: float = 0.9,
-        classes: int = 0,
+        latent_dim: Width = 512,
+        resolution: Width = 1024,
+        channels: Width = 3,
+        channel_base: Count = 8192,
+        channel_max: Width = 512,
+        w_dim: Width = 512,
+        mapping_layers: Depth = 8,
+        mixing: Share = 0.9,
+        classes: Classes = 0,
         conditioning: str = "none",
     ) -> None:
         classes = conditioned_classes(conditioning, classes, ("none", "concatenation"), "StyleGANGenerator")

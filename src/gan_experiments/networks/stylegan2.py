@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Classes, Count, Depth, Few, Share, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.layers.equalised import EqualisedLinear
@@ -49,16 +50,16 @@ class StyleGAN2Generator(StyledGenerator):
 
     def __init__(
         self,
-        latent_dim: int = 512,
-        resolution: int = 256,
-        channels: int = 3,
-        classes: int = 0,
-        w_dim: int = 512,
-        channel_base: int = 32768,
-        channel_max: int = 512,
-        mapping_layers: int = 8,
-        mixing: float = 0.9,
-        half_resolutions: int = 0,
+        latent_dim: Width = 512,
+        resolution: Width = 256,
+        channels: Width = 3,
+        classes: Classes = 0,
+        w_dim: Width = 512,
+        channel_base: Count = 32768,
+        channel_max: Width = 512,
+        mapping_layers: Depth = 8,
+        mixing: Share = 0.9,
+        half_resolutions: Few = 0,
         half: str = "bfloat16",
     ) -> None:
         doublings = doublings_from_4(resolution, "StyleGAN2Generator")
@@ -183,16 +184,16 @@ class StyleGAN2Discriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: int = 256,
-        channels: int = 3,
-        classes: int = 0,
+        resolution: Width = 256,
+        channels: Width = 3,
+        classes: Classes = 0,
         conditioning: str = "none",
-        channel_base: int = 32768,
-        channel_max: int = 512,
+        channel_base: Count = 32768,
+        channel_max: Width = 512,
         architecture: str = "resnet",
-        group: int = 4,
-        mapping_layers: int = 8,
-        half_resolutions: int = 0,
+        group: Count = 4,
+        mapping_layers: Depth = 8,
+        half_resolutions: Few = 0,
         half: str = "bfloat16",
     ) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Depth, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.minibatch import MinibatchDiscrimination
 
@@ -48,7 +49,7 @@ class ToyGenerator(nn.Module):
 
     classes = 0
 
-    def __init__(self, latent_dim: int = 256, width: int = 128, depth: int = 2, activation: str = "tanh") -> None:
+    def __init__(self, latent_dim: Width = 256, width: Width = 128, depth: Depth = 2, activation: str = "tanh") -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.layers = _layers(latent_dim, width, depth, activation)
@@ -71,7 +72,7 @@ class ToyDiscriminator(nn.Module):
     classes = 0
     of_points = True
 
-    def __init__(self, width: int = 128, depth: int = 2, activation: str = "tanh", minibatch: str = "none") -> None:
+    def __init__(self, width: Width = 128, depth: Depth = 2, activation: str = "tanh", minibatch: str = "none") -> None:
         super().__init__()
         if minibatch not in MINIBATCH:
             raise ConfigError(f"ToyDiscriminator has no minibatch={minibatch}: type minibatch={' or '.join(MINIBATCH)}")

@@ -20,6 +20,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import Classes, Width
 from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d
 from gan_experiments.layers.init import init_uniform
 from gan_experiments.layers.labels import conditioned_classes, required_label
@@ -109,7 +110,12 @@ class ResNetGenerator(nn.Module):
     """
 
     def __init__(
-        self, latent_dim: int = 128, resolution: int = 32, channels: int = 3, width: int = 128, classes: int = 0
+        self,
+        latent_dim: Width = 128,
+        resolution: Width = 32,
+        channels: Width = 3,
+        width: Width = 128,
+        classes: Classes = 0,
     ) -> None:
         super().__init__()
         self.latent_dim, self.classes = latent_dim, classes
@@ -139,7 +145,12 @@ class ResNetCritic(nn.Module):
     """
 
     def __init__(
-        self, resolution: int = 32, channels: int = 3, width: int = 128, classes: int = 0, conditioning: str = "none"
+        self,
+        resolution: Width = 32,
+        channels: Width = 3,
+        width: Width = 128,
+        classes: Classes = 0,
+        conditioning: str = "none",
     ) -> None:
         super().__init__()
         self.classes = conditioned_classes(conditioning, classes, ("none", "auxiliary"), "wgan_gp.ResNetCritic")
@@ -179,7 +190,7 @@ class PyramidResNetGenerator(nn.Module):
     Raises ConfigError unless `resolution` is a power of two from 16 on; the code's is 64.
     """
 
-    def __init__(self, latent_dim: int = 128, resolution: int = 64, channels: int = 3, width: int = 64) -> None:
+    def __init__(self, latent_dim: Width = 128, resolution: Width = 64, channels: Width = 3, width: Width = 64) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         widths = _pyramid(width, doublings_from_4(resolution, "wgan_gp.PyramidResNetGenerator"))[::-1]
@@ -203,7 +214,7 @@ class PyramidResNetCritic(nn.Module):
     Raises ConfigError unless `resolution` is a power of two from 16 on; the code's is 64.
     """
 
-    def __init__(self, resolution: int = 64, channels: int = 3, width: int = 64) -> None:
+    def __init__(self, resolution: Width = 64, channels: Width = 3, width: Width = 64) -> None:
         super().__init__()
         widths = _pyramid(width, doublings_from_4(resolution, "wgan_gp.PyramidResNetCritic"))
         self.input = _convolution(channels, width, 3, gain=1.0)
@@ -232,7 +243,9 @@ class ConvGenerator(nn.Module):
     `resolution` is a power of two from 16 on; the code's is 32.
     """
 
-    def __init__(self, latent_dim: int = 128, resolution: int = 32, channels: int = 3, width: int = 128) -> None:
+    def __init__(
+        self, latent_dim: Width = 128, resolution: Width = 32, channels: Width = 3, width: Width = 128
+    ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         stages = doublings_from_4(resolution, "wgan_gp.ConvGenerator")
@@ -255,7 +268,7 @@ class ConvCritic(nn.Module):
     Raises ConfigError unless `resolution` is a power of two from 16 on; the code's is 32.
     """
 
-    def __init__(self, resolution: int = 32, channels: int = 3, width: int = 128) -> None:
+    def __init__(self, resolution: Width = 32, channels: Width = 3, width: Width = 128) -> None:
         super().__init__()
         stages = doublings_from_4(resolution, "wgan_gp.ConvCritic")
         widths = [channels, *(width * 2**i for i in range(stages))]  # 3, 128, 256, 512

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import BelowOne, Classes, Width
 from gan_experiments.layers.dropout import Draw, DrawnDropout
 from gan_experiments.layers.plain_norm import require_several
 from gan_experiments.layers.resolution import doublings_from_4, require_multiple, require_resolution, require_sides
@@ -34,12 +35,12 @@ class FontUNet(nn.Module):
 
     def __init__(
         self,
-        classes: int = 40,
-        resolution: int = 256,
-        channels: int = 3,
-        width: int = 64,
-        embedding_dim: int = 128,
-        dropout: float = 0.5,
+        classes: Classes = 40,
+        resolution: Width = 256,
+        channels: Width = 3,
+        width: Width = 64,
+        embedding_dim: Width = 128,
+        dropout: BelowOne = 0.5,
     ) -> None:
         super().__init__()
         depth = doublings_from_4(resolution, "FontUNet") + 2
@@ -95,7 +96,7 @@ class FontDiscriminator(nn.Module):
     Raises ConfigError unless 8 divides `resolution`, and in forward for images of another resolution.
     """
 
-    def __init__(self, classes: int = 40, resolution: int = 256, channels: int = 6, width: int = 64) -> None:
+    def __init__(self, classes: Classes = 40, resolution: Width = 256, channels: Width = 6, width: Width = 64) -> None:
         super().__init__()
         require_multiple(resolution, 8, "FontDiscriminator")
         self.classes, self.resolution = classes, resolution

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gan_experiments.augment.ada import ADA
+from gan_experiments.bounds import NotNegative
 from gan_experiments.contracts import ConfigError
 from gan_experiments.losses.regularisers import consistency, latent_diversity
 from gan_experiments.techniques.technique import Technique
@@ -21,7 +22,7 @@ class CR(Technique):
 
     players = ("discriminator",)
 
-    def __init__(self, weight: float = 10.0) -> None:
+    def __init__(self, weight: NotNegative = 10.0) -> None:
         super().__init__()
         self.weight = weight
         self.transform = ADA("xflip,xint", p=1, target=None)
@@ -40,7 +41,7 @@ class CR(Technique):
 class BCR(CR):
     """CR of the real images and of the fakes (Zhao et al. 2021, arXiv:2002.04724, §2.1)."""
 
-    def __init__(self, weight: float = 10.0, fake_weight: float = 10.0) -> None:
+    def __init__(self, weight: NotNegative = 10.0, fake_weight: NotNegative = 10.0) -> None:
         super().__init__(weight)
         self.fake_weight = fake_weight
 
@@ -59,7 +60,9 @@ class ZCR(Technique):
 
     players = ("discriminator", "generator")
 
-    def __init__(self, sigma: float = 0.05, weight: float = 20.0, generator_weight: float = 0.5) -> None:
+    def __init__(
+        self, sigma: NotNegative = 0.05, weight: NotNegative = 20.0, generator_weight: NotNegative = 0.5
+    ) -> None:
         super().__init__()
         self.sigma, self.weight, self.generator_weight = sigma, weight, generator_weight
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gan_experiments.bounds import Count, NotNegative
 from gan_experiments.losses.regularisers import instance_noise
 from gan_experiments.schedules import Linear
 from gan_experiments.techniques.technique import Technique
@@ -21,7 +22,7 @@ class InstanceNoise(Technique):
     It follows the augmentation, where there is one.
     """
 
-    def __init__(self, end: int, sigma: float = 0.1) -> None:
+    def __init__(self, end: Count, sigma: NotNegative = 0.1) -> None:
         super().__init__()
         self.sigma, self.share = sigma, Linear(end)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gan_experiments.bounds import NotNegative, Rhythm, Share
 from gan_experiments.contracts import ConfigError
 from gan_experiments.distributed import mean_over_ranks
 from gan_experiments.layers.styles import StyledGenerator
@@ -28,7 +29,7 @@ class PathLength(Technique):
     players = ("generator",)
     mean: Tensor
 
-    def __init__(self, weight: float = 2.0, decay: float = 0.01, every: int = 4, shrink: int = 2) -> None:
+    def __init__(self, weight: NotNegative = 2.0, decay: Share = 0.01, every: Rhythm = 4, shrink: Rhythm = 2) -> None:
         super().__init__()
         self.weight, self.decay, self.every, self.shrink = weight, decay, every, shrink
         self.register_buffer("mean", torch.zeros(()))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gan_experiments.bounds import NotNegative, Rhythm
 from gan_experiments.contracts import ConfigError
 from gan_experiments.losses.penalties import dragan_penalty, gradient_penalty, r1_penalty
 from gan_experiments.techniques.technique import Technique
@@ -27,7 +28,7 @@ class GradientPenalty(Technique):
     players = ("discriminator",)
     per_sample_penalty = True
 
-    def __init__(self, weight: float = 10.0, center: float = 1.0, every: int = 1) -> None:
+    def __init__(self, weight: NotNegative = 10.0, center: NotNegative = 1.0, every: Rhythm = 1) -> None:
         super().__init__()
         self.weight, self.center, self.every = weight, center, every
         self.lipschitz = center > 0
@@ -51,7 +52,7 @@ class DRAGAN(Technique):
     players = ("discriminator",)
     per_sample_penalty = True
 
-    def __init__(self, weight: float = 10.0, every: int = 1) -> None:
+    def __init__(self, weight: NotNegative = 10.0, every: Rhythm = 1) -> None:
         super().__init__()
         self.weight, self.every = weight, every
 
@@ -71,7 +72,7 @@ class R1(Technique):
     players = ("discriminator",)
     per_sample_penalty = True
 
-    def __init__(self, gamma: float = 10.0, every: int = 1) -> None:
+    def __init__(self, gamma: NotNegative = 10.0, every: Rhythm = 1) -> None:
         super().__init__()
         self.gamma, self.every = gamma, every
 
@@ -93,7 +94,7 @@ class Drift(Technique):
 
     players = ("discriminator",)
 
-    def __init__(self, weight: float = 0.001) -> None:
+    def __init__(self, weight: NotNegative = 0.001) -> None:
         super().__init__()
         self.weight = weight
 

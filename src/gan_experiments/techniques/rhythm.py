@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gan_experiments.bounds import Count, Rhythm, Whole
 from gan_experiments.techniques.technique import Technique
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 class WarmUp(Technique):
     """The discriminator alone is trained on the first `images` real images."""
 
-    def __init__(self, images: int) -> None:
+    def __init__(self, images: Whole) -> None:
         super().__init__()
         self.images = images
 
@@ -29,7 +30,7 @@ class CriticSchedule(Technique):
     `steps` for each of the `first` steps of the generator, and for each `period`-th; `n_critic` for the others.
     """
 
-    def __init__(self, steps: int = 100, first: int = 25, period: int = 500) -> None:
+    def __init__(self, steps: Rhythm = 100, first: Whole = 25, period: Count = 500) -> None:
         super().__init__()
         self.steps, self.first, self.period = steps, first, period
         self.generator_steps = 0

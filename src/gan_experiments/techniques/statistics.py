@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gan_experiments.bounds import NotNegative, Share, Whole
 from gan_experiments.contracts import ConfigError
 from gan_experiments.losses import regularisers
 from gan_experiments.losses.regularisers import AccuracyBalance
@@ -25,7 +26,7 @@ class LeCam(Technique):
 
     players = ("discriminator",)
 
-    def __init__(self, weight: float = 0.3, decay: float = 0.99, start: int = 0) -> None:
+    def __init__(self, weight: NotNegative = 0.3, decay: Share = 0.99, start: Whole = 0) -> None:
         super().__init__()
         self.weight = weight
         self.lecam = regularisers.LeCam(decay, start)
@@ -43,7 +44,7 @@ class AdaptiveBalance(Technique):
     A logit above 0 counts as "real".
     """
 
-    def __init__(self, limit: float = 0.8) -> None:
+    def __init__(self, limit: NotNegative = 0.8) -> None:
         super().__init__()
         self.balance = AccuracyBalance(limit)
         self._seen: list[tuple[Tensor, Tensor]] = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_experiments.bounds import Count, NotNegative, PartOf, Share
 from gan_experiments.contracts import ConfigError
 from gan_experiments.losses.adversarial import RelativisticPaired
 from gan_experiments.losses.regularisers import OneSidedLabelSmoothing, feature_matching, top_k
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class LabelSmoothing(Technique):
     """-α log σ(D(x)) - (1 - α) log(1 - σ(D(x))) of the real images alone (Salimans et al. 2016, §3.4)."""
 
-    def __init__(self, alpha: float = 0.9) -> None:
+    def __init__(self, alpha: PartOf = 0.9) -> None:
         super().__init__()
         self.alpha = alpha
 
@@ -35,7 +36,7 @@ class TopK(Technique):
     Their share is all at first, times `decay` every `every` images (those of an epoch), and `floor` at least.
     """
 
-    def __init__(self, decay: float = 0.99, every: int = 5_000, floor: float = 0.5) -> None:
+    def __init__(self, decay: Share = 0.99, every: Count = 5_000, floor: PartOf = 0.5) -> None:
         super().__init__()
         self.share = Exponential(decay, every, floor)
 
@@ -59,7 +60,7 @@ class FeatureMatching(Technique):
 
     def __init__(
         self,
-        weight: float = 1.0,
+        weight: NotNegative = 1.0,
         distance: Literal["squared_l2", "l1"] = "squared_l2",
         replaces_generator_loss: bool = True,
     ) -> None:
@@ -88,7 +89,9 @@ class AuxiliaryClassifier(Technique):
 
     players = ("discriminator", "generator")
 
-    def __init__(self, weight: float = 1.0, fake_weight: float = 1.0, generator_weight: float = 1.0) -> None:
+    def __init__(
+        self, weight: NotNegative = 1.0, fake_weight: NotNegative = 1.0, generator_weight: NotNegative = 1.0
+    ) -> None:
         super().__init__()
         self.weight, self.fake_weight, self.generator_weight = weight, fake_weight, generator_weight
 

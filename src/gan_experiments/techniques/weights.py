@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor, nn
 
+from gan_experiments.bounds import NotNegative, OneOf, Positive, Rhythm
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers import spectral_norm
 from gan_experiments.losses.regularisers import HistoricalAverage, orthogonal_regularisation
@@ -22,7 +23,7 @@ class WeightClipping(Technique):
 
     lipschitz = True
 
-    def __init__(self, bound: float = 0.01) -> None:
+    def __init__(self, bound: Positive = 0.01) -> None:
         super().__init__()
         self.bound = bound
 
@@ -53,7 +54,12 @@ class SpectralNorm(Technique):
 class Orthogonal(Technique):
     """β ‖W Wᵀ ⊙ (1 - I)‖²_F of the weights of one player (Brock et al. 2019, arXiv:1809.11096, §3.1)."""
 
-    def __init__(self, beta: float = 1e-4, player: str = "generator", every: int = 1) -> None:
+    def __init__(
+        self,
+        beta: NotNegative = 1e-4,
+        player: Annotated[str, OneOf("generator", "discriminator")] = "generator",
+        every: Rhythm = 1,
+    ) -> None:
         super().__init__()
         if player not in ("generator", "discriminator"):
             raise ConfigError(f"technique.orthogonal.player={player}: type generator or discriminator")
@@ -69,7 +75,7 @@ class HistoricalAveraging(Technique):
 
     players = ("discriminator", "generator")
 
-    def __init__(self, weight: float = 0.01) -> None:
+    def __init__(self, weight: NotNegative = 0.01) -> None:
         super().__init__()
         self.weight = weight
         self.averages = nn.ModuleDict()

@@ -1,0 +1,330 @@
+"""Types with bounds for the values that a person types, and the one line that says what a value should have been.
+
+Classes use the names below in their signatures; `check.py` reads them there. The options of the verbs stand in OPTIONS.
+A value has to be of the very type: true and false are no numbers, a text is neither, and infinity and NaN are nothing.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import json
+import math
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, core_schema
+
+MOST = 10**12
+"""The greatest number of anything."""
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Whole = Annotated[int, Field(ge=0, le=MOST)]
+Finite = Annotated[float, Field(ge=-MOST, le=MOST)]
+Positive = Annotated[float, Field(gt=0, le=MOST)]
+NotNegative = Annotated[float, Field(ge=0, le=MOST)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PartOf = Annotated[float, Field(gt=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what seeds of NumPy hold
+
+Width = Annotated[int, Field(ge=1, le=2**17)]  # channels, features, pixels of a side
+Depth = Annotated[int, Field(ge=1, le=1000)]  # layers, blocks: what a loop makes one after the other
+Few = Annotated[int, Field(ge=0, le=1000)]
+Classes = Annotated[int, Field(ge=0, le=10**6)]
+Batch = Annotated[int, Field(ge=1, le=10**5)]  # of what is not trained
+Workers = Annotated[int, Field(ge=0, le=256)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
+Rhythm = Annotated[int, Field(ge=1, le=10**6)]  # every so many batches
+Cells = Annotated[int, Field(ge=1, le=4096)]  # of a sheet
+Samples = Annotated[int, Field(ge=1, le=10**7)]  # drawn, held in memory, scored
+
+Numbers = Annotated[Sequence[Finite], Field(min_length=1, max_length=1000)]
+Place = Annotated[str, Field(min_length=1, json_schema_extra={"what": "a path"})]
+Text = Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """In `Annotated[str, OneOf("a", "b")]`: one of these words."""
+
+    words: tuple[str | int, ...]
+
+    def __init__(self, *words: str | int) -> None:
+        object.__setattr__(self, "words", words)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.literal_schema(list(self.words))
+
+
+def _is_node(value: dict[str, Any]) -> dict[str, Any]:
+    if value and "_target_" not in value:
+        raise ValueError("no _target_")
+    return value
+
+
+Node = Annotated[
+    dict[str, Any],
+    AfterValidator(_is_node),
+    Field(json_schema_extra={"what": "a node with a _target_"}),
+]
+"""What the config holds where a class takes an object: its `_target_` and arguments, or nothing."""
+Made = Annotated[Node, Field(min_length=1)]
+"""A node that cannot be left empty."""
+
+Device = Annotated[str, Field(pattern=r"^(auto|[a-z]+(:\d+)?)$")]
+Existing = Annotated[str, OneOf("refuse", "keep", "replace")]
+_COMMON: dict[str, Any] = {"seed": Seed, "ema": bool, "out": Place | None, "device": Device}
+_TRUNCATION = Positive | None
+_LABEL = int | str | None
+OPTIONS: dict[str, dict[str, Any]] = {
+    "run": {
+        "images": Count,
+        "seed": Seed,
+        "ckpt": str | None,
+        "resume": bool,
+        "check": bool,
+        "output": Place,
+        "trainer.accelerator": Annotated[str, OneOf("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu")],
+        "trainer.devices": Annotated[int | str, OneOf(-1, "auto")]
+        | Annotated[int, Field(ge=1, le=2**16)]
+        | Sequence[Whole],
+        "trainer.num_nodes": Annotated[int, Field(ge=1, le=2**16)],
+        "trainer.strategy": Node | None,
+        "trainer.precision": Annotated[
+            str, OneOf("32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true")
+        ],
+        "trainer.channels_last": bool,
+        "trainer.accumulate": Rhythm,
+        "trainer.sync_batchnorm": bool,
+        "trainer.log_every": Rhythm,
+        "logger": Mapping[str, Made],
+        "callbacks": Mapping[str, Made],
+        "technique": Mapping[str, Made],
+        "augment": Node,
+        "metrics": Node,
+        "loss": Node,
+        "perceptual": Node,
+        "data": Made,
+        "model": Made,
+    },
+    "sample": _COMMON
+    | {
+        "run": Place,
+        "n": Annotated[int, Field(ge=1, le=10**6)],
+        "class": _LABEL,
+        "truncation": _TRUNCATION,
+        "singles": bool,
+        "interpolation": Annotated[int, Field(ge=0, le=1000)],
+    },
+    "evaluate": _COMMON
+    | {
+        "run": Place | Sequence[Place] | None,
+        "checkpoints": bool,
+        "fake": Place | None,
+        "real": Place | None,
+        "n": Annotated[int, Field(ge=2, le=10**7)] | None,
+        "truncation": _TRUNCATION | Sequence[Positive],
+        "standing_statistics": Annotated[int, Field(ge=0, le=10**5)],
+        "by_class": bool,
+        "bootstrap": Annotated[int, Field(ge=0, le=10**5)],
+        "path_length": Annotated[int, Field(ge=0, le=10**7)],
+        "path_length_in": Annotated[str, OneOf("z", "w")],
+        "path_length_at": Annotated[str, OneOf("full", "end")],
+        "lpips_net": Annotated[str, OneOf("vgg", "alex", "squeeze")],
+        "lpips_weights": Place | None,
+        "pictures": bool,
+        "metrics": Node | None,
+        "data": Node | None,
+    },
+    "translate": _COMMON
+    | {
+        "run": Place,
+        "images": Place | int | Sequence[Place | int],
+        "to": str | int | None,
+        "mask": Place | None,
+        "label": Whole | None,
+        "tile": Annotated[int, Field(ge=1, le=2**17)] | None,
+        "sheet": Annotated[int, Field(ge=0, le=4096)],
+    },
+    "explore": _COMMON
+    | {
+        "run": Place,
+        "class": _LABEL,
+        "truncation": _TRUNCATION,
+        "what": Node | None,
+        "metrics": Node | None,
+        "data": Node | None,
+        "perceptual": Node | None,
+    },
+    "compare": {"runs": Place | Sequence[Place | int] | None, "out": Place | None},
+    "interpolate": {"a": Place, "b": Place, "alpha": Share, "out": Place | None},
+    "convert": {"weights": Place, "out": Place | None},
+    "usefulness": _COMMON
+    | {
+        "run": Place | None,
+        "fake": Place | None,
+        "real": Place | None,
+        "test": Place | None,
+        "data.resolution": Width | None,
+        "data.channels": Annotated[int, OneOf(1, 3)] | None,
+        "data.classes": Annotated[int, Field(ge=0, le=10**6)] | None,
+        "data.attribute": str | None,
+        "n": Samples | None,
+        "parts": Annotated[Sequence[PartOf], Field(min_length=1)],
+        "fake_share": Annotated[float, Field(gt=0, lt=1)],
+        "steps": Annotated[int, Field(ge=1, le=10**7)],
+        "batch_size": Annotated[int, Field(ge=2, le=10**5)],
+        "seeds": Annotated[int, Field(ge=1, le=1000)],
+    },
+}
+"""The options of each verb, with their types; of a group, what it holds."""
+for _verb, _options in OPTIONS.items():
+    if _verb != "run":
+        _options.update({"existing": Existing, "trust": str | Sequence[str] | None})
+
+
+def fault(key: str, value: Any, hint: Any, usual: Any = None) -> str | None:
+    """One line that says what is wrong with the plain value of a key; None where the type hint allows it.
+
+    `usual` is a value to propose, where it fits.
+    """
+    if fits(value, hint):
+        return None
+    inside = _of_each(hint)
+    if isinstance(value, dict) and inside is not None:
+        return next(filter(None, (fault(f"{key}.{name}", item, inside) for name, item in value.items())), None)
+    example = next((typed for typed in _examples(value, usual, hint) if fits(typed, hint)), None)
+    advice = f"; type for example {key}={shown(example)}" if example is not None else ""
+    most = f" and at most {MOST:,}" if isinstance(value, (int, float)) and MOST < abs(value) < math.inf else ""
+    return f"{key}={shown(value)}: {needed(hint)}{most} is needed{advice}"
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value, of a config, is one that a type hint allows."""
+    try:
+        _adapter(hint).validate_json(json.dumps(value))
+    except (ValidationError, TypeError, ValueError):
+        return False
+    return True
+
+
+def needed(hint: Any) -> str:
+    """What a type hint allows, in words."""
+    return _words(_adapter(hint).json_schema())
+
+
+def _of_each(hint: Any) -> Any:
+    """The type of what a mapping holds; None where the hint allows no mapping, or any."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(filter(None, map(_of_each, get_args(hint))), None)
+    return get_args(hint)[1] if get_origin(hint) is collections.abc.Mapping and get_args(hint)[1] is not Any else None
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter:
+    return TypeAdapter(_plain(hint), config=ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True))
+
+
+def _plain(hint: Any) -> Any:
+    """The type hint as a config has it: a node for each object, anything for what is not known."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return Annotated[_plain(arguments[0]), *hint.__metadata__]
+    if origin in (Union, types.UnionType):
+        return Union[tuple(_plain(argument) for argument in arguments)]  # noqa: UP007
+    if origin in (list, tuple, dict, collections.abc.Sequence, collections.abc.Mapping):
+        return origin[tuple(argument if argument is ... else _plain(argument) for argument in arguments)]
+    if origin is Literal or hint in (int, float, str, bool, None, type(None), Any):
+        return hint
+    if origin is collections.abc.Callable or _is_object(hint):
+        return Node
+    return Any
+
+
+def _is_object(hint: Any) -> bool:
+    """Whether a config makes such an object by a `_target_`: ours, and torch's."""
+    return isinstance(hint, type) and hint.__module__.split(".")[0] in ("gan_experiments", "torch")
+
+
+def _examples(value: Any, usual: Any, hint: Any) -> list[Any]:
+    """What could have been meant, the likeliest first."""
+    found: list[Any] = []
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        found.append(int(value))
+    if isinstance(value, str):
+        word = value.strip().lower()
+        found += [{"true": True, "yes": True, "on": True, "1": True}.get(word)]
+        found += [{"false": False, "no": False, "off": False, "0": False}.get(word)]
+        for number in (int, float):
+            with contextlib.suppress(ValueError):
+                found.append(number(word))
+    elif isinstance(value, int) and not isinstance(value, bool):
+        found += [{0: False, 1: True}.get(value), f"./{value}"]
+    found += [usual, *_of_schema(_adapter(hint).json_schema())]
+    return [one for one in found if one is not None]
+
+
+def _of_schema(schema: dict[str, Any]) -> list[Any]:
+    if "anyOf" in schema:
+        return [one for option in schema["anyOf"] for one in _of_schema(option)]
+    if "const" in schema or "enum" in schema:
+        return [schema.get("const", *schema.get("enum", [None])[:1])]
+    least, most = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum", MOST)
+    if schema.get("type") == "integer":
+        return [min(max(least or 0, 64), most), least or 0]
+    if schema.get("type") == "number":
+        return [1.0, 0.5]
+    return [False] if schema.get("type") == "boolean" else []
+
+
+def _words(schema: dict[str, Any]) -> str:  # noqa: PLR0911
+    if "what" in schema:
+        return str(schema["what"])
+    if "anyOf" in schema:
+        options = dict.fromkeys(_words(option) for option in schema["anyOf"])
+        return ", or ".join([*(o for o in options if o != "null"), *(o for o in options if o == "null")])
+    if "const" in schema or "enum" in schema:
+        words = [shown(word) for word in schema.get("enum", [schema.get("const")])]
+        return f"one of {', '.join(words)}" if len(words) > 1 else words[0]
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        return ("a whole number" if kind == "integer" else "a number") + _range(schema)
+    if kind == "array":
+        parts = [_words(part) for part in schema.get("prefixItems", [])]
+        if parts:
+            return f"a list [{', '.join(parts)}]"
+        return f"a list, each {_words(schema['items'])}" if schema.get("items") else "a list"
+    if kind == "object":
+        inside = schema.get("additionalProperties")
+        return f"a group, each {_words(inside)}" if isinstance(inside, dict) and inside else "a group of keys"
+    return {"boolean": "true or false", "string": "text", "null": "null"}.get(str(kind), "something else")
+
+
+def _range(schema: dict[str, Any]) -> str:
+    least, most = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    least, most = (None if abs(bound or 0) == MOST else bound for bound in (least, most))
+    if least is not None and most is not None:
+        return f" from {least:,} to {most:,}"
+    said = [f"of {least:,} or more"] if least is not None else []
+    said += [f"{word} {bound:,}" for word, bound in (("above", above), ("below", below)) if bound is not None]
+    said += [f"at most {most:,}"] if most is not None else []
+    return f" {' and '.join(said)}" if said else ""
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    if isinstance(value, dict):
+        text = "{" + ",".join(f"{key}:{shown(item)}" for key, item in value.items()) + "}"
+    elif isinstance(value, (list, tuple)):
+        text = f"[{','.join(shown(item) for item in value)}]"
+    elif value is None or isinstance(value, bool):
+        text = json.dumps(value)
+    else:
+        text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
