@@ -157,7 +157,7 @@ def test_what_a_killed_job_leaves_is_cleared_away(tmp_path):
 
     def killed():
         with alone(tmp_path / "lock", ONE):
-            (tmp_path / "key.half.part").write_bytes(b"half of it")
+            (tmp_path / ".key.1-ab.unfinished.pt").write_bytes(b"half of it")
             os.kill(os.getpid(), signal.SIGKILL)
 
     job = torch.multiprocessing.get_context("fork").Process(target=killed)

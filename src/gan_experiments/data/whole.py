@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -23,9 +22,11 @@ from gan_experiments.data.cache import (
     flush,
     key_of,
     progress,
+    read_facts,
     require_images,
     save,
     tell_skipped,
+    verifying,
     write_facts,
 )
 from gan_experiments.data.sources import TASK, Source, load_blocks
@@ -42,12 +43,15 @@ class WholeImages:
 
     def __init__(self, folder: Path, split: str = "train") -> None:
         self.folder, self.split = folder, split
-        facts = json.loads((folder / "facts.json").read_text())
+        facts = read_facts(folder)
         self._index = np.load(folder / "index.npy")
         # Copy-on-write: torch takes no read-only arrays.
         self._pixels = torch.from_numpy(np.memmap(folder / "pixels.bin", np.uint8, "c"))
-        if len(self._index) != facts["number"] or len(self._pixels) != facts["bytes"]:
-            raise ValueError(f"{folder} is damaged")
+        index = self._index
+        if (index.dtype, index.ndim, index.shape[2:], len(index)) != (np.int64, 3, (3,), facts["number"]):
+            raise ValueError(f"index.npy does not hold {facts['number']} places")
+        if len(self._pixels) != facts["bytes"]:
+            raise ValueError(f"pixels.bin does not hold {facts['bytes']} bytes")
         self.channels, self.fingerprint, self.skipped = facts["channels"], facts["fingerprint"], facts["skipped"]
         self.sizes = torch.from_numpy(self._index[:, :, 1:])
 
@@ -62,6 +66,21 @@ class WholeImages:
         start, height, width = self._index[row, part].tolist()
         shape = (self.channels, height, width)
         return self._pixels[start : start + self.channels * height * width].view(shape)
+
+    def verify(self) -> None:
+        """Raise ValueError where the content is not that of the fingerprint."""
+        digest = hashlib.sha256()
+        end = 0
+        with open(self.folder / "pixels.bin", "rb") as file, verifying(self.folder, len(self._pixels)) as bar:
+            for start, height, width in self._index.reshape(-1, 3).tolist():
+                shape = (self.channels, height, width)
+                end += self.channels * height * width
+                if start != file.tell() or min(shape) < 1 or end > len(self._pixels):
+                    raise ValueError("index.npy is not what was written")
+                digest.update(str(shape).encode() + file.read(end - start))
+                bar.update(end - start)
+        if end != len(self._pixels) or digest.hexdigest() != self.fingerprint:
+            raise ValueError("its content is not what was written")
 
 
 def cached_whole(
@@ -117,4 +136,5 @@ def cached_whole(
         log.info("cached %d images of %s in %.1f s", len(index), source.where, time.monotonic() - began)
         tell_skipped(source, skipped)
 
-    return built_once(folder, f"the cache of {source.where}", 0, build, lambda: WholeImages(folder, split))
+    what = f"the cache of {source.where}"
+    return built_once(folder, what, 0, build, lambda: WholeImages(folder, split), WholeImages.verify)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
-import pickle
-import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from gan_experiments.files import whole
 from gan_experiments.metrics.neighbours import nearest
 from gan_experiments.metrics.ranks import Ranks
 from gan_experiments.metrics.scores import moments, square_root
@@ -55,11 +54,31 @@ class RealStatistics:
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> RealStatistics | None:
-        """Return on `device` what `save` wrote to `path`; None where there is no readable file."""
+        """Return on `device` what `save` wrote to `path`; None where there is no file.
+
+        A damaged one, by the checksums in it, is named and removed.
+        """
         try:
-            return cls(**torch.load(path, map_location=device, weights_only=True))
-        except (OSError, RuntimeError, EOFError, TypeError, pickle.UnpicklingError):
+            with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
+                if archive.testzip() is not None:
+                    raise ValueError("its content is not what was written")
+            return cls(**torch.load(path, map_location=device, weights_only=True))._whole()
+        except OSError:
             return None
+        except Exception as error:  # a damaged file makes its reader raise anything
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            log.warning("the features kept in %s are damaged (%s) and are extracted again", path, reason)
+            with suppress(OSError):
+                path.unlink()
+            return None
+
+    def _whole(self) -> RealStatistics:
+        """Raise ValueError where these are no statistics of one set of features."""
+        number, width = self.features.shape
+        shapes = [(number, width), (width,), (width, width), (width, width), (number, self.nearest.shape[1])]
+        if [tuple(getattr(self, field.name).shape) for field in fields(self)] != shapes:
+            raise ValueError("it holds something else")
+        return self
 
     def save(self, path: Path) -> None:
         """Write to `path` all at once, so that no other process ever reads half a file; warn where that fails.
@@ -67,18 +86,10 @@ class RealStatistics:
         Clears away what a process that was killed has left: none but one `alone` may save.
         """
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for stale in path.parent.glob(f"{path.stem}.*.part"):
+            for stale in path.parent.glob(f".{path.stem}.*.unfinished{path.suffix}"):
                 stale.unlink(missing_ok=True)
-            handle, part = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".part")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    torch.save({field.name: getattr(self, field.name) for field in fields(self)}, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(part, path)
-            finally:
-                Path(part).unlink(missing_ok=True)
+            with whole(path) as unfinished, unfinished.open("wb") as file:
+                torch.save({field.name: getattr(self, field.name) for field in fields(self)}, file)
         except (OSError, RuntimeError) as error:
             warnings.warn(f"the features of the real images are not kept for the next time: {error}", stacklevel=2)
 
