@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two workers share two cores
 os.environ["WANDB_MODE"] = "offline"
 _caches = tempfile.TemporaryDirectory(prefix="gan_experiments-tests-")
 for _name in ("GAN_EXPERIMENTS_CACHE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
     os.environ[_name] = os.path.join(_caches.name, _name.lower())
+
+for _name in ("http_proxy", "https_proxy"):
+    os.environ[_name] = "http://127.0.0.1:9"  # where nobody answers: no network for the processes that tests start
+os.environ["no_proxy"] = "localhost,127.0.0.1"
 
 import pytest
 import torch
@@ -19,7 +25,19 @@ from gan_experiments import launch
 torch.set_num_threads(1)
 launch.register_resolvers()
 
-SHARED = ("trained", "swept", "two_ranks")  # fixtures that train for long
+_connect = socket.socket.connect
+
+
+def _connect_here(self: socket.socket, address: Any) -> None:
+    """Refuse what is not on this machine, so that a test which needs the network fails wherever it runs."""
+    if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "localhost", "::1"):
+        raise OSError("the tests have no network")
+    _connect(self, address)
+
+
+socket.socket.connect = _connect_here  # type: ignore[method-assign]
+
+SHARED = ("bare_machine", "trained", "swept", "two_ranks")  # fixtures that train for long
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import importlib
 import itertools
+import logging
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 import matplotlib as mpl
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
@@ -227,8 +235,6 @@ def run(
     *words: str, verb: str = "run", folder: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """A verb as a person types it, in a folder."""
-    import os
-
     return subprocess.run(
         [sys.executable, str(REPOSITORY / "src" / "gan_experiments" / f"{verb}.py"), *words],
         cwd=folder,
@@ -238,6 +244,70 @@ def run(
         timeout=240,
         check=False,
     )
+
+
+def typed(
+    *words: str, verb: str = "run", folder: Path, change: Callable[[DictConfig], None] | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The same in a fork of this process, which has imported everything: a tenth of the time.
+
+    `change` is done to the config before the verb sees it.
+    """
+    script = str(REPOSITORY / "src" / "gan_experiments" / f"{verb}.py")
+    work = getattr(importlib.import_module(f"gan_experiments.{verb}"), verb)
+
+    def changed(cfg: DictConfig) -> int:
+        if change is not None:
+            change(cfg)
+        return int(work(cfg))
+
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        process = os.fork()
+        if process == 0:
+            _become([script, *words], verb, changed, folder, environment, out.fileno(), err.fileno())
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        said = []
+        for file in (out, err):
+            file.seek(0)
+            said.append(file.read().decode())
+    return subprocess.CompletedProcess([verb, *words], status, *said)
+
+
+def _become(
+    argv: list[str],
+    verb: str,
+    work: Callable[[DictConfig], int],
+    folder: Path,
+    environment: dict[str, str],
+    out: int,
+    err: int,
+) -> NoReturn:
+    """Be the process that a command starts, to its end; `signal.alarm` ends one that hangs."""
+    status = 70
+    try:
+        signal.alarm(120)
+        os.chdir(folder)
+        os.environ.update(environment)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
+        sys.argv = argv
+        GlobalHydra.instance().clear()
+        logging.getLogger().handlers.clear()  # pytest's
+        launch.main(work, config=verb)
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
 
 
 def batches(data: ImageData, number: int, start: int = 0, rank: int = 0, world: int = 1) -> list[Batch]:

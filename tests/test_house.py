@@ -26,6 +26,7 @@ LAYERS = [  # from the ground up; a file imports from its own row or below
         "launch",
         "resume",
         "report",
+        "scoring",
         "pretrained",
         "trained",
         "subjects",

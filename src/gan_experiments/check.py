@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -107,6 +109,7 @@ def _numbers(cfg: DictConfig) -> Iterator[str]:
             )
         if ranks > 1 and not cfg.trainer.strategy:
             yield f"trainer.devices={devices} without a strategy: type trainer=ddp or trainer=ddp_cpu"
+    yield from build.trainer_faults(cfg.trainer)
 
 
 def _whole_numbers(cfg: DictConfig, least: dict[str, int]) -> Iterator[str]:
@@ -128,8 +131,8 @@ def _nodes(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
     if isinstance(node, DictConfig):
         if "_target_" in node:
             yield path, node
-        for key in node:
-            if not OmegaConf.is_missing(node, key):
+        for key in node:  # what refers to another place is looked at there
+            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
                 yield from _nodes(node[key], f"{path}.{key!s}" if path else str(key))
     elif isinstance(node, ListConfig):
         for index, item in enumerate(node):
@@ -140,8 +143,13 @@ def _arguments(cfg: DictConfig) -> Iterator[str]:
     for path, node in _nodes(cfg):
         target = node["_target_"]
         try:
-            known, required = _signature(get_object(target))
+            with _silent("hydra.utils"):
+                known, required = _signature(get_object(target))
         except Exception as error:  # an import that fails, whatever its reason
+            if what := build.not_installed(getattr(error.__cause__, "name", None)):
+                group = path.partition(".")[0]
+                yield f"{group}={_choice(group)} {what}" if _choice(group) else f"{path} {what}"
+                continue
             yield f"{path}._target_={target}: cannot be imported ({_short(error)})"
             continue
         given = {str(key) for key in node} - {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
@@ -151,6 +159,17 @@ def _arguments(cfg: DictConfig) -> Iterator[str]:
         if not node.get("_partial_"):
             for key in sorted(required - given):
                 yield f"{path}.{key} is not given: {target.rpartition('.')[2]} needs it; type +{path}.{key}=..."
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Keep back what a logger says of an error that is answered here."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _signature(target: Any) -> tuple[set[str] | None, set[str]]:

@@ -126,10 +126,10 @@ def _subjects(cfg: DictConfig) -> Iterator[Subject]:
 
 def _evaluator(cfg: DictConfig, subject: Subject) -> Any:
     """By `metrics=`, else as the run was scored, for `n` images."""
-    from gan_experiments import build
+    from gan_experiments import build, scoring
     from gan_experiments.contracts import ConfigError
 
-    settings = cfg.get("metrics") or (subject.config and subject.config.metrics)
+    settings = scoring.required(cfg) or (subject.config and scoring.required(subject.config))
     if not settings:
         raise ConfigError(
             f"run={cfg.run} was trained with metrics=none: type metrics=digits or metrics=inception, for a model that"

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from gan_experiments import build, distributed
+from gan_experiments import build, distributed, scoring
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
@@ -29,7 +29,7 @@ PATIENCE = 60.0  # seconds: where a few steps would take longer, `check=true` ma
 
 
 def forecast(cfg: DictConfig) -> str:
-    """The resolved run, parameter counts, images per step; memory and time as measured on a few batches of noise.
+    """The resolved run, parameter counts, scores, images per step; memory and time measured on a few batches of noise.
 
     Where these would take longer than a minute they are parts of batches, and the time is as much longer.
     """
@@ -41,6 +41,8 @@ def forecast(cfg: DictConfig) -> str:
     seconds, memory, measured = _measure(cfg, model)
     batch, steps = cfg.data.batch_size, -(-cfg.images // cfg.data.batch_size)
     rate = batch / seconds
+    here, missing = scoring.settled(cfg, fetch=False)
+    scores = ", ".join(here.metrics.scores) if here.metrics and "scores" in cfg.callbacks else "none"
     part = "" if measured == batch else f", measured on {measured} of the {batch} images"
     lines += [
         f"{'images per step':30}{batch:>14,}",
@@ -48,7 +50,10 @@ def forecast(cfg: DictConfig) -> str:
         f"{'time of a step':30}{1000 * seconds:>14,.0f}  ms ({rate:,.{0 if rate >= 10 else 2}f} images/s){part}",
         f"{'time of the run':30}{_duration(steps * seconds):>14}  without sheets and scores",
         f"{'memory':30}{memory / 2**20:>14,.0f}  MiB, the highest so far{part}",
+        f"{'scores':30}{_extractor(here):>14}  {scores}",
     ]
+    if missing:
+        lines.append(missing)
     return "\n".join(lines)
 
 
@@ -69,6 +74,8 @@ def closing(run: build.Run) -> tuple[str, int]:
         lines.append(
             f"  scores   {'   '.join(row)}   (scores.json; from {first['images']:,} to {last['images']:,} images)"
         )
+    if run.missing:
+        lines.append(f"  missing  {run.missing}")
     if sheets is not None and sheets.latest is not None:
         lines.append(f"  samples  {shown(sheets.latest)}   training.gif beside it shows how they came about")
     lines.append(f"  run      {shown(run.folder)}")
@@ -77,6 +84,14 @@ def closing(run: build.Run) -> tuple[str, int]:
         command = f"{_command()} ckpt={shown(checkpoints.last)}"
         lines.append(f"  go on    {command}" + ("" if stopping.signal else f" images={2 * model.images_seen}"))
     return "\n".join(lines), 128 + int(stopping.signal) if stopping.signal else 0
+
+
+def _extractor(cfg: DictConfig) -> str:
+    """The file of conf/metrics/ or the class that scores."""
+    if not cfg.metrics:
+        return ""
+    of = cfg.metrics.get("extractor") or {}
+    return str(of.get("name") or (of or cfg.metrics)["_target_"].rpartition(".")[2])
 
 
 def _command() -> str:

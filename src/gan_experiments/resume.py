@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 ONCE = ("ckpt", "check", "resume", "sweep", "hydra.run.dir", "output")
 """Keys that belong to one command and not to the run."""
+EVALUATOR, AUTOMATIC = (f"gan_experiments.metrics.evaluator.{name}" for name in ("Evaluator", "Automatic"))
 EXISTING = ("refuse", "overwrite")
 
 
@@ -176,9 +177,9 @@ def _resolved(cfg: DictConfig) -> Any:
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one, with dotted keys."""
+    """Nested dicts as one, with dotted keys; `metrics=auto` reads as what runs were scored by before there was such."""
     if not isinstance(node, dict):
-        return {prefix: node}
+        return {prefix: EVALUATOR if node == AUTOMATIC else node}
     return {
         k: v for key, value in node.items() for k, v in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
     }

@@ -12,7 +12,7 @@ import optuna
 from omegaconf import DictConfig, open_dict, read_write
 from optuna.trial import TrialState
 
-from gan_experiments import run_folder, sweeps
+from gan_experiments import run_folder, scoring, sweeps
 from gan_experiments.contracts import ConfigError, higher_is_better
 
 
@@ -21,8 +21,9 @@ def take_up(config: DictConfig, only_checked: bool) -> None:
 
     An interrupted trial is tried again with the same values, so that it goes on in its own folder.
     """
-    if not config.metrics or "scores" not in config.callbacks:
-        off = "metrics=none" if not config.metrics else "callbacks=none"
+    here, missing = scoring.settled(config)
+    if not here.metrics or "scores" not in config.callbacks:
+        off = "callbacks=none" if here.metrics else missing or "metrics=none"
         raise ConfigError(f"{off}: sweep=optuna has no score to go by; type metrics=digits or metrics=inception")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -31,7 +32,7 @@ def take_up(config: DictConfig, only_checked: bool) -> None:
     )
     sweeper = config.hydra.sweeper
     with read_write(config), open_dict(config):
-        sweeper.direction = "maximize" if higher_is_better(config.metrics.scores[0]) else "minimize"
+        sweeper.direction = "maximize" if higher_is_better(here.metrics.scores[0]) else "minimize"
         if only_checked:
             sweeper.storage, sweeper.n_trials = None, 1
             return

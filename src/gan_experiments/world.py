@@ -8,9 +8,12 @@ from __future__ import annotations
 import datetime
 import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 from gan_experiments.contracts import ConfigError
+
+PORTS_ABOVE = 10_000  # from the port where the ranks of a SLURM job meet to that of our own store
 
 
 def torchrun() -> bool:
@@ -49,18 +52,36 @@ def run_name() -> str:
     if slurm():
         return f"slurm/{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_STEP_ID', '0')}"
     now = f"{datetime.datetime.now():%Y-%m-%d/%H-%M-%S}"
-    return _agreed("run_name", now) if torchrun() else now
+    return agreed("run_name", lambda: now) if torchrun() else now
 
 
-def _agreed(key: str, mine: str) -> str:
-    """Rank 0's word on every process, told through the store that torchrun keeps for them."""
+def agreed(key: str, decide: Callable[[], str]) -> str:
+    """What `decide` says on rank 0, on every process of the run; told before the ranks have met.
+
+    Through torchrun's store, or one of our own under SLURM; Lightning starts its processes with this one's environment.
+    When torchrun starts the processes again, the first word holds.
+    """
+    name = f"GAN_EXPERIMENTS_{key.upper()}"
+    if several():
+        place = f"gan_experiments/{os.environ.get('TORCHELASTIC_RUN_ID', '')}/{key}"
+        told = _store().compare_set(place, "", decide()) if rank() == 0 else _store().get(place)
+        return str(told.decode())
+    if rank() == 0 or name not in os.environ:
+        os.environ[name] = decide()
+    return os.environ[name]
+
+
+@functools.cache
+def _store() -> Any:
+    """A store that all processes of the run can reach; kept until the process ends."""
     from torch.distributed import TCPStore
 
-    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    key = f"gan_experiments/{os.environ['TORCHELASTIC_RUN_ID']}/{key}"
-    # The first one keeps its word when torchrun starts the processes again.
-    told = store.compare_set(key, "", mine) if rank() == 0 else store.get(key)
-    return told.decode()
+    if torchrun():
+        return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+    met = SLURMEnvironment()  # in its port's neighbourhood, which the ranks need themselves
+    return TCPStore(met.main_address, met.main_port + PORTS_ABOVE, int(os.environ["SLURM_NTASKS"]), rank() == 0)
 
 
 def require_alone() -> None:

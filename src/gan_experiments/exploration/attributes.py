@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
-from gan_experiments import build
+from gan_experiments import build, scoring
 from gan_experiments.bounds import Cells, Numbers, Samples
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration.directions import STRENGTHS, Directions, write_sheets
@@ -115,7 +116,8 @@ class Attributes:
 
     def _told(self, generator: Explored, w: Tensor, labels: Tensor | None) -> tuple[Tensor, list[str]]:
         """What the network says of the images of w: the classes int64 [n], and their names."""
-        extractor = getattr(build.make(self.judge) if self.judge else None, "extractor", None)
+        judge = scoring.required(OmegaConf.create({"metrics": self.judge or {}}))
+        extractor = getattr(build.make(judge) if judge else None, "extractor", None)
         if not isinstance(extractor, Extractor):
             raise ConfigError(
                 f"what.labels={self.source} needs a network that looks at images: type metrics=digits or lite0, ..."

@@ -17,7 +17,13 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from gan_experiments import world
+from gan_experiments.contracts import ConfigError
 from gan_experiments.metrics.passports import short_name
+
+MODES = {"online": "online", "offline": "offline", "disabled": "disabled", "run": "online", "dryrun": "offline"}
+"""What may be typed, and what W&B calls it now."""
+OFFLINE = "type logger.wandb.mode=offline to upload later with `wandb sync`"
 
 
 class WandbRun(WandbLogger):
@@ -29,6 +35,8 @@ class WandbRun(WandbLogger):
         folder: the run folder; W&B keeps its files in `wandb/` below it.
         project, group, tags: as in `wandb.init`.
         mode: "offline", "online" or "disabled"; None for "offline", or "online" under an agent.
+
+    Raises ConfigError for another mode, and for "online" where nobody has logged in.
     """
 
     def __init__(
@@ -40,6 +48,11 @@ class WandbRun(WandbLogger):
         mode: str | None = None,
     ) -> None:
         agent = "WANDB_SWEEP_ID" in os.environ
+        mode = mode or ("online" if agent else "offline")
+        if mode not in MODES:
+            raise ConfigError(f"logger.wandb.mode={mode}: type one of {', '.join(MODES)}")
+        if MODES[mode] == "online" and world.rank() == 0:
+            _require_key(mode)
         known = Path(folder) / "wandb" / "run-id"
         if agent and "WANDB_RUN_ID" in os.environ:
             known.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +67,7 @@ class WandbRun(WandbLogger):
             version=known.read_text().strip(),
             group=group,
             tags=tags,
-            mode=mode or ("online" if agent else "offline"),
+            mode=MODES[mode],
             settings=wandb.Settings(silent=True, console="off"),
         )
         self._wandb_init.pop("anonymous", None)  # Lightning hands it on and W&B warns of it
@@ -86,8 +99,11 @@ class WandbRun(WandbLogger):
 
     @rank_zero_only
     def start(self, config: dict[str, Any]) -> None:
-        """Open the run, so that what goes wrong with it does so before the training."""
-        self.experiment.config.update(config, allow_val_change=True)
+        """Open the run, so that what goes wrong with it does so before the training: a ConfigError."""
+        try:
+            self.experiment.config.update(config, allow_val_change=True)
+        except wandb.errors.Error as error:
+            raise ConfigError(f"W&B cannot open the run ({' '.join(str(error).split())}): {OFFLINE}") from error
         self.experiment.define_metric("images", hidden=True)
         self.experiment.define_metric("*", step_metric="images")
 
@@ -99,3 +115,16 @@ class WandbRun(WandbLogger):
     def finish(self) -> None:
         """Close the run, so that the next one of this process does not write into it."""
         wandb.finish()
+
+
+def _require_key(mode: str) -> None:
+    """Raise ConfigError where W&B would ask for the key of an account, on a terminal without an end."""
+    try:
+        known = wandb.login(prompt=False, verify=False)
+    except wandb.errors.Error as error:  # of a key that cannot be one
+        raise ConfigError(f"logger.wandb.mode={mode}: {' '.join(str(error).split())}; {OFFLINE}") from error
+    if not known:
+        raise ConfigError(
+            f"logger.wandb.mode={mode} needs the key of a W&B account: type wandb login once, or set WANDB_API_KEY, or "
+            f"{OFFLINE}"
+        )

@@ -442,6 +442,13 @@ class Evaluator:
         return {"estimator": estimator, "warnings": doubts}
 
 
+class Automatic(Evaluator):
+    """The evaluator of `metrics=auto`, before `scoring.settle` has put another config in its place.
+
+    It takes the same arguments, and scores by what `extractor` says.
+    """
+
+
 def _by_size(images: Tensor | list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """The images in stacks of one size, each with its rows."""
     if isinstance(images, Tensor):

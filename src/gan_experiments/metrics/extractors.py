@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
 import pickle
 import shutil
 import tempfile
+import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -32,6 +34,7 @@ from gan_experiments.contracts import ConfigError
 PUBLISHED_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 DIGITS_WEIGHTS = Path(__file__).with_name("digits_classifier.pt")
 DOWNLOAD_TIMEOUT = 10.0  # seconds without an answer
+UNASKED = (5.0, 120.0)  # seconds to the first answer and to the end of a download that nobody asked for
 
 
 _backends: Any = torch.backends  # whose types mypy does not see
@@ -165,7 +168,7 @@ def find_inception_weights(weights: str | None) -> Path:
                 "type metrics=none"
             )
         return Path(weights)
-    path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[-1]
+    path = _cached()
     if not path.is_file():
         try:
             download(URL_INCEPTION_V3, path, PUBLISHED_SHA256)
@@ -177,6 +180,49 @@ def find_inception_weights(weights: str | None) -> Path:
     return path
 
 
+def why_no_inception(fetch: bool = True) -> str:
+    """Return why the FID Inception's weights are not in torch's cache; nothing where they are.
+
+    With `fetch` one download is tried, which is given up soon where no network answers.
+    """
+    if _cached().is_file():
+        return ""
+    return _try_download(_cached()) if fetch else "a run tries to download them first"
+
+
+@functools.cache
+def _try_download(path: Path) -> str:
+    """Download within the time of UNASKED, once a process; return why nothing came of it, or nothing."""
+    answered, given_up = threading.Event(), threading.Event()
+    ended: list[str] = []
+
+    def copy(answer: Any, file: Any) -> None:
+        answered.set()
+        while block := answer.read(1 << 16):
+            if given_up.is_set():
+                raise OSError("too slow")
+            file.write(block)
+
+    def attempt() -> None:
+        try:
+            download(URL_INCEPTION_V3, path, PUBLISHED_SHA256, copy)
+            ended.append("")
+        except (OSError, HTTPException) as error:
+            ended.append(f"no download came through: {getattr(error, 'reason', error)}")
+        answered.set()
+
+    worker = threading.Thread(target=attempt, daemon=True)  # which a name server that is silent cannot hold up
+    worker.start()
+    if answered.wait(UNASKED[0]):
+        worker.join(UNASKED[1])
+    given_up.set()
+    return ended[0] if ended else "no download came through in time"
+
+
+def _cached() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[-1]
+
+
 def clean_copy(path: Path) -> io.BytesIO:
     """Return a copy of a file of weights that is safe to unpickle: torch-fidelity unpickles whatever it is given."""
     copy = io.BytesIO()
@@ -185,17 +231,17 @@ def clean_copy(path: Path) -> io.BytesIO:
     return copy
 
 
-def download(url: str, path: Path, sha256: str) -> None:
+def download(url: str, path: Path, sha256: str, copy: Callable[[Any, Any], None] = shutil.copyfileobj) -> None:
     """Fetch `url` into `path`, which exists only once it is whole and its hash is `sha256`.
 
-    Raises OSError or HTTPException.
+    `copy` moves the answer into a file. Raises OSError or HTTPException.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as answer:
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
-                shutil.copyfileobj(answer, file)
+                copy(answer, file)
             found = hashlib.sha256(Path(part).read_bytes()).hexdigest()
             if found != sha256:
                 raise OSError(f"the file's sha256 is {found[:8]}..., not {sha256[:8]}...")
