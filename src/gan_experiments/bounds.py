@@ -130,6 +130,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "n": Annotated[int, Field(ge=2, le=10**7)] | None,
         "truncation": _TRUNCATION | Sequence[Positive],
         "standing_statistics": Annotated[int, Field(ge=0, le=10**5)],
+        "labels": Annotated[str, OneOf("data", "uniform")] | None,
         "by_class": bool,
         "bootstrap": Annotated[int, Field(ge=0, le=10**5)],
         "path_length": Annotated[int, Field(ge=0, le=10**7)],

@@ -44,6 +44,42 @@ def require(cfg: DictConfig) -> None:
         raise ConfigError(*found)
 
 
+def remarks(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
+    """What a config may say and a person should know of before it runs, a line each.
+
+    An average of weights is to have left those from which it starts when the run ends.
+    """
+    for name, average in model.averages.items():
+        own = {id(parameter) for parameter in getattr(model, name).parameters()}
+        training = [phase for phase in model.phases() if own & {id(parameter) for parameter in phase.parameters()}]
+        step = cfg.data.batch_size * min((phase.every for phase in training), default=1)
+        start = round(average.start)  # type: ignore[arg-type]
+        share = average.share_of_start(cfg.images, step)  # type: ignore[operator]
+        key = f"model.ema.{name}"
+        if start >= cfg.images:
+            yield (
+                f"{key}: a copy of the weights until {start:,} images, and images={cfg.images}: nothing is averaged;"
+                f" type {key}.start=0 {key}.decay={_fast_enough(cfg.images // step)} to average"
+            )
+        elif share > STALE:
+            first = f"the weights at {start:,} images" if start else "the untrained weights"
+            decay = _fast_enough((cfg.images - start) // step)
+            kind = f"decay={decay}" if average.decay is not None else f"half_life={max(1, (cfg.images - start) // 10)}"
+            yield (
+                f"{key}: at the end of images={cfg.images} {share:.0%} of the average are still {first};"
+                f" type {key}.{kind}, or more images="
+            )
+
+
+STALE = 0.05
+"""The largest share of an average that may be where it started, at the end of a run."""
+
+
+def _fast_enough(updates: int) -> str:
+    """A decay that leaves a thousandth of the start after so many updates."""
+    return f"{0.001 ** (1 / max(updates, 1)):.3g}"
+
+
 def require_given(cfg: DictConfig) -> None:
     """Raise ConfigError with a line for each value that only the user can give, and has not."""
     if found := [*_missing(cfg)]:

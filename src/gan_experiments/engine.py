@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from gan_experiments import distributed
 from gan_experiments.bounds import BelowOne, NotNegative, Place, Positive
-from gan_experiments.contracts import Batch, NotFinite
+from gan_experiments.contracts import Batch, ConfigError, NotFinite
 
 Networks = nn.Module | tuple[nn.Module, ...]
 
@@ -51,7 +51,7 @@ class Phase:
     optimizer: str = ""
 
     def parameters(self) -> list[nn.Parameter]:
-        """The parameters that this phase trains."""
+        """The parameters of its networks; it trains those that are not frozen."""
         return _parameters(self.networks)
 
 
@@ -87,7 +87,8 @@ class WeightAverage(nn.Module):
     """An exponential moving average of a network's parameters; its buffers are copies of the network's.
 
     Either `decay` per step of the network, or `half_life` in images with `ramp_up`: the half-life is at most that
-    fraction of the images seen (Karras et al. 2020, arXiv:1912.04958, official code). Starts as a copy of the network.
+    fraction of the images seen (Karras et al. 2020, arXiv:1912.04958, official code). Starts as a copy of the network,
+    and stays one until `start` images were seen (BigGAN's `ema_start`, there in steps).
     """
 
     def __init__(
@@ -96,12 +97,14 @@ class WeightAverage(nn.Module):
         decay: BelowOne | None = None,
         half_life: NotNegative | None = None,
         ramp_up: NotNegative | None = None,
+        start: NotNegative = 0,
     ) -> None:
         super().__init__()
         if (decay is None) == (half_life is None):
             raise ValueError("a weight average needs either decay (per step) or half_life (in images)")
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
-        self.decay, self.half_life, self.ramp_up = decay, half_life, ramp_up
+        self.decay, self.half_life, self.ramp_up, self.start = decay, half_life, ramp_up, start
+        self.frozen: frozenset[int] = frozenset()  # ids of the network's parameters that nothing trains
         self._pairs: tuple[list[Tensor], ...] = ()
 
     def train(self, mode: bool = True) -> WeightAverage:
@@ -110,6 +113,8 @@ class WeightAverage(nn.Module):
 
     def decay_after(self, images: int, images_seen: int) -> float:
         """The share that the old average keeps after `images` further images, `images_seen` in all."""
+        if images_seen < self.start:
+            return 0.0
         if self.decay is not None:
             return self.decay
         half_life = self.half_life or 0.0
@@ -117,16 +122,52 @@ class WeightAverage(nn.Module):
             half_life = min(half_life, images_seen * self.ramp_up)
         return 0.5 ** (images / max(half_life, 1e-8))
 
+    def share_of_start(self, images: int, step: int) -> float:
+        """The share of the weights that it starts from in the average after a run of `images`, `step` at each update.
+
+        It starts from the untrained weights, or from those at `start` images. 0 where it is a copy to the end.
+        """
+        share, bound = 1.0, -(-images // step) * step  # a run ends with a whole batch
+        first = max(step, math.ceil(self.start / step) * step)
+        if first > bound:
+            return 0.0
+        updates = (bound - first) // step + 1
+        stride = max(1, updates // 10_000)  # exact for a decay, and nearly so for a half-life
+        for done in range(0, updates, stride):
+            some = min(stride, updates - done)
+            seen = first + (done + some - 1) * step
+            share *= self.decay_after(step, seen) ** some
+        return share
+
     @torch.no_grad()
     def update(self, network: nn.Module, images: int, images_seen: int) -> None:
         """Move the average towards the network, which has seen `images` images since the last update."""
         if not self._pairs:  # looked up once, see _Step
-            weights: list[list[Tensor]] = [list(m.parameters()) for m in (self.network, network)]
+            pairs = list(zip(self.network.parameters(), network.parameters(), strict=True))
+            for average, parameter in pairs:
+                if id(parameter) in self.frozen:
+                    average.copy_(parameter)
+            moving = [pair for pair in pairs if id(pair[1]) not in self.frozen]
+            weights: list[list[Tensor]] = [[pair[side] for pair in moving] for side in (0, 1)]
             self._pairs = (*weights, *(list(m.buffers()) for m in (self.network, network)))
         averages, parameters, copies, buffers = self._pairs
-        torch._foreach_lerp_(averages, parameters, 1.0 - self.decay_after(images, images_seen))
+        if averages:
+            torch._foreach_lerp_(averages, parameters, 1.0 - self.decay_after(images, images_seen))
         if buffers:
             torch._foreach_copy_(copies, buffers)
+
+
+@contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """Networks in evaluation mode; afterwards each of their modules is in the mode that it was in."""
+    training = [module for network in networks for module in network.modules() if module.training]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def fuse(optimizer: Optimizer) -> None:
@@ -151,6 +192,9 @@ class AdversarialModule(L.LightningModule):
         ema: for some of the networks, the arguments of their `WeightAverage`.
         clip_grad_norm: largest norm of the gradient of one optimizer step; None leaves it as it is.
         pretrained: a run folder or checkpoint with whose networks of the same names a run begins, see `pretrained.py`.
+
+    A parameter that asks for no gradient when the training begins is frozen: nothing trains, averages or reduces it,
+    and a module that has no others stays in evaluation mode.
 
     Everything that a step draws derives from (seed, batch, phase), so a resumed run draws what an unbroken one does,
     and each rank takes its rows of what is drawn for the whole batch, so the result is the same on any number of ranks.
@@ -187,6 +231,8 @@ class AdversarialModule(L.LightningModule):
         self.run = RunSettings()
 
         self.class_names: list[str] = []  # of the data that it is trained on; saved
+        self.class_counts: list[int] = []  # images of each class there; saved, and none where it is not known
+        self.epoch: int | None = None  # images of an epoch; None before a training, and of data without an end
         self.batches = 0  # batches done; saved, unlike Lightning's batch_idx it never starts again
         self.images_seen = 0  # real images shown, all ranks together
         self.rate_factor = 1.0  # of every learning rate; below 1 once a failing run went back
@@ -199,6 +245,7 @@ class AdversarialModule(L.LightningModule):
         self._batch: Batch = {}
         self._micro = 0
         self._rng: torch.Generator | None = None
+        self._frozen: frozenset[int] | None = None  # ids of parameters; None before the first training
         self._asking: Tensor | None = None
         self.stop_asked = False  # this rank wants to end the run
         self.stop_agreed = False  # every rank knows that one does
@@ -229,6 +276,10 @@ class AdversarialModule(L.LightningModule):
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
         """The cells of a sample sheet, images [n, k, C, H, W] in [-1, 1], k side by side."""
         raise NotImplementedError(f"{type(self).__name__} draws no sheets")
+
+    def typical_labels(self, n: int, seed: int) -> Tensor | None:
+        """Labels int64 [n] in the proportions of the data; None where nothing is made by class, or all are as large."""
+        return None
 
     def sheet_columns(self, n: int) -> int | None:
         """How many of the n cells of a sheet make a row; None for a sheet that is about square."""
@@ -273,6 +324,15 @@ class AdversarialModule(L.LightningModule):
     def network(self, name: str, ema: bool = True) -> nn.Module:
         """A network by name: its weight average where it has one and `ema` asks for it, else the one in training."""
         return self.averages[name].network if ema and name in self.averages else getattr(self, name)  # type: ignore[return-value]
+
+    def trained_parameters(self, network: nn.Module) -> list[nn.Parameter]:
+        """The parameters of a network that are not frozen."""
+        frozen = self._frozen
+        return [p for p in network.parameters() if (p.requires_grad if frozen is None else id(p) not in frozen)]
+
+    def numbers(self) -> dict[str, float]:
+        """What is recorded beside the losses, by name; read at every `log_every`-th batch."""
+        return {}
 
     def passed(self, interval: int) -> bool:
         """Whether the last batch reached or crossed a multiple of `interval` images."""
@@ -460,12 +520,20 @@ class AdversarialModule(L.LightningModule):
     # ---------------------------------------------------------------- Lightning's hooks
 
     def setup(self, stage: str) -> None:
-        """Learn what the classes of the data are called, so that a checkpoint can tell without the data."""
-        self.name_classes(list(getattr(self.trainer.datamodule, "class_names", [])))  # type: ignore[attr-defined]
+        """Learn what the classes of the data are called and how large they are: a checkpoint tells without the data."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.name_classes(list(getattr(data, "class_names", [])))
+        self.class_counts = list(getattr(data, "class_counts", []))
+        self.epoch = getattr(data, "size", None)
 
     def configure_optimizers(self) -> list[Optimizer]:
         """One optimizer for each name that the phases use, over all parameters of its phases."""
-        self._trainable = [p for name in self.network_names for p in getattr(self, name).parameters()]
+        networks = [getattr(self, name) for name in self.network_names]
+        if self._frozen is None:  # later, a phase may have left what it does not train without gradients
+            self._frozen = frozenset(id(p) for network in networks for p in network.parameters() if not p.requires_grad)
+        self._trainable = [parameter for network in networks for parameter in self.trained_parameters(network)]
+        for average in self.averages.values():
+            average.frozen = self._frozen  # type: ignore[assignment]
         self._steps = [self._prepare(phase) for phase in self.phases()]
         self._stepped_by = {}
         for name in self.averages:
@@ -487,8 +555,16 @@ class AdversarialModule(L.LightningModule):
         return list(optimizers.values())
 
     def _prepare(self, phase: Phase) -> _Step:
-        trained = phase.parameters()
-        asking = list({id(parameter): parameter for parameter in (*trained, *_parameters(phase.keeps))}.values())
+        assert self._frozen is not None
+        trained, kept = (
+            [p for p in parameters if id(p) not in self._frozen]
+            for parameters in (phase.parameters(), _parameters(phase.keeps))
+        )
+        if not trained:
+            raise ConfigError(
+                f"the phase {phase.name!r} has nothing to train: every parameter of its networks is frozen"
+            )
+        asking = list({id(parameter): parameter for parameter in (*trained, *kept)}.values())
         known = {id(parameter) for parameter in asking}
         idle = [parameter for parameter in self._trainable if id(parameter) not in known]
         return _Step(phase, phase.optimizer or phase.name, trained, asking, idle)
@@ -498,10 +574,18 @@ class AdversarialModule(L.LightningModule):
         wrapped = self.optimizers()
         wrapped = wrapped if isinstance(wrapped, list) else [wrapped]
         self._optimizers = dict(zip(self._optimizer_names, wrapped, strict=True))
+        still = {id(buffer) for module in self._frozen_modules() for buffer in module.eval().buffers()}
         buffers = [buffer for name in self.network_names for buffer in getattr(self, name).buffers()]
-        self._running = [buffer for buffer in buffers if buffer.is_floating_point()]
+        self._running = [buffer for buffer in buffers if buffer.is_floating_point() and id(buffer) not in still]
         self._asking = None
         self.stop_asked = self.stop_agreed = False
+
+    def _frozen_modules(self) -> Iterator[nn.Module]:
+        """The modules of the networks that have parameters, all of them frozen."""
+        for name in self.network_names:
+            for module in getattr(self, name).modules():
+                if any(True for _ in module.parameters()) and not self.trained_parameters(module):
+                    yield module
 
     def on_fit_end(self) -> None:
         """Leave every network as trainable as it came."""
@@ -518,6 +602,7 @@ class AdversarialModule(L.LightningModule):
             "reseeded": self.reseeded,
             "unlogged": self._read_history(),
             "class_names": self.class_names,
+            "class_counts": self.class_counts,
             "config": self.run.config,
             "overrides": self.run.overrides,
         }
@@ -527,6 +612,7 @@ class AdversarialModule(L.LightningModule):
         saved = checkpoint["gan_experiments"]
         if not self.class_names:
             self.name_classes(saved.get("class_names", []))
+        self.class_counts = self.class_counts or saved.get("class_counts", [])
         self.batches = saved["batches"]
         self.images_seen = self._images_before = saved["images_seen"]
         self._averaged_at = dict(saved["averaged_at"])

@@ -76,6 +76,8 @@ def evaluate(cfg: DictConfig) -> int:
 
 def _faults(cfg: DictConfig) -> Iterator[str]:
     """What of the options does not go together."""
+    from gan_experiments.layers.labels import LAWS
+
     if (cfg.run is None) == (cfg.fake is None):
         given = "neither run= nor fake= was" if cfg.run is None else "both run= and fake= were"
         yield f"{given} given: type run=<run folder or checkpoint>, or fake=<folder or zip archive of images>"
@@ -83,6 +85,8 @@ def _faults(cfg: DictConfig) -> Iterator[str]:
         yield from _faults_of_folders(cfg)
     if cfg.real is not None and cfg.get("data") is not None:
         yield "both real= and data= were given: leave one out"
+    if cfg.labels not in (None, *LAWS):
+        yield f"labels={cfg.labels}: type labels={' or labels='.join(LAWS)}, or leave it out"
     if cfg.path_length_in not in ("z", "w"):
         yield f"path_length_in={cfg.path_length_in}: type path_length_in=z or path_length_in=w"
     if cfg.path_length_at not in ("full", "end"):
@@ -102,7 +106,7 @@ def _faults_of_folders(cfg: DictConfig) -> Iterator[str]:
         yield "real images are missing: type real=<folder or zip archive>" + (
             "" if _paired(cfg) else ", or data=digits, data=cifar10, ..."
         )
-    for key in ("checkpoints", "truncation", "standing_statistics", "seed", "path_length"):
+    for key in ("checkpoints", "truncation", "standing_statistics", "seed", "path_length", "labels"):
         if cfg[key]:
             yield f"{key}={cfg[key]}: a folder of images has no generator; leave it out, or type run="
     for key in ("n", "by_class", "bootstrap", "pictures"):
@@ -214,6 +218,7 @@ def _path_length(cfg: DictConfig, subject: Subject) -> dict[str, Score]:
     way = "an arc in z" if cfg.path_length_in == "z" else "a straight line in w"
     passport = {
         "estimator": f"mean and std of LPIPS over the squared step of 1e-4 {where} {way}, 1% cut off each end",
+        "images": "not clamped",
         "weights_hash": distance.weights_hash,
         "num_paths": cfg.path_length,
         "ema": subject.ema,
@@ -236,12 +241,12 @@ def _in_w(sampler: Sampler) -> tuple[Callable[[Tensor], Tensor], Callable[[Tenso
         raise ConfigError("path_length_in=w: this generator has no styles; type path_length_in=z")
 
     def mapped(z: Tensor) -> Tensor:
-        labels = sampler.model.fixed_labels(len(z), sampler.seed)
+        labels = sampler.model.fixed_labels(len(z), sampler.seed, sampler.law)
         return generator.mapped(z.to(generator.device), None if labels is None else labels.to(generator.device))
 
     @torch.no_grad()
     def sample(w: Tensor) -> Tensor:
-        return generator.images(generator.placed(w), None).clamp(-1, 1)
+        return generator.images(generator.placed(w), None)
 
     return sample, mapped
 
@@ -263,10 +268,14 @@ def _evaluate_pairs(cfg: DictConfig) -> int:
 
 
 def _print(scores: dict[str, Score], by_class: dict[str, dict[str, float]]) -> None:
+    from gan_experiments.metrics.passports import doubts
+
     for score in scores.values():
         spread = f" ± {score.std:.4g}" if score.std is not None else ""
         sure = f"   95%: {score.interval[0]:.5g} to {score.interval[1]:.5g}" if score.interval else ""
         print(f"{score.name:26}{score.value:.5g}{spread}{sure}")
+    for doubt in doubts({name: score.passport for name, score in scores.items()}):
+        print(doubt)
     if by_class:
         names = list(next(iter(by_class.values())))
         print(f"\n{'class':20}" + "".join(f"{name:>20}" for name in names))

@@ -16,13 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from gan_experiments import build, distributed, scoring
+from gan_experiments import build, check, distributed, scoring
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import Batch
 from gan_experiments.engine import AdversarialModule
+from gan_experiments.metrics.passports import doubts
 from gan_experiments.run_folder import shown
 
 PATIENCE = 60.0  # seconds: where a few steps would take longer, `check=true` makes do with a part of the batch
@@ -54,7 +55,7 @@ def forecast(cfg: DictConfig) -> str:
     ]
     if missing:
         lines.append(missing)
-    return "\n".join(lines)
+    return "\n".join([*lines, *check.remarks(here, model)])
 
 
 def closing(run: build.Run) -> tuple[str, int]:
@@ -74,6 +75,8 @@ def closing(run: build.Run) -> tuple[str, int]:
         lines.append(
             f"  scores   {'   '.join(row)}   (scores.json; from {first['images']:,} to {last['images']:,} images)"
         )
+        told = {name: score["passport"] for name, score in scores.last["scores"].items()}
+        lines += [f"           {doubt}" for doubt in doubts(told)]
     if run.missing:
         lines.append(f"  missing  {run.missing}")
     if sheets is not None and sheets.latest is not None:

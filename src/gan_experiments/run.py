@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ if not __package__:  # run as a script: import the package, not its files
 from omegaconf import DictConfig
 
 from gan_experiments import launch
+
+log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> int:
@@ -31,6 +34,9 @@ def run(cfg: DictConfig) -> int:
         print(report.forecast(cfg))
         return 0
     parts = build.build(cfg)
+    if parts.trainer.is_global_zero:
+        for remark in check.remarks(cfg, parts.model):
+            log.warning("%s", remark)
     run_folder.begin(parts.folder)
     try:
         parts.train(checkpoint)

@@ -112,9 +112,10 @@ def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
     assert isinstance(model, NoiseToImage), "every variant is of one of the two families"
     ema = bool(cfg.ema) and bool(model.averages)
     several = list(cfg.truncation) if isinstance(cfg.truncation, ListConfig) else [cfg.truncation]
+    law = cfg.get("labels") or (settings or {}).get("labels") or "data"
     for truncation in several:
-        sampler = model.sampler(cfg.seed, ema, truncation)
-        extra: dict[str, Any] = {} if truncation is None else {"truncation": truncation}
+        sampler = model.sampler(cfg.seed, ema, truncation, law)
+        extra: dict[str, Any] = sampler.passport | ({} if truncation is None else {"truncation": truncation})
         if cfg.standing_statistics:
             _stand(sampler, cfg.standing_statistics, run.cfg.data.batch_size)
             extra["standing_statistics"] = f"{cfg.standing_statistics} batches of {run.cfg.data.batch_size}"
@@ -135,8 +136,17 @@ def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
 
 
 def _of_translator(cfg: DictConfig, run: trained.Trained, model: ImageToImage) -> Subject:
-    for key in ("real", "truncation", "standing_statistics", "path_length", "by_class", "bootstrap", "pictures"):
-        if cfg[key]:
+    for key in (
+        "real",
+        "truncation",
+        "standing_statistics",
+        "path_length",
+        "by_class",
+        "bootstrap",
+        "pictures",
+        "labels",
+    ):
+        if cfg.get(key):
             raise ConfigError(f"{key}={cfg[key]}: this model translates images of its data's pairs; leave it out")
     ema = bool(cfg.ema) and bool(model.averages)
     return Subject(

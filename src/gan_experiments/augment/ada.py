@@ -116,6 +116,10 @@ class ADA(nn.Module):
         self.p.clamp_(min=0)
         self.signs.zero_()
 
+    def numbers(self) -> dict[str, float]:
+        """What is recorded while it trains: p."""
+        return {"p": self.p.item()}
+
     def forward(self, images: Tensor, draw: Draw | None = None) -> Tensor:
         """The images augmented, each by its own draws, `[N, C, S, S]` -> `[N, C, S, S]`, C 1 or 3.
 

@@ -210,12 +210,13 @@ class Health(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
         """Choose what the samples are made from and compared with."""
-        fixed = trainer.datamodule.fixed(self.n)  # type: ignore[attr-defined]
+        data, labels = trainer.datamodule, module.typical_labels(self.n, module.run.seed)  # type: ignore[attr-defined]
+        fixed = data.fixed(self.n) if labels is None else data.of_classes(labels)
         real = [rows for key, rows in sorted(fixed.items()) if key.startswith(("real", "target", "high"))]
         distinct = min(len(rows.unique(dim=0)) for rows in real)  # of few images some come twice
         n = min(self.n, distinct * len(real))
         self._real = torch.cat([rows[: n // len(real)] for rows in real])
-        self._inputs = module.sheet_inputs(fixed, n)
+        self._inputs = module.sheet_inputs(fixed, n) | ({} if labels is None else {"label": labels[:n]})
         self._chance = loss_at_chance(module)
         self._looks = self.looks_needed(module.run.log_every)
         if self.action == "back" and module.images_seen == 0:

@@ -82,7 +82,7 @@ class Progress(L.Callback):
                 losses: dict[str, float] = {}
                 for name, value in callback.latest.items():
                     phase, _, term = name.partition("/")
-                    if term and phase not in ("gradient_norm", "learning_rate"):
+                    if term and phase in callback.phases:
                         losses[phase] = losses.get(phase, 0.0) + value
                 parts += [f"{phase} {loss:.3g}" for phase, loss in losses.items()]
             if isinstance(callback, Scores) and callback.history:

@@ -42,6 +42,7 @@ def log_histograms(trainer: L.Trainer, histograms: dict[str, Tensor], images: in
 class Record(L.Callback):
     """Every `log_every` batches: each term of each loss, D(real) and D(fake), gradient norms, learning rates, images/s.
 
+    And what the model, its augmentation and its techniques tell of themselves, see `AdversarialModule.numbers`.
     `latest` holds the last of each, for the progress bar, `fresh` what this batch has brought, for `Health`. Stops the
     run where a loss is not finite (see `flush`).
     """
@@ -49,10 +50,12 @@ class Record(L.Callback):
     def __init__(self) -> None:
         self.latest: dict[str, float] = {}
         self.fresh: dict[str, float] = {}
+        self.phases: set[str] = set()  # whose terms are among them
         self._since: tuple[float, int] = (0.0, 0)
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
         """Start the clock; after a resume, forget what was recorded beyond the checkpoint."""
+        self.phases = {phase.name for phase in module.phases()}
         for logger in trainer.loggers:
             if trainer.is_global_zero and hasattr(logger, "forget_after"):
                 logger.forget_after(module.images_seen if module.batches else -1)
@@ -67,6 +70,7 @@ class Record(L.Callback):
         seconds = time.perf_counter() - module.paused_seconds - start
         metrics = module.flush()
         metrics |= {f"learning_rate/{name}": rate for name, rate in module.learning_rates().items()}
+        metrics |= module.numbers()
         metrics["images_per_second"] = (module.images_seen - before) / max(seconds, 1e-9)
         self.fresh = metrics
         self.latest.update(metrics)

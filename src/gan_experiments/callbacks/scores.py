@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from gan_experiments.contracts import higher_is_better
 from gan_experiments.engine import AdversarialModule
 from gan_experiments.metrics.evaluator import Judge
 from gan_experiments.metrics.passports import unlike
+from gan_experiments.models.noise_to_image import Sampler
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +70,17 @@ class Scores(L.Callback):
             return
         with module.paused():
             ema = self.ema and bool(module.averages)
+            sampler = module.sampler(module.run.seed, ema)  # type: ignore[operator]
+            if isinstance(sampler, Sampler):
+                sampler = replace(sampler, law=getattr(self.evaluator, "labels", "data"))
             scores = self.evaluator.measure(
-                module.sampler(module.run.seed, ema),  # type: ignore[operator]
+                sampler,
                 self.evaluator.real(trainer.datamodule),  # type: ignore[attr-defined]
                 module.device,
                 rank=distributed.rank(),
                 world_size=distributed.world_size(),
                 ema=ema,
+                extra=getattr(sampler, "passport", None),
             ).scores
             values = {name: score.value for name, score in scores.items()}
             told = {name: score.to_dict() for name, score in scores.items()}
@@ -105,7 +111,11 @@ class Scores(L.Callback):
         if not before:
             return
         both = [name for name in scores if name in before]
-        fields = dict.fromkeys(f for name in both for f in unlike(before[name]["passport"], scores[name]["passport"]))
+        pairs = [(before[name]["passport"], scores[name]["passport"]) for name in both]
+        fields = dict.fromkeys(f for pair in pairs for f in unlike(*pair))
+        # A run of before they were drawn as the data's has said nothing of its labels.
+        if any(old.get("labels") != new.get("labels") for old, new in pairs):
+            fields["labels"] = None
         first = next(iter(scores))
         if fields or first not in both:
             why = f"another {', '.join(fields)}" if fields else f"without {first}"

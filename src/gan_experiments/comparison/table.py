@@ -14,7 +14,7 @@ import numpy as np
 
 from gan_experiments.comparison.read import Run, Scored, matters, natural
 from gan_experiments.contracts import higher_is_better
-from gan_experiments.metrics.passports import UNSTATED, measurement, short_name
+from gan_experiments.metrics.passports import UNIFORM, UNSTATED, measurement, short_name
 
 DASH = "–"
 
@@ -173,7 +173,12 @@ def _brief(value: Any) -> str:
 def groups(found: Sequence[Setting]) -> list[Group]:
     """The scores of all runs by passport."""
     made: list[Group] = []
-    for run in (run for setting in found for run in setting.runs):
+    runs = [run for setting in found for run in setting.runs]
+    passports = [s["passport"] for run in runs for scored in _all(run) for s in scored.scores.values()]
+    uneven = {passport.get("real_fingerprint") for passport in passports if "labels" in passport}
+    for run in runs:
+        for scored in _all(run):
+            _state_labels(run, scored, uneven)
         for scored in filter(None, (run.last, *run.again)):
             for group, part in _sorted(made, scored):
                 if run.folder not in group.last or part.images > group.last[run.folder].images:
@@ -181,6 +186,18 @@ def groups(found: Sequence[Setting]) -> list[Group]:
         for group, part in _sorted(made, run.best) if run.best else ():
             group.best[run.folder] = part
     return sorted(made, key=lambda group: -len(group.last))
+
+
+def _all(run: Run) -> list[Scored]:
+    return [scored for scored in (run.last, run.best, *run.again) if scored]
+
+
+def _state_labels(run: Run, scored: Scored, uneven: set[Any]) -> None:
+    """Add how the classes of fakes were drawn, where it matters, to passports of before these said so: uniformly."""
+    classes, conditioning = (run.value(f"model.generator.{key}") for key in ("classes", "conditioning"))
+    for score in scored.scores.values() if classes and conditioning != "none" else ():
+        if score["passport"].get("real_fingerprint") in uneven:
+            score["passport"].setdefault("labels", UNIFORM)
 
 
 def _sorted(made: list[Group], scored: Scored) -> list[tuple[Group, Scored]]:

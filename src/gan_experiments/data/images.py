@@ -132,6 +132,12 @@ class ImageData(LightningDataModule):
         return self.training().class_names
 
     @property
+    def class_counts(self) -> list[int]:
+        """Training images of each class, in the order of their labels; empty where there are none."""
+        labels = self.training().labels if "label" in self.provides else None
+        return [] if labels is None else labels.bincount(minlength=self.classes).tolist()
+
+    @property
     def title(self) -> str:
         """Name for messages."""
         return type(self).__name__
@@ -172,9 +178,18 @@ class ImageData(LightningDataModule):
         images = self.reference("train")
         if images.labels is None:
             return {"real": to_float(images.pixels[spread_rows(n, len(images))])}
-        members = [torch.nonzero(images.labels == c)[:, 0] for c in range(self.classes)]
-        members = [m for m in members if len(m)]  # `limit` can leave a class without images
-        rows = torch.stack([m[i // len(members) % len(m)] for i, m in zip(range(n), members * n, strict=False)])
+        present = images.labels.unique()  # `limit` can leave a class without images
+        return self.of_classes(present[torch.arange(n) % len(present)])
+
+    def of_classes(self, labels: Tensor) -> Batch:
+        """Return the same items each time, of these classes, int64 [n]."""
+        images = self.reference("train")
+        assert images.labels is not None
+        rows = torch.empty_like(labels)
+        for c in labels.unique():
+            members = torch.nonzero(images.labels == c)[:, 0]
+            places = torch.nonzero(labels == c)[:, 0]
+            rows[places] = members[torch.arange(len(places)) % len(members)]
         return {"real": to_float(images.pixels[rows]), "label": images.labels[rows]}
 
     def _position(self) -> int:

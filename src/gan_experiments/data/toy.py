@@ -147,6 +147,11 @@ class MixtureData(LightningDataModule):
         return type(self).__name__
 
     @property
+    def class_counts(self) -> list[int]:
+        """How likely each class is, in proportion; empty where there are none."""
+        return [1] * self.classes
+
+    @property
     def shapes(self) -> Shapes:
         """Shape of one item of each key of a batch."""
         return item_shapes(self.provides, self.channels, self.resolution)

@@ -12,6 +12,7 @@ A trap remains: a weight drawn by way of `layer.weight` is lost. Initialise firs
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TypeVar
 
 import torch
@@ -90,13 +91,16 @@ def spectral_norm(layer: Module, eps: float = 1e-12) -> Module:
     return layer
 
 
-def spectral_norm_layers(network: Module, eps: float = 1e-12, embeddings: bool = True) -> Module:
+def spectral_norm_layers(
+    network: Module, eps: float = 1e-12, embeddings: bool = True, leave: Collection[str] = ()
+) -> Module:
     """Normalise every convolution and linear layer of a network, in place; returns the network.
 
-    `embeddings=False` leaves embeddings alone, as generators do. Layers that are normalised already stay as they are.
+    `embeddings=False` leaves embeddings alone, as generators do; so are the layers named in `leave`. Layers that are
+    normalised already stay as they are.
     """
-    for layer in network.modules():
+    for name, layer in network.named_modules():
         wanted = isinstance(layer, LAYERS) and (embeddings or not isinstance(layer, nn.Embedding))
-        if wanted and not is_parametrized(layer, "weight"):
+        if wanted and name not in leave and not is_parametrized(layer, "weight"):
             spectral_norm(layer, eps)
     return network

@@ -150,7 +150,8 @@ class RelativisticPaired:
 class RelativisticAverage:
     """How much more real than the other kind on average (Jolicoeur-Martineau 2018, RaSGAN), halved as the author does.
 
-    The averages are over the whole batch, the parts of all ranks together.
+    The averages are over the whole batch, the parts of all ranks together. Gradients go through them, as in the paper;
+    BasicSR's ESRGAN detaches them in the discriminator's step.
     """
 
     needs_lipschitz = False

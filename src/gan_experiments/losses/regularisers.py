@@ -109,7 +109,8 @@ class LeCam(nn.Module):
     """Hold D's logits near what they were on average for the other kind (Tseng et al. 2021, arXiv:2104.03310).
 
     E relu(D(x) - ᾱ_F)² + E relu(ᾱ_R - D(G(z)))² as in the authors' code, with ᾱ moving averages of the mean logits; λ
-    is 0.3 on CIFAR-10. Up to `start` images the averages follow the batch and the penalty is zero.
+    is 0.3 on CIFAR-10. Up to `start` images the averages follow the batch and the penalty is zero; both begin at the
+    first batch after it, one batch later than in PyTorch-StudioGAN.
 
     Args:
         decay: share that an average keeps in a batch.
@@ -172,15 +173,20 @@ class HistoricalAverage(nn.Module):
         return [buffer for name, buffer in self.named_buffers() if name != "steps"]
 
 
-def orthogonal_regularisation(network: nn.Module, skip: Collection[nn.Module] = ()) -> Tensor:
+def orthogonal_regularisation(
+    network: nn.Module, skip: Collection[nn.Module] = (), only: Collection[nn.Parameter] | None = None
+) -> Tensor:
     """Sum of ‖W Wᵀ ⊙ (1 - I)‖²_F over the weights, the filters of each as the rows of W (Brock et al. 2019, §3.1).
 
     Off the diagonal: the filters are to differ, not to have length one. Left out are parameters of one dimension,
-    tables of embeddings, and what lies in the modules of `skip`, such as an embedding that all layers share. With
-    spectral norm it looks at the weight before it is divided. The paper's β is 1e-4. The authors' code adds half of
-    this term's gradient: its β = 1e-4 is 5e-5 here. Raises ValueError where nothing is left.
+    tables of embeddings, what lies in the modules of `skip`, such as an embedding that all layers share, and what is
+    not among `only`, where that is given. With spectral norm it looks at the weight before it is divided. The paper's
+    β is 1e-4. The authors' code adds half of this term's gradient: its β = 1e-4 is 5e-5 here. Raises ValueError where
+    nothing is left.
     """
     skipped = {id(parameter) for module in skip for parameter in module.parameters()}
+    if only is not None:
+        skipped |= {id(parameter) for parameter in network.parameters()} - {id(parameter) for parameter in only}
     terms = []
     for name, weight in network.named_parameters():
         layer = network.get_submodule(name.partition("parametrizations.")[0].rpartition(".")[0])

@@ -7,16 +7,17 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gan_experiments.bounds import Batch, Depth, Place, Rhythm, Samples, Seed, Threads
+from gan_experiments.bounds import Batch, Depth, OneOf, Place, Rhythm, Samples, Seed, Threads
 from gan_experiments.contracts import ConfigError, higher_is_better  # noqa: F401  (for those who look for it here)
 from gan_experiments.data.cache import cache_root
 from gan_experiments.images import to_uint8
+from gan_experiments.layers.labels import LAWS
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.neighbours import RARE, neighbour_scores
 from gan_experiments.metrics.passports import versions
@@ -118,7 +119,8 @@ class Evaluator:
     the data module. `batch_size` images go through the extractor at a time, on each rank. The real features are kept
     under `cache`, by default $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments; of jobs that start together one
     extracts them, and the others wait. `threads` is the number that each rank computes with on a CPU, where the last
-    bits depend on it; None leaves it alone.
+    bits depend on it; None leaves it alone. `labels` says how the classes of a class-conditional generator's images are
+    to be drawn: "data", in the proportions of the data, or "uniform".
 
     `kid_subsets` of `kid_subset_size` images, `is_splits` parts, and the neighbours `manifold_k` of precision and
     recall and `density_k` of density and coverage are the papers'; other ones join the passport as these do. Raises
@@ -141,6 +143,7 @@ class Evaluator:
         is_splits: Rhythm = 10,
         manifold_k: Depth = 3,
         density_k: Depth = 5,
+        labels: Annotated[str, OneOf(*LAWS)] = "data",
     ) -> None:
         faults = []
         if not scores or set(scores) - set(SCORES):
@@ -149,6 +152,8 @@ class Evaluator:
             faults.append(
                 f"metrics.scores: 'is' needs a classifier's logits, and {extractor.name} gives none; leave 'is' out"
             )
+        if labels not in LAWS:
+            faults.append(f"metrics.labels={labels}: type metrics.labels={' or '.join(LAWS)}")
         least = {
             "num_fake": (num_fake, 2),
             "num_real": (num_real, 2),
@@ -174,6 +179,7 @@ class Evaluator:
         self.cache = cache_root(cache) / "features"
         self.seed = seed
         self.threads = threads
+        self.labels = labels
         self.kid_subsets, self.kid_subset_size, self.is_splits = kid_subsets, kid_subset_size, is_splits
         self.manifold_k, self.density_k = manifold_k, density_k
 
@@ -282,7 +288,7 @@ class Evaluator:
             if min(len(mine), len(theirs)) < 2:
                 raise ConfigError(
                     f"class {names[c]} has {len(mine)} fake and {len(theirs)} real images: two of each are needed to"
-                    " score it alone; give it more, or type by_class=false"
+                    " score it alone; give it more, type labels=uniform or by_class=false"
                 )
             found[names[c]] = mine, theirs
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +13,11 @@ from gan_experiments import __version__
 NO_MATTER = ("versions", "warnings")
 """What a passport says and two scores may differ in."""
 UNSTATED = "not stated"
+AS_THE_DATA, UNIFORM = "in the proportions of the data", "uniform"
+"""What is said under "labels" of a class-conditional generator whose data have classes of unequal sizes.
+
+The first is the rule: such scores are compared with those of generators without classes.
+"""
 
 
 def versions(*libraries: str) -> dict[str, str]:
@@ -20,14 +26,27 @@ def versions(*libraries: str) -> dict[str, str]:
 
 
 def measurement(passport: dict[str, Any]) -> dict[str, Any]:
-    """What a passport says of the measurement."""
-    return {key: value for key, value in passport.items() if key not in NO_MATTER}
+    """What a passport says of the measurement, and does not go without saying."""
+    return {
+        key: value
+        for key, value in passport.items()
+        if key not in NO_MATTER and (key, value) != ("labels", AS_THE_DATA)
+    }
 
 
 def unlike(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """The fields in which two measurements differ; scores with any are not to be compared."""
     one, other = measurement(one), measurement(other)
     return [key for key in dict.fromkeys([*one, *other]) if one.get(key, UNSTATED) != other.get(key, UNSTATED)]
+
+
+def doubts(passports: Mapping[str, dict[str, Any]]) -> list[str]:
+    """What speaks against trusting scores, of their passports by name: a line each, with the scores that it is of."""
+    of: dict[str, list[str]] = {}
+    for name, passport in passports.items():
+        for doubt in passport.get("warnings") or []:
+            of.setdefault(doubt, []).append(name)
+    return [f"{', '.join(names)}: {doubt}" for doubt, names in of.items()]
 
 
 def short_name(passport: dict[str, Any]) -> str:

@@ -31,12 +31,13 @@ def perceptual_path_length(
 ) -> tuple[float, float]:
     """Return mean and standard deviation of d(x(t), x(t + epsilon)) / epsilon^2 over `n` paths, the extreme ones cut.
 
-    Karras et al. 2019, arXiv:1812.04948, section 4.1, with the settings of StyleGAN2-ADA; published values are of
-    LPIPS with VGG. They crop FFHQ's faces, where their name is not "ppl2_wend", and this does not.
+    Karras et al. 2019, arXiv:1812.04948, section 4.1, as in NVlabs/stylegan2-ada-pytorch's perceptual_path_length.py:
+    the images as the generator makes them, not clamped to [-1, 1]. Published values are of LPIPS with VGG. They crop
+    FFHQ's faces, where their name is not "ppl2_wend", and this does not.
 
     Args:
-        generate_pair: (chunk, size) -> the images [size, C, H, W] in [-1, 1] at t and at t + epsilon, by its arguments
-            alone; chunk `i` holds the paths from i * batch_size on. See `latent_pairs`.
+        generate_pair: (chunk, size) -> the images [size, C, H, W] at t and at t + epsilon, by its arguments alone;
+            chunk `i` holds the paths from i * batch_size on. See `latent_pairs`.
         distance: two batches of images -> [size], squared as LPIPS is.
         n: number of paths.
         epsilon: the step that `generate_pair` takes.
@@ -96,7 +97,7 @@ def latent_pairs(
 
     A path leads along the arc from one z ~ N(0, 1) of `latent_dim` components to another. It keeps their lengths;
     NVIDIA's is on the unit sphere, which is the same to a generator that normalises z. `sampling` is "full", t uniform
-    in [0, 1], or "end", t = 0. `sample` maps z, float32 [n, latent_dim] on the CPU, to images [n, C, H, W] in [-1, 1].
+    in [0, 1], or "end", t = 0. `sample` maps z, float32 [n, latent_dim] on the CPU, to images [n, C, H, W], unclamped.
     With a `mapping` z -> w [n, ...] the path is the straight line in w, which `sample` is then given.
 
     `sample` is called twice and must take nothing but z (or w) from chance: a generator with noise of its own needs the

@@ -126,10 +126,15 @@ class Growing(NoiseToImage):
         return grown_images(super().real(batch), self.grown)
 
     def sample(
-        self, z: Tensor, ema: bool = True, labels: Tensor | None = None, truncation: float | None = None
+        self,
+        z: Tensor,
+        ema: bool = True,
+        labels: Tensor | None = None,
+        truncation: float | None = None,
+        bounded: bool = True,
     ) -> Tensor:
         """z [n, latent_dim] -> images [n, C, H, W] in [-1, 1] of the full resolution, see `NoiseToImage.sample`."""
-        images = super().sample(z, ema, labels, truncation)
+        images = super().sample(z, ema, labels, truncation, bounded)
         return enlarge(images, self.resolution // images.shape[-1])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from gan_experiments.contracts import BATCH_KEYS, Batch, ConfigError
 from gan_experiments.data.resize import imresize
 from gan_experiments.data.tiles import mirrored
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.engine import AdversarialModule, evaluating
 from gan_experiments.layers.dropout import Draw
 
 
@@ -71,13 +71,8 @@ class ImageToImage(AdversarialModule):
         for key, rows in batch.items():
             here = rows.to(self.device, dtype if rows.is_floating_point() else None)
             given[key] = mirrored(here, self.multiple) if here.ndim == 4 else here
-        networks = [self.network(name, ema) for name in self.network_names]
-        training = [network.training for network in networks]
-        for network in networks:
-            network.eval()
-        images = self.turn(given, to, ema, partial(_draw, torch.Generator().manual_seed(seed), self.device))
-        for network, mode in zip(networks, training, strict=True):
-            network.train(mode)
+        with evaluating(*(self.network(name, ema) for name in self.network_names)):
+            images = self.turn(given, to, ema, partial(_draw, torch.Generator().manual_seed(seed), self.device))
         return images[..., : self.scale * height, : self.scale * width].clamp(-1, 1)  # some end without a tanh
 
     def direction(self, to: str) -> str:

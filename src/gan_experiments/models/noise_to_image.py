@@ -20,13 +20,15 @@ from torch.optim import Optimizer
 from gan_experiments.augment.ada import ADA
 from gan_experiments.bounds import OneOf, Rhythm
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.engine import AdversarialModule, Phase
+from gan_experiments.engine import AdversarialModule, Phase, evaluating
+from gan_experiments.layers.labels import LAWS, classes_at, even
 from gan_experiments.losses.adversarial import AdversarialLoss, RelativisticPaired
+from gan_experiments.metrics.passports import AS_THE_DATA, UNIFORM
 from gan_experiments.techniques.targets import AuxiliaryClassifier
 from gan_experiments.techniques.technique import Technique
 
 MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
-FAKE_LABELS = ("uniform", "batch")
+FAKE_LABELS = (*LAWS, "batch")
 
 
 class NoiseToImage(AdversarialModule):
@@ -47,7 +49,8 @@ class NoiseToImage(AdversarialModule):
         n_critic: steps of the discriminator, each on a batch of its own, for one of the generator.
         generator_batch: fakes in the generator's step for each real image of a batch.
         reuse_fakes: whether the generator's step is on the fakes that the discriminator was shown.
-        fake_labels: the classes of fakes: "uniform", each as likely, or "batch", those of the real images.
+        fake_labels: the classes of fakes in training: "data", drawn in the proportions of the data, "uniform", each as
+            likely, or "batch", those of the real images.
         engine: the arguments of `AdversarialModule`.
 
     Raises ConfigError where these do not go together.
@@ -66,7 +69,7 @@ class NoiseToImage(AdversarialModule):
         n_critic: Rhythm = 1,
         generator_batch: Annotated[int, Field(ge=1, le=64)] = 1,
         reuse_fakes: bool = False,
-        fake_labels: Annotated[str, OneOf("uniform", "batch")] = "uniform",
+        fake_labels: Annotated[str, OneOf(*FAKE_LABELS)] = "data",
         **engine: Any,
     ) -> None:
         super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
@@ -93,7 +96,7 @@ class NoiseToImage(AdversarialModule):
     def _faults(self) -> Iterator[str]:
         """What does not go together, a line each."""
         if self.fake_labels not in FAKE_LABELS:
-            yield f"model.fake_labels={self.fake_labels}: type model.fake_labels={' or '.join(FAKE_LABELS)}"
+            yield f"model.fake_labels={self.fake_labels}: type model.fake_labels= one of {', '.join(FAKE_LABELS)}"
         judged = int(getattr(self.discriminator, "classes", 0))
         if judged and not self.classes:
             yield (
@@ -220,6 +223,12 @@ class NoiseToImage(AdversarialModule):
         if isinstance(self.augment, ADA):
             self.augment.adjust(self.batches)
 
+    def numbers(self) -> dict[str, float]:
+        """What the augmentation and the techniques say of themselves: `augment/p`, `top_k/share`, ..."""
+        told = {"augment": getattr(self.augment, "numbers", dict)()}
+        told |= {name: technique.numbers(self) for name, technique in self.techniques.items()}
+        return {f"{name}/{key}": value for name, numbers in told.items() for key, value in numbers.items()}
+
     def real(self, batch: Batch) -> Tensor:
         """The real images [n, C, H, W] of a batch, as the discriminator is to see them."""
         return batch["real"]
@@ -267,21 +276,25 @@ class NoiseToImage(AdversarialModule):
 
     @torch.no_grad()
     def sample(
-        self, z: Tensor, ema: bool = True, labels: Tensor | None = None, truncation: float | None = None
+        self,
+        z: Tensor,
+        ema: bool = True,
+        labels: Tensor | None = None,
+        truncation: float | None = None,
+        bounded: bool = True,
     ) -> Tensor:
         """z [n, latent_dim] -> images [n, C, H, W] in [-1, 1], by the averaged generator, in evaluation mode.
 
         A conditional generator needs `labels`, int64 [n]. `truncation` is that of w, of a generator that is `styled`;
-        what others have of it is in z already, see `fixed_noise`.
+        what others have of it is in z already, see `fixed_noise`. Without `bounded` values beyond [-1, 1] are kept.
         """
         generator = self.network("generator", ema)
-        training = generator.training
         z = z.to(self.device, dtype=next(generator.parameters()).dtype)
         conditions = () if labels is None else (labels.to(self.device),)
         styling = {"truncation": truncation} if self.styled else {}
-        images = generator.eval()(z, *conditions, **styling)
-        generator.train(training)
-        return images if images.shape[-1] == 1 else images.clamp(-1, 1)  # points have no bounds
+        with evaluating(generator):
+            images = generator(z, *conditions, **styling)
+        return images.clamp(-1, 1) if bounded and images.shape[-1] > 1 else images  # points have no bounds
 
     @property
     def styled(self) -> bool:
@@ -315,14 +328,35 @@ class NoiseToImage(AdversarialModule):
         z = torch.empty(n, self.latent_dim)
         return nn.init.trunc_normal_(z, a=-truncation, b=truncation, generator=generator)
 
-    def fixed_labels(self, n: int, seed: int) -> Tensor | None:
-        """Labels int64 [n], each class as likely, that depend on the seed alone; None without classes."""
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randint(self.classes, (n,), generator=generator) if self.classes else None
+    def fixed_labels(self, n: int, seed: int, law: str = "data") -> Tensor | None:
+        """Labels int64 [n] that depend on the seed and the data's classes alone; None without classes.
 
-    def sampler(self, seed: int, ema: bool = True, truncation: float | None = None) -> Sampler:
-        """The images that the scores are computed from."""
-        return Sampler(self, seed, ema, truncation)
+        They are drawn in the proportions of the data, or each as likely where the `law` is "uniform".
+        """
+        if not self.classes:
+            return None
+        counts, generator = self.counts(law), torch.Generator().manual_seed(seed)
+        if even(counts):
+            return torch.randint(self.classes, (n,), generator=generator)
+        return classes_at(torch.rand(n, generator=generator, dtype=torch.float64), self.classes, counts)
+
+    def counts(self, law: str = "data") -> list[int]:
+        """How often each class is to come by a law, in proportion; none where each is as likely."""
+        return self.class_counts if law == "data" and len(self.class_counts) == self.classes else []
+
+    def sheet_labels(self, n: int, seed: int) -> Tensor | None:
+        """The classes int64 [n] of a sheet: one a column where there is room for all, else drawn; None without."""
+        if not self.classes:
+            return None
+        return self.fixed_labels(n, seed) if self.sheet_columns(n) is None else torch.arange(n) % self.classes
+
+    def typical_labels(self, n: int, seed: int) -> Tensor | None:
+        """Labels int64 [n] in the proportions of the data; None without classes, and where these are equally large."""
+        return None if even(self.counts()) else self.fixed_labels(n, seed)
+
+    def sampler(self, seed: int, ema: bool = True, truncation: float | None = None, law: str = "data") -> Sampler:
+        """The images that the scores are computed from, their classes by a `law`, see `fixed_labels`."""
+        return Sampler(self, seed, ema, truncation, law)
 
     def walk(self, places: int, n: int, seed: int, steps: int = 20) -> Iterator[Tensor]:
         """z [n, latent_dim] along n closed walks through `places` random places each, `steps` from one to the next."""
@@ -331,7 +365,8 @@ class NoiseToImage(AdversarialModule):
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
         """What the sample sheets are made from at every interval: the same n points of the latent space."""
         inputs = {"z": self.fixed_noise(n, seed=self.run.seed)}
-        return {**inputs, "label": torch.arange(n) % self.classes} if self.classes else inputs
+        label = self.sheet_labels(n, self.run.seed)
+        return inputs if label is None else {**inputs, "label": label}
 
     def sheet_columns(self, n: int) -> int | None:
         """One class a column, or several columns of it."""
@@ -430,7 +465,7 @@ class Turn:
             # In their order, so that each rank's fakes have its labels.
             return z, labels[torch.arange(n, device=labels.device) * len(labels) // n]
         # Of numbers in [0, 1), because draw() knows no bounds.
-        return z, (model.draw(torch.rand, n) * model.classes).long().clamp_(max=model.classes - 1)
+        return z, classes_at(model.draw(torch.rand, n), model.classes, model.counts(model.fake_labels))
 
     def _make_fakes(self) -> tuple[Tensor, Tensor | None, Tensor]:
         times = self.model.generator_batch if self.of_generator else 1
@@ -446,6 +481,7 @@ class Sampler:
     seed: int
     ema: bool
     truncation: float | None
+    law: str = "data"
 
     def __call__(self, index: int, n: int) -> Tensor:
         """The images [n, C, H, W] in [-1, 1] of chunk `index`."""
@@ -454,11 +490,23 @@ class Sampler:
 
     def labels(self, index: int, n: int) -> Tensor | None:
         """The classes int64 [n] that chunk `index` is asked for; None for a generator without classes."""
-        return self.model.fixed_labels(n, self.chunk_seed(index))
+        return self.model.fixed_labels(n, self.chunk_seed(index), self.law)
+
+    @property
+    def passport(self) -> dict[str, str]:
+        """What a score's passport says of the classes; nothing without any, and where both laws are the same."""
+        model = self.model
+        if not model.classes or (model.counts() and even(model.counts())):
+            return {}
+        return {"labels": AS_THE_DATA if model.counts(self.law) else UNIFORM}
 
     def along(self, z: Tensor) -> Tensor:
-        """The images [n, C, H, W] of places z [n, latent_dim]; calls with as many places have the same classes."""
-        return self.model.sample(z, self.ema, self.model.fixed_labels(len(z), self.seed), self.truncation)
+        """The images [n, C, H, W] of places z [n, latent_dim], as the generator makes them, without bounds.
+
+        Calls with as many places have the same classes.
+        """
+        labels = self.model.fixed_labels(len(z), self.seed, self.law)
+        return self.model.sample(z, self.ema, labels, self.truncation, bounded=False)
 
     def chunk_seed(self, index: int) -> int:
         """Where the draws of a chunk begin: a generator on the CPU reads 32 bits, so no seed is shifted beyond them."""

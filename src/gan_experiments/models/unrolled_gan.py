@@ -79,11 +79,13 @@ class UnrolledGAN(NoiseToImage):
     def _foresee(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The logits of real images and fakes after the unrolled steps (equations 2 to 4)."""
         logits = _Logits(self)
-        shapes = {name: parameter.shape for name, parameter in logits.named_parameters()}
+        moved = {id(parameter) for parameter in self.trained_parameters(logits)}
+        own = {name: parameter for name, parameter in logits.named_parameters() if id(parameter) in moved}
+        shapes = {name: parameter.shape for name, parameter in own.items()}
         # Copies, so that the unrolled steps leave no trace in running statistics.
         buffers = {name: buffer.clone() for name, buffer in logits.named_buffers()}
         # One vector: one reduction over the ranks a step, and few small operations.
-        theta = torch.cat([parameter.detach().flatten() for parameter in logits.parameters()]).requires_grad_()
+        theta = torch.cat([parameter.detach().flatten() for parameter in own.values()]).requires_grad_()
         step = unrolled(self._optimizers["discriminator"].optimizer, self._rate("discriminator"))
 
         def judge() -> tuple[Tensor, Tensor]:

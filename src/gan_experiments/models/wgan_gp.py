@@ -25,7 +25,8 @@ class WGANGP(NoiseToImage):
     Args:
         n_critic: steps of the critic for one of the generator; each takes one batch.
         gp_weight: λ, the weight of the gradient penalty.
-        dequantize: the step between two grey levels of the real images, filled with uniform noise; 0 for none.
+        dequantize: the step between two grey levels of the real images, filled with uniform noise; 0 for none. Of the
+            authors' codes gan_cifar_resnet.py has 1/128, gan_cifar.py and gan_64x64.py have none.
         game: the other arguments of `NoiseToImage`.
     """
 

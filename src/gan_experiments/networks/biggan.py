@@ -4,8 +4,8 @@ Andrew Brock, Jeff Donahue, Karen Simonyan, 2018. arXiv:1809.11096
 
 SAGAN's networks, wider; one embedding of the classes for all batch norms, and a part of the noise for each block.
 Differs from the paper: at 32 and 64 pixels, and in the options, as in the first author's code (ajbrock/BigGAN-PyTorch
-9845943); biases start at 0. Its CIFAR-10 script is latent_dim=128, width=64, shared_dim=0, hierarchical=false,
-attention=0, init=normal.
+9845943); biases start at 0. At 32 pixels the attention is at 16x16, as in PyTorch-StudioGAN's CIFAR-10. The first
+author's script for it has none: latent_dim=128, width=64, shared_dim=0, hierarchical=false, attention=0, init=normal.
 """
 
 from __future__ import annotations

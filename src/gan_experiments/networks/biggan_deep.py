@@ -4,7 +4,8 @@ Andrew Brock, Jeff Donahue, Karen Simonyan, 2018. arXiv:1809.11096
 
 Twice the blocks, each a bottleneck, with shortcuts that drop or add channels and have no weights for those that stay.
 Differs from the paper: at 32 and 64 pixels as in the first author's code (ajbrock/BigGAN-PyTorch 9845943); biases start
-at 0.
+at 0. At 32 pixels the attention is at 16x16, as in PyTorch-StudioGAN; attention=0 for none, as in the first author's
+script for CIFAR-10.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Xintao Wang, Ke Yu, Shixiang Wu, Jinjin Gu, Yihao Liu, Chao Dong, Chen Change Loy, Yu Qiao, Xiaoou Tang, 2018.
 arXiv:1809.00219
 
-Differs from the paper: none (section 3; details as in BasicSR). `UNetDiscriminator` is Real-ESRGAN's (Wang et al. 2021,
-arXiv:2107.10833, section 3.4).
+Differs from the paper: none (section 3; details as in BasicSR, but for the discriminator's loss, which is the paper's:
+its gradient goes through both means, and BasicSR detaches them). `UNetDiscriminator` is Real-ESRGAN's (Wang et al.
+2021, arXiv:2107.10833, section 3.4).
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Han Zhang, Ian Goodfellow, Dimitris Metaxas, Augustus Odena, 2018. arXiv:1805.08
 
 SNGAN's pyramids with one self-attention in each network, spectral norm in both, and wide discriminator blocks.
 Differs from the paper: none at 128 pixels, where its headline has the attention at 64x64; the released code (brain-
-research/self-attention-gan ad9612e) has it at 32x32: attention=32. Other resolutions have SNGAN's widths.
+research/self-attention-gan ad9612e) has it at 32x32: attention=32. Other resolutions have SNGAN's widths. At 32 pixels
+it is at 16x16, as in PyTorch-StudioGAN's CIFAR-10, for the authors' code has no such network.
 """
 
 from __future__ import annotations

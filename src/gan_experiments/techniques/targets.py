@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from gan_experiments.models.noise_to_image import NoiseToImage, Turn
 
 
+ENDLESS = 50_000
+"""Images that count as an epoch where the data have no end."""
+
+
 class LabelSmoothing(Technique):
     """-α log σ(D(x)) - (1 - α) log(1 - σ(D(x))) of the real images alone (Salimans et al. 2016, §3.4)."""
 
@@ -33,12 +37,13 @@ class LabelSmoothing(Technique):
 class TopK(Technique):
     """The generator learns from the most convincing fakes of a batch alone (Sinha et al. 2020, arXiv:2002.06224).
 
-    Their share is all at first, times `decay` every `every` images (those of an epoch), and `floor` at least.
+    Their share is all at first, times `decay` every `every` images, and `floor` at least. None for `every` is an epoch
+    of the data, as in the paper; of data without an end 50,000.
     """
 
-    def __init__(self, decay: Share = 0.99, every: Count = 5_000, floor: PartOf = 0.5) -> None:
+    def __init__(self, decay: Share = 0.99, every: Count | None = None, floor: PartOf = 0.5) -> None:
         super().__init__()
-        self.share = Exponential(decay, every, floor)
+        self.decay, self.every, self.floor = decay, every, floor
 
     def join(self, model: NoiseToImage) -> None:
         """Refuse a loss that needs each fake beside its real image."""
@@ -47,7 +52,15 @@ class TopK(Technique):
 
     def select(self, fake_logits: Tensor, model: NoiseToImage) -> Tensor:
         """The largest."""
-        return top_k(fake_logits, self.share(model.images_seen))
+        return top_k(fake_logits, self.share(model))
+
+    def share(self, model: NoiseToImage) -> float:
+        """The share after the images seen."""
+        return Exponential(self.decay, self.every or model.epoch or ENDLESS, self.floor)(model.images_seen)
+
+    def numbers(self, model: NoiseToImage) -> dict[str, float]:
+        """The share."""
+        return {"share": self.share(model)}
 
 
 class FeatureMatching(Technique):

@@ -52,5 +52,9 @@ class Technique(nn.Module):
         """Whether a phase is carried out on this batch, where nobody else objects; the same on every rank."""
         return True
 
+    def numbers(self, model: NoiseToImage) -> dict[str, float]:
+        """What is recorded of it beside its term, by name; logged as `<technique>/<name>`."""
+        return {}
+
     def after_step(self, model: NoiseToImage, phase: Phase) -> None:
         """What is to be done when a phase has been carried out."""

@@ -31,7 +31,7 @@ class WeightClipping(Technique):
     def after_step(self, model: NoiseToImage, phase: Phase) -> None:
         """Scales and offsets of a normalisation too, as in the authors' code."""
         if phase.networks is model.discriminator:
-            for parameter in model.discriminator.parameters():
+            for parameter in model.trained_parameters(model.discriminator):
                 parameter.clamp_(-self.bound, self.bound)
 
 
@@ -43,12 +43,17 @@ class SpectralNorm(Technique):
     def join(self, model: NoiseToImage) -> None:
         """Refuse a discriminator that has it, or no layer that it could be of."""
         layers, name = [*model.discriminator.modules()], type(model.discriminator).__name__
+        frozen = {
+            place
+            for place, layer in model.discriminator.named_modules()
+            if not getattr(getattr(layer, "weight", None), "requires_grad", True)
+        }
         if any(isinstance(layer, spectral_norm.SpectralNorm) for layer in layers):
             raise ConfigError(f"{name} has spectral norm of its own; leave it out")
         if not any(isinstance(layer, spectral_norm.LAYERS) for layer in layers):
             raise ConfigError(f"{name} has layers of its own, whose scale is part of their learning rate; leave it out")
         for average in (False, True):  # there may be one of the discriminator's weights
-            spectral_norm.spectral_norm_layers(model.network("discriminator", average))
+            spectral_norm.spectral_norm_layers(model.network("discriminator", average), leave=frozen)
 
 
 class Orthogonal(Technique):
@@ -67,7 +72,8 @@ class Orthogonal(Technique):
 
     def term(self, turn: Turn) -> Tensor:
         """Of the weights as they are, whatever the batch."""
-        return self.beta * orthogonal_regularisation(getattr(turn.model, self.players[0]))
+        network = getattr(turn.model, self.players[0])
+        return self.beta * orthogonal_regularisation(network, only=turn.model.trained_parameters(network))
 
 
 class HistoricalAveraging(Technique):
