@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import small
+from support import small, train
 from test_engine import fit
 from torch import Tensor, nn
 
@@ -81,16 +81,14 @@ def test_frozen_stays_frozen_through_steps_and_a_resume(clip: bool, tmp_path: Pa
         assert not module.generator.backbone.training
         assert not module.generator.backbone[1].training
         assert module.generator.body[1].training
-        frozen = {
-            id(p) for net in (module.generator, module.discriminator) for p in (net.gain, *net.backbone.parameters())
-        }
-        held = [
-            p for optimizer in module._optimizers.values() for group in optimizer.param_groups for p in group["params"]
-        ]
+        networks = (module.generator, module.discriminator)
+        frozen = {id(p) for network in networks for p in (network.gain, *network.backbone.parameters())}
+        groups = [group for optimizer in module._optimizers.values() for group in optimizer.param_groups]
+        held = [p for group in groups for p in group["params"]]
         reduced = [*held, *module._running, *(p for step in module._steps for p in step.asking + step.idle)]
         assert not frozen & {id(tensor) for tensor in reduced}
         assert not {id(b) for b in module.generator.backbone.buffers()} & {id(b) for b in module._running}
-        assert all(p.grad is None for net in (module.generator, module.discriminator) for p in net.parameters())
+        assert all(p.grad is None for network in networks for p in network.parameters())
         saved = module.state_dict()
         module = Frozen(clip)
         module.load_state_dict(saved)
@@ -131,7 +129,5 @@ def test_unrolled_steps_move_what_is_trained_alone(tmp_path: Path) -> None:
     model: Any = build.build_model(cfg)
     first = next(model.discriminator.parameters()).requires_grad_(False)
     before = first.clone()
-    from support import train
-
     trained: Any = train(cfg, change=lambda made: next(made.discriminator.parameters()).requires_grad_(False))
     assert torch.equal(next(trained.discriminator.parameters()), before)

@@ -49,12 +49,12 @@ def remarks(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
 
     An average of weights is to have left those from which it starts when the run ends.
     """
-    for name, average in model.averages.items():
+    averages: dict[str, Any] = dict(model.averages.items())
+    for name, average in averages.items():
         own = {id(parameter) for parameter in getattr(model, name).parameters()}
         training = [phase for phase in model.phases() if own & {id(parameter) for parameter in phase.parameters()}]
         step = cfg.data.batch_size * min((phase.every for phase in training), default=1)
-        start = round(average.start)  # type: ignore[arg-type]
-        share = average.share_of_start(cfg.images, step)  # type: ignore[operator]
+        start, share = round(average.start), average.share_of_start(cfg.images, step)
         key = f"model.ema.{name}"
         if start >= cfg.images:
             yield (

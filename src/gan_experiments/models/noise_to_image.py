@@ -225,7 +225,7 @@ class NoiseToImage(AdversarialModule):
 
     def numbers(self) -> dict[str, float]:
         """What the augmentation and the techniques say of themselves: `augment/p`, `top_k/share`, ..."""
-        told = {"augment": getattr(self.augment, "numbers", dict)()}
+        told: dict[str, dict[str, float]] = {"augment": getattr(self.augment, "numbers", dict)()}
         told |= {name: technique.numbers(self) for name, technique in self.techniques.items()}
         return {f"{name}/{key}": value for name, numbers in told.items() for key, value in numbers.items()}
 

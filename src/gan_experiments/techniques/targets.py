@@ -43,7 +43,7 @@ class TopK(Technique):
 
     def __init__(self, decay: Share = 0.99, every: Count | None = None, floor: PartOf = 0.5) -> None:
         super().__init__()
-        self.decay, self.every, self.floor = decay, every, floor
+        self.decay, self.interval, self.floor = decay, every, floor
 
     def join(self, model: NoiseToImage) -> None:
         """Refuse a loss that needs each fake beside its real image."""
@@ -56,7 +56,7 @@ class TopK(Technique):
 
     def share(self, model: NoiseToImage) -> float:
         """The share after the images seen."""
-        return Exponential(self.decay, self.every or model.epoch or ENDLESS, self.floor)(model.images_seen)
+        return Exponential(self.decay, self.interval or model.epoch or ENDLESS, self.floor)(model.images_seen)
 
     def numbers(self, model: NoiseToImage) -> dict[str, float]:
         """The share."""
