@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 def evaluate(cfg: DictConfig) -> int:
     """Print the scores of each subject, write them with their passports, draw what is asked for."""
+    from gan_experiments.data import limits
+
+    with limits.at_most(cfg.max_pixels, "max_pixels"):
+        return _evaluate(cfg)
+
+
+def _evaluate(cfg: DictConfig) -> int:
     from gan_experiments.contracts import ConfigError
 
     if faults := [*_faults(cfg)]:

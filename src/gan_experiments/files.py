@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from gan_experiments.contracts import ConfigError
 
@@ -66,6 +68,22 @@ def to_write(paths: Iterable[Path], existing: str, otherwise: str = "another out
             f" existing=replace to overwrite, or {otherwise}"
         )
     return paths if existing == "replace" else [path for path in paths if not os.path.lexists(path)]
+
+
+def require_unpacked(path: Path | BinaryIO) -> None:
+    """Raise RuntimeError, as torch does, where a file of tensors unpacks to more than it holds.
+
+    torch packs nothing, and a small file could unpack to more than memory holds.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(info.file_size for info in archive.infolist())
+    held = path.stat().st_size if isinstance(path, Path) else path.seek(0, os.SEEK_END)
+    if not isinstance(path, Path):
+        path.seek(0)
+    if unpacked > held:
+        raise RuntimeError(f"{held / 1e6:,.1f} MB that unpack to {unpacked / 1e6:,.1f} MB, which torch does not write")
 
 
 def clean_name(name: object) -> str:

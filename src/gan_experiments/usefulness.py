@@ -29,8 +29,11 @@ CHUNK = 64
 
 def usefulness(cfg: DictConfig) -> int:
     """Train the classifiers that are not trained yet, print their table, and write it with its passports."""
+    from gan_experiments.data import limits
+
     try:
-        return _measure(cfg)
+        with limits.at_most(cfg.max_pixels, "max_pixels"):
+            return _measure(cfg)
     except KeyboardInterrupt:
         print("stopped; the same command goes on")
         return 128 + signal.SIGINT

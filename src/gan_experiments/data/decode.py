@@ -6,16 +6,14 @@ import io
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from gan_experiments.data.limits import UnreadableImageError, why
+
 FILTER = "bicubic"
-
-
-class UnreadableImageError(Exception):
-    """The bytes are not an image that can be decoded; the text says why."""
 
 
 def decode(raw: bytes, resolution: int, channels: int, crop: int | None = None) -> Tensor:
@@ -38,10 +36,8 @@ def decode(raw: bytes, resolution: int, channels: int, crop: int | None = None) 
             image.draft(None, (wanted, wanted))
             kept = max(1, round(kept * min(image.size) / short))
         pixels = np.array(_flatten(ImageOps.exif_transpose(image), channels))
-    except UnidentifiedImageError:
-        raise UnreadableImageError("not an image") from None
     except Exception as error:  # decoders raise nearly everything on broken files, and one file must not end the run
-        raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from None
+        raise UnreadableImageError(why(error)) from None
     return fit(torch.from_numpy(pixels).view(*pixels.shape[:2], channels).permute(2, 0, 1), resolution, kept)
 
 
@@ -54,10 +50,8 @@ def pixels_of(raw: bytes, channels: int | None = None) -> Tensor:
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(raw)))
         channels = channels or (1 if image.mode in ("1", "L", "LA", "F") or image.mode[0] == "I" else 3)
         pixels = np.array(_flatten(image, channels))
-    except UnidentifiedImageError:
-        raise UnreadableImageError("not an image") from None
     except Exception as error:  # as above
-        raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from None
+        raise UnreadableImageError(why(error)) from None
     return torch.from_numpy(pixels).view(*pixels.shape[:2], channels).permute(2, 0, 1)
 
 

@@ -52,6 +52,8 @@ PUBLIC = {
     **{name: f"{_DIV2K}/{name}.zip" for name in ("DIV2K_train_HR", "DIV2K_valid_HR")},
 }
 """Archives of public sets, each of one folder of that name: asked for by a folder's name, `data.root=data/facades`."""
+LARGEST_IDX = 1 << 28
+"""Bytes of an idx file, five times MNIST's: a packed one can unpack to any size."""
 
 
 class ImageData(LightningDataModule):
@@ -59,7 +61,8 @@ class ImageData(LightningDataModule):
 
     `resolution` is in pixels, `channels` 1 or 3, `batch_size` the whole batch of one discriminator step over all ranks
     and accumulation steps, `limit` the greatest number of images used (None: all), `cache` the folder of the decoded
-    images (None: $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments). Raises ConfigError for impossible values.
+    images (None: $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments), `max_pixels` the greatest number of pixels of
+    a file (None: Pillow's limit, 178,956,970). Raises ConfigError for impossible values.
     """
 
     provides: frozenset[str] = frozenset({"real", "label"})
@@ -76,15 +79,22 @@ class ImageData(LightningDataModule):
         seed: Seed = 0,
         cache: Place | None = None,
         limit: Count | None = None,
+        max_pixels: Count | None = None,
     ) -> None:
         super().__init__()
         if channels not in (1, 3):
             raise ConfigError(f"data.channels={channels}: images are grey or in colour, type data.channels=1 or 3")
-        for name, value in (("resolution", resolution), ("batch_size", batch_size), ("limit", limit)):
+        for name, value in (
+            ("resolution", resolution),
+            ("batch_size", batch_size),
+            ("limit", limit),
+            ("max_pixels", max_pixels),
+        ):
             if value is not None and value < 1:
                 raise ConfigError(f"data.{name}={value}: a positive number is needed, type data.{name}=64")
         self.resolution, self.channels, self.batch_size, self.classes = resolution, channels, batch_size, classes
         self.flip, self.workers, self.seed, self.cache, self.limit = flip, workers, seed, cache, limit
+        self.max_pixels = max_pixels
         self.channels_last = False
         if not classes:
             self.provides = self.provides - {"label"}
@@ -196,7 +206,7 @@ class ImageData(LightningDataModule):
         return 0 if self.trainer is None else int(getattr(self.trainer.lightning_module, "batches", 0))
 
     def _settings(self, crop: int | None = None, resolution: int | None = None) -> Settings:
-        return Settings(resolution or self.resolution, self.channels, crop)
+        return Settings(resolution or self.resolution, self.channels, crop, self.max_pixels)
 
     def _checked(self, images: ImageArray) -> ImageArray:
         if not self.classes:
@@ -493,7 +503,8 @@ def spread_rows(number: int, of: int) -> Tensor:
 def read_idx(path: Path) -> Tensor:
     """Read an idx file, gzipped or not, to uint8 of its shape; raises ConfigError where it is damaged."""
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read(LARGEST_IDX)
         kind, dimensions = raw[2], raw[3]
         shape = np.frombuffer(raw, ">i4", dimensions, offset=4).tolist()
         data = raw[4 + 4 * dimensions :]

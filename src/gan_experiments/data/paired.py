@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -90,7 +91,7 @@ class Pairs(CroppedData):
         }
 
     def _pair_settings(self, resolution: int) -> Settings:
-        return Settings(resolution, 2 * self.channels)
+        return replace(self._settings(resolution=resolution), channels=2 * self.channels)
 
 
 class SideBySide(Source):

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data import limits
 from gan_experiments.data.decode import UnreadableImageError, pixels_of
 
 WRITTEN: dict[str, dict[str, Any]] = {
@@ -51,7 +52,7 @@ class Photo:
 def read_photo(path: Path, channels: int) -> Photo:
     """Read a file in colour (3 channels) or grey (1); raises UnreadableImageError where it is no whole image."""
     try:
-        raw = path.read_bytes()
+        raw = limits.read(path)
     except OSError as error:
         raise UnreadableImageError(str(error.strerror)) from None
     pixels = pixels_of(raw, channels)

@@ -7,29 +7,40 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
-from gan_experiments.data.decode import UnreadableImageError, decode, resize
+from gan_experiments.data import limits
+from gan_experiments.data.decode import decode, resize
+from gan_experiments.data.limits import UnreadableImageError
 
 Loaded = TypeVar("Loaded")
 
+ENCRYPTED = 1  # the bit of an archive's entry
 BLOCK = 512  # images decoded between two writes: bounds the memory
 TASK = 16  # images that a thread takes at a time: one by one costs as much as decoding them
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an image is made into: `resolution` and `crop` in pixels (crop None: the short side), `channels` 1 or 3."""
+    """What an image is made into: `resolution` and `crop` in pixels (crop None: the short side), `channels` 1 or 3.
+
+    A file of more than `max_pixels` is left out, see `limits.at_most`.
+    """
 
     resolution: int
     channels: int
     crop: int | None = None
+    max_pixels: int | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return what the pixels of an image depend on."""
+        return {key: value for key, value in asdict(self).items() if key != "max_pixels"}
 
 
 @dataclass
@@ -88,9 +99,13 @@ class Files(Source):
         elif self.path.is_file():
             try:
                 self._archive = zipfile.ZipFile(self.path)
-            except zipfile.BadZipFile:
+            except (zipfile.BadZipFile, NotImplementedError, ValueError):
                 raise ConfigError(f"{self.where} is no zip archive: {wanted}") from None
             stamps = _zip_files(self._archive)
+            if stamps and all(self._archive.getinfo(name).flag_bits & ENCRYPTED for name in stamps):
+                raise ConfigError(
+                    f"{self.where} is an encrypted archive: unpack it with its password, and type {key}=<the folder>"
+                )
             prefix = _common_folder(list(stamps))
         else:
             raise ConfigError(f"{self.where} does not exist: {wanted}")
@@ -141,11 +156,20 @@ class Files(Source):
         return self._labels[row]
 
     def read(self, row: int) -> bytes:
-        """Return a file's bytes."""
+        """Return a file's bytes; raises UnreadableImageError where they cannot be read, or are too many."""
         return self._read(self._names[row])
 
     def _read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes() if self._archive is None else self._archive.read(name)
+        if self._archive is None:
+            return limits.read(self.path / name)
+        info = self._archive.getinfo(name)
+        if info.flag_bits & ENCRYPTED:
+            raise UnreadableImageError("is encrypted")
+        limits.require_bytes(info.file_size)  # no more than that is read, whatever the archive holds
+        try:
+            return self._archive.read(info)
+        except Exception as error:  # a broken entry makes its reader raise anything
+            raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from None
 
 
 class Arrays(Source):
@@ -202,7 +226,7 @@ def load_blocks(
             return load(row)
         except UnreadableImageError as error:
             return str(error)
-        except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:  # cannot even be read
+        except (OSError, RuntimeError) as error:
             return str(error)
 
     def attempt_some(rows: range) -> list[Loaded | str]:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.decode import UnreadableImageError, pixels_of
+from gan_experiments.data.limits import why
 from gan_experiments.data.sources import Files
 
 log = logging.getLogger(__name__)
@@ -37,11 +38,12 @@ class StoredImages:
         skipped = []
         labels = []
         for row in tqdm(range(len(self.source)), desc=f"reading {self.source.where}", delay=2, leave=False):
-            raw, label = self.source.read(row), self.source.label(row)
+            label = self.source.label(row)
             try:
+                raw = self.source.read(row)
                 Image.open(io.BytesIO(raw)).close()  # the header alone
-            except OSError:
-                skipped.append(self.source.file(row))
+            except Exception as error:  # as in `decode`
+                skipped.append(f"{self.source.file(row)} ({why(error)})")
                 continue
             digest.update(hashlib.sha256(raw).digest() + label.to_bytes(8, "big", signed=True))
             self._rows.append(row)

@@ -210,14 +210,14 @@ class SuperResolution(ImageData):
         settings = {"whole": [self.channels, self.scale]}
         if low_root is None:
             names = [high.file(row) for row in range(len(high))]
-            return cached_whole(high, partial(self._load, high), names, settings, self.cache, split)
+            return cached_whole(high, partial(self._load, high), names, settings, self.cache, split, self.max_pixels)
 
         def same(name: str) -> str:
             return stem(name).removesuffix(f"x{self.scale}")
 
         both = TwoFolders(high, Files(low_root, f"data.{prefix}low_root"), self.limit, same)
         names = [*(both.file(row) for row in range(len(both))), *both.alone]
-        return cached_whole(both, partial(self._load_both, both), names, settings, self.cache, split)
+        return cached_whole(both, partial(self._load_both, both), names, settings, self.cache, split, self.max_pixels)
 
     def _load(self, files: Files, row: int) -> list[Tensor]:
         high = match_channels(pixels_of(files.read(row))[None], self.channels)[0]

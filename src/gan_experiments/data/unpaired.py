@@ -12,7 +12,7 @@ from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import BatchStream, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.images import ImageData, fetch_public, spread_rows
-from gan_experiments.data.sources import Files, Settings
+from gan_experiments.data.sources import Files
 
 DOMAINS = ("a", "b")
 
@@ -136,7 +136,7 @@ class Unpaired(ImageData):
         if self.load_resolution is None:
             return self.reference(f"train_{domain}")
         if domain not in self._streams:
-            settings = Settings(self.load_resolution, self.channels)
+            settings = self._settings(resolution=self.load_resolution)
             images = cached(self._files(f"train_{domain}"), settings, self.cache, "train")
             self._streams[domain] = self._checked(images)
         return self._streams[domain]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_experiments.data import limits
 from gan_experiments.data.cache import (
     NAMED,
     built_once,
@@ -90,12 +91,26 @@ def cached_whole(
     settings: dict[str, Any],
     cache: str | None = None,
     split: str = "train",
+    max_pixels: int | None = None,
 ) -> WholeImages:
     """Open the cache of a source's images as `load(row)` makes them, after building it where there is none.
 
     `load` gives the images [C, H, W] of a group, always as many and of as many channels. `settings` are what they
-    depend on beside the files; `names` are the groups', for messages. Errors as those of `cache.cached`.
+    depend on beside the files; `names` are the groups', for messages; files of more than `max_pixels` are left out.
+    Errors as those of `cache.cached`.
     """
+    with limits.at_most(max_pixels):
+        return _cached_whole(source, load, names, settings, cache, split)
+
+
+def _cached_whole(
+    source: Source,
+    load: Callable[[int], list[Tensor]],
+    names: list[str],
+    settings: dict[str, Any],
+    cache: str | None,
+    split: str,
+) -> WholeImages:
     folder = cache_root(cache) / f"{file_name(source.name)}-whole-{key_of(settings, source)}"
 
     def build(work: Path) -> None:

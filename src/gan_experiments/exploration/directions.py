@@ -16,6 +16,7 @@ from torch import Tensor
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration import sheets
 from gan_experiments.exploration.explored import Explored
+from gan_experiments.files import require_unpacked
 from gan_experiments.report import shown
 
 STRENGTHS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
@@ -122,6 +123,7 @@ def save(found: dict[str, Any], path: Path) -> None:
 def load(path: str, key: str) -> dict[str, Any]:
     """What `save` wrote; raises ConfigError where that is not in it."""
     try:
+        require_unpacked(Path(path).expanduser())
         found = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ConfigError(f"{key}={path}: there is no such file") from None

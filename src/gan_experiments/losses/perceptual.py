@@ -20,6 +20,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from gan_experiments.bounds import Finite, NotNegative, Place, Positive, Width
 from gan_experiments.contracts import ConfigError
+from gan_experiments.files import require_unpacked
 from gan_experiments.layers.outputs import outputs_of, require_layers
 from gan_experiments.layers.resolution import require_sides
 from gan_experiments.losses.reconstruction import find_distance
@@ -315,6 +316,7 @@ def _identity(path: Path, net: str) -> tuple[str, bool]:
 def _load(path: Path, net: str, key: str, layers: nn.Sequential) -> None:
     """Fill layers, named by their number, out of torchvision's file."""
     try:
+        require_unpacked(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         features = {name.split(".", 1)[1]: value for name, value in state.items() if name.startswith("features.")}
         layers.load_state_dict(features)

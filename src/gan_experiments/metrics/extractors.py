@@ -30,6 +30,7 @@ from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d
 
 from gan_experiments.bounds import Place
 from gan_experiments.contracts import ConfigError
+from gan_experiments.files import require_unpacked
 
 PUBLISHED_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 DIGITS_WEIGHTS = Path(__file__).with_name("digits_classifier.pt")
@@ -226,6 +227,7 @@ def _cached() -> Path:
 def clean_copy(path: Path) -> io.BytesIO:
     """Return a copy of a file of weights that is safe to unpickle: torch-fidelity unpickles whatever it is given."""
     copy = io.BytesIO()
+    require_unpacked(path)
     torch.save(torch.load(path, map_location="cpu", weights_only=True), copy)
     copy.seek(0)
     return copy

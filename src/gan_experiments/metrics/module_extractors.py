@@ -20,6 +20,7 @@ from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
 from gan_experiments.bounds import Finite, Place, Positive, Width
 from gan_experiments.contracts import ConfigError
+from gan_experiments.files import require_unpacked
 from gan_experiments.layers.outputs import outputs_of, require_layers
 from gan_experiments.metrics.extractors import Extractor, clean_copy, plain_float32
 
@@ -152,6 +153,7 @@ def load_weights(net: nn.Module, path: str) -> None:
     if not Path(path).is_file():
         raise ConfigError(f"metrics.extractor.weights={path} is not a file: give that of the network's weights")
     try:
+        require_unpacked(Path(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
         net.load_state_dict(state.get("state_dict", state))
     except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError, KeyError) as error:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
 
 from gan_experiments.contracts import ConfigError
+from gan_experiments.files import require_unpacked
 
 NETWORKS = ("G", "D", "G_ema")
 State = dict[str, Tensor]
@@ -59,6 +60,7 @@ def read(path: Path, key: str) -> dict[str, Network]:
 
 
 def _plain(path: Path) -> dict[str, Network]:
+    require_unpacked(path)
     loaded = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(loaded, Mapping):
         raise ConfigError("holds no state dict")
@@ -120,7 +122,9 @@ def _module(meta: Mapping[str, Any]) -> _Module:
 
 
 def _storage(stored: bytes) -> Any:
-    return torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
+    file = io.BytesIO(stored)
+    require_unpacked(file)
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 KNOWN: dict[tuple[str, str], Any] = {
