@@ -58,6 +58,7 @@ SOON_AVERAGED = [
     "~model.ema.generator.decay",
     "+model.ema.generator.half_life=10000",
     "+model.ema.generator.ramp_up=0.05",
+    "++model.ema.generator.start=0",
 ]
 DCGANS = [*narrow(32), *rates(8e-4, 5e-4)]
 
