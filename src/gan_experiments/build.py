@@ -25,7 +25,9 @@ from gan_experiments.callbacks.health import Health
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import ConfigError, TrainingFailure
+from gan_experiments.data.shown import real_sheet
 from gan_experiments.engine import AdversarialModule, RunSettings
+from gan_experiments.images import save_png
 from gan_experiments.layers.sync_batch_norm import OverAllRanks
 from gan_experiments.resume import plain
 
@@ -60,7 +62,7 @@ class Run:
         A run that fails goes on from its last good checkpoint where `Health` says so, and is else over.
         """
         if self.trainer.is_global_zero:
-            log.info("%s", self.data.describe())  # type: ignore[attr-defined]
+            log.info("%s", "\n  ".join(understood(self.data)))
             if self.missing:
                 log.warning("%s", self.missing)
             for logger in self.trainer.loggers:
@@ -69,6 +71,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(self.model.run.config)))
             (self.folder / "parameters.json").write_text(json.dumps(parameters(self.model), indent=1))
+            save_png(real_sheet(self.data), self.folder / "samples" / "real.png")
         while True:
             try:
                 self.trainer.fit(self.model, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
@@ -88,6 +91,11 @@ class Run:
     def callback(self, kind: type) -> Any:
         """The callback of that kind, or None."""
         return next((c for c in self.trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
+
+
+def understood(data: Any) -> list[str]:
+    """What data hold, and how the files they come from were understood, a line each."""
+    return [data.describe(), *data.understood()]
 
 
 def build(cfg: DictConfig) -> Run:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,8 @@ from torch.optim import Optimizer
 from gan_experiments import distributed
 from gan_experiments.bounds import BelowOne, NotNegative, Place, Positive
 from gan_experiments.contracts import Batch, ConfigError, NotFinite
+
+log = logging.getLogger(__name__)
 
 Networks = nn.Module | tuple[nn.Module, ...]
 
@@ -621,3 +624,15 @@ class AdversarialModule(L.LightningModule):
         self.reseeded = max(self.reseeded, saved.get("reseeded", 0))
         unlogged = saved.get("unlogged", {})
         self._history = {k: [(n, torch.tensor(value)) for n, value in rows] for k, rows in unlogged.items()}
+
+
+def number_of(name: str, names: Sequence[str], words: str) -> int:
+    """Find the number of the class of a name; says so where the name is also the number of another class.
+
+    `words` are what the user typed.
+    """
+    number = names.index(name)
+    if name.isdigit() and int(name) != number and int(name) < len(names):
+        other = names[int(name)]
+        log.warning("%s is the class of that name, number %d; number %s is the class %s", words, number, name, other)
+    return number

@@ -7,8 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -36,6 +37,35 @@ def sheet(cells: Tensor, columns: int | None = None, smallest: int = 512, behind
     grid = make_grid(to_uint8(cells.flatten(0, 1).cpu()), nrow=across * k, padding=2, pad_value=255)
     factor = max(1, math.ceil(smallest / grid.shape[-1]))
     return grid.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+
+
+def captioned(cells: Tensor, below: Sequence[str], titles: Sequence[str], smallest: int = 64) -> Tensor:
+    """Cells [n, k, 3, H, W] in [-1, 1], k images side by side in each: one uint8 image [3, h, w], about square.
+
+    `below` are the captions of the k images, the same in each cell, `titles` those of the n cells; "" is none. Small
+    images are enlarged by a whole factor to `smallest` pixels or more. What is too long for its place is cut short.
+    """
+    n, k, _, height, width = cells.shape
+    factor = max(1, math.ceil(smallest / width))
+    lines = [13 * any(below), 13 * any(titles)]
+    tall, wide = factor * height + sum(lines) + 3, k * factor * width + 3
+    across = max(1, round(math.sqrt(n * tall / wide)))
+    picture = Image.new("RGB", (across * wide + 3, -(-n // across) * tall + 3), "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(10)
+
+    def write(text: str, left: int, top: int, room: int) -> None:
+        while draw.textlength(text, font) > room:
+            text = text[:-1]
+        draw.text((left, top), text, "black", font)
+
+    for index, (row, title) in enumerate(zip(to_uint8(cells.cpu()), titles, strict=True)):
+        left, top = 3 + index % across * wide, 3 + index // across * tall
+        for place, (image, text) in enumerate(zip(row, below, strict=True)):
+            enlarged = image.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+            picture.paste(_pil(enlarged), (left + place * factor * width, top))
+            write(text, left + place * factor * width, top + factor * height, factor * width)
+        write(title, left, top + factor * height + lines[0], wide - 3)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def scatter(layers: Sequence[tuple[Tensor, tuple[int, int, int]]], side: int, edge: float = 1.5) -> Tensor:

@@ -6,7 +6,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.callbacks.stopping import Stopping
-from gan_experiments.contracts import Batch
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.images import NotDownloadedError, without_downloads
 from gan_experiments.engine import AdversarialModule
 from gan_experiments.metrics.passports import doubts
 from gan_experiments.run_folder import shown
@@ -29,15 +30,44 @@ from gan_experiments.run_folder import shown
 PATIENCE = 60.0  # seconds: where a few steps would take longer, `check=true` makes do with a part of the batch
 
 
-def forecast(cfg: DictConfig) -> str:
+def tell_forecast(cfg: DictConfig) -> None:
+    """Print the forecast; raises ConfigError after it where the data are not there, or not what is asked for.
+
+    Images are decoded for it, once, as they are for the run. Nothing is downloaded.
+    """
+    fault: ConfigError | None = None
+    try:
+        with without_downloads():
+            said = _data(cfg)
+    except NotDownloadedError as error:
+        said = [f"data: {error}"]
+    except ConfigError as error:
+        said, fault = ["data: not as asked for, see the last line"], error
+    print(forecast(cfg, said))
+    if fault is not None:
+        raise fault
+
+
+def _data(cfg: DictConfig) -> list[str]:
+    """What was understood of the data."""
+    data = build.make(cfg.data)
+    data.prepare_data()
+    data.setup("fit")
+    first, *rest = build.understood(data)
+    return [first, *(f"  {line}" for line in rest)]
+
+
+def forecast(cfg: DictConfig, data: Sequence[str] = ()) -> str:
     """The resolved run, parameter counts, scores, images per step; memory and time measured on a few batches of noise.
 
-    Where these would take longer than a minute they are parts of batches, and the time is as much longer.
+    Where these would take longer than a minute they are parts of batches, and the time is as much longer. `data` are
+    lines about the data.
     """
     config = build.plain(cfg)
     build.quieten()
     model = build.build_model(cfg)
     lines = [OmegaConf.to_yaml(OmegaConf.create(config)).rstrip(), ""]
+    lines += [*data, ""] if data else []
     lines += [f"{name + ' parameters':30}{count:>14,}" for name, count in build.parameters(model).items()]
     seconds, memory, measured = _measure(cfg, model)
     batch, steps = cfg.data.batch_size, -(-cfg.images // cfg.data.batch_size)

@@ -31,7 +31,7 @@ def run(cfg: DictConfig) -> int:
         return 0
     checkpoint = resume.prepare(cfg)
     if cfg.check:
-        print(report.forecast(cfg))
+        report.tell_forecast(cfg)
         return 0
     parts = build.build(cfg)
     if parts.trainer.is_global_zero:

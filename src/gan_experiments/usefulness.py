@@ -130,7 +130,7 @@ def _real_and_test(cfg: DictConfig, run: Trained | None) -> tuple[Subset, Subset
     if run and not cfg.real:
         data, what, where, seen = _data(cfg, run), "the run's data", f"the data of run={cfg.run}", "has"
         images = data.reference("train")
-        if "test" in data.splits and not (isinstance(data, Folder) and data.test_root is None):
+        if "test" in data.splits and not (isinstance(data, Folder) and not data.has("test")):
             tests = data.reference("test")
     else:
         size, what, where, seen = (run.cfg if run else cfg).data, "a folder", f"real={cfg.real}", "may have"

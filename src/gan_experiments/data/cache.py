@@ -30,6 +30,7 @@ from tqdm import tqdm
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import limits
 from gan_experiments.data.decode import FILTER
+from gan_experiments.data.met import About
 from gan_experiments.data.sources import Settings, Source
 from gan_experiments.files import write_text
 
@@ -46,8 +47,9 @@ log = logging.getLogger(__name__)
 class ImageArray:
     """Real images: uint8 [N, C, H, W], with a fingerprint of pixels and labels.
 
-    `labels` is int64 [N] (-1: in no class) or None; `skipped` counts the files that were left out. Memory-mapped where
-    it comes from a cache `folder`, and then a copy in another process opens the same file.
+    `labels` is int64 [N] (-1: in no class) or None; `skipped` counts the files that were left out; `about` says what
+    was met in the others. Memory-mapped where it comes from a cache `folder`, and then a copy in another process opens
+    the same file.
     """
 
     def __init__(
@@ -59,9 +61,11 @@ class ImageArray:
         class_names: list[str] | None = None,
         skipped: int = 0,
         folder: Path | None = None,
+        about: About | None = None,
     ) -> None:
         self.pixels, self.labels, self.fingerprint, self.split = pixels, labels, fingerprint, split
         self.class_names, self.skipped, self.folder = class_names or [], skipped, folder
+        self.about = about or About()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -106,8 +110,13 @@ def _cached(source: Source, settings: Settings, folder: Path, split: str, thread
     needed = len(source) * settings.channels * settings.resolution**2
 
     def verify(images: ImageArray) -> None:
+        left = images.about.empty
         if images.pixels.shape[1:] != _shape(settings):
             raise ValueError("it is of other images")
+        if images.class_names != [name for name in source.class_names if name not in left]:
+            raise ValueError("it is of other classes")
+        if not images.about.met and images.labels is not None and source.without_empty(images.labels)[2]:
+            raise ValueError("it is of a time when folders without an image were classes")
         digest = _begin_digest(_shape(settings))
         for part in last_bytes(folder / "images.npy", images.pixels.numel()):
             digest.update(part)
@@ -117,7 +126,7 @@ def _cached(source: Source, settings: Settings, folder: Path, split: str, thread
             raise ValueError("its content is not what was written")
 
     what = f"the cache of {source.where}"
-    return built_once(
+    images = built_once(
         folder,
         what,
         needed,
@@ -125,6 +134,8 @@ def _cached(source: Source, settings: Settings, folder: Path, split: str, thread
         lambda: _open(folder, split),
         verify,
     )
+    images.about.notes = [*source.notes]
+    return images
 
 
 def key_of(settings: dict[str, Any], source: Source) -> str:
@@ -278,14 +289,17 @@ def _build(source: Source, settings: Settings, work: Path, threads: int) -> None
         _write_header(file, number, settings)  # as long as before: numpy leaves room for any number
         flush(file)
     require_images(source, number, skipped)
-    all_labels = torch.cat(labels).numpy()
+    kept, class_names, empty = source.without_empty(torch.cat(labels))
+    all_labels = kept.numpy()
     digest.update(all_labels.data)
     save(work / "labels.npy", all_labels)
     facts = {
         "source": source.where,
         "settings": {**settings.plain(), "filter": FILTER, "version": VERSION},
         "number": number,
-        "class_names": source.class_names,
+        "class_names": class_names,
+        "empty_classes": empty,
+        "met": source.facts(),
         "skipped": len(skipped),
         "skipped_files": dict(skipped[:NAMED]),
         "fingerprint": digest.hexdigest(),
@@ -301,7 +315,7 @@ def progress(source: Source) -> Any:
 
 
 def require_images(source: Source, number: int, skipped: list[tuple[str, str]]) -> None:
-    """Raise ConfigError where a source gave no image."""
+    """Raise ConfigError where a source gave no image, or some that nobody would want so."""
     if number == 0:
         first = "; ".join(f"{name}: {why}" for name, why in skipped[:1])
         key = source.where.partition("=")[0]
@@ -309,6 +323,8 @@ def require_images(source: Source, number: int, skipped: list[tuple[str, str]]) 
             f"none of the {len(source)} files of {source.where} is an image ({first}): "
             f"give a folder or a zip of images, {key}=..."
         )
+    if source.reading is not None and source.reading.bounds is None:
+        source.reading.met.require_shown(source.where)
 
 
 def tell_skipped(source: Source, skipped: list[tuple[str, str]]) -> None:
@@ -358,7 +374,8 @@ def _open(folder: Path, split: str, labelled: bool = True) -> ImageArray:
         raise ValueError(f"labels.npy does not hold {number} labels")
     kept = torch.from_numpy(labels) if labelled else None
     pixels = torch.from_numpy(images)
-    return ImageArray(pixels, kept, facts["fingerprint"], split, facts["class_names"], facts["skipped"], folder)
+    names, skipped = facts["class_names"], facts["skipped"]
+    return ImageArray(pixels, kept, facts["fingerprint"], split, names, skipped, folder, About.of(facts))
 
 
 def _shape(settings: Settings) -> tuple[int, int, int]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -12,47 +16,106 @@ from torch.nn import functional as F
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from gan_experiments.data.limits import UnreadableImageError, why
+from gan_experiments.data.met import Met, Seen
 
 FILTER = "bicubic"
 
+Range: TypeAlias = tuple[float, float] | str | None
+"""The values that become black and white in files of more than 8 bits; "auto": those met; None: by the file's kind."""
 
-def decode(raw: bytes, resolution: int, channels: int, crop: int | None = None) -> Tensor:
+_FRAMES = ("GIF", "PNG", "TIFF", "WEBP")  # what others call frames are layers, thumbnails or sizes of one image
+_BITS_PER_SAMPLE = 258  # a TIFF's tag
+_BIT_DEPTH = 24  # where a PNG says it
+
+
+class Reading:
+    """How the values of files are read, `bounds` as in `Range` without "auto", and what was `met` on the way."""
+
+    def __init__(self, bounds: tuple[float, float] | None = None) -> None:
+        self.bounds, self.met = bounds, Met()
+
+
+def decode(
+    raw: bytes,
+    resolution: int,
+    channels: int,
+    crop: int | None = None,
+    reading: Reading | None = None,
+    frames: Sequence[int] = (0,),
+) -> Tensor:
     """Decode a file's bytes to uint8 [channels, resolution, resolution]: upright, over white, centre crop, antialiased.
 
-    `crop` is the side in pixels of the centred square that is kept (None: the short side). Raises UnreadableImageError.
+    `crop` is the side in pixels of the centred square that is kept (None: the short side). Of several `frames` it makes
+    [n, channels, resolution, resolution]. Raises UnreadableImageError.
     """
     try:
         image = Image.open(io.BytesIO(raw))
+        kind = _kind(image, raw)
         short = min(image.size)
         kept = min(crop or short, short)
-        if image.format == "JPEG" and image.mode in ("L", "RGB") and kept < 4 * resolution:
-            # Twice as fast as PIL, and equal to it.
-            mode = ImageReadMode.GRAY if channels == 1 else ImageReadMode.RGB
-            encoded = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-            return fit(decode_jpeg(encoded, mode=mode, apply_exif_orientation=True), resolution, kept)
         if image.format == "JPEG" and image.mode in ("L", "RGB"):
-            # libjpeg shrinks while it decodes; twice the wanted size is left to the antialiased resize.
-            wanted = 2 * resolution * short // kept
-            image.draft(None, (wanted, wanted))
-            kept = max(1, round(kept * min(image.size) / short))
-        pixels = np.array(_flatten(ImageOps.exif_transpose(image), channels))
+            seen = Seen(image.size, kind)
+            if kept < 4 * resolution:
+                # Twice as fast as PIL, and equal to it.
+                mode = ImageReadMode.GRAY if channels == 1 else ImageReadMode.RGB
+                encoded = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
+                pixels = decode_jpeg(encoded, mode=mode, apply_exif_orientation=True)
+            else:
+                # libjpeg shrinks while it decodes; twice the wanted size is left to the antialiased resize.
+                wanted = 2 * resolution * short // kept
+                image.draft(None, (wanted, wanted))
+                kept = max(1, round(kept * min(image.size) / short))
+                pixels = _pixels(ImageOps.exif_transpose(image), channels)
+            found = [(pixels, seen)]
+        else:
+            found = [_frame(image, raw, kind, channels, frame, reading) for frame in frames]
     except Exception as error:  # decoders raise nearly everything on broken files, and one file must not end the run
         raise UnreadableImageError(why(error)) from None
-    return fit(torch.from_numpy(pixels).view(*pixels.shape[:2], channels).permute(2, 0, 1), resolution, kept)
+    if reading is not None:
+        for _, seen in found:
+            reading.met.add(seen)
+    made = [fit(pixels, resolution, kept) for pixels, _ in found]
+    return made[0] if len(made) == 1 else torch.stack(made)
 
 
-def pixels_of(raw: bytes, channels: int | None = None) -> Tensor:
+def pixels_of(raw: bytes, channels: int | None = None, reading: Reading | None = None) -> Tensor:
     """Decode a file's bytes to uint8 [C, H, W] of the size that it has, C by default 1 for a grey file and else 3.
 
     Upright and over white, as `decode`. Raises UnreadableImageError.
     """
     try:
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(raw)))
+        image = Image.open(io.BytesIO(raw))
         channels = channels or (1 if image.mode in ("1", "L", "LA", "F") or image.mode[0] == "I" else 3)
-        pixels = np.array(_flatten(image, channels))
+        pixels, seen = _frame(image, raw, _kind(image, raw), channels, 0, reading)
     except Exception as error:  # as above
         raise UnreadableImageError(why(error)) from None
-    return torch.from_numpy(pixels).view(*pixels.shape[:2], channels).permute(2, 0, 1)
+    if reading is not None:
+        reading.met.add(seen)
+    return pixels
+
+
+def values_of(raw: bytes, frames: Sequence[int] = (0,)) -> tuple[float, float] | None:
+    """Return the least and the greatest value of a file of more than 8 bits; None of others and of broken ones."""
+    try:
+        image = Image.open(io.BytesIO(raw))
+        if not _is_deep(_kind(image, raw)):
+            return None
+        found = []
+        for frame in frames:
+            _seek(image, frame)
+            stored = _stored(image, raw)
+            found.append((float(stored.min()), float(stored.max())))
+    except Exception:  # what cannot be read is said by those who decode it
+        return None
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
+def frames_of(raw: bytes) -> int:
+    """Count a file's frames; 1 where it is no image."""
+    try:
+        return _frames(Image.open(io.BytesIO(raw)))
+    except Exception:  # as above
+        return 1
 
 
 def fit(pixels: Tensor, resolution: int, crop: int | None = None) -> Tensor:
@@ -70,20 +133,118 @@ def resize(images: Tensor, resolution: int) -> Tensor:
     return F.interpolate(images, size=(resolution, resolution), mode=FILTER, antialias=True)
 
 
-def _flatten(image: Image.Image, channels: int) -> Image.Image:
-    """Bring any mode of PIL to 8-bit L (one channel) or RGB (three), transparency over white."""
-    if image.mode[0] == "I" or image.mode == "F":
-        image = Image.fromarray(_to_8_bit(np.asarray(image)))
+def _frame(
+    image: Image.Image, raw: bytes, kind: str, channels: int, frame: int, reading: Reading | None
+) -> tuple[Tensor, Seen]:
+    """Decode one frame at its size."""
+    _seek(image, frame)
+    bounds = None if reading is None else reading.bounds
+    values = full = None
+    upright = ImageOps.exif_transpose(image)
+    if _is_deep(kind):
+        deep = image.mode[0] == "I" or image.mode == "F"
+        stored = np.asarray(upright) if deep else _stored(image, raw)
+        values = float(stored.min()), float(stored.max())
+        if not all(map(math.isfinite, values)):
+            raise UnreadableImageError("holds values that are no numbers")
+        full = _full(stored) if deep else 65535.0
+        if deep:
+            upright = Image.fromarray(_to_8_bit(stored, bounds or (0, full)))
+        elif bounds is not None:
+            alpha = upright.getchannel("A") if "A" in upright.getbands() else None
+            upright = ImageOps.exif_transpose(_with_exif(Image.fromarray(_to_8_bit(stored, bounds)), image))
+            if alpha is not None:
+                upright.putalpha(alpha)
+    number = _frames(image) if reading is not None and frame == 0 else 1
+    size = image.size
+    return _pixels(upright, channels), Seen(size, kind, number, values, full)
+
+
+def _with_exif(made: Image.Image, image: Image.Image) -> Image.Image:
+    made.getexif()[0x0112] = image.getexif().get(0x0112, 1)
+    return made
+
+
+def _seek(image: Image.Image, frame: int) -> None:
+    if frame:
+        image.seek(frame)
+
+
+def _frames(image: Image.Image) -> int:
+    if image.format not in _FRAMES or not getattr(image, "is_animated", False):
+        return 1
+    return int(getattr(image, "n_frames", 1))
+
+
+def _pixels(image: Image.Image, channels: int) -> Tensor:
+    """Bring any mode of PIL of 8 bits to uint8 [channels, H, W], grey or RGB, transparency over white."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if channels == 1 else "RGB")
+    pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
+    return torch.from_numpy(pixels).view(*pixels.shape[:2], channels).permute(2, 0, 1)
 
 
-def _to_8_bit(values: np.ndarray) -> np.ndarray:
-    """Scale 16-bit integers, or floats in [0, 1], to uint8; what is in 0..255 already stays (PIL would clip at 255)."""
+def _kind(image: Image.Image, raw: bytes) -> str:
+    """Name what a file's pixels are."""
+    mode = image.mode
+    if mode == "F":
+        return "floating-point grey"
+    if mode[0] == "I":
+        return "16-bit grey" if ";" in mode else "32-bit grey"
+    if mode == "P":
+        return "palette"
+    depth = 1 if mode == "1" else 8
+    if mode in ("RGB", "RGBA", "LA") and image.format == "PNG":
+        depth = raw[_BIT_DEPTH]
+    elif mode in ("RGB", "RGBA") and image.format == "TIFF":
+        depth = image.tag_v2.get(_BITS_PER_SAMPLE, (8,))[0]  # type: ignore[attr-defined]
+    names = {"1": "grey", "L": "grey", "LA": "grey and transparency", "RGBA": "RGB and transparency"}
+    return f"{16 if depth == 16 else 1 if depth == 1 else 8}-bit {names.get(mode, mode)}"
+
+
+def _is_deep(kind: str) -> bool:
+    return not kind.startswith(("8-", "1-", "palette"))
+
+
+def _stored(image: Image.Image, raw: bytes) -> np.ndarray:
+    """Return the values of a file of more than 8 bits, without transparency.
+
+    PIL keeps the upper byte of 16-bit colours. So the file is read again with the order of bytes turned round; where
+    PIL knows no such order, the upper byte stands for both.
+    """
+    if image.mode[0] == "I" or image.mode == "F":
+        return np.asarray(image)
+    high = np.asarray(image)[..., :3].astype(np.uint16)
+    lower = Image.open(io.BytesIO(raw))
+    _seek(lower, image.tell())
+    lower.tile = [tile._replace(args=_other_order(tile.args)) for tile in lower.tile]
+    try:
+        return high << 8 | np.asarray(lower)[..., :3]
+    except ValueError:  # unknown raw mode
+        return high * 257
+
+
+def _other_order(args: Any) -> Any:
+    """Ask PIL's decoders for the other byte of 16: "RGB;16B" becomes "RGB;16L"."""
+    if isinstance(args, tuple):
+        return tuple(map(_other_order, args))
+    if not isinstance(args, str) or args[-4:] not in (";16B", ";16L", ";16N"):
+        return args
+    native = "L" if sys.byteorder == "little" else "B"
+    order = native if args[-1] == "N" else args[-1]
+    return args[:-1] + ("L" if order == "B" else "B")
+
+
+def _full(values: np.ndarray) -> float:
+    """Return the value that is white where nothing is said: of 16 bits, or of floats in [0, 1]; else of 8 bits."""
     if values.dtype.kind == "f":
-        scale = 255.0 if values.max() <= 1 else 1.0
-    else:
-        scale = 255 / 65535 if values.dtype.itemsize == 2 or values.max() > 255 else 1.0
-    return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
+        return 1.0 if values.max() <= 1 else 255.0
+    return 65535.0 if values.dtype.itemsize == 2 or values.max() > 255 else 255.0
+
+
+def _to_8_bit(values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+    """Scale values to uint8, the first bound to 0 and the second to 255; what lies beyond is cut off."""
+    low, high = bounds
+    scale = 255 / (high - low)  # in float32 where the file's values are
+    return np.clip(np.rint((values - low if low else values) * scale), 0, 255).astype(np.uint8)

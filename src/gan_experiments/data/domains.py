@@ -106,6 +106,11 @@ class CelebAAttributes(CelebA):
         rows = spread_rows(n, len(images))
         return {"real": to_float(images.pixels[rows]), "domain": self._domain(images.labels[rows])}
 
+    def counts(self, images: ImageArray) -> dict[str, int]:
+        """Count the images that have each attribute."""
+        assert images.labels is not None
+        return {name: int((images.labels >> place & 1).sum()) for place, name in enumerate(self.attributes)}
+
     def _domain(self, bits: Tensor) -> Tensor:
         places = torch.arange(self.classes, device=bits.device)
         return (bits[:, None] >> places & 1).to(torch.get_default_dtype())

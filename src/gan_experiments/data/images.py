@@ -8,6 +8,8 @@ import math
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,7 +36,9 @@ from gan_experiments.data.batches import (
     to_float,
 )
 from gan_experiments.data.cache import ImageArray, cached, collect
-from gan_experiments.data.sources import Arrays, Files, Settings
+from gan_experiments.data.decode import Range
+from gan_experiments.data.met import lines
+from gan_experiments.data.sources import FRAMES, Arrays, Files, Settings, splits_of
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +168,18 @@ class ImageData(LightningDataModule):
         line += f", {self.classes} classes" if self.classes else ""
         return line + (f", {images.skipped:,} files left out" if images.skipped else "")
 
+    def understood(self) -> list[str]:
+        """Say what was understood of the files that are trained on, a line for each thing that there is to say."""
+        images = self.training()
+        return lines(len(images), self.counts(images), images.about, images.skipped)
+
+    def counts(self, images: ImageArray) -> dict[str, int]:
+        """Count the images of each class."""
+        if images.labels is None:
+            return {}
+        counts = torch.bincount(images.labels, minlength=len(images.class_names)).tolist()
+        return dict(zip(images.class_names, counts, strict=True))
+
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
         """Return the endless uint8 batches of one rank."""
         return BatchStream(self.training(), self.batch_size, self.seed, self.flip, rank=rank, world=world)
@@ -209,14 +225,19 @@ class ImageData(LightningDataModule):
         return Settings(resolution or self.resolution, self.channels, crop, self.max_pixels)
 
     def _checked(self, images: ImageArray) -> ImageArray:
+        found, about = len(images.class_names), images.about
+        names = f" ({', '.join(images.class_names[:5])}{', ...' if found > 5 else ''})" if found else ""
         if not self.classes:
-            images.labels, images.class_names = None, []
+            if found:
+                about.notes = [*about.notes, f"{found:,} classes{names} are not used, as data.classes=0"]
+            images.labels, images.class_names, about.empty = None, [], []
             return images
-        found = len(images.class_names)
         if found != self.classes:
-            names = f" ({', '.join(images.class_names[:5])}{', ...' if found > 5 else ''})" if found else ""
+            empty = [f"no image in {', '.join(about.empty[:5])}"] if about.empty else []
+            why = "".join(f"; {reason}" for reason in [*empty, *about.notes])
             raise ConfigError(
-                f"data.classes={self.classes}, but {self.title} has {found} classes{names}: type data.classes={found}"
+                f"data.classes={self.classes}, but {self.title} has {found} classes{names}{why}: "
+                f"type data.classes={found}"
             )
         if images.labels is None or (images.labels < 0).any():
             raise ConfigError(
@@ -270,6 +291,62 @@ class CroppedData(ImageData):
         if corners is not None:
             batch["real"] = cut(batch["real"], corners, self.resolution)
         return super().on_after_batch_transfer(batch, dataloader_idx)
+
+
+class FromFiles(ImageData):
+    """Images read from a person's own files, whatever these are.
+
+    `range` is of files of more than 8 bits: the two values that become black and white, "auto" for the least and the
+    greatest of those trained on, None for what their kind says. `frames` of animations and of files of several pages
+    are "first" or "all". Raises ConfigError for others.
+    """
+
+    many_frames: ClassVar[bool] = True
+    """Whether all frames can be taken."""
+    root: Any
+    test_root: str | None = None
+
+    def __init__(
+        self,
+        resolution: int,
+        range: str | Sequence[float] | None = None,
+        frames: str = "first",
+        **settings: Any,
+    ) -> None:
+        super().__init__(resolution, **settings)
+        self.range, self.frames = _checked_range(range), frames
+        possible = FRAMES if self.many_frames else FRAMES[:1]
+        if frames not in possible:
+            raise ConfigError(f"data.frames={frames}: type data.frames={' or '.join(possible)}")
+
+    def files(self, split: str) -> Files:
+        """Find the files of a split: those of `root` or `test_root`, or of the folder in them that is so called.
+
+        Raises ConfigError where there is no such split.
+        """
+        options: dict[str, Any] = {"limit": self.limit, "frames": self.frames}
+        if split == "train":
+            return Files(self.root, "data.root", splits=("train",), **options)
+        if split == "test" and self.test_root is not None:
+            return Files(self.test_root, "data.test_root", splits=("test", "val", "train"), **options)
+        if not self.has(split):
+            raise ConfigError(
+                f"{type(self).__name__} has no split {split!r}: type data.test_root=<folder or zip archive>"
+            )
+        return Files(self.root, "data.root", splits=("test", "val") if split == "test" else (split,), **options)
+
+    def has(self, split: str) -> bool:
+        """Say whether there is such a split."""
+        if split == "train" or (split == "test" and self.test_root is not None):
+            return True
+        return bool(splits_of(self.root) & ({"test", "val"} if split == "test" else {split}))
+
+    def _range(self, split: str) -> Range:
+        """Return `range`; what was held out has that of the training images."""
+        return self.training().about.range if self.range == "auto" and split != "train" else self.range
+
+    def _settings(self, crop: int | None = None, resolution: int | None = None, split: str = "train") -> Settings:
+        return replace(super()._settings(crop, resolution), range=self._range(split))
 
 
 class Digits(ImageData):
@@ -458,14 +535,15 @@ class CelebA(ImageData):
         return names, [values[name] for name in names]
 
 
-class Folder(ImageData):
+class Folder(FromFiles):
     """Any images below `root`, a folder or zip archive; with `classes` > 0 its subfolders are the classes.
 
-    `test_root` is the like for the split "test"; `crop` in pixels (None: the short side). Files that are not images are
-    left out and named. Raises ConfigError where no image is left, or the subfolders are not `classes`.
+    `test_root` is the like for the split "test"; without it, folders train, val, test in `root` are the splits. `crop`
+    is in pixels (None: the short side). Files that are not images are left out and named, as subfolders without any
+    are. Raises ConfigError where no image is left, or the subfolders are not `classes`.
     """
 
-    splits = ("train", "test")
+    splits = ("train", "val", "test")
 
     def __init__(
         self,
@@ -479,11 +557,8 @@ class Folder(ImageData):
         self.root, self.test_root, self.crop = root, test_root, crop
 
     def load(self, split: str) -> ImageArray:
-        """Build or open the cache of "train" (`root`) or "test" (`test_root`)."""
-        if split == "test" and self.test_root is None:
-            raise ConfigError("Folder has no split 'test': type data.test_root=<folder or zip archive>")
-        source = Files(self.root if split == "train" else str(self.test_root), _key(split), limit=self.limit)
-        return cached(source, self._settings(self.crop), self.cache, split)
+        """Build or open the cache of a split."""
+        return cached(self.files(split), self._settings(self.crop, split=split), self.cache, split)
 
     @property
     def title(self) -> str:
@@ -491,8 +566,20 @@ class Folder(ImageData):
         return f"Folder {self.root}"
 
 
-def _key(split: str) -> str:
-    return "data.root" if split == "train" else "data.test_root"
+def _checked_range(given: Any) -> Range:
+    """Check what was given as `data.range`; raises ConfigError for what is no range."""
+    if given is None or given == "auto":
+        return given
+    numbers = list(given) if isinstance(given, (list, tuple)) else []
+    if (
+        len(numbers) == 2
+        and all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in numbers)
+        and numbers[0] < numbers[1]
+    ):
+        return float(numbers[0]), float(numbers[1])
+    raise ConfigError(
+        f"data.range={given}: type the values that become black and white, as data.range=[0,4095], or data.range=auto"
+    )
 
 
 def spread_rows(number: int, of: int) -> Tensor:
@@ -525,8 +612,27 @@ def fetch_public(root: str | Path) -> None:
     download(root.parent, fetch, f"data.root={root} does not exist", f"{url} and unpack it in {root.parent}")
 
 
+class NotDownloadedError(ConfigError):
+    """The data are not here and could be downloaded, in a place where nothing is to be."""
+
+
+_DOWNLOADS = ContextVar("_DOWNLOADS", default=True)
+
+
+@contextmanager
+def without_downloads() -> Iterator[None]:
+    """Have NotDownloadedError raised in place of any download."""
+    before = _DOWNLOADS.set(False)
+    try:
+        yield
+    finally:
+        _DOWNLOADS.reset(before)
+
+
 def download(root: Path, fetch: Callable[[], object], missing: str, what: str) -> None:
     """Call torchvision's `fetch` once among processes; without a network raises ConfigError soon, in one line."""
+    if not _DOWNLOADS.get():
+        raise NotDownloadedError(f"{missing}: it is downloaded when the run begins")
     before = {root, *root.rglob("*")} if root.exists() else set()
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -16,8 +16,7 @@ from gan_experiments.bounds import Place, Whole, Width
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import MASK, HeldOut, Shapes, Stream, to_float
 from gan_experiments.data.cache import ImageArray, cached
-from gan_experiments.data.images import CroppedData, spread_rows
-from gan_experiments.data.sources import Files
+from gan_experiments.data.images import CroppedData, FromFiles, spread_rows
 
 _FIXED = 2**32  # the number of no batch: the masks of `fixed`
 
@@ -89,16 +88,17 @@ class MaskedStream(Stream):
         return {**self.stream.batch(number), "mask": self.draw(number, self.mine)}
 
 
-class Masked(CroppedData):
+class Masked(FromFiles, CroppedData):
     """Any images below `root`, a folder or zip archive: "real", and "mask", 1 in the hole, float [N, 1, H, W].
 
     `mask` is the kind: "centre" (the same for all), "boxes" or "strokes" (another for each image of each batch);
-    `overlap` is of the centre's, in pixels. `test_root` is the like for the split "test"; `crop` in pixels (None: the
-    short side). Raises ConfigError for an unknown kind, an overlap that leaves no hole, and where there is no image.
+    `overlap` is of the centre's, in pixels. `test_root` is the like for the split "test", see `Folder`; `crop` in
+    pixels (None: the short side). Raises ConfigError for an unknown kind, an overlap that leaves no hole, and where
+    there is no image.
     """
 
     provides = frozenset({"real", "mask"})
-    splits = ("train", "test")
+    splits = ("train", "val", "test")
 
     def __init__(
         self,
@@ -125,11 +125,8 @@ class Masked(CroppedData):
         self.draw_mask = partial(centre, overlap=overlap) if mask == "centre" else KINDS[mask]
 
     def load_at(self, split: str, resolution: int) -> ImageArray:
-        """Build or open the cache of "train" (`root`) or "test" (`test_root`)."""
-        if split == "test" and self.test_root is None:
-            raise ConfigError("Masked has no split 'test': type data.test_root=<folder or zip archive>")
-        root, key = (self.root, "data.root") if split == "train" else (str(self.test_root), "data.test_root")
-        return cached(Files(root, key, limit=self.limit), self._settings(self.crop, resolution), self.cache, split)
+        """Build or open the cache of a split."""
+        return cached(self.files(split), self._settings(self.crop, resolution, split), self.cache, split)
 
     @property
     def shapes(self) -> Shapes:
@@ -155,7 +152,7 @@ class Masked(CroppedData):
 
     def fixed(self, n: int) -> Batch:
         """Return the same `n` images and masks each time: of the split "test" where there is one."""
-        images = self.reference("train" if self.test_root is None else "test")
+        images = self.reference("test" if self.has("test") else "train")
         real = to_float(images.pixels[spread_rows(n, len(images))])
         return {"real": real, "mask": self.masks(_FIXED, range(n)).to(real.dtype)}
 

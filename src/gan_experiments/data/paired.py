@@ -16,9 +16,19 @@ from gan_experiments.bounds import Place, Width
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import HeldOut, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
-from gan_experiments.data.decode import UnreadableImageError, decode, fit, pixels_of
-from gan_experiments.data.images import CroppedData, fetch_public, spread_rows
-from gan_experiments.data.sources import Block, Files, Settings, Source, load_blocks, match_channels, spread, stacked
+from gan_experiments.data.decode import Reading, UnreadableImageError, decode, fit, pixels_of
+from gan_experiments.data.images import CroppedData, FromFiles, fetch_public, spread_rows
+from gan_experiments.data.sources import (
+    Block,
+    Files,
+    Settings,
+    Source,
+    joined_values,
+    load_blocks,
+    match_channels,
+    spread,
+    stacked,
+)
 
 
 class Pairs(CroppedData):
@@ -104,6 +114,10 @@ class SideBySide(Source):
     def __len__(self) -> int:
         return len(self.files)
 
+    def values(self, threads: int = 1) -> tuple[float, float] | None:
+        """Find the least and the greatest value of all files of more than 8 bits."""
+        return self.files.values(threads)
+
     def identity(self) -> list[object]:
         """List what `Files` does, and the direction."""
         return ["side by side", self.swapped, *self.files.identity()]
@@ -111,9 +125,10 @@ class SideBySide(Source):
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
         """Decode the pairs."""
         channels = settings.channels // 2
+        reading = self.begin(settings.range, threads)
 
         def load(row: int) -> Tensor:
-            both = pixels_of(self.files.read(row))
+            both = pixels_of(self.files.read(row), reading=reading)
             if both.shape[-1] % 2:
                 raise UnreadableImageError(f"{both.shape[-1]} pixels wide, which are not two images side by side")
             halves = [
@@ -121,7 +136,8 @@ class SideBySide(Source):
             ]
             return torch.cat(halves[::-1] if self.swapped else halves)
 
-        return pair_blocks(load, settings, [self.files.file(row) for row in range(len(self))], threads)
+        names = [self.files.file(row) for row in range(len(self))]
+        yield from pair_blocks(load, settings, names, threads, reading)
 
 
 def stem(name: str) -> str:
@@ -149,9 +165,14 @@ class TwoFolders(Source):
             )
         self._rows = [(rows[0][common[i]], rows[1][common[i]]) for i in spread(len(common), limit)]
         self.alone = sorted(rows[0].keys() ^ rows[1].keys())
+        self.notes = [*dict.fromkeys([*inputs.notes, *targets.notes])]
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def values(self, threads: int = 1) -> tuple[float, float] | None:
+        """Find the least and the greatest value of all files of more than 8 bits, of both folders."""
+        return joined_values([self.inputs.values(threads), self.targets.values(threads)])
 
     def identity(self) -> list[object]:
         """List what both `Files` do, and the rows taken."""
@@ -160,10 +181,11 @@ class TwoFolders(Source):
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
         """Decode the pairs; a pair of two shapes is left out."""
         channels = settings.channels // 2
+        reading = self.begin(settings.range, threads)
 
         def load(row: int) -> Tensor:
             raw = self.read(row)
-            images = [decode(part, settings.resolution, channels) for part in raw]
+            images = [decode(part, settings.resolution, channels, reading=reading) for part in raw]
             (width, height), (other_width, other_height) = (Image.open(io.BytesIO(part)).size for part in raw)
             if abs(width * other_height - other_width * height) > max(width, other_width, height, other_height):
                 raise UnreadableImageError(
@@ -171,7 +193,7 @@ class TwoFolders(Source):
                 )
             return torch.cat(images)
 
-        yield from pair_blocks(load, settings, [self.file(row) for row in range(len(self))], threads)
+        yield from pair_blocks(load, settings, [self.file(row) for row in range(len(self))], threads, reading)
         if self.alone:
             shape = (settings.channels, settings.resolution, settings.resolution)
             yield stacked(["has no pair"] * len(self.alone), 0, shape, [], self.alone)
@@ -186,13 +208,15 @@ class TwoFolders(Source):
         return self.inputs.read(a), self.targets.read(b)
 
 
-class Paired(Pairs):
+class Paired(FromFiles, Pairs):
     """Pairs in one of three layouts, the folder of each split as pix2pix's sets have them.
 
     `root` with train, val, test of images A|B side by side; or with trainA, trainB, valA, ... whose files have equal
     names; or `root_a` and `root_b`, two folders or archives of equal names, each with its folders train, val, test or
     all for training. `direction` "ab" makes A the input, "ba" B. Raises ConfigError where one is missing.
     """
+
+    many_frames = False
 
     def __init__(
         self,
@@ -217,7 +241,8 @@ class Paired(Pairs):
 
     def load_at(self, split: str, resolution: int) -> ImageArray:
         """Build or open the cache of the pairs of a split."""
-        return cached(self._source(split), self._pair_settings(resolution), self.cache, split)
+        settings = replace(self._pair_settings(resolution), range=self._range(split))
+        return cached(self._source(split), settings, self.cache, split)
 
     def has(self, split: str) -> bool:
         """Say whether there is such a split."""
@@ -260,8 +285,12 @@ class Paired(Pairs):
         return source
 
 
-def pair_blocks(load: Callable[[int], Tensor], settings: Settings, names: list[str], threads: int) -> Iterator[Block]:
+def pair_blocks(
+    load: Callable[[int], Tensor], settings: Settings, names: list[str], threads: int, reading: Reading
+) -> Iterator[Block]:
     """Yield blocks of pairs in no class."""
     shape = (settings.channels, settings.resolution, settings.resolution)
     for start, results in load_blocks(load, len(names), threads):
-        yield stacked(results, start, shape, [-1] * len(names), names)
+        block = stacked(results, start, shape, [-1] * len(names), names)
+        reading.met.add_pixels(block.pixels)
+        yield block

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import limits
-from gan_experiments.data.decode import decode, resize
+from gan_experiments.data.decode import Range, Reading, decode, frames_of, resize, values_of
 from gan_experiments.data.limits import UnreadableImageError
 
 Loaded = TypeVar("Loaded")
@@ -24,23 +25,37 @@ Loaded = TypeVar("Loaded")
 ENCRYPTED = 1  # the bit of an archive's entry
 BLOCK = 512  # images decoded between two writes: bounds the memory
 TASK = 16  # images that a thread takes at a time: one by one costs as much as decoding them
+FRAMES = ("first", "all")
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Names of folders that are splits where all beside them are, in any case, and the split that each is."""
+LISTING = "dataset.json"  # of NVIDIA's dataset tool
 
 
 @dataclass(frozen=True)
 class Settings:
     """What an image is made into: `resolution` and `crop` in pixels (crop None: the short side), `channels` 1 or 3.
 
-    A file of more than `max_pixels` is left out, see `limits.at_most`.
+    A file of more than `max_pixels` is left out, see `limits.at_most`. `range` is of files of more than 8 bits, see
+    `decode.Range`.
     """
 
     resolution: int
     channels: int
     crop: int | None = None
     max_pixels: int | None = None
+    range: Range = None
 
     def plain(self) -> dict[str, Any]:
-        """Return what the pixels of an image depend on."""
-        return {key: value for key, value in asdict(self).items() if key != "max_pixels"}
+        """Return what the pixels of an image depend on; `range` came later and is left out where it is None."""
+        plain = asdict(self)
+        del plain["max_pixels"]
+        if plain["range"] is None:
+            del plain["range"]
+        return plain
 
 
 @dataclass
@@ -58,6 +73,12 @@ class Source(ABC):
     name: str
     where: str
     class_names: list[str]
+    notes: Sequence[str] = ()
+    """How folders and lists were understood, for people."""
+    frames: str | None = None
+    """Which frames of a file are taken, of FRAMES; None where there is no choice."""
+    reading: Reading | None = None
+    """What was met when the files were last decoded."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -71,12 +92,36 @@ class Source(ABC):
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
         """Decode everything, in order, a block at a time."""
 
+    def values(self, threads: int = 1) -> tuple[float, float] | None:
+        """Find the least and the greatest value of all files of more than 8 bits; None where there are none."""
+        return None
+
+    def begin(self, range: Range, threads: int = 1) -> Reading:
+        """Begin to decode: for the range "auto", all files are looked at first."""
+        bounds = self.values(threads) if range == "auto" else range
+        if bounds is not None and (isinstance(bounds, str) or bounds[0] >= bounds[1]):
+            bounds = None  # all of one value
+        self.reading = Reading(bounds)
+        return self.reading
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was met when the files were last decoded, in plain types."""
+        return {} if self.reading is None else self.reading.met.facts(self.frames, self.reading.bounds)
+
+    def without_empty(self, labels: Tensor) -> tuple[Tensor, list[str], list[str]]:
+        """Leave out the classes of which no file is an image: the labels, the names of those left and of the others."""
+        return labels, self.class_names, []
+
 
 class Files(Source):
     """Image files of a folder or a zip archive, at any depth; the uppermost folders are the classes.
 
-    `names` picks files by name relative to the folder, in that order, with `labels` for them. At most `limit` are
-    taken, evenly spread. Raises ConfigError where `path` is neither folder nor zip archive or holds no files.
+    Where they are splits (see SPLITS), `splits` says which to take, the first that there is, and the folders in it are
+    the classes; without `splits` all are taken. The list of NVIDIA's dataset tool, dataset.json, gives the classes
+    where it has labels; folders of five digits, as the tool makes them, are none. `names` picks files by name relative
+    to the folder, in that order, with `labels` for them. At most `limit` are taken, evenly spread. `frames` are the
+    first of each file or all. Raises ConfigError where `path` is neither folder nor zip archive, holds no files, or
+    has splits but none that is asked for.
     """
 
     def __init__(
@@ -87,6 +132,8 @@ class Files(Source):
         labels: Sequence[int] | None = None,
         class_names: Sequence[str] = (),
         limit: int | None = None,
+        splits: Sequence[str] = (),
+        frames: str = "first",
     ) -> None:
         self.path = Path(path).expanduser()
         self.name = self.path.stem
@@ -111,41 +158,171 @@ class Files(Source):
             raise ConfigError(f"{self.where} does not exist: {wanted}")
         if not stamps:
             raise ConfigError(f"{self.where} holds no files: {wanted}")
+        self.notes: list[str] = []
+        self.frames, self._limit, self._prefix = frames, limit, prefix
+        self._classes_are_folders = False
         if names is None:
-            names = sorted(stamps)
-            tops = [PurePosixPath(name[len(prefix) :]).parts for name in names]
-            class_names = sorted({parts[0] for parts in tops if len(parts) > 1})
-            number = {name: i for i, name in enumerate(class_names)}
-            labels = [number[parts[0]] if len(parts) > 1 else -1 for parts in tops]
+            names, labels, class_names = self._understand(sorted(stamps), splits)
+            if not names:
+                raise ConfigError(f"{self.where} holds no files: {wanted}")
         else:
             names = [prefix + name for name in names]
             missing = next((name for name in names if name not in stamps), None)
             if missing is not None:
                 raise ConfigError(f"{self.where} lacks {missing}, which its list names: unpack the images again")
         labels = [-1] * len(names) if labels is None else labels
-        rows = spread(len(names), limit)
+        rows = spread(len(names), limit if frames == "first" else None)
         self.class_names = list(class_names)
-        self._prefix = prefix
+        self._others = [(names[i], labels[i]) for i in sorted({*range(len(names))} - {*rows})] if limit else []
         self._names = [names[i] for i in rows]
         self._labels = [labels[i] for i in rows]
         self._stamps = [stamps[name] for name in self._names]
+
+    def _understand(
+        self, names: list[str], splits: Sequence[str]
+    ) -> tuple[Sequence[str], Sequence[int], Sequence[str]]:
+        """Choose files out of all names and say which class each is in: names, labels, names of the classes."""
+        base = {name: name[len(self._prefix) :] for name in names}  # the path below the folder, or below the split's
+        folders = sorted({path.partition("/")[0] for path in base.values() if "/" in path})
+        roots = [self._prefix]
+        if _are_splits(folders):
+            taken = folders
+            if splits:
+                kind = next((kind for kind in splits if kind in _kinds(folders)), None)
+                if kind is None:
+                    raise ConfigError(
+                        f"{self.where} has the folders {', '.join(folders)}, which are splits, and none to train on: "
+                        f"call one of them {splits[0]}"
+                    )
+                taken = [folder for folder in folders if SPLITS[folder.lower()] == kind]
+            beside = [path for path in base.values() if "/" not in path]
+            held_out = [folder for folder in folders if folder not in taken]
+            self.notes = [
+                f"{', '.join(folders)} are splits, not classes: {', '.join(taken)} is taken"
+                + (f", {', '.join(held_out)} held out" if held_out else "")
+            ]
+            if beside and splits:
+                self.notes.append(f"{', '.join(beside[:3])} beside them is left out")
+            base = {
+                name: path.partition("/")[2] if path.partition("/")[0] in taken else path
+                for name, path in base.items()
+                if path.partition("/")[0] in taken or ("/" not in path and not splits)
+            }
+            roots = [f"{self._prefix}{folder}/" for folder in taken]
+        listed = self._listed(base, roots)
+        if listed is not None:
+            labels = [listed.get(name, -1) for name in base]
+            class_names = [str(number) for number in range(max(listed.values(), default=-1) + 1)]
+            return list(base), labels, class_names
+        folders = sorted({path.partition("/")[0] for path in base.values() if "/" in path})
+        if folders and all(len(name) == 5 and name.isdigit() for name in folders):
+            some = f"{folders[0]} to {folders[-1]}" if len(folders) > 1 else folders[0]
+            self.notes.append(f"{some} are parts of one set, not classes, as NVIDIA's dataset tool makes them")
+            folders = []
+        self._classes_are_folders = True
+        number = {name: i for i, name in enumerate(folders)}
+        labels = [number.get(path.partition("/")[0], -1) if "/" in path else -1 for path in base.values()]
+        return list(base), labels, folders
+
+    def _listed(self, base: dict[str, str], roots: Sequence[str]) -> dict[str, int] | None:
+        """Take the lists of NVIDIA's dataset tool out of `base` and read their labels; None where there are none."""
+        found: dict[str, int] | None = None
+        for root in roots:
+            name = root + LISTING
+            if name not in base:
+                continue
+            try:
+                content = json.loads(self._read(name))
+                labels = content["labels"]
+                if labels is not None:
+                    labels = {root + file: _class_number(label) for file, label in labels}
+            except (UnreadableImageError, OSError, ValueError, KeyError, TypeError):
+                self.notes.append(f"{base[name]} is no list of NVIDIA's dataset tool")
+                continue
+            del base[name]
+            if labels is None:
+                self.notes.append(f"{LISTING} names no classes")
+            else:
+                known = sum(file in base for file in labels)
+                self.notes.append(f"{LISTING} gives the classes of {known:,} of {len(base):,} files")
+                found = {**(found or {}), **labels}
+        return found
 
     def __len__(self) -> int:
         return len(self._names)
 
     def identity(self) -> list[object]:
         """List names, classes, sizes, and times of change (in a zip archive: checksums)."""
-        return [self._names, self._labels, self._stamps, self.class_names]
+        all_frames = [] if self.frames == "first" else [self.frames, self._limit]
+        return [self._names, self._labels, self._stamps, self.class_names, *all_frames]
 
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
         """Decode the files on `threads` threads: the decoders let go of Python's lock."""
+        reading = self.begin(settings.range, threads)
+        items = self._items(threads)
 
-        def load(row: int) -> Tensor:
-            return decode(self._read(self._names[row]), settings.resolution, settings.channels, settings.crop)
+        def load(index: int) -> Tensor:
+            row, frames = items[index]
+            raw = self._read(self._names[row])
+            return decode(raw, settings.resolution, settings.channels, settings.crop, reading, frames)
 
         shape = (settings.channels, settings.resolution, settings.resolution)
-        for start, results in load_blocks(load, len(self), threads):
-            yield stacked(results, start, shape, self._labels, self._names)
+        labels, names = [self._labels[row] for row, _ in items], [self._names[row] for row, _ in items]
+        for start, results in load_blocks(load, len(items), threads):
+            block = stacked(results, start, shape, labels, names)
+            reading.met.add_pixels(block.pixels)
+            yield block
+
+    def _items(self, threads: int) -> list[tuple[int, tuple[int, ...]]]:
+        """List what is decoded at a time: the row of a file, and some of its frames."""
+        if self.frames == "first":
+            return [(row, (0,)) for row in range(len(self))]
+        counts = self._of_each(frames_of, threads)
+        every = [(row, frame) for row, n in enumerate(counts) for frame in range(n if isinstance(n, int) else 1)]
+        items: list[tuple[int, tuple[int, ...]]] = []
+        for row, frame in (every[i] for i in spread(len(every), self._limit)):
+            if items and items[-1][0] == row and len(items[-1][1]) < TASK:
+                items[-1] = (row, (*items[-1][1], frame))
+            else:
+                items.append((row, (frame,)))
+        return items
+
+    def values(self, threads: int = 1) -> tuple[float, float] | None:
+        """Find the least and the greatest value of all files of more than 8 bits; None where there are none."""
+
+        def look(raw: bytes) -> tuple[float, float] | None:
+            return values_of(raw, range(1 if self.frames == "first" else frames_of(raw)))
+
+        return joined_values(self._of_each(look, threads))
+
+    def _of_each(self, look: Callable[[bytes], Loaded], threads: int) -> list[Loaded | str]:
+        return [
+            found
+            for _, results in load_blocks(lambda row: look(self._read(self._names[row])), len(self), threads)
+            for found in results
+        ]
+
+    def without_empty(self, labels: Tensor) -> tuple[Tensor, list[str], list[str]]:
+        """Leave out the subfolders in which no file is an image; with a `limit`, those not taken are looked at too."""
+        counts = torch.bincount(labels[labels >= 0], minlength=len(self.class_names))
+        without = [c for c in range(len(self.class_names)) if not counts[c]] if self._classes_are_folders else []
+        empty = [c for c in without if not self._has_image(c)]
+        if not empty:
+            return labels, self.class_names, []
+        left = [c for c in range(len(self.class_names)) if c not in empty]
+        number = torch.full((len(self.class_names) + 1,), -1)  # the last: of those in no class
+        number[left] = torch.arange(len(left))
+        return number[labels], [self.class_names[c] for c in left], [self.class_names[c] for c in empty]
+
+    def _has_image(self, label: int) -> bool:
+        """Say whether a file of a class is an image that `limit` left out."""
+        for name in (name for name, of in self._others if of == label):
+            try:
+                decode(self._read(name), 1, 1)
+            except (UnreadableImageError, OSError, RuntimeError):
+                continue
+            return True
+        return False
 
     def file(self, row: int) -> str:
         """Return the name of a file, relative to the folder or to the folders that wrap everything in the archive."""
@@ -239,17 +416,63 @@ def load_blocks(
             yield start, [result for some in pool.map(attempt_some, tasks) for result in some]
 
 
+def joined_values(found: Iterable[tuple[float, float] | str | None]) -> tuple[float, float] | None:
+    """Return the least and the greatest of all values; a text stands for what could not be read."""
+    known = [values for values in found if isinstance(values, tuple)]
+    return (min(low for low, _ in known), max(high for _, high in known)) if known else None
+
+
+def splits_of(path: str | Path) -> set[str]:
+    """Find the splits that the folders of a folder or zip archive are, see SPLITS; none where they are no splits."""
+    path = Path(path).expanduser()
+    try:
+        if path.is_dir():
+            names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and _is_visible(entry.name))
+            if not all(name.lower() in SPLITS for name in names):
+                names = [name for name in names if _folder_files(path / name)]
+        else:
+            with zipfile.ZipFile(path) as archive:
+                found = list(_zip_files(archive))
+            paths = [name[len(_common_folder(found)) :] for name in found]
+            names = sorted({name.partition("/")[0] for name in paths if "/" in name})
+    except (OSError, zipfile.BadZipFile):
+        return set()
+    return _kinds(names) if _are_splits(names) else set()
+
+
+def _are_splits(folders: Sequence[str]) -> bool:
+    return bool(folders) and all(name.lower() in SPLITS for name in folders)
+
+
+def _kinds(folders: Sequence[str]) -> set[str]:
+    return {SPLITS[name.lower()] for name in folders}
+
+
+def _class_number(label: object) -> int:
+    """Read a label of dataset.json: a number, or a list with a single 1; raises ValueError for others."""
+    if isinstance(label, int) and not isinstance(label, bool) and label >= 0:
+        return label
+    if isinstance(label, list) and sorted(label) == [0] * (len(label) - 1) + [1]:
+        return label.index(1)
+    raise ValueError(f"{label} is no class")
+
+
 def stacked(
     results: Sequence[Tensor | str], start: int, shape: tuple[int, ...], labels: Sequence[int], names: Sequence[str]
 ) -> Block:
-    """Make a block of what `load_blocks` yields; `labels` and `names` are those of all rows."""
-    pixels = torch.empty(len(results), *shape, dtype=torch.uint8)
+    """Make a block of what `load_blocks` yields; `labels` and `names` are those of all rows.
+
+    A result of one more dimension is several images of a row.
+    """
+    several = [result for result in results if isinstance(result, Tensor) and result.ndim > len(shape)]
+    pixels = torch.empty(len(results) + sum(len(result) - 1 for result in several), *shape, dtype=torch.uint8)
     kept: list[int] = []
     skipped: list[tuple[str, str]] = []
     for row, result in enumerate(results, start):
         if isinstance(result, Tensor):
-            pixels[len(kept)] = result
-            kept.append(labels[row])
+            images = result if result.ndim > len(shape) else result[None]
+            pixels[len(kept) : len(kept) + len(images)] = images
+            kept += [labels[row]] * len(images)
         else:
             skipped.append((names[row], result))
     return Block(pixels[: len(kept)], torch.tensor(kept, dtype=torch.int64), skipped)

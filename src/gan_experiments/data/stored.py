@@ -56,8 +56,9 @@ class StoredImages:
         if skipped:
             log.warning("left out %d files of %s: %s", len(skipped), self.source.where, ", ".join(skipped[:5]))
         self.fingerprint = digest.hexdigest()
-        self.labels = torch.tensor(labels) if min(labels) >= 0 else None
-        self.class_names = self.source.class_names if self.labels is not None else []
+        kept, names, _ = self.source.without_empty(torch.tensor(labels))
+        self.labels = kept if min(labels) >= 0 else None
+        self.class_names = names if self.labels is not None else []
 
     def __len__(self) -> int:
         return len(self._rows)

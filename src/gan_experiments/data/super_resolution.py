@@ -22,11 +22,12 @@ from gan_experiments.data.batches import (
     turned,
 )
 from gan_experiments.data.cache import ImageArray
-from gan_experiments.data.decode import UnreadableImageError, pixels_of
-from gan_experiments.data.images import ImageData, fetch_public, spread_rows
+from gan_experiments.data.decode import Range, Reading, UnreadableImageError, pixels_of
+from gan_experiments.data.images import FromFiles, fetch_public, spread_rows
+from gan_experiments.data.met import lines
 from gan_experiments.data.paired import TwoFolders, stem
 from gan_experiments.data.resize import imresize
-from gan_experiments.data.sources import Files, match_channels
+from gan_experiments.data.sources import Files, match_channels, splits_of
 from gan_experiments.data.whole import WholeImages, cached_whole
 
 SCALES = (2, 3, 4)
@@ -59,18 +60,20 @@ class CropStream(ShuffledStream):
         return {"low": low, "high": high, "turn": turn[self._mine]}
 
 
-class SuperResolution(ImageData):
+class SuperResolution(FromFiles):
     """Photographs of any size, and the same smaller by `scale`: "low" and "high", random crops cut and turned alike.
 
     `root` is a folder or zip archive of images of high resolution. Those of low resolution are made by `imresize`, or
     lie in `low_root` under the same names (or 0001x4 for 0001). `test_root` and `test_low_root` are the like for the
-    split "test". "high" is [N, C, resolution, resolution], "low" smaller by `scale`; an image whose sides are no
-    multiples of it loses its last pixels. `flip` mirrors, `rotate` turns by quarters. Images smaller than `resolution`
-    are left out of training. Raises ConfigError for an impossible scale or where there are no images.
+    split "test"; without them, folders train, val, test in `root` are the splits. "high" is [N, C, resolution,
+    resolution], "low" smaller by `scale`; an image whose sides are no multiples of it loses its last pixels. `flip`
+    mirrors, `rotate` turns by quarters. Images smaller than `resolution` are left out of training. Raises ConfigError
+    for an impossible scale or where there are no images.
     """
 
     provides = frozenset({"low", "high"})
     splits = ("train", "test")
+    many_frames = False
 
     def __init__(
         self,
@@ -153,6 +156,14 @@ class SuperResolution(ImageData):
         out = images.skipped + len(images) - self.size
         return line + (f", {out:,} files left out" if out else "")
 
+    def understood(self) -> list[str]:
+        """Say what was understood of the files that are trained on."""
+        images = self.images()
+        small = len(images) - self.size
+        said = lines(len(images), {}, images.about, images.skipped)
+        note = f"{'too small':10}{small:,} images, of which no square of data.resolution={self.resolution} can be cut"
+        return [*said, note] if small else said
+
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
         """Return the endless uint8 batches of one rank."""
         images, turns = self.images(), self.flip * 1 + self.rotate * 6
@@ -170,7 +181,7 @@ class SuperResolution(ImageData):
 
     def fixed(self, n: int) -> Batch:
         """Return the same `n` crops each time, of the middle: of the split "test" where there is one."""
-        images = self.images("train" if self.roots["test"][0] is None else "test")
+        images = self.images("test" if self.has("test") else "train")
         rows = self._rows(images)
         pairs = [crop(images, row, self.resolution, self.scale) for row in rows[spread_rows(n, len(rows))].tolist()]
         return {
@@ -200,36 +211,50 @@ class SuperResolution(ImageData):
             )
         return torch.nonzero(shorter >= self.resolution)[:, 0]
 
+    def has(self, split: str) -> bool:
+        """Say whether there is such a split."""
+        return split == "train" or self.roots["test"][0] is not None or bool(splits_of(self.root) & {"test", "val"})
+
+    def _range(self, split: str) -> Range:
+        return self.images().about.range if self.range == "auto" and split != "train" else self.range
+
     def _open(self, split: str) -> WholeImages:
         root, low_root = self.roots[split]
         prefix = "" if split == "train" else "test_"
-        if root is None:
+        if root is None and not self.has(split):
             raise ConfigError(f"{self.title} has no split 'test': type data.test_root=<folder or zip archive>")
+        wanted: tuple[str, ...] = ("train",) if split == "train" else ("test", "val", "train")
+        if root is None:  # the folder test of the other root
+            (root, low_root), prefix, wanted = self.roots["train"], "", ("test", "val")
+        assert root is not None
         fetch_public(root)
-        high = Files(root, f"data.{prefix}root", limit=None if low_root else self.limit)
+        high = Files(root, f"data.{prefix}root", limit=None if low_root else self.limit, splits=wanted)
         settings = {"whole": [self.channels, self.scale]}
         if low_root is None:
             names = [high.file(row) for row in range(len(high))]
-            return cached_whole(high, partial(self._load, high), names, settings, self.cache, split, self.max_pixels)
+            load = partial(self._load, high)
+            return cached_whole(high, load, names, settings, self.cache, split, self.max_pixels, self._range(split))
 
         def same(name: str) -> str:
             return stem(name).removesuffix(f"x{self.scale}")
 
-        both = TwoFolders(high, Files(low_root, f"data.{prefix}low_root"), self.limit, same)
+        both = TwoFolders(high, Files(low_root, f"data.{prefix}low_root", splits=wanted), self.limit, same)
         names = [*(both.file(row) for row in range(len(both))), *both.alone]
-        return cached_whole(both, partial(self._load_both, both), names, settings, self.cache, split, self.max_pixels)
+        load = partial(self._load_both, both)
+        return cached_whole(both, load, names, settings, self.cache, split, self.max_pixels, self._range(split))
 
-    def _load(self, files: Files, row: int) -> list[Tensor]:
-        high = match_channels(pixels_of(files.read(row))[None], self.channels)[0]
+    def _load(self, files: Files, reading: Reading, row: int) -> list[Tensor]:
+        high = match_channels(pixels_of(files.read(row), reading=reading)[None], self.channels)[0]
         height, width = (side // self.scale * self.scale for side in high.shape[1:])
         if not (height and width):
             raise UnreadableImageError(f"{high.shape[2]}x{high.shape[1]} pixels are too few")
         return [high[:, :height, :width]]
 
-    def _load_both(self, files: TwoFolders, row: int) -> list[Tensor]:
+    def _load_both(self, files: TwoFolders, reading: Reading, row: int) -> list[Tensor]:
         if row >= len(files):
             raise UnreadableImageError("has no pair")
-        high, low = (match_channels(pixels_of(raw)[None], self.channels)[0] for raw in files.read(row))
+        parts = (pixels_of(raw, reading=reading) for raw in files.read(row))
+        high, low = (match_channels(part[None], self.channels)[0] for part in parts)
         height, width = (side // self.scale for side in high.shape[1:])
         if low.shape[1] - height not in (0, 1) or low.shape[2] - width not in (0, 1) or not (height and width):
             raise UnreadableImageError(

@@ -161,6 +161,10 @@ class MixtureData(LightningDataModule):
         line = f"{self.title}: new points of {len(self.centres)} Gaussians in the plane"
         return f"{line}, standard deviation {self.unit * self.std:g}, in units of {self.unit:g}"
 
+    def understood(self) -> list[str]:
+        """Return nothing: there are no files."""
+        return []
+
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
         """Return the endless batches of one rank."""
         return MixtureStream(self.centres, self.std, self.batch_size, self.seed, rank, world)

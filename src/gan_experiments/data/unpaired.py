@@ -11,8 +11,10 @@ from gan_experiments.bounds import Place, Width
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import BatchStream, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
-from gan_experiments.data.images import ImageData, fetch_public, spread_rows
-from gan_experiments.data.sources import Files
+from gan_experiments.data.decode import Range
+from gan_experiments.data.images import FromFiles, fetch_public, spread_rows
+from gan_experiments.data.met import lines
+from gan_experiments.data.sources import Files, splits_of
 
 DOMAINS = ("a", "b")
 
@@ -32,10 +34,11 @@ class TwoStreams(Stream):
         }
 
 
-class Unpaired(ImageData):
+class Unpaired(FromFiles):
     """Two folders or zip archives of images: "real_a" and "real_b", float [N, C, H, W] in [-1, 1], shuffled apart.
 
-    Either `root` with trainA, trainB and perhaps testA, testB, or `root_a` and `root_b`. With `load_resolution` images
+    Either `root` with trainA, trainB and perhaps testA, testB, or `root_a` and `root_b`, perhaps with folders train and
+    test or val in each. With `load_resolution` images
     are resized to it, and a random square of `resolution` pixels is taken. Raises ConfigError where one is missing.
     """
 
@@ -76,7 +79,7 @@ class Unpaired(ImageData):
 
     def load(self, split: str) -> ImageArray:
         """Build or open the cache of one of `splits`, at `resolution`."""
-        return cached(self._files(split), self._settings(), self.cache, split)
+        return cached(self._files(split), self._settings(split=split), self.cache, split)
 
     def reference(self, split: str = "train_b") -> ImageArray:
         """Return the images of a split; "train" and "test" mean domain B's, which A is translated to."""
@@ -99,6 +102,16 @@ class Unpaired(ImageData):
         line = f"{self.title}: {len(arrays[0]):,} and {len(arrays[1]):,} images "
         line += f"{self.channels}x{self.resolution}x{self.resolution}, not paired"
         return line + (f", {skipped:,} files left out" if skipped else "")
+
+    def understood(self) -> list[str]:
+        """Say what was understood of the files of both domains."""
+        return [
+            f"{domain}: {line}"
+            for domain in DOMAINS
+            for line in lines(
+                len(self._training(domain)), {}, self._training(domain).about, self._training(domain).skipped
+            )
+        ]
 
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
         """Return the endless uint8 batches of one rank."""
@@ -141,14 +154,22 @@ class Unpaired(ImageData):
             self._streams[domain] = self._checked(images)
         return self._streams[domain]
 
+    def _range(self, split: str) -> Range:
+        part, _, domain = split.partition("_")
+        return self._training(domain).about.range if self.range == "auto" and part == "test" else self.range
+
     def _has_test(self, domain: str) -> bool:
-        return self.roots[domain] is None and Path(str(self.root), f"test{domain.upper()}").expanduser().is_dir()
+        own = self.roots[domain]
+        if own is not None:
+            return bool(splits_of(own) & {"test", "val"})
+        return Path(str(self.root), f"test{domain.upper()}").expanduser().is_dir()
 
     def _files(self, split: str) -> Files:
         part, domain = split.split("_")
         own = self.roots[domain]
-        if own is not None and part == "train":
-            return Files(own, f"data.root_{domain}", limit=self.limit)
+        if own is not None and (part == "train" or self._has_test(domain)):
+            wanted = ("train",) if part == "train" else ("test", "val")
+            return Files(own, f"data.root_{domain}", limit=self.limit, splits=wanted, frames=self.frames)
         if own is not None or self.root is None:
             raise ConfigError(
                 f"Unpaired has no split {split!r}: type data.root=<folder with trainA, trainB, testA, testB>"
@@ -160,6 +181,6 @@ class Unpaired(ImageData):
                 f"data.root={self.root} has no folder {folder.name}: "
                 "type data.root=<folder with trainA and trainB>, or data.root_a=... data.root_b=..."
             )
-        source = Files(folder, "data.root", limit=self.limit)
+        source = Files(folder, "data.root", limit=self.limit, frames=self.frames)
         source.name = f"unpaired-{folder.name}"
         return source

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from gan_experiments.data.cache import (
     verifying,
     write_facts,
 )
+from gan_experiments.data.decode import Range, Reading
+from gan_experiments.data.met import About
 from gan_experiments.data.sources import TASK, Source, load_blocks
 
 log = logging.getLogger(__name__)
@@ -54,6 +57,7 @@ class WholeImages:
         if len(self._pixels) != facts["bytes"]:
             raise ValueError(f"pixels.bin does not hold {facts['bytes']} bytes")
         self.channels, self.fingerprint, self.skipped = facts["channels"], facts["fingerprint"], facts["skipped"]
+        self.about = About.of(facts)
         self.sizes = torch.from_numpy(self._index[:, :, 1:])
 
     def __len__(self) -> int:
@@ -86,30 +90,34 @@ class WholeImages:
 
 def cached_whole(
     source: Source,
-    load: Callable[[int], list[Tensor]],
+    load: Callable[[Reading, int], list[Tensor]],
     names: list[str],
     settings: dict[str, Any],
     cache: str | None = None,
     split: str = "train",
     max_pixels: int | None = None,
+    range: Range = None,
 ) -> WholeImages:
-    """Open the cache of a source's images as `load(row)` makes them, after building it where there is none.
+    """Open the cache of a source's images as `load(reading, row)` makes them, after building it where there is none.
 
-    `load` gives the images [C, H, W] of a group, always as many and of as many channels. `settings` are what they
-    depend on beside the files; `names` are the groups', for messages; files of more than `max_pixels` are left out.
-    Errors as those of `cache.cached`.
+    `load` gives the images [C, H, W] of a group, always as many and of as many channels. `settings` and `range` are
+    what they depend on beside the files; `names` are the groups', for messages; files of more than `max_pixels` are
+    left out. Errors as those of `cache.cached`.
     """
+    if range is not None:
+        settings = {**settings, "range": range}
     with limits.at_most(max_pixels):
-        return _cached_whole(source, load, names, settings, cache, split)
+        return _cached_whole(source, load, names, settings, cache, split, range)
 
 
 def _cached_whole(
     source: Source,
-    load: Callable[[int], list[Tensor]],
+    load: Callable[[Reading, int], list[Tensor]],
     names: list[str],
     settings: dict[str, Any],
     cache: str | None,
     split: str,
+    range: Range,
 ) -> WholeImages:
     folder = cache_root(cache) / f"{file_name(source.name)}-whole-{key_of(settings, source)}"
 
@@ -120,7 +128,8 @@ def _cached_whole(
         digest = hashlib.sha256()
         size = channels = 0
         with open(work / "pixels.bin", "wb") as file, progress(source) as bar:
-            for start, results in load_blocks(load, len(names), cores(), TASK):
+            read = partial(load, source.begin(range, cores()))
+            for start, results in load_blocks(read, len(names), cores(), TASK):
                 for row, images in enumerate(results, start):
                     bar.update()
                     if isinstance(images, str):
@@ -143,6 +152,7 @@ def _cached_whole(
             "number": len(index),
             "bytes": size,
             "channels": channels,
+            "met": source.facts(),
             "skipped": len(skipped),
             "skipped_files": dict(skipped[:NAMED]),
             "fingerprint": digest.hexdigest(),
@@ -152,4 +162,6 @@ def _cached_whole(
         tell_skipped(source, skipped)
 
     what = f"the cache of {source.where}"
-    return built_once(folder, what, 0, build, lambda: WholeImages(folder, split), WholeImages.verify)
+    images = built_once(folder, what, 0, build, lambda: WholeImages(folder, split), WholeImages.verify)
+    images.about.notes = [*source.notes]
+    return images

@@ -13,7 +13,7 @@ from torch import Tensor
 from gan_experiments.contracts import BATCH_KEYS, Batch, ConfigError
 from gan_experiments.data.resize import imresize
 from gan_experiments.data.tiles import mirrored
-from gan_experiments.engine import AdversarialModule, evaluating
+from gan_experiments.engine import AdversarialModule, evaluating, number_of
 from gan_experiments.layers.dropout import Draw
 
 
@@ -76,10 +76,12 @@ class ImageToImage(AdversarialModule):
         return images[..., : self.scale * height, : self.scale * width].clamp(-1, 1)  # some end without a tanh
 
     def direction(self, to: str) -> str:
-        """The name of a direction from it or from its class's number, the usual one's for none.
+        """The name of a direction from it, or else from its class's number; the usual one's for none.
 
         Raises ConfigError where there is none of it.
         """
+        if to in self.directions and self.directions[to].number is not None:
+            number_of(to, [name for name, way in self.directions.items() if way.number is not None], f"to={to}")
         if to in self.directions or not to:
             return to or next(iter(self.directions))
         numbered = {str(way.number): name for name, way in self.directions.items() if way.number is not None}

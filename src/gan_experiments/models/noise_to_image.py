@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from gan_experiments.augment.ada import ADA
 from gan_experiments.bounds import OneOf, Rhythm
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.engine import AdversarialModule, Phase, evaluating
+from gan_experiments.engine import AdversarialModule, Phase, evaluating, number_of
 from gan_experiments.layers.labels import LAWS, classes_at, even
 from gan_experiments.losses.adversarial import AdversarialLoss, RelativisticPaired
 from gan_experiments.metrics.passports import AS_THE_DATA, UNIFORM
@@ -302,14 +302,17 @@ class NoiseToImage(AdversarialModule):
         return bool(getattr(self.generator, "styled", False))
 
     def class_number(self, asked: object) -> int:
-        """The number of a class by its number or its name. Raises ConfigError where there is no such class."""
+        """The number of a class by its name, or by its number where no class has that name.
+
+        Raises ConfigError where there is no such class.
+        """
         if not self.classes:
             raise ConfigError(f"class={asked}: this generator knows no classes; leave it out")
-        if type(asked) is int and 0 <= asked < self.classes:
-            return asked
         names = self.class_names
         if str(asked) in names:
-            return names.index(str(asked))
+            return number_of(str(asked), names, f"class={asked}")
+        if type(asked) is int and 0 <= asked < self.classes:
+            return asked
         some = f", or a name: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if names else ""
         raise ConfigError(f"class={asked}: type a number of 0 to {self.classes - 1}{some}")
 

@@ -1,0 +1,225 @@
+"""What was met while image files were read: sizes, kinds of pixels, their values, frames; and how it is said."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_experiments.contracts import ConfigError
+
+DARK = 1 / 4  # of the scale: where no value is above, images are nearly black
+NAMED = 5  # files left out, classes of a long list: so many are named
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image as it lies in its file.
+
+    `size` is width and height, `frames` how many the file holds. `values` are the least and the greatest of a file of
+    more than 8 bits, None of others; `full` is the value that becomes white.
+    """
+
+    size: tuple[int, int]
+    kind: str
+    frames: int = 1
+    values: tuple[float, float] | None = None
+    full: float | None = None
+
+
+@dataclass
+class About:
+    """What is known of a set of images beside its pixels.
+
+    `notes` say how folders and lists were understood, `empty` are subfolders that hold no image, `left_out` some of the
+    files left out and why, and `met` is what `Met.facts` gave: {} of old caches and of sets that are not made of files.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    met: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any], notes: Sequence[str] = ()) -> About:
+        """Read what a cache's facts.json says."""
+        left_out = dict(list(facts.get("skipped_files", {}).items())[:NAMED])
+        return cls([*notes], facts.get("empty_classes", []), left_out, facts.get("met", {}))
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The values that became black and white, where `data.range` gave or found them."""
+        found = self.met.get("range")
+        return None if found is None else (found[0], found[1])
+
+
+class Met:
+    """A tally of the images read, by any number of threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.sizes: Counter[tuple[int, int]] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.values: dict[str, tuple[float, float]] = {}
+        self.fulls: dict[str, set[float]] = {}
+        self.pixels: tuple[float, float] | None = None
+        self.several = self.frames = 0
+
+    def add(self, seen: Seen) -> None:
+        """Count one file or frame."""
+        with self._lock:
+            self.sizes[seen.size] += 1
+            self.kinds[seen.kind] += 1
+            if seen.values is not None:
+                self.values[seen.kind] = _joined(self.values.get(seen.kind), seen.values)
+                if seen.full is not None and seen.values[1] > 0:
+                    self.fulls.setdefault(seen.kind, set()).add(seen.full)
+            if seen.frames > 1:
+                self.several += 1
+                self.frames += seen.frames
+
+    def add_pixels(self, pixels: Tensor) -> None:
+        """Look at the values of what was made of some images, uint8."""
+        if pixels.numel():
+            low, high = torch.aminmax(pixels)
+            self.pixels = _joined(self.pixels, (int(low), int(high)))
+
+    def facts(self, taken: str | None = "first", bounds: tuple[float, float] | None = None) -> dict[str, Any]:
+        """Put it into plain types.
+
+        `taken` is "first" or "all" of the frames, None where there is no choice; `bounds` are the values that became
+        black and white, where they were chosen.
+        """
+        if not self.sizes:
+            return {}
+        by_area = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
+        common, images = self.sizes.most_common(1)[0]
+        kinds = {
+            kind: {"images": n, **({"values": list(self.values[kind])} if kind in self.values else {})}
+            for kind, n in self.kinds.most_common()
+        }
+        facts: dict[str, Any] = {
+            "sizes": {
+                "smallest": list(by_area[0]),
+                "largest": list(by_area[-1]),
+                "commonest": [*common, images],
+                "different": len(by_area),
+            },
+            "kinds": kinds,
+        }
+        if self.pixels is not None:
+            facts["values"] = list(self.pixels)
+        if self.several:
+            facts["frames"] = {"files": self.several, "frames": self.frames, "taken": taken}
+        if bounds is not None:
+            facts["range"] = list(bounds)
+        return facts
+
+    def require_shown(self, where: str) -> None:
+        """Raise ConfigError where images would come out nearly black, cut off, or each by another scale.
+
+        That can only be of files of more than 8 bits, read without a range. `where` names them, as key=value.
+        """
+        for kind, (low, high) in self.values.items():
+            fulls = self.fulls.get(kind, set())
+            full = max(fulls, default=1.0)
+            if low < -full / 512 or high > full:  # less is no level of 256
+                fault = f"which would be cut off at 0 and {_text(full)}"
+            elif len(fulls) > 1:
+                fault = f"some of which would be read as of {_text(min(fulls))}, others as of {_text(full)}"
+            elif 0 < high < DARK * full:
+                fault = f"nearly black on the scale of 0..{_text(full)}"
+            else:
+                continue
+            found = f"{where}: its {self.kinds[kind]:,} files of {kind} hold the values {_span(low, high)}, {fault}"
+            if not where.startswith("data."):
+                raise ConfigError(f"{found}: write them as 8-bit images first")
+            raise ConfigError(
+                f"{found}: type data.range=auto to have black and white where the values end, or yourself "
+                f"data.range=[{_text(low)},{_text(high)}], or as they are data.range=[0,{_text(full)}]"
+            )
+
+
+def lines(number: int, counts: Mapping[str, int], about: About, skipped: int = 0) -> list[str]:
+    """Say what was understood of a set of `number` images: a line for each thing that there is to say.
+
+    `counts` are the images of each class.
+    """
+    said = [f"{'folders':10}{note}" for note in about.notes]
+    if counts:
+        said.append(f"{'classes':10}{_classes(counts)}")
+    if about.empty:
+        said.append(f"{'no class':10}{_some(about.empty)}: no image in it, left out")
+    met = about.met
+    if "sizes" in met:
+        said.append(f"{'sizes':10}{_sizes(met['sizes'], number)}")
+        said.append(f"{'pixels':10}{_kinds(met)}")
+    if "frames" in met:
+        several = met["frames"]
+        said.append(
+            f"{'frames':10}{several['files']:,} files hold {several['frames']:,} frames; "
+            + ("all are taken" if several["taken"] == "all" else "the first of each is taken")
+            + ("; data.frames=all takes all" if several["taken"] == "first" else "")
+        )
+    if skipped:
+        some = _some([f"{name} ({why})" for name, why in about.left_out.items()], skipped)
+        said.append(f"{'left out':10}{skipped:,} files" + (f": {some}" if some else ""))
+    return said
+
+
+def _classes(counts: Mapping[str, int]) -> str:
+    some = ", ".join(f"{name} {n:,}" for name, n in list(counts.items())[: 2 * NAMED])
+    if len(counts) <= 2 * NAMED:
+        return f"{len(counts)}: {some}"
+    fewest, most = min(counts, key=lambda name: counts[name]), max(counts, key=lambda name: counts[name])
+    return f"{len(counts)}: {some}, ...; from {counts[fewest]:,} ({fewest}) to {counts[most]:,} ({most})"
+
+
+def _sizes(sizes: Mapping[str, Any], number: int) -> str:
+    smallest, largest = ("x".join(map(str, sizes[key])) for key in ("smallest", "largest"))
+    if sizes["different"] == 1:
+        return f"all {smallest}"
+    width, height, images = sizes["commonest"]
+    common = f", most often {width}x{height} ({images:,})" if images > 1 else ""
+    return f"{smallest} to {largest}{common}; {sizes['different']:,} different ones"
+
+
+def _kinds(met: Mapping[str, Any]) -> str:
+    parts = []
+    for kind, of in met["kinds"].items():
+        values = f" (values {_span(*of['values'])})" if "values" in of else ""
+        parts.append(f"{of['images']:,} of {kind}{values}")
+    said = ", ".join(parts)
+    deep = any("values" in of for of in met["kinds"].values())
+    if "range" in met:
+        low, high = met["range"]
+        said += (
+            f"; {_text(low)} becomes black and {_text(high)} white" if deep else "; data.range changes none of 8 bits"
+        )
+    if "values" in met:
+        low, high = met["values"]
+        said += f"; trained on as {_span(low, high)} of 0..255"
+        said += ": NEARLY BLACK" if high < DARK * 255 else ""
+    return said
+
+
+def _span(low: float, high: float) -> str:
+    return f"{_text(low)}..{_text(high)}"
+
+
+def _text(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else f"{value:.6g}"
+
+
+def _some(names: Iterable[str], number: int | None = None) -> str:
+    names = list(names)
+    return ", ".join(names[:NAMED]) + (", ..." if (number or len(names)) > min(NAMED, len(names)) else "")
+
+
+def _joined(old: tuple[float, float] | None, new: tuple[float, float]) -> tuple[float, float]:
+    return new if old is None else (min(old[0], new[0]), max(old[1], new[1]))
