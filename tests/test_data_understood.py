@@ -234,6 +234,13 @@ def test_splits_are_held_out(form: str, tmp_path: Path) -> None:
     assert (len(two.reference("train_a")), len(two.reference("test_b")), len(two.fixed(5)["real_a"])) == (2, 2, 5)
 
 
+def test_pairs_are_split_by_folders_of_any_of_the_names(tmp_path: Path) -> None:
+    both = encoded(Image.new("RGB", (2 * S, S)))
+    write(tmp_path / "side", {"training/a.png": both, "valid/b.png": both, "valid/c.png": both}, "folder")
+    data = Paired(root=str(tmp_path / "side"), resolution=S, cache=str(tmp_path / "cache"))
+    assert (data.size, data.held_out().split, data.held_out().number) == (1, "val", 2)
+
+
 def test_splits_without_one_to_train_on(tmp_path: Path) -> None:
     root = write(tmp_path / "images", {"test/a.png": A, "val/b.png": B}, "folder")
     with pytest.raises(ConfigError, match=r"has the folders test, val, which are splits.*call one of them train"):
@@ -435,7 +442,13 @@ def test_frames_of_pairs_are_said(tmp_path: Path) -> None:
     assert "frames    2 files hold 6 frames; the first of each is taken" in data.understood()
 
 
-def test_layers_of_one_picture_are_no_frames() -> None:
+def test_what_cannot_take_all_frames_does_not_advise_it(tmp_path: Path) -> None:
+    root = write(tmp_path / "images", {"a.gif": animated(3)}, "folder")
+    data = SuperResolution(root=str(root), resolution=S, cache=str(tmp_path / "cache"))
+    assert data.understood()[-1] == "frames    1 files hold 3 frames; the first of each is taken"
+
+
+def test_frames_are_decoded_one_by_one_or_some_at_once() -> None:
     raw = animated(2)
     assert decode(raw, S, 1).shape == (1, S, S)
     assert decode(raw, S, 1, frames=(0, 1)).shape == (2, 1, S, S)

@@ -299,7 +299,7 @@ def _build(source: Source, settings: Settings, work: Path, threads: int) -> None
         "number": number,
         "class_names": class_names,
         "empty_classes": empty,
-        "met": source.facts(),
+        "met": source.facts(source.frames),
         "skipped": len(skipped),
         "skipped_files": dict(skipped[:NAMED]),
         "fingerprint": digest.hexdigest(),

@@ -19,6 +19,7 @@ from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.decode import Reading, UnreadableImageError, decode, fit, pixels_of
 from gan_experiments.data.images import CroppedData, FromFiles, fetch_public, spread_rows
 from gan_experiments.data.sources import (
+    SPLITS,
     Block,
     Files,
     Settings,
@@ -252,15 +253,15 @@ class Paired(FromFiles, Pairs):
         """Find the folder of pairs side by side, or those of A and B; none where there is no such split."""
         if self.roots["a"] is not None:
             own = [Path(str(root)).expanduser() for root in self.roots.values()]
-            if any((root / "train").is_dir() for root in own):
-                own = [root / split for root in own]
-                return own if all(root.is_dir() for root in own) else []
+            if any(_folder_of(root, "train") for root in own):
+                found = [_folder_of(root, split) for root in own]
+                return [folder for folder in found if folder is not None] if all(found) else []
             return own if split == "train" else []
         if self.root is None:
             return []
         root = Path(self.root).expanduser()
-        if (root / split).is_dir():
-            return [root / split]
+        if (folder := _folder_of(root, split)) is not None:
+            return [folder]
         two = [root / f"{split}{letter}" for letter in "AB"]
         return two if all(folder.is_dir() for folder in two) else []
 
@@ -283,6 +284,12 @@ class Paired(FromFiles, Pairs):
             source = TwoFolders(b, a, self.limit) if swapped else TwoFolders(a, b, self.limit)
         source.name = f"paired-{split}"
         return source
+
+
+def _folder_of(root: Path, split: str) -> Path | None:
+    """Find the folder of a split, by any of its names."""
+    names = (name for name, kind in SPLITS.items() if kind == split)
+    return next((root / name for name in names if (root / name).is_dir()), None)
 
 
 def pair_blocks(

@@ -76,7 +76,7 @@ class Source(ABC):
     notes: Sequence[str] = ()
     """How folders and lists were understood, for people."""
     frames: str | None = None
-    """Which frames of a file are taken, of FRAMES; None where there is no choice."""
+    """Which frames of a file `blocks` takes, of FRAMES; None where there is no choice."""
     reading: Reading | None = None
     """What was met when the files were last decoded."""
 
@@ -104,9 +104,12 @@ class Source(ABC):
         self.reading = Reading(bounds)
         return self.reading
 
-    def facts(self) -> dict[str, Any]:
-        """Return what was met when the files were last decoded, in plain types."""
-        return {} if self.reading is None else self.reading.met.facts(self.frames, self.reading.bounds)
+    def facts(self, frames: str | None = None) -> dict[str, Any]:
+        """Return what was met when the files were last decoded, in plain types.
+
+        `frames` are those taken of each file, None where there is no choice.
+        """
+        return {} if self.reading is None else self.reading.met.facts(frames, self.reading.bounds)
 
     def without_empty(self, labels: Tensor) -> tuple[Tensor, list[str], list[str]]:
         """Leave out the classes of which no file is an image: the labels, the names of those left and of the others."""
@@ -428,8 +431,8 @@ def splits_of(path: str | Path) -> set[str]:
     try:
         if path.is_dir():
             names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and _is_visible(entry.name))
-            if not all(name.lower() in SPLITS for name in names):
-                names = [name for name in names if _folder_files(path / name)]
+            if any(name.lower() in SPLITS for name in names):  # else nothing has to be looked at
+                names = [name for name in names if _has_file(path / name)]
         else:
             with zipfile.ZipFile(path) as archive:
                 found = list(_zip_files(archive))
@@ -515,6 +518,14 @@ def _folder_files(root: Path) -> dict[str, list[object]]:
                 relative = path.relative_to(root).as_posix()
                 found[relative] = _stamp(relative, path.stat())
     return found
+
+
+def _has_file(folder: Path) -> bool:
+    for _, folders, files in os.walk(folder):
+        folders[:] = filter(_is_visible, folders)
+        if any(map(_is_visible, files)):
+            return True
+    return False
 
 
 def _zip_files(archive: zipfile.ZipFile) -> dict[str, list[object]]:
