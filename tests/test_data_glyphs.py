@@ -127,3 +127,43 @@ def test_mistakes(cache: Path, tmp_path: Path) -> None:
     data = Glyphs(str(FONTS), 32, fonts=[SANS, SERIF], classes=3, characters="abc", cache=str(cache))
     with pytest.raises(ConfigError, match=r"has 1 classes \(DejaVuSerif\): type data\.classes=1"):
         data.setup()
+
+
+HAN = "\u4e00\u4e01\u4e03\u4e07\u4e08\u4e09\u4e0a\u4e0b \n\u4e0d\u4e0e"
+TEXTS = {
+    "utf-8": HAN.encode(),
+    "utf-8-sig": HAN.encode("utf-8-sig"),
+    "utf-16": HAN.encode("utf-16"),
+    "utf-16-be": b"\xfe\xff" + HAN.encode("utf-16-be"),
+    "utf-32": HAN.encode("utf-32"),
+    "gbk": HAN.encode("gbk"),
+    "gb18030": HAN.encode("gb18030"),
+}
+
+
+@pytest.mark.parametrize("encoding", TEXTS)
+def test_text_files_of_any_usual_encoding(
+    encoding: str, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "characters"
+    file.write_bytes(TEXTS[encoding])
+    data = glyphs(cache, characters=str(file))
+    assert sorted(data._characters("train") + data._characters("test")) == list("".join(HAN.split()))
+    said = [record.getMessage() for record in caplog.records]
+    assert any("GB18030: \u4e00\u4e01\u4e03" in line for line in said) is (encoding in ("gbk", "gb18030"))
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\x89PNG\r\n\x1a\n\0\0\0", b"\xff\xfe\xff", b"\xff\xff\xff", "AB".encode("utf-16-le")]
+)
+def test_a_file_that_is_no_text(raw: bytes, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "characters.txt").write_bytes(raw)
+    with pytest.raises(ConfigError, match=r"^data.characters=.*: the file is no text in UTF-.*; save it as UTF-8$"):
+        glyphs(cache, characters=str(tmp_path / "characters.txt"))._characters("train")
+
+
+@pytest.mark.parametrize("name", ["typo.txt", "TYPO.TXT", "data/typo", "~/typo", "."])
+def test_a_file_that_is_not_there_is_no_list_of_letters(name: str, cache: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no such text file; type data\.characters=latin\|") as caught:
+        glyphs(cache, characters=name)._characters("train")
+    assert "\n" not in str(caught.value)

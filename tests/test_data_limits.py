@@ -1,4 +1,4 @@
-"""What is small on disk and large in memory: each reader of archives and of images has a limit and names what met it."""
+"""What is small on disk and large in memory: each reader of archives and images has a limit and names what met it."""
 
 from __future__ import annotations
 

@@ -10,14 +10,16 @@ from urllib.error import URLError
 import pytest
 import torch
 from PIL import Image
-from support import batches, ready, require_exact
+from support import batches, ready, require_exact, small, write_images
 from torch.nn import functional as F
 
+from gan_experiments import check
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import images as images_module
 from gan_experiments.data.batches import to_float, turned
 from gan_experiments.data.resize import contributions, imresize
-from gan_experiments.data.super_resolution import SuperResolution, crop
+from gan_experiments.data.super_resolution import SCALES, SuperResolution, crop
+from gan_experiments.networks import srgan
 
 # The upper left corner of the red channel of a photograph, and that of what MATLAB wrote for
 # imwrite(imresize(im2double(photograph), scale, 'bicubic')).
@@ -219,3 +221,27 @@ def test_mistakes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(images_module, "download_and_extract_archive", fail)
     with pytest.raises(ConfigError, match=r"cannot be downloaded .*fetch https://.*DIV2K_train_HR\.zip and unpack it"):
         SuperResolution(str(tmp_path / "DIV2K_train_HR"), cache=str(tmp_path)).setup()
+
+
+def test_the_data_know_each_scale_of_the_networks(tmp_path: Path) -> None:
+    assert tuple(srgan.FACTORS) == SCALES
+    root = str(write_images(tmp_path / "photos", 2, size=64))
+    for scale in SCALES:
+        low, high = (
+            ready(SuperResolution(root, 48, scale, batch_size=2, cache=str(tmp_path / "cache")))[key]
+            for key in ("low", "high")
+        )
+        assert (low.shape, high.shape) == ((2, 3, 48 // scale, 48 // scale), (2, 3, 48, 48))
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        ("srresnet", "model.generator enlarges 8 times and data.scale=4: type data.scale=8, or leave model.generator."),
+        ("rrdb_psnr", "RRDBNet cannot enlarge 8 times: type data.scale=2 or data.scale=4"),
+    ],
+)
+def test_data_and_network_have_one_scale(model: str, wanted: str, tmp_path: Path) -> None:
+    [fault] = check.faults(small(tmp_path, model, "model.generator.scale=8"))
+    assert fault.startswith(wanted)
+    assert [*check.faults(small(tmp_path, model, "data.scale=8"))] == ([fault] if model == "rrdb_psnr" else [])

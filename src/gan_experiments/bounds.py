@@ -139,6 +139,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "lpips_net": Annotated[str, OneOf("vgg", "alex", "squeeze")],
         "lpips_weights": Place | None,
         "pictures": bool,
+        "max_pixels": Count | None,
         "metrics": Node | None,
         "data": Node | None,
     },
@@ -181,6 +182,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "steps": Annotated[int, Field(ge=1, le=10**7)],
         "batch_size": Annotated[int, Field(ge=2, le=10**5)],
         "seeds": Annotated[int, Field(ge=1, le=1000)],
+        "max_pixels": Count | None,
     },
 }
 """The options of each verb, with their types; of a group, what it holds."""

@@ -348,6 +348,12 @@ def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module]) -> Iterator[str
     provides = _class(cfg.data).provides
     if type(model).needs <= provides and not model.needs <= provides:  # labels, where its networks have classes
         yield _other_data(cfg, model.needs)
+    scale = getattr(model, "scale", None)
+    if scale is not None and "low" in provides and scale != cfg.data.get("scale"):
+        yield (
+            f"model.generator enlarges {scale} times and data.scale={cfg.data.get('scale')}: type data.scale={scale}, "
+            "or leave model.generator.scale out"
+        )
     if cfg.metrics:
         yield from metrics_of(cfg.metrics, model)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +20,57 @@ from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.paired import Pairs
 from gan_experiments.data.sources import BLOCK, Block, Settings, Source, spread
 
+log = logging.getLogger(__name__)
+
 RANGES = {
     "latin": range(0x21, 0x250),  # with the accented letters of Europe
     "han": range(0x4E00, 0xA000),  # CJK Unified Ideographs
     "kana": range(0x3041, 0x30FF),
     "hangul": range(0xAC00, 0xD7A4),
 }
+_MARKS = {
+    codecs.BOM_UTF8: "UTF-8-sig",
+    codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+"""Byte order marks, and the encodings of files that begin with them."""
 _NOWHERE = "\U0010ffff"  # no font has it: draws the box of a missing glyph
 _PROBE = 32  # pixels at which blank and missing glyphs are looked for
+
+
+def _text(characters: str) -> str:
+    """Return the characters themselves, or what is in the text file of that name; raises ConfigError without it."""
+    file = Path(characters).expanduser()
+    short = len(characters) < 256  # a name
+    if short and file.is_file():
+        return read_text(file, f"data.characters={characters}")
+    if characters.lower().endswith(".txt") or "/" in characters or os.sep in characters or (short and file.exists()):
+        raise ConfigError(
+            f"data.characters={characters}: there is no such text file; type data.characters={'|'.join(RANGES)}, "
+            "a text file, or the characters themselves without / (those with one in a file)"
+        )
+    return characters
+
+
+def read_text(file: Path, given: str) -> str:
+    """Read a text file: as its byte order mark says, else UTF-8, else GB18030 (with GBK and GB2312), which is said.
+
+    Raises ConfigError, which begins with `given`, where it is none of these.
+    """
+    raw = file.read_bytes()
+    marked = next((encoding for mark, encoding in _MARKS.items() if raw.startswith(mark)), None)
+    encodings = [marked] if marked else ["UTF-8", "GB18030"]
+    for encoding in encodings if marked or b"\0" not in raw else []:
+        try:
+            text = raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if encoding == "GB18030":
+            log.warning("%s is no UTF-8 and is read as GB18030: %s...", given, "".join(text.split())[:10])
+        return text
+    raise ConfigError(f"{given}: the file is no text in {' or '.join(encodings)}; save it as UTF-8")
 
 
 class Font:
@@ -111,9 +157,9 @@ class Glyphs(Pairs):
 
     `fonts` are files, or names in the folder `root`, the source first ("name.ttc:2" is the third face of a
     collection); null takes all of `root` by name. `characters` are one of RANGES, or the characters themselves, or a
-    text file of them; those that a font lacks or leaves blank are left out. `test_fraction` of them, drawn by
-    `split_seed`, are the split "test": no font's are trained on. `scale` is the em's size in sides of the image.
-    Raises ConfigError where there are fewer than two fonts, or no common characters.
+    text file of them, see `read_text`; those that a font lacks or leaves blank are left out. `test_fraction` of them,
+    drawn by `split_seed`, are the split "test": no font's are trained on. `scale` is the em's size in sides of the
+    image. Raises ConfigError where there are fewer than two fonts, or no common characters.
     """
 
     provides = frozenset({"input", "target", "label"})
@@ -169,9 +215,7 @@ class Glyphs(Pairs):
         if self.characters in RANGES:
             every = [chr(code) for code in RANGES[self.characters]]
         else:
-            file = Path(self.characters).expanduser()
-            text = file.read_text() if len(self.characters) < 256 and file.is_file() else self.characters
-            every = [c for c in dict.fromkeys(text) if not c.isspace()]
+            every = [c for c in dict.fromkeys(_text(self.characters)) if not c.isspace()]
         order = np.random.default_rng(self.split_seed).permutation(len(every))
         test = set(order[: max(1, round(self.test_fraction * len(every)))].tolist())
         return [c for i, c in enumerate(every) if (i in test) == (split == "test")]

@@ -30,7 +30,7 @@ from gan_experiments.data.resize import imresize
 from gan_experiments.data.sources import Files, match_channels, splits_of
 from gan_experiments.data.whole import WholeImages, cached_whole
 
-SCALES = (2, 3, 4)
+SCALES = (2, 3, 4, 8)
 _REACH = 3  # low pixels that the kernel of `imresize` reaches beyond its own, and one more
 
 
