@@ -365,7 +365,11 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
         if paired:
             yield f"{given} compares pairs, and noise makes none; type metrics=none"
     elif not model.directions[model.direction("")].truth:
-        yield f"{given}: no image is known that should come of another with this model; type metrics=none"
+        if paired:
+            yield (
+                f"{given}: no image is known that should come of another with this model; type metrics=inception,"
+                " metrics=lite0, ... (images of the other domain) or metrics=none"
+            )
     elif not paired:
         yield f"{given}: this model does not draw images from noise; type metrics=paired or metrics=none"
 

@@ -61,7 +61,7 @@ def _evaluate(cfg: DictConfig) -> int:
             real,
             subject.device,
             ema=subject.ema,
-            extra=subject.extra,
+            extra=subject.extra | subject.facts,
             labels=labels if cfg.by_class else None,
             bootstrap=cfg.bootstrap,
         )
@@ -113,7 +113,7 @@ def _faults_of_folders(cfg: DictConfig) -> Iterator[str]:
         yield "real images are missing: type real=<folder or zip archive>" + (
             "" if _paired(cfg) else ", or data=digits, data=cifar10, ..."
         )
-    for key in ("checkpoints", "truncation", "standing_statistics", "seed", "path_length", "labels"):
+    for key in ("checkpoints", "truncation", "standing_statistics", "seed", "path_length", "labels", "to"):
         if cfg[key]:
             yield f"{key}={cfg[key]}: a folder of images has no generator; leave it out, or type run="
     for key in ("n", "by_class", "bootstrap", "pictures"):
@@ -144,7 +144,7 @@ def _evaluator(cfg: DictConfig, subject: Subject) -> Any:
     if not settings:
         raise ConfigError(
             f"run={cfg.run} was trained with metrics=none: type metrics=digits or metrics=inception, for a model that"
-            " translates metrics=paired"
+            " translates between pairs metrics=paired"
         )
     number = cfg.n or subject.number
     made: Judge = build.make(settings, **({"num_fake": number} if number else {}))
@@ -161,6 +161,8 @@ def _real(cfg: DictConfig, subject: Subject, judge: Judge) -> Any:
 
     if cfg.real is not None:
         return StoredImages(cfg.real, "real")
+    if subject.real is not None:
+        return subject.real
     node = cfg.get("data") or (subject.config and subject.config.data)
     assert node, "_faults asks for one"
     data = build.make(node)

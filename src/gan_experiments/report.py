@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import resource
+import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +150,35 @@ def _measure(cfg: DictConfig, model: AdversarialModule) -> tuple[float, float, i
     if model.device.type == "cuda":
         memory = float(torch.cuda.max_memory_allocated(model.device))
     return stopwatch.seconds, memory, stopwatch.measured
+
+
+class Stopped(BaseException):
+    """A signal asks the process to end."""
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[list[int]]:
+    """End the work inside at a signal that asks for it; yields a list that then holds the signal's number.
+
+    What ends it is an exception, so that what is half written is tidied away.
+    """
+    stopped: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(number)
+
+    asking = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    here = threading.current_thread() is threading.main_thread()  # no other gets signals
+    before = {number: signal.signal(number, stop) for number in asking} if here else {}
+    try:
+        yield stopped
+    except Stopped as error:
+        stopped.append(int(error.args[0]))
+    except KeyboardInterrupt:
+        stopped.append(int(signal.SIGINT))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Noise(IterableDataset):

@@ -11,11 +11,11 @@ import torch
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
-from gan_experiments import check, resume, trained
+from gan_experiments import build, check, files, resume, trained
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.stored import StoredImages
 from gan_experiments.layers.standing_statistics import take_standing_statistics
-from gan_experiments.models.image_to_image import ImageToImage
+from gan_experiments.models.image_to_image import ImageToImage, TranslatedSet
 from gan_experiments.models.noise_to_image import NoiseToImage, Sampler
 
 STANDING = 1 << 31  # chunks of the noise for batch norm's statistics: none of those that are scored
@@ -28,8 +28,9 @@ class Subject:
     `sample` is an `evaluator.Sample`, or `Translations` of a model that translates.
 
     `name` tells it from the others, `position` is where on a curve over the checkpoints or truncations it stands;
-    `extra` and `ema` join the passport; `averaged` says whether there is an averaged generator at all. `config` is of
-    the run; a folder has none, and `number` images, which are `stored`.
+    `extra`, `facts` and `ema` join the passport, of which `facts` are in no name; `averaged` says whether there is an
+    averaged generator at all. `config` is of the run; a folder has none, and `number` images, which are `stored`. What
+    is translated without partners has `number` images too, and the `real` ones that they should look like.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Subject:
     number: int | None = None
     config: DictConfig | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    real: Any = None
     stored: StoredImages | None = None
     averaged: bool = False
 
@@ -110,6 +113,8 @@ def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
         yield _of_translator(cfg, run, model)
         return
     assert isinstance(model, NoiseToImage), "every variant is of one of the two families"
+    if cfg.to is not None:
+        raise ConfigError(f"to={cfg.to}: this model draws images from noise; leave it out")
     ema = bool(cfg.ema) and bool(model.averages)
     several = list(cfg.truncation) if isinstance(cfg.truncation, ListConfig) else [cfg.truncation]
     law = cfg.get("labels") or (settings or {}).get("labels") or "data"
@@ -136,22 +141,28 @@ def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
 
 
 def _of_translator(cfg: DictConfig, run: trained.Trained, model: ImageToImage) -> Subject:
-    for key in (
-        "real",
-        "truncation",
-        "standing_statistics",
-        "path_length",
-        "by_class",
-        "bootstrap",
-        "pictures",
-        "labels",
-    ):
+    """Translations of held-out pairs, or of held-out images without partners, with the real ones of their domain."""
+    to = model.direction("" if cfg.to is None else str(cfg.to))
+    paired = bool(model.directions[to].truth)
+    of_pairs = ("real", "bootstrap", "pictures") if paired else ()
+    for key in ("truncation", "standing_statistics", "path_length", "by_class", "labels", *of_pairs):
         if cfg.get(key):
-            raise ConfigError(f"{key}={cfg[key]}: this model translates images of its data's pairs; leave it out")
+            what = "images of its data's pairs" if paired else "images into others"
+            raise ConfigError(f"{key}={cfg[key]}: this model translates {what}; leave it out")
     ema = bool(cfg.ema) and bool(model.averages)
+    sample, number, facts, real = model.sampler(cfg.seed, ema, to), None, {}, None
+    name = f"{model.images_seen:,} images"
+    if not paired:
+        sample, real = _unpaired(cfg, run, model, to, ema)
+        number, facts = sample.number, sample.facts
+        name += f", {sample.number:,} of the split {sample.source.split} to {to}"
     return Subject(
-        name=f"{model.images_seen:,} images",
-        sample=model.sampler(cfg.seed, ema),
+        name=name,
+        sample=sample,
+        number=number,
+        facts=facts,
+        real=real,
+        extra={} if to == model.direction("") else {"to": files.clean_name(to)},
         device=model.device,
         folder=run.folder,
         position=model.images_seen,
@@ -160,6 +171,26 @@ def _of_translator(cfg: DictConfig, run: trained.Trained, model: ImageToImage) -
         config=run.cfg,
         averaged=bool(model.averages),
     )
+
+
+def _unpaired(
+    cfg: DictConfig, run: trained.Trained, model: ImageToImage, to: str, ema: bool
+) -> tuple[TranslatedSet, Any]:
+    """Translations of the images of the run's data or of `data=`, and the real images that they should look like."""
+    settings = cfg.get("metrics") or run.cfg.metrics
+    if not settings:
+        raise ConfigError(f"run={cfg.run} was trained with metrics=none: type metrics=inception, metrics=lite0, ...")
+    data = build.make(cfg.get("data") or run.cfg.data)
+    data.prepare_data()
+    data.setup("fit")
+    split = settings.get("split") or "train"
+    sample, real = model.translated(data, cfg.seed, ema, split, settings.batch_size, cfg.n or settings.num_fake, to)
+    if cfg.n and sample.number < cfg.n:
+        raise ConfigError(
+            f"n={cfg.n}: the split {sample.source.split} holds {sample.number} images to translate;"
+            f" type n={sample.number} or leave it out"
+        )
+    return sample, real
 
 
 def _stand(sampler: Sampler, batches: int, batch_size: int) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -29,14 +27,13 @@ CHUNK = 64
 
 def usefulness(cfg: DictConfig) -> int:
     """Train the classifiers that are not trained yet, print their table, and write it with its passports."""
+    from gan_experiments import report
     from gan_experiments.data import limits
 
-    try:
-        with limits.at_most(cfg.max_pixels, "max_pixels"):
-            return _measure(cfg)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on")
-        return 128 + signal.SIGINT
+    with report.stoppable() as stopped, limits.at_most(cfg.max_pixels, "max_pixels"):
+        return _measure(cfg)
+    print("stopped; the same command goes on")
+    return 128 + stopped[0]
 
 
 def _measure(cfg: DictConfig) -> int:
@@ -57,7 +54,7 @@ def _measure(cfg: DictConfig) -> int:
     print(f"fake  {len(fake):,} images, {passport['fake']}; labels {passport['labels']}", flush=True)
 
     path = Path(cfg.out or (run.folder if run else ".")) / "usefulness.json"
-    kept = json.loads(path.read_text()) if path.is_file() else {}
+    kept = {} if cfg.existing == "replace" else _kept(path)
     name = short_name(passport | {"num_fake": len(fake), "fake_share": cfg.fake_share})
     one = kept.setdefault(name, {"images": run.model.images_seen if run else None, "accuracy": {}, "scores": {}})
     seeds = range(cfg.seed, cfg.seed + cfg.seeds)
@@ -80,11 +77,12 @@ def _measure(cfg: DictConfig) -> int:
 
 def _require(cfg: DictConfig) -> None:
     """Raise one ConfigError with what is wrong before anything is opened."""
-    from gan_experiments import check
+    from gan_experiments import check, files
     from gan_experiments.contracts import ConfigError
 
     least = {"steps": 1, "batch_size": 2, "seeds": 1, "seed": 0}
     check.require_whole_numbers(cfg, least if cfg.n is None else least | {"n": 1})
+    files.require_existing(cfg.existing)
     faults = []
     if bool(cfg.run) == bool(cfg.fake):
         faults.append("the generated images come from a run or a folder: type one of run=outputs/... and fake=FOLDER")
@@ -109,12 +107,29 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _kept(path: Path) -> dict[str, Any]:
+    """The results of earlier commands; raises ConfigError where the file holds something else."""
+    from gan_experiments.contracts import ConfigError
+
+    try:
+        kept = json.loads(path.read_text()) if path.is_file() else {}
+        assert isinstance(kept, dict)
+        for one in kept.values():
+            assert isinstance(one["scores"], dict)
+            assert isinstance(one["accuracy"], dict)
+            assert all(map(_is_number, one["accuracy"].values()))
+    except (OSError, ValueError, TypeError, KeyError, AssertionError):
+        raise ConfigError(
+            f"{path} does not hold results of usefulness.py: type existing=replace to overwrite it, or another out="
+        ) from None
+    return kept
+
+
 def _write(kept: dict[str, Any], path: Path) -> None:
     """Write the results so that the file is whole at any moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(kept, indent=1))
-    os.replace(unfinished, path)
+    from gan_experiments import files
+
+    files.write_text(path, json.dumps(kept, indent=1))
 
 
 # -------------------------------------------------------------------- the images

@@ -17,8 +17,9 @@ from gan_experiments.bounds import Place, Whole
 from gan_experiments.callbacks.record import log_metrics, log_passports
 from gan_experiments.contracts import higher_is_better
 from gan_experiments.engine import AdversarialModule
-from gan_experiments.metrics.evaluator import Judge
+from gan_experiments.metrics.evaluator import Evaluator, Judge
 from gan_experiments.metrics.passports import unlike
+from gan_experiments.models.image_to_image import ImageToImage
 from gan_experiments.models.noise_to_image import Sampler
 
 log = logging.getLogger(__name__)
@@ -70,17 +71,15 @@ class Scores(L.Callback):
             return
         with module.paused():
             ema = self.ema and bool(module.averages)
-            sampler = module.sampler(module.run.seed, ema)  # type: ignore[operator]
-            if isinstance(sampler, Sampler):
-                sampler = replace(sampler, law=getattr(self.evaluator, "labels", "data"))
-            scores = self.evaluator.measure(
-                sampler,
-                self.evaluator.real(trainer.datamodule),  # type: ignore[attr-defined]
+            judge, sample, real, extra = self._asked(trainer.datamodule, module, ema)  # type: ignore[attr-defined]
+            scores = judge.measure(
+                sample,
+                real,
                 module.device,
                 rank=distributed.rank(),
                 world_size=distributed.world_size(),
                 ema=ema,
-                extra=getattr(sampler, "passport", None),
+                extra=extra,
             ).scores
             values = {name: score.value for name, score in scores.items()}
             told = {name: score.to_dict() for name, score in scores.items()}
@@ -104,6 +103,18 @@ class Scores(L.Callback):
                 os.replace(unfinished, self.path)
                 log_passports(trainer, {name: score["passport"] for name, score in told.items()})
             log_metrics(trainer, values, images)
+
+    def _asked(self, data: Any, module: AdversarialModule, ema: bool) -> tuple[Judge, Any, Any, dict[str, Any]]:
+        """What scores, what makes the images, what they are compared with, and what joins the passport."""
+        judge, seed = self.evaluator, module.run.seed
+        assert judge is not None, "there is one"
+        if not (isinstance(module, ImageToImage) and isinstance(judge, Evaluator)):
+            sampler = module.sampler(seed, ema)  # type: ignore[operator]
+            if isinstance(sampler, Sampler):
+                sampler = replace(sampler, law=getattr(judge, "labels", "data"))
+            return judge, sampler, judge.real(data), getattr(sampler, "passport", {})
+        sample, real = module.translated(data, seed, ema, judge.split, judge.batch_size, judge.num_fake)
+        return judge.limited(sample.number), sample, real, sample.facts
 
     def _set_aside_unlike(self, scores: dict[str, dict[str, Any]]) -> None:
         """Begin anew where `scores` cannot be compared with those so far."""

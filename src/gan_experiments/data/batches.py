@@ -33,6 +33,34 @@ class HeldOut:
     batch: Callable[[int], Batch]
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some of the images of an array, at `rows` int64 [n]: real images for the scores; `name` tells which they are."""
+
+    of: ImageArray
+    rows: Tensor
+    name: str
+
+    @property
+    def fingerprint(self) -> str:
+        """A name of the content."""
+        return f"{self.of.fingerprint}-{self.name}"
+
+    @property
+    def split(self) -> str:
+        """The name of the split."""
+        return self.of.split
+
+    class_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def images(self, start: int, stop: int) -> Tensor:
+        """Return uint8 images [n, C, H, W]."""
+        return self.of.pixels[self.rows[start:stop]]
+
+
 class Stream(IterableDataset):
     """An endless iteration over `batch(start)`, `batch(start + 1)`, ...; DataLoader workers take turns."""
 

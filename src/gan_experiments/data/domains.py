@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from gan_experiments.bounds import Classes, Place, Width
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import Shapes, to_float
+from gan_experiments.data.batches import HeldOut, Part, Shapes, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.images import CelebA, Folder, spread_rows
 from gan_experiments.data.sources import Files
@@ -46,6 +46,19 @@ class Domains(Folder):
     def fixed(self, n: int) -> Batch:
         """Return the same `n` images each time, of domain 0, 1, 2, ... in turn."""
         return self._with_domain(super().fixed(n))
+
+    def unpaired(self, reads: str, number: int | None, split: str) -> tuple[HeldOut, Part]:
+        """Return the images of all other domains, of the split "test" where there is one, and those of `number`."""
+        images, real = self.reference("test" if self.has("test") else "train"), self.reference(split)
+        assert images.labels is not None, "domains are labels"
+        assert real.labels is not None, "domains are labels"
+        name = f"domain {number}"
+
+        def batch(rows: Tensor) -> Batch:
+            assert images.labels is not None, "domains are labels"
+            return self._with_domain({"real": to_float(images.pixels[rows]), "label": images.labels[rows]})
+
+        return _others(images, images.labels != number, name, batch), Part(real, _rows(real.labels == number), name)
 
     @property
     def title(self) -> str:
@@ -111,6 +124,32 @@ class CelebAAttributes(CelebA):
         assert images.labels is not None
         return {name: int((images.labels >> place & 1).sum()) for place, name in enumerate(self.attributes)}
 
+    def unpaired(self, reads: str, number: int | None, split: str) -> tuple[HeldOut, Part]:
+        """Return the faces without attribute `number`, of the split "test" where there is one, and those with it."""
+        assert number is not None, "the directions are attributes"
+        parted = bool(self._table(self._find(), "list_eval_partition.txt"))
+        images, real = self.reference("test" if parted else "train"), self.reference(split)
+        assert images.labels is not None, "attributes are labels"
+        assert real.labels is not None, "attributes are labels"
+        name = self.attributes[number]
+
+        def batch(rows: Tensor) -> Batch:
+            assert images.labels is not None, "attributes are labels"
+            return {"real": to_float(images.pixels[rows]), "domain": self._domain(images.labels[rows])}
+
+        without, having = (images.labels >> number & 1) == 0, (real.labels >> number & 1) == 1
+        return _others(images, without, name, batch), Part(real, _rows(having), name)
+
     def _domain(self, bits: Tensor) -> Tensor:
         places = torch.arange(self.classes, device=bits.device)
         return (bits[:, None] >> places & 1).to(torch.get_default_dtype())
+
+
+def _rows(chosen: Tensor) -> Tensor:
+    return chosen.nonzero()[:, 0]
+
+
+def _others(images: ImageArray, chosen: Tensor, name: str, batch: Callable[[Tensor], Batch]) -> HeldOut:
+    """The images to be turned into a domain or given an attribute, one at a time."""
+    rows = _rows(chosen)
+    return HeldOut(images.split, f"{images.fingerprint}-not-{name}", len(rows), lambda row: batch(rows[row : row + 1]))

@@ -135,6 +135,14 @@ class ImageData(LightningDataModule):
         """
         raise ConfigError(f"{self.title} has no images that should come of others: type metrics=none")
 
+    def unpaired(self, reads: str, number: int | None, split: str) -> tuple[HeldOut, Any]:
+        """Return images to translate that have no partners, and real ones of `split` that they should look like.
+
+        `reads` and `number` are those of a model's direction. What is translated was held out, where such images are.
+        Raises ConfigError where the data have no images of that kind.
+        """
+        raise ConfigError(f"{self.title} has no two kinds of images, to turn one into the other: type metrics=none")
+
     @property
     def size(self) -> int:
         """Number of training images."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import glob
 import io
 import os
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from torch.nn import functional as F
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import limits
-from gan_experiments.data.decode import UnreadableImageError, pixels_of
+from gan_experiments.data.decode import Reading, UnreadableImageError, pixels_of
+from gan_experiments.data.sources import is_visible
+from gan_experiments.files import whole
 
 WRITTEN: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95},
@@ -31,6 +35,8 @@ TRANSPARENT = ("PNG", "WEBP", "TIFF")
 _LAYOUT = {*range(254, 270), *range(273, 282), 284, 317, 320, *range(322, 326), 330, 338, 339, 347, 530, 531, 532}
 _LAYOUT |= {34675, 700}
 """EXIF's tags of how pixels lie in a file, orientation among them, and of profiles, which are kept apart."""
+SHEET = "-sheet"
+"""What the name of a contact sheet has beyond that of the folder beside it."""
 _COLOURS = {1: b"GRAY", 3: b"RGB "}
 
 
@@ -38,7 +44,8 @@ _COLOURS = {1: b"GRAY", 3: b"RGB "}
 class Photo:
     """One file: `pixels` uint8 [C, H, W], upright and over white; `alpha` uint8 [1, H, W] where it is transparent.
 
-    `exif` has no orientation, `profile` is the ICC profile, `dpi` the resolution on paper; each may be missing.
+    `exif` has no orientation, `profile` is the ICC profile, `dpi` the resolution on paper; each may be missing. `lost`
+    says what of the file the pixels do not hold.
     """
 
     pixels: Tensor
@@ -47,15 +54,20 @@ class Photo:
     exif: Image.Exif
     profile: bytes | None
     dpi: tuple[float, float] | None
+    lost: tuple[str, ...] = ()
 
 
-def read_photo(path: Path, channels: int) -> Photo:
-    """Read a file in colour (3 channels) or grey (1); raises UnreadableImageError where it is no whole image."""
+def read_photo(path: Path, channels: int, bounds: tuple[float, float] | None = None) -> Photo:
+    """Read a file in colour (3 channels) or grey (1).
+
+    In files of more than 8 bits `bounds` are the values that become black and white (None: those of the file's kind).
+    Raises UnreadableImageError where it is no whole image.
+    """
     try:
         raw = limits.read(path)
     except OSError as error:
         raise UnreadableImageError(str(error.strerror)) from None
-    pixels = pixels_of(raw, channels)
+    pixels = pixels_of(raw, channels, Reading(bounds))
     with Image.open(io.BytesIO(raw)) as image:  # the header alone, as long as nothing is transparent
         exif = image.getexif()
         for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
@@ -67,7 +79,18 @@ def read_photo(path: Path, channels: int) -> Photo:
         for tag in [tag for tag in exif if tag in _LAYOUT]:
             del exif[tag]
         kind = "JPEG" if image.format == "MPO" else str(image.format)  # as some telephones write
-        return Photo(pixels, alpha, kind, exif, image.info.get("icc_profile"), image.info.get("dpi"))
+        profile, dpi = image.info.get("icc_profile"), image.info.get("dpi")
+        return Photo(pixels, alpha, kind, exif, profile, dpi, tuple(_lost(raw)))
+
+
+def _lost(raw: bytes) -> Iterator[str]:
+    with Image.open(io.BytesIO(raw)) as image:  # not decoded, which would forget how it is packed
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            yield "of several frames or pages the first is taken"
+        if image.mode[0] in "IF" or any("16" in str(tile[3]) for tile in image.tile):
+            yield "more than 8 bits a channel become 8"
+        if image.mode == "CMYK":
+            yield "CMYK becomes RGB"
 
 
 def suffix_of(path: Path) -> str:
@@ -76,24 +99,56 @@ def suffix_of(path: Path) -> str:
 
 
 def is_photo(path: Path) -> bool:
-    """Whether a file is named as an image that can be read."""
-    return Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN and not path.name.startswith(".")
+    """Whether a file is named as an image that can be read; a contact sheet beside its folder is none."""
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.OPEN or path.name.startswith("."):
+        return False
+    of = path.stem.removesuffix(SHEET)
+    return path.stem == of or path.suffix != ".png" or not path.with_name(of).is_dir()
+
+
+def sheet_of(folder: Path) -> Path:
+    """The path of the contact sheet of a folder of results: beside it, for it is not one of them."""
+    folder = Path(os.path.abspath(folder))
+    return folder.with_name(f"{folder.name}{SHEET}.png")
+
+
+def base_of(word: str) -> Path:
+    """The folder that a word names images below: itself, or that of a file, or the part of a pattern without stars."""
+    path = Path(word).expanduser()
+    if path.is_dir():
+        return path
+    literal = path.parent
+    while glob.has_magic(str(literal)):
+        literal = literal.parent
+    return literal
 
 
 def find_photos(word: str, key: str) -> Iterator[tuple[Path, Path]]:
     """The images that a word names: a file, all of a folder, or those of a pattern; each with its path from there.
 
-    Raises ConfigError, which names the option `key`, where there are none.
+    Passed over, unless the word itself names them, are hidden files and folders, those that systems and editors make
+    for themselves, and folders of results, which have a contact sheet beside them. Raises ConfigError, which names the
+    option `key`, where there are none.
     """
-    path = Path(word).expanduser()
+    path, base = Path(word).expanduser(), base_of(word)
+    is_made = cache(lambda folder: sheet_of(folder).is_file())
+
+    def seen(file: Path) -> bool:
+        parts = file.relative_to(base)
+        folders = [base / folder for folder in parts.parents if folder.name]
+        return (
+            is_photo(file) and file.is_file() and all(map(is_visible, parts.parts)) and not any(map(is_made, folders))
+        )
+
     if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if file.is_file() and is_photo(file)]
-        found = [(file, file.relative_to(path)) for file in files]
+        found = [(file, file.relative_to(path)) for file in sorted(path.rglob("*")) if seen(file)]
     elif path.is_file():
+        if zipfile.is_zipfile(path):
+            raise ConfigError(f"{key}={word} is an archive: unpack it and type {key}=<its folder>")
         found = [(path, Path(path.name))]
     else:
         files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-        found = [(file, Path(file.name)) for file in files if file.is_file() and is_photo(file)]
+        found = [(file, Path(file.name)) for file in files if seen(file)]
     if not found:
         raise ConfigError(f"{key}={word}: there is no such image, no folder of images, and no image of that pattern")
     yield from found
@@ -125,13 +180,8 @@ def write_photo(pixels: Tensor, path: Path, of: Photo) -> None:
         options["icc_profile"] = of.profile
     if of.dpi:
         options["dpi"] = of.dpi
-    unfinished = path.with_name(f"{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole(path) as unfinished:
             image.save(unfinished, kind, **options)
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror or error}); type out=<another folder>") from error

@@ -24,6 +24,7 @@ Loaded = TypeVar("Loaded")
 
 ENCRYPTED = 1  # the bit of an archive's entry
 BLOCK = 512  # images decoded between two writes: bounds the memory
+NOT_OURS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "Thumbs.db", "desktop.ini")
 TASK = 16  # images that a thread takes at a time: one by one costs as much as decoding them
 FRAMES = ("first", "all")
 SPLITS = {
@@ -430,7 +431,7 @@ def splits_of(path: str | Path) -> set[str]:
     path = Path(path).expanduser()
     try:
         if path.is_dir():
-            names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and _is_visible(entry.name))
+            names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and is_visible(entry.name))
             if any(name.lower() in SPLITS for name in names):  # else nothing has to be looked at
                 names = [name for name in names if _has_file(path / name)]
         else:
@@ -511,8 +512,8 @@ def _folder_files(root: Path) -> dict[str, list[object]]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if _is_visible(name))
-        for name in filter(_is_visible, files):
+        folders[:] = sorted(name for name in folders if is_visible(name))
+        for name in filter(is_visible, files):
             path = Path(folder, name)
             if path.is_file():  # not a broken link, a pipe or a socket
                 relative = path.relative_to(root).as_posix()
@@ -522,8 +523,8 @@ def _folder_files(root: Path) -> dict[str, list[object]]:
 
 def _has_file(folder: Path) -> bool:
     for _, folders, files in os.walk(folder):
-        folders[:] = filter(_is_visible, folders)
-        if any(map(_is_visible, files)):
+        folders[:] = filter(is_visible, folders)
+        if any(map(is_visible, files)):
             return True
     return False
 
@@ -532,12 +533,13 @@ def _zip_files(archive: zipfile.ZipFile) -> dict[str, list[object]]:
     return {
         info.filename: [info.filename, info.file_size, info.CRC]
         for info in archive.infolist()
-        if not info.is_dir() and all(_is_visible(part) for part in PurePosixPath(info.filename).parts)
+        if not info.is_dir() and all(is_visible(part) for part in PurePosixPath(info.filename).parts)
     }
 
 
-def _is_visible(name: str) -> bool:
-    return not name.startswith(".") and name != "__MACOSX"
+def is_visible(name: str) -> bool:
+    """Say whether a file or folder is a person's own, not hidden, nor one that systems make for themselves."""
+    return not name.startswith(".") and name not in NOT_OURS
 
 
 def _common_folder(names: list[str]) -> str:

@@ -73,8 +73,14 @@ class StoredImages:
         return torch.stack(found) if len({image.shape for image in found}) == 1 else found
 
     def _decode(self, row: int) -> Tensor:
-        try:
-            return pixels_of(self.source.read(row))
-        except UnreadableImageError as error:
-            name = self.source.file(row)
-            raise ConfigError(f"{self.source.where}: {name} cannot be decoded ({error}); mend or remove it") from error
+        return pixels_in(self.source, row)
+
+
+def pixels_in(files: Files, row: int) -> Tensor:
+    """Return an image of a folder or archive, uint8 [C, H, W]; raises ConfigError, with its name, for a broken one."""
+    try:
+        return pixels_of(files.read(row))
+    except (UnreadableImageError, OSError) as error:
+        raise ConfigError(
+            f"{files.where}: {files.file(row)} cannot be decoded ({why(error)}); mend or remove it"
+        ) from None

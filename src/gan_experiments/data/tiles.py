@@ -23,9 +23,12 @@ def padded(function: Function, images: Tensor, multiple: int = 1, scale: int = 1
     return function(mirrored(images, multiple))[..., : scale * height, : scale * width]
 
 
-def mirrored(images: Tensor, multiple: int) -> Tensor:
-    """Images [N, C, H, W] mirrored beyond their right and lower borders, up to sides that `multiple` divides."""
-    rows, columns = (_mirrored(_up(size, multiple), size, images.device) for size in images.shape[-2:])
+def mirrored(images: Tensor, multiple: int, least: int = 1) -> Tensor:
+    """Mirror images [N, C, H, W] beyond their right and lower borders, up to sides that `multiple` divides.
+
+    The sides are `least` pixels or more.
+    """
+    rows, columns = (_mirrored(_up(max(size, least), multiple), size, images.device) for size in images.shape[-2:])
     return images.index_select(-2, rows).index_select(-1, columns)
 
 
@@ -87,11 +90,11 @@ def number_of_tiles(height: int, width: int, tile: int, overlap: int, multiple: 
 def tiling(tile: int | None, height: int, width: int, multiple: int) -> tuple[int, int]:
     """Choose `tile` and `overlap` for an image: at most about so many pixels a side, a quarter of which overlaps.
 
-    Without `tile`, one for the whole image.
+    Two multiples are the least that can overlap. Without `tile`, one for the whole image.
     """
     if tile is None:
         return _up(max(height, width), multiple), 0
-    tile = _up(tile, multiple)
+    tile = _up(max(tile, 2 * multiple), multiple)
     return tile, min(_up(-(-tile // 4), multiple), tile // 2 // multiple * multiple)
 
 

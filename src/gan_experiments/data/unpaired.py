@@ -9,7 +9,7 @@ import torch
 
 from gan_experiments.bounds import Place, Width
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import BatchStream, Stream, cut, to_float
+from gan_experiments.data.batches import BatchStream, HeldOut, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.decode import Range
 from gan_experiments.data.images import FromFiles, fetch_public, spread_rows
@@ -84,6 +84,21 @@ class Unpaired(FromFiles):
     def reference(self, split: str = "train_b") -> ImageArray:
         """Return the images of a split; "train" and "test" mean domain B's, which A is translated to."""
         return super().reference(f"{split}_b" if split in ("train", "test") else split)
+
+    def unpaired(self, reads: str, number: int | None, split: str) -> tuple[HeldOut, ImageArray]:
+        """Return the images of the domain that `reads` names, of its test folder or else its training folder.
+
+        The real ones are of the other domain, of `split`.
+        """
+        own = reads.removeprefix("real_")
+        other = next(domain for domain in DOMAINS if domain != own)
+        images = self.reference(f"{'test' if self._has_test(own) else 'train'}_{own}")
+
+        def batch(row: int) -> Batch:
+            return {reads: to_float(images.pixels[row : row + 1])}
+
+        held_out = HeldOut(images.split, images.fingerprint, len(images), batch)
+        return held_out, self.reference(f"{split}_{other}" if split in ("train", "test") else split)
 
     @property
     def size(self) -> int:

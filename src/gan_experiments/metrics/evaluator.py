@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -182,6 +183,12 @@ class Evaluator:
         self.labels = labels
         self.kid_subsets, self.kid_subset_size, self.is_splits = kid_subsets, kid_subset_size, is_splits
         self.manifold_k, self.density_k = manifold_k, density_k
+
+    def limited(self, number: int) -> Evaluator:
+        """Return the same evaluator for at most `number` fake images."""
+        other = copy.copy(self)
+        other.num_fake = min(number, self.num_fake)
+        return other
 
     def evaluate(
         self,

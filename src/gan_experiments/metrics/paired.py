@@ -17,9 +17,9 @@ from torch import Tensor
 from gan_experiments.bounds import Place, Samples
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import HeldOut
-from gan_experiments.data.decode import UnreadableImageError, pixels_of
 from gan_experiments.data.images import spread_rows
 from gan_experiments.data.sources import Files
+from gan_experiments.data.stored import pixels_in
 from gan_experiments.images import to_uint8
 from gan_experiments.losses.perceptual import LPIPS
 from gan_experiments.metrics.evaluator import Measured, Score
@@ -344,7 +344,7 @@ def pairs_of(fake: str | Path, real: str | Path) -> Iterator[tuple[str, Tensor, 
 
     def decoded() -> Iterator[tuple[str, Tensor, Tensor]]:
         for name in sorted(fakes):
-            images = [_decode(files, rows[name]) for files, rows in zip(sides, (fakes, reals), strict=True)]
+            images = [pixels_in(files, rows[name]) for files, rows in zip(sides, (fakes, reals), strict=True)]
             channels = max(len(image) for image in images)
             x, y = (image.expand(channels, -1, -1) for image in images)
             yield name, x, y
@@ -366,12 +366,3 @@ def _images(files: Files) -> dict[str, int]:
     if not found:
         raise ConfigError(f"{files.where} holds no images: name a folder or a zip archive of some")
     return found
-
-
-def _decode(files: Files, row: int) -> Tensor:
-    try:
-        return pixels_of(files.read(row))
-    except UnreadableImageError as error:
-        raise ConfigError(
-            f"{files.where}: {files.file(row)} cannot be decoded ({error}): replace it, or remove the pair"
-        ) from None

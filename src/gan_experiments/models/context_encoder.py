@@ -59,8 +59,8 @@ class Inpainting(ImageToImage):
         **engine: Any,
     ) -> None:
         super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
-        self.directions = {"filled": Direction("real", "real")}
-        self.multiple = getattr(generator, "resolution", 1)
+        self.directions = {"filled": Direction("real", "real", also=("mask",))}
+        self.multiple, self.only = getattr(generator, "resolution", 1), getattr(generator, "resolution", None)
         self.loss = loss
         self.l2_weight, self.adversarial_weight, self.known_weight = l2_weight, adversarial_weight, known_weight
         self.mean_colour = tuple(mean_colour)
@@ -105,8 +105,9 @@ class Inpainting(ImageToImage):
         margin = [(mask.shape[-1] - made.shape[-1]) // 2] * 4
         if not torch.equal(F.pad(middle(mask, made), margin), mask):
             raise ConfigError(
-                f"this generator makes the middle {made.shape[-1]}x{made.shape[-1]} pixels and the hole goes beyond:"
-                " type data.mask=centre, or train model=context_encoder_random"
+                f"this generator makes the middle {made.shape[-1]}x{made.shape[-1]} of {mask.shape[-1]}x"
+                f"{mask.shape[-1]} pixels and the hole goes beyond: give an image of that size with the hole there, or"
+                " train model=context_encoder_random"
             )
         return torch.where(mask, F.pad(made, margin), batch["real"])
 

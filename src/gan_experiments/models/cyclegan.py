@@ -102,7 +102,7 @@ class CycleGAN(ImageToImage):
         }
         super().__init__(networks, **engine)
         self.directions = {"b": Direction("real_a"), "a": Direction("real_b")}
-        self.multiple = getattr(generator_ab, "multiple", 1)
+        self.multiple, self.smallest = getattr(generator_ab, "multiple", 1), getattr(generator_ab, "smallest", 1)
         self.loss = loss
         self.cycle_weight = cycle_weight
         self.identity_weight = identity_weight

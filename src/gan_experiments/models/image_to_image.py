@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gan_experiments.contracts import BATCH_KEYS, Batch, ConfigError
+from gan_experiments.data.batches import HeldOut
 from gan_experiments.data.resize import imresize
 from gan_experiments.data.tiles import mirrored
 from gan_experiments.engine import AdversarialModule, evaluating, number_of
@@ -23,25 +25,29 @@ class Direction:
 
     `reads` is the key of a batch whose images are turned; `truth`, where the data have it, the one of the images that
     should come of them. `number` is that of the class that they are turned into, where they are turned into a class:
-    the direction then bears the class's name, where the data have names.
+    the direction then bears the class's name, where the data have names. `also` are the keys that are read beside it.
     """
 
     reads: str
     truth: str = ""
     number: int | None = None
+    also: tuple[str, ...] = ()
 
 
 class ImageToImage(AdversarialModule):
     """A variant writes its `phases`, its `directions` and `turn`; the rest follows.
 
-    A translation makes images of `scale` times the side. `turn` gets sides that `multiple` divides: images of other
-    sizes are mirrored beyond their right and lower borders, and the result is cut back.
+    A translation makes images of `scale` times the side. `turn` gets sides that `multiple` divides, of `smallest`
+    pixels or more, or the one side `only` where there is one: images of other sizes are mirrored beyond their right and
+    lower borders, and the result is cut back.
     """
 
     directions: Mapping[str, Direction]
     """By the name that a person types for them; the first is the usual one."""
     scale: int = 1
     multiple: int = 1
+    smallest: int = 1
+    only: int | None = None
 
     def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Images [n, C, H, W] -> [n, C', scale H, scale W] in the direction `to`; the networks are in evaluation mode.
@@ -70,7 +76,7 @@ class ImageToImage(AdversarialModule):
         given = _Given()
         for key, rows in batch.items():
             here = rows.to(self.device, dtype if rows.is_floating_point() else None)
-            given[key] = mirrored(here, self.multiple) if here.ndim == 4 else here
+            given[key] = mirrored(here, self.multiple, self.smallest) if here.ndim == 4 else here
         with evaluating(*(self.network(name, ema) for name in self.network_names)):
             images = self.turn(given, to, ema, partial(_draw, torch.Generator().manual_seed(seed), self.device))
         return images[..., : self.scale * height, : self.scale * width].clamp(-1, 1)  # some end without a tanh
@@ -97,9 +103,26 @@ class ImageToImage(AdversarialModule):
         if len(named) == len(self.directions):
             self.directions = named
 
-    def sampler(self, seed: int, ema: bool = True) -> Translations:
-        """Translations in the usual direction, one by one and the same at each call: for the scores."""
-        return Translations(self, seed, ema)
+    def sampler(self, seed: int, ema: bool = True, to: str = "") -> Translations:
+        """Translations in a direction, one by one and the same at each call: for scores of pairs."""
+        return Translations(self, seed, ema, self.direction(to))
+
+    def translated(
+        self, data: Any, seed: int, ema: bool, split: str, batch_size: int, most: int, to: str = ""
+    ) -> tuple[TranslatedSet, Any]:
+        """Translations of `most` or fewer held-out images without partners, and the real images of the target domain.
+
+        For scores of sets of images, `batch_size` at a time; the real ones are of `split`. Raises ConfigError where the
+        data have no such images.
+        """
+        to = self.direction(to)
+        way = self.directions[to]
+        source, real = data.unpaired(way.reads, way.number, split)
+        if source.number < 2:
+            raise ConfigError(
+                f"to={to}: the split {source.split} holds {source.number} images to translate: two or more are needed"
+            )
+        return TranslatedSet(self, source, to, ema, seed, batch_size, min(most, source.number)), real
 
     def pair(self, batch: Batch, to: str = "", ema: bool = True, seed: int = 0) -> tuple[Tensor, Tensor]:
         """The translations of a batch, and the images that should have come of them, both [n, C, H, W].
@@ -128,16 +151,17 @@ class ImageToImage(AdversarialModule):
 
 @dataclass(frozen=True)
 class Translations:
-    """Translates held-out images in the usual direction, each the same whoever asks for it."""
+    """Translates held-out images in the direction `to`, each the same whoever asks for it."""
 
     model: ImageToImage
     seed: int
     ema: bool
+    to: str = ""
 
     @property
     def direction(self) -> str:
         """The direction's name."""
-        return self.model.direction("")
+        return self.model.direction(self.to)
 
     @property
     def changes(self) -> bool:
@@ -147,7 +171,7 @@ class Translations:
 
     def pair(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
         """The translation of item `number`, alone in its batch, and what it should be: both [1, C, H, W]."""
-        return self.model.pair(batch, ema=self.ema, seed=(self.seed * 0x9E3779B1 + number) % 2**32)
+        return self.model.pair(batch, self.to, self.ema, seed_of(self.seed, number))
 
     def as_it_is(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
         """The image before translation, enlarged where that is (bicubic), and what it should be."""
@@ -156,6 +180,45 @@ class Translations:
         if self.model.scale > 1:
             image = imresize(image, self.model.scale)
         return image.expand(-1, truth.shape[1], -1, -1), truth
+
+
+@dataclass(frozen=True)
+class TranslatedSet:
+    """Translations of `number` images of `source`, evenly spread, as an evaluator asks for them.
+
+    Each is alone in its batch, so that the scores are the same for any `batch_size` and number of ranks.
+    """
+
+    model: ImageToImage
+    source: HeldOut
+    to: str
+    ema: bool
+    seed: int
+    batch_size: int
+    number: int
+
+    def __call__(self, index: int, n: int) -> Tensor:
+        """Translate the images from index * batch_size on: [n, C, H, W] in [-1, 1]."""
+        places = range(index * self.batch_size, index * self.batch_size + n)
+        rows = [place * self.source.number // self.number for place in places]
+        return torch.cat(
+            [self.model.translate(self.source.batch(row), self.to, self.ema, seed_of(self.seed, row)) for row in rows]
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a reader of the scores must know of it."""
+        return {
+            "direction": self.to,
+            "source_split": self.source.split,
+            "source_number": self.source.number,
+            "source_fingerprint": self.source.fingerprint,
+        }
+
+
+def seed_of(seed: int, number: int) -> int:
+    """The seed of what is left to chance in the translation of item `number`."""
+    return (seed * 0x9E3779B1 + number) % 2**32
 
 
 class _Given(dict[str, Tensor]):

@@ -66,7 +66,7 @@ class StarGAN(ImageToImage):
         self.attributes, self.one_of = list(attributes), set(one_of)
         names = self.attributes or map(str, range(self.classes))
         self.directions = {name: Direction("real", number=number) for number, name in enumerate(names)}
-        self.multiple = getattr(generator, "multiple", 1)
+        self.multiple, self.smallest = getattr(generator, "multiple", 1), getattr(generator, "smallest", 1)
         self.loss, self.n_critic, self.gp_weight = loss, n_critic, gp_weight
         self.classification_weight, self.reconstruction_weight = classification_weight, reconstruction_weight
 

@@ -58,7 +58,7 @@ class Zi2Zi(ImageToImage):
     ) -> None:
         super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
         fonts = {str(font): Direction("input", number=font) for font in range(generator.classes)}
-        self.directions = {"label": Direction("input", "target"), **fonts}
+        self.directions = {"label": Direction("input", "target", also=("label",)), **fonts}
         self.multiple = generator.multiple
         self.loss = loss
         self.l1_weight, self.constancy_weight = l1_weight, constancy_weight

@@ -23,7 +23,7 @@ class ResNetTranslator(nn.Module):
     and W that `multiple`, 4, divides, from 8 on: forward raises ConfigError for others.
     """
 
-    multiple = 4
+    multiple, smallest = 4, 8
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class ResNetTranslator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The images translated, `[N, channels_in, H, W]` -> `[N, channels_out, H, W]`."""
-        require_sides(images, self.multiple, "ResNetTranslator", smallest=8)
+        require_sides(images, self.multiple, "ResNetTranslator", self.smallest)
         return self.layers(images)
 
 

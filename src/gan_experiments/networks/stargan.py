@@ -22,7 +22,7 @@ class StarGANGenerator(nn.Module):
     sides that `multiple`, 4, divides: forward raises ConfigError for others.
     """
 
-    multiple = 4
+    multiple, smallest = 4, 8
 
     def __init__(self, channels: Width = 3, classes: Classes = 5, width: Width = 64, blocks: Depth = 6) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class StarGANGenerator(nn.Module):
 
     def forward(self, images: Tensor, attributes: Tensor) -> Tensor:
         """The images with other attributes; these are 0 or 1, of any type, a one-hot row for exclusive domains."""
-        require_sides(images, self.multiple, "StarGANGenerator", smallest=8)
+        require_sides(images, self.multiple, "StarGANGenerator", self.smallest)
         maps = attributes.to(images.dtype)[:, :, None, None].expand(-1, -1, *images.shape[-2:])
         return self.layers(torch.cat([images, maps], dim=1))
 

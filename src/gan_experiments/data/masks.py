@@ -1,0 +1,107 @@
+"""Masks as people make them: which pixels of an image are the hole, and how that was understood."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from gan_experiments.contracts import ConfigError
+from gan_experiments.data.decode import UnreadableImageError
+
+SIDES = ("white", "black")
+FAINT = 64  # of 255: an alpha or a saturation that varies by less says nothing
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A hole, uint8 [1, H, W] of 0 and 255, and what in the file was taken for it, in words."""
+
+    pixels: Tensor
+    seen: str
+
+    @property
+    def share(self) -> float:
+        """The part of the image that is hole, from 0 to 1."""
+        return self.pixels.count_nonzero().item() / self.pixels.numel()
+
+
+def require_side(hole: object) -> None:
+    """Raise ConfigError unless `hole` is one of SIDES."""
+    if hole not in SIDES:
+        raise ConfigError(f"hole={hole}: type hole=white, or hole=black where a mask is black in the hole")
+
+
+def read_mask(path: Path, hole: str = "white") -> Mask:
+    """Read which pixels of an image are the hole: the white ones, or with `hole` "black" the others.
+
+    - Of a layer whose transparency varies, what is opaque counts as white.
+    - Of an image of two values, as 0 and 1, the higher one does; of more values those above half of the whole range.
+    - Colours count by their strongest channel; on a white ground, what is coloured counts.
+
+    Raises UnreadableImageError for a file that cannot be decoded, and for a mask that leaves no hole, or nothing else.
+    """
+    try:
+        bright, seen = _bright(ImageOps.exif_transpose(Image.open(io.BytesIO(path.read_bytes()))))
+    except UnidentifiedImageError:
+        raise UnreadableImageError("not an image") from None
+    except OSError as error:
+        raise UnreadableImageError(str(error.strerror or error)) from None
+    except Exception as error:  # decoders raise nearly everything on broken files
+        raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from None
+    white = hole == "white"
+    if bright.all() or not bright.any():
+        raise UnreadableImageError(
+            f"{'all' if bright.any() == white else 'none'} of the image would be hole ({seen}): give a mask that is"
+            " white in the hole and black elsewhere"
+        )
+    pixels = torch.from_numpy(np.where(bright == white, 255, 0).astype(np.uint8))[None]
+    return Mask(pixels, seen if white else f"all but {seen}")
+
+
+def _bright(image: Image.Image) -> tuple[np.ndarray, str]:
+    """Which pixels count as white, bool [H, W], and what they are in words."""
+    if image.has_transparency_data:
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+        if np.ptp(alpha) >= FAINT:
+            return alpha > (int(alpha.max()) + int(alpha.min())) / 2, "what is opaque"
+    return _bright_of(*_values(image), palette=image.mode == "P")
+
+
+def _values(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """The brightness of each pixel [H, W], and of images in colour how coloured it is, 0 to 255."""
+    if image.mode[0] == "I" or image.mode == "F":
+        return np.nan_to_num(np.asarray(image).astype(np.float64)), None
+    if image.mode in ("1", "L", "LA"):
+        return np.asarray(image.convert("L")), None
+    colours = np.asarray(image.convert("RGB"))
+    brightest = colours.max(axis=2)
+    return brightest, brightest - colours.min(axis=2)
+
+
+def _bright_of(values: np.ndarray, colour: np.ndarray | None, palette: bool) -> tuple[np.ndarray, str]:
+    levels = np.unique(values).tolist()
+    coloured = colour is not None and np.ptp(colour) >= FAINT
+    if len(levels) == 2:
+        return values > sum(levels) / 2, f"the value {levels[1]:g}, not {levels[0]:g}"
+    if len(levels) > 2 and palette and coloured and levels[0] == 0:  # a map of labels
+        return values > 0, "what the palette does not paint black"
+    bright, seen = values > _range(values, levels[-1]) / 2, "what is brighter than half"
+    if (bright.all() or not bright.any()) and coloured:
+        assert colour is not None, "it has colours"
+        return colour > (int(colour.max()) + int(colour.min())) / 2, "what is coloured"
+    if len(levels) == 1:
+        return np.full(values.shape, levels[0] > 0), f"its one value is {levels[0]:g}"
+    return bright, seen if bright.any() else f"its values are {levels[0]:g} to {levels[-1]:g}"
+
+
+def _range(values: np.ndarray, highest: float) -> float:
+    """The value that stands for white."""
+    if values.dtype == np.uint8 or 1 < highest <= 255:
+        return 255
+    return 1 if highest <= 1 else 65535
