@@ -17,8 +17,11 @@ for _name in ("http_proxy", "https_proxy"):
     os.environ[_name] = "http://127.0.0.1:9"  # where nobody answers: no network for the processes that tests start
 os.environ["no_proxy"] = "localhost,127.0.0.1"
 
+from pathlib import Path
+
 import pytest
 import torch
+from PIL import Image
 
 from gan_experiments import launch
 
@@ -44,3 +47,31 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """The tests that share a long training go to the same worker, so that it is done once (`--dist loadgroup`)."""
     for name in set(SHARED) & set(getattr(item, "fixturenames", ())):
         item.add_marker(pytest.mark.xdist_group(name))
+
+
+@pytest.fixture(scope="session")
+def bare_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a few images and a small run of several models in `runs/`, and nothing that is downloaded."""
+    from support import small, write_images
+
+    from gan_experiments import run
+
+    folder = tmp_path_factory.mktemp("bare")
+    for name in (
+        "holiday",
+        "scans",
+        "restored",
+        "originals",
+        "emoji",
+        *(f"folder{x}/{c}" for x in "ABC" for c in "ab"),
+    ):
+        write_images(folder / name, 4, size=32, seed=len(name))
+    Image.open(folder / "holiday" / "0.png").save(folder / "photo.jpg")
+    Image.new("L", (32, 32)).save(folder / "holes.png")
+    words = ["callbacks=default", "logger=csv", "data.batch_size=4", "images=8"]
+    digits = ["metrics=digits", "metrics.num_fake=8", "metrics.num_real=8", "data.limit=64"]
+    for model in ("dcgan", "cdcgan", "stylegan2"):
+        run.run(small(folder / "runs" / model, model, *words, *digits))
+    for model in ("cyclegan", "context_encoder_random", "pix2pix"):
+        run.run(small(folder / "runs" / model, model, *words))
+    return folder

@@ -254,19 +254,24 @@ def typed(
     `change` is done to the config before the verb sees it.
     """
     script = str(REPOSITORY / "src" / "gan_experiments" / f"{verb}.py")
-    work = getattr(importlib.import_module(f"gan_experiments.{verb}"), verb)
+    module = importlib.import_module(f"gan_experiments.{verb}")
+    work = getattr(module, verb)
 
     def changed(cfg: DictConfig) -> int:
         if change is not None:
             change(cfg)
         return int(work(cfg))
 
+    def main() -> None:
+        setattr(module, verb, changed)
+        module.main()
+
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         sys.stdout.flush()
         sys.stderr.flush()
         process = os.fork()
         if process == 0:
-            _become([script, *words], verb, changed, folder, environment, out.fileno(), err.fileno())
+            _become([script, *words], main, folder, environment, out.fileno(), err.fileno())
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         said = []
         for file in (out, err):
@@ -276,13 +281,7 @@ def typed(
 
 
 def _become(
-    argv: list[str],
-    verb: str,
-    work: Callable[[DictConfig], int],
-    folder: Path,
-    environment: dict[str, str],
-    out: int,
-    err: int,
+    argv: list[str], main: Callable[[], None], folder: Path, environment: dict[str, str], out: int, err: int
 ) -> NoReturn:
     """Be the process that a command starts, to its end; `signal.alarm` ends one that hangs."""
     status = 70
@@ -297,7 +296,7 @@ def _become(
         sys.argv = argv
         GlobalHydra.instance().clear()
         logging.getLogger().handlers.clear()  # pytest's
-        launch.main(work, config=verb)
+        main()
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:

@@ -104,7 +104,11 @@ def build(cfg: DictConfig) -> Run:
     here, missing = scoring.settled(cfg)
     parts = Parts()
     data = parts.make(lambda: _data(cfg))
-    named = {name: parts.make(functools.partial(make, node)) for name, node in here.callbacks.items() if node}
+    named = {
+        name: parts.make(functools.partial(make, node))
+        for name, node in here.callbacks.items()
+        if node and "_target_" in node
+    }
     if getattr(named.get("health"), "action", "") == "back" and "checkpoints" not in named:
         parts.faults.append(
             "callbacks.health.action=back needs callbacks.checkpoints: type callbacks.health.action=stop"

@@ -118,6 +118,10 @@ def _unknown_keys(cfg: DictConfig) -> Iterator[str]:
         for key in OmegaConf.select(cfg, where) if where else cfg:
             if key not in known:
                 yield f"{where and where + '.'}{key!s}: nothing reads this key{nearest(str(key), known)}; leave it out"
+    callbacks = [str(name) for name, node in cfg.callbacks.items() if node and "_target_" in node]
+    for name in cfg.callbacks if callbacks else ():  # with callbacks=none an experiment's settings are of nobody
+        if name not in callbacks and cfg.callbacks[name]:
+            yield f"callbacks.{name!s}: no callback has this name{nearest(str(name), callbacks)}; leave it out"
 
 
 @cache
@@ -167,9 +171,9 @@ def _nodes(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
     if isinstance(node, DictConfig):
         if "_target_" in node:
             yield path, node
-        for key in node:  # what refers to another place is looked at there
+        for key in map(str, node):  # what refers to another place is looked at there
             if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
-                yield from _nodes(node[key], f"{path}.{key!s}" if path else str(key))
+                yield from _nodes(node[key], f"{path}.{key}" if path else key)
     elif isinstance(node, ListConfig):
         for index, item in enumerate(node):
             yield from _nodes(item, f"{path}.{index}")

