@@ -286,7 +286,7 @@ def _become(
     """Be the process that a command starts, to its end; `signal.alarm` ends one that hangs."""
     status = 70
     try:
-        signal.alarm(120)
+        signal.alarm(240)
         os.chdir(folder)
         os.environ.update(environment)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
