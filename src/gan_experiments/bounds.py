@@ -76,6 +76,8 @@ Node = Annotated[
 Made = Annotated[Node, Field(min_length=1)]
 """A node that cannot be left empty."""
 
+Crop = Annotated[str, OneOf("centre", "random")]
+"""Which square is cut out of an image that is none."""
 Device = Annotated[str, Field(pattern=r"^(auto|[a-z]+(:\d+)?)$")]
 Existing = Annotated[str, OneOf("refuse", "keep", "replace")]
 _COMMON: dict[str, Any] = {"seed": Seed, "ema": bool, "out": Place | None, "device": Device}

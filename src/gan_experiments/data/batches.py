@@ -140,8 +140,7 @@ class BatchStream(ShuffledStream):
         if self.data.labels is not None:
             batch["label"] = self.data.labels.index_select(0, rows)
         if self.flip:
-            draws = torch.rand(self.batch_size, generator=generator(self.seed, FLIP, number))
-            batch["flip"] = (draws < 0.5)[self._mine]
+            batch["flip"] = flips(self.seed, number, self.batch_size)[self._mine]
         if self.crop_margin:
             corners = torch.randint(
                 0, self.crop_margin + 1, (self.batch_size, 2), generator=generator(self.seed, CROP, number)
@@ -171,6 +170,11 @@ def generator(seed: int, what: int, number: int = 0) -> torch.Generator:
     """Return the generator of one of a module's draws, ORDER, FLIP, ... here, for batch or epoch `number`."""
     mixed = np.random.SeedSequence([abs(seed), what, number]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
+
+
+def flips(seed: int, number: int, batch_size: int) -> Tensor:
+    """Draw which images of the whole batch `number` are mirrored, bool [batch_size]."""
+    return torch.rand(batch_size, generator=generator(seed, FLIP, number)) < 0.5
 
 
 def to_float(pixels: Tensor, flip: Tensor | None = None, channels_last: bool = False) -> Tensor:

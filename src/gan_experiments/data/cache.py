@@ -293,13 +293,16 @@ def _build(source: Source, settings: Settings, work: Path, threads: int) -> None
     all_labels = kept.numpy()
     digest.update(all_labels.data)
     save(work / "labels.npy", all_labels)
+    met = source.facts(source.frames)
+    if source.reading is not None and settings.crop is None:
+        met["cut"] = source.reading.met.cut(source.across)
     facts = {
         "source": source.where,
         "settings": {**settings.plain(), "filter": FILTER, "version": VERSION},
         "number": number,
         "class_names": class_names,
         "empty_classes": empty,
-        "met": source.facts(source.frames),
+        "met": met,
         "skipped": len(skipped),
         "skipped_files": dict(skipped[:NAMED]),
         "fingerprint": digest.hexdigest(),

@@ -19,6 +19,7 @@ from gan_experiments.data.limits import UnreadableImageError, why
 from gan_experiments.data.met import Met, Seen
 
 FILTER = "bicubic"
+LONGEST = 32  # of an image that squares are cut out of, in short sides
 
 Range: TypeAlias = tuple[float, float] | str | None
 """The values that become black and white in files of more than 8 bits; "auto": those met; None: by the file's kind."""
@@ -126,11 +127,21 @@ def fit(pixels: Tensor, resolution: int, crop: int | None = None) -> Tensor:
     return resize(pixels[None, :, top : top + side, left : left + side], resolution)[0]
 
 
-def resize(images: Tensor, resolution: int) -> Tensor:
-    """Resize uint8 [N, C, H, H] to uint8 [N, C, resolution, resolution], antialiased."""
-    if images.shape[-1] == images.shape[-2] == resolution:
-        return images
-    return F.interpolate(images, size=(resolution, resolution), mode=FILTER, antialias=True)
+def shortened(pixels: Tensor, side: int) -> Tensor:
+    """Resize uint8 [C, H, W] so that its short side is `side`; of more than LONGEST short sides the middle is kept."""
+    short = min(pixels.shape[-2:])
+    for dim in (1, 2):
+        length = pixels.shape[dim]
+        kept = min(length, LONGEST * short)
+        pixels = pixels.narrow(dim, (length - kept) // 2, kept)
+    size = [round(length * side / short) for length in pixels.shape[-2:]]
+    return resize(pixels[None], size)[0]
+
+
+def resize(images: Tensor, size: int | Sequence[int]) -> Tensor:
+    """Resize uint8 [N, C, H, W] to uint8 [N, C, *size], antialiased; a number is that of both sides."""
+    wanted = [size, size] if isinstance(size, int) else [*size]
+    return images if [*images.shape[-2:]] == wanted else F.interpolate(images, wanted, mode=FILTER, antialias=True)
 
 
 def _frame(

@@ -56,6 +56,8 @@ PUBLIC = {
     **{name: f"{_DIV2K}/{name}.zip" for name in ("DIV2K_train_HR", "DIV2K_valid_HR")},
 }
 """Archives of public sets, each of one folder of that name: asked for by a folder's name, `data.root=data/facades`."""
+CROPS = ("centre", "random")
+ANYWHERE = "data.crop=random cuts squares out of all of each"
 LARGEST_IDX = 1 << 28
 """Bytes of an idx file, five times MNIST's: a packed one can unpack to any size."""
 
@@ -352,6 +354,17 @@ class FromFiles(ImageData):
     def _range(self, split: str) -> Range:
         """Return `range`; what was held out has that of the training images."""
         return self.training().about.range if self.range == "auto" and split != "train" else self.range
+
+    def _checked_crop(self, crop: str) -> str:
+        """Check what was given as `data.crop`, "centre" or "random"; raises ConfigError for what is neither."""
+        if crop not in CROPS:
+            raise ConfigError(f"data.crop={crop}: type data.crop={' or '.join(CROPS)}")
+        if crop == "random" and self.frames == "all":
+            raise ConfigError(
+                "data.frames=all with data.crop=random: squares are cut out of the first frame of each; "
+                "type data.frames=first or data.crop=centre"
+            )
+        return crop
 
     def _settings(self, crop: int | None = None, resolution: int | None = None, split: str = "train") -> Settings:
         return replace(super()._settings(crop, resolution), range=self._range(split))

@@ -89,6 +89,14 @@ class Met:
             low, high = torch.aminmax(pixels)
             self.pixels = _joined(self.pixels, (int(low), int(high)))
 
+    def cut(self, across: int = 1) -> int:
+        """Count the images that lose more than half to the largest square in their middle.
+
+        So many lie side by side in each file as `across` says.
+        """
+        sides = ((width / across, height, images) for (width, height), images in self.sizes.items())
+        return sum(images for width, height, images in sides if max(width, height) > 2 * min(width, height))
+
     def facts(self, taken: str | None = "first", bounds: tuple[float, float] | None = None) -> dict[str, Any]:
         """Put it into plain types.
 
@@ -145,10 +153,10 @@ class Met:
             )
 
 
-def lines(number: int, counts: Mapping[str, int], about: About, skipped: int = 0) -> list[str]:
+def lines(number: int, counts: Mapping[str, int], about: About, skipped: int = 0, instead: str = "") -> list[str]:
     """Say what was understood of a set of `number` images: a line for each thing that there is to say.
 
-    `counts` are the images of each class.
+    `counts` are the images of each class; `instead` is what can be typed where much is cut off.
     """
     said = [f"{'folders':10}{note}" for note in about.notes]
     if counts:
@@ -159,6 +167,11 @@ def lines(number: int, counts: Mapping[str, int], about: About, skipped: int = 0
     if "sizes" in met:
         said.append(f"{'sizes':10}{_sizes(met['sizes'], number)}")
         said.append(f"{'pixels':10}{_kinds(met)}")
+    if met.get("cut"):
+        said.append(
+            f"{'cut':10}{met['cut']:,} images lose more than half of their area: the square in their middle is kept"
+            + (f"; {instead}" if instead else "")
+        )
     if "frames" in met:
         several = met["frames"]
         said.append(

@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gan_experiments.bounds import Place, Width
+from gan_experiments.bounds import Crop, Place, Width
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import HeldOut, cut, to_float
+from gan_experiments.data.batches import HeldOut, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
-from gan_experiments.data.decode import Reading, UnreadableImageError, decode, fit, pixels_of
-from gan_experiments.data.images import CroppedData, FromFiles, fetch_public, spread_rows
+from gan_experiments.data.decode import Reading, UnreadableImageError, decode, fit, pixels_of, shortened
+from gan_experiments.data.images import ANYWHERE, CroppedData, FromFiles, fetch_public, spread_rows
+from gan_experiments.data.met import lines
 from gan_experiments.data.sources import (
     SPLITS,
     Block,
@@ -30,6 +31,7 @@ from gan_experiments.data.sources import (
     spread,
     stacked,
 )
+from gan_experiments.data.whole import SquareStream, WholeImages, cached_whole
 
 
 class Pairs(CroppedData):
@@ -108,9 +110,12 @@ class Pairs(CroppedData):
 class SideBySide(Source):
     """Images that hold a pair each, A left and B right; what is of an odd width is left out."""
 
+    across = 2
+
     def __init__(self, files: Files, swapped: bool = False) -> None:
         self.files, self.swapped = files, swapped
         self.name, self.where, self.class_names = files.name, files.where, []
+        self.names = [files.file(row) for row in range(len(files))]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -129,16 +134,17 @@ class SideBySide(Source):
         reading = self.begin(settings.range, threads)
 
         def load(row: int) -> Tensor:
-            both = pixels_of(self.files.read(row), reading=reading)
-            if both.shape[-1] % 2:
-                raise UnreadableImageError(f"{both.shape[-1]} pixels wide, which are not two images side by side")
-            halves = [
-                fit(half, settings.resolution) for half in match_channels(both[None], channels)[0].chunk(2, dim=-1)
-            ]
-            return torch.cat(halves[::-1] if self.swapped else halves)
+            return torch.cat([fit(half, settings.resolution) for half in self.pair(row, channels, reading)])
 
-        names = [self.files.file(row) for row in range(len(self))]
-        yield from pair_blocks(load, settings, names, threads, reading)
+        yield from pair_blocks(load, settings, self.names, threads, reading)
+
+    def pair(self, row: int, channels: int, reading: Reading) -> tuple[Tensor, Tensor]:
+        """Decode a pair, uint8 [channels, H, W] each; raises UnreadableImageError where it is none."""
+        both = pixels_of(self.files.read(row), reading=reading)
+        if both.shape[-1] % 2:
+            raise UnreadableImageError(f"{both.shape[-1]} pixels wide, which are not two images side by side")
+        a, b = match_channels(both[None], channels)[0].chunk(2, dim=-1)
+        return (b, a) if self.swapped else (a, b)
 
 
 def stem(name: str) -> str:
@@ -187,17 +193,26 @@ class TwoFolders(Source):
         def load(row: int) -> Tensor:
             raw = self.read(row)
             images = [decode(part, settings.resolution, channels, reading=reading) for part in raw]
-            (width, height), (other_width, other_height) = (Image.open(io.BytesIO(part)).size for part in raw)
-            if abs(width * other_height - other_width * height) > max(width, other_width, height, other_height):
-                raise UnreadableImageError(
-                    f"{width}x{height}, but its pair {other_width}x{other_height}, which is another shape"
-                )
+            require_same_shape(*(Image.open(io.BytesIO(part)).size for part in raw))
             return torch.cat(images)
 
         yield from pair_blocks(load, settings, [self.file(row) for row in range(len(self))], threads, reading)
         if self.alone:
             shape = (settings.channels, settings.resolution, settings.resolution)
             yield stacked(["has no pair"] * len(self.alone), 0, shape, [], self.alone)
+
+    def pair(self, row: int, channels: int, reading: Reading) -> tuple[Tensor, Tensor]:
+        """Decode a pair, uint8 [channels, H, W] each; raises UnreadableImageError where it is none."""
+        if row >= len(self):
+            raise UnreadableImageError("has no pair")
+        a, b = (pixels_of(raw, channels, reading) for raw in self.read(row))
+        require_same_shape((a.shape[2], a.shape[1]), (b.shape[2], b.shape[1]))
+        return a, b
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the pairs' inputs, and of the files that have no partner."""
+        return [*(self.file(row) for row in range(len(self))), *self.alone]
 
     def file(self, row: int) -> str:
         """Return the name of a pair's input."""
@@ -209,12 +224,20 @@ class TwoFolders(Source):
         return self.inputs.read(a), self.targets.read(b)
 
 
+def require_same_shape(one: tuple[int, int], other: tuple[int, int]) -> None:
+    """Raise UnreadableImageError where two images, by width and height, are no larger and smaller of one shape."""
+    if abs(one[0] * other[1] - other[0] * one[1]) > max(*one, *other):
+        raise UnreadableImageError(f"{one[0]}x{one[1]}, but its pair {other[0]}x{other[1]}, which is another shape")
+
+
 class Paired(FromFiles, Pairs):
     """Pairs in one of three layouts, the folder of each split as pix2pix's sets have them.
 
     `root` with train, val, test of images A|B side by side; or with trainA, trainB, valA, ... whose files have equal
     names; or `root_a` and `root_b`, two folders or archives of equal names, each with its folders train, val, test or
-    all for training. `direction` "ab" makes A the input, "ba" B. Raises ConfigError where one is missing.
+    all for training. `direction` "ab" makes A the input, "ba" B. With `crop` "random" the squares that are trained on
+    lie anywhere in a pair (in the middle `decode.LONGEST` short sides of a longer one), not only in the square in its
+    middle, which is what is scored and shown. Raises ConfigError where one is missing.
     """
 
     many_frames = False
@@ -226,9 +249,12 @@ class Paired(FromFiles, Pairs):
         root_a: Place | None = None,
         root_b: Place | None = None,
         direction: str = "ab",
+        crop: Crop = "centre",
         **settings: Any,
     ) -> None:
         super().__init__(resolution, **settings)
+        self.crop = self._checked_crop(crop)
+        self._whole: WholeImages | None = None
         faults = []
         if (root_a is None) != (root_b is None):
             faults.append("data.root_a and data.root_b belong together: type both, or data.root=... alone")
@@ -244,6 +270,34 @@ class Paired(FromFiles, Pairs):
         """Build or open the cache of the pairs of a split."""
         settings = replace(self._pair_settings(resolution), range=self._range(split))
         return cached(self._source(split), settings, self.cache, split)
+
+    def training(self) -> Any:
+        """Return the pairs to train on: with `crop` "random" all of each, the short side as `load_resolution`."""
+        if self.crop == "centre":
+            return super().training()
+        if self._whole is None:
+            source, side = self._source("train"), self.load_resolution or self.resolution
+
+            def load(reading: Reading, row: int) -> list[Tensor]:
+                pair = [shortened(image, side) for image in source.pair(row, self.channels, reading)]
+                height, width = (min(sizes) for sizes in zip(*(image.shape[1:] for image in pair), strict=True))
+                return [image[:, :height, :width] for image in pair]
+
+            settings = {"short side": side, "channels": self.channels}
+            options = (self.cache, "train", self.max_pixels, self.range)
+            self._whole = cached_whole(source, load, source.names, settings, *options)
+        return self._whole
+
+    def stream(self, rank: int = 0, world: int = 1) -> Stream:
+        """Return the endless uint8 batches of one rank."""
+        if self.crop == "centre":
+            return super().stream(rank, world)
+        return SquareStream(self.training(), self.batch_size, self.seed, self.flip, self.resolution, rank, world)
+
+    def understood(self) -> list[str]:
+        """Say what was understood of the files that are trained on."""
+        pairs = self.training()
+        return lines(len(pairs), {}, pairs.about, pairs.skipped, ANYWHERE)
 
     def has(self, split: str) -> bool:
         """Say whether there is such a split."""
@@ -265,7 +319,7 @@ class Paired(FromFiles, Pairs):
         two = [root / f"{split}{letter}" for letter in "AB"]
         return two if all(folder.is_dir() for folder in two) else []
 
-    def _source(self, split: str) -> Source:
+    def _source(self, split: str) -> SideBySide | TwoFolders:
         if self.root is not None and self.roots["a"] is None:
             fetch_public(self.root)
         folders = self._folders(split)
@@ -277,7 +331,7 @@ class Paired(FromFiles, Pairs):
             )
         swapped = self.direction == "ba"
         if len(folders) == 1:
-            source: Source = SideBySide(Files(folders[0], "data.root", limit=self.limit), swapped)
+            source: SideBySide | TwoFolders = SideBySide(Files(folders[0], "data.root", limit=self.limit), swapped)
         else:
             keys = ("data.root", "data.root") if self.roots["a"] is None else ("data.root_a", "data.root_b")
             a, b = (Files(folder, key) for folder, key in zip(folders, keys, strict=True))

@@ -80,6 +80,8 @@ class Source(ABC):
     """Which frames of a file `blocks` takes, of FRAMES; None where there is no choice."""
     reading: Reading | None = None
     """What was met when the files were last decoded."""
+    across = 1
+    """How many images lie side by side in a file."""
 
     @abstractmethod
     def __len__(self) -> int:

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from gan_experiments.bounds import Place, Width
+from gan_experiments.bounds import Crop, Place, Width
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import BatchStream, HeldOut, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
-from gan_experiments.data.decode import Range
-from gan_experiments.data.images import FromFiles, fetch_public, spread_rows
+from gan_experiments.data.decode import Range, Reading, pixels_of, shortened
+from gan_experiments.data.images import ANYWHERE, FromFiles, fetch_public, spread_rows
 from gan_experiments.data.met import lines
 from gan_experiments.data.sources import Files, splits_of
+from gan_experiments.data.whole import SquareStream, WholeImages, cached_whole
 
 DOMAINS = ("a", "b")
 
@@ -22,7 +24,7 @@ DOMAINS = ("a", "b")
 class TwoStreams(Stream):
     """Batches of two streams side by side: the keys of each with its domain's suffix, as "real_a"."""
 
-    def __init__(self, streams: dict[str, BatchStream]) -> None:
+    def __init__(self, streams: dict[str, Stream]) -> None:
         self.streams = streams
 
     def batch(self, number: int) -> Batch:
@@ -38,8 +40,10 @@ class Unpaired(FromFiles):
     """Two folders or zip archives of images: "real_a" and "real_b", float [N, C, H, W] in [-1, 1], shuffled apart.
 
     Either `root` with trainA, trainB and perhaps testA, testB, or `root_a` and `root_b`, perhaps with folders train and
-    test or val in each. With `load_resolution` images
-    are resized to it, and a random square of `resolution` pixels is taken. Raises ConfigError where one is missing.
+    test or val in each. With `load_resolution` images are resized to it, and a random square of `resolution` pixels is
+    taken: of the square in the middle of each, or with `crop` "random" of all of it (of the middle `decode.LONGEST`
+    short sides of longer ones). What is scored and shown is the square in the middle. Raises ConfigError where one is
+    missing.
     """
 
     provides = frozenset({"real_a", "real_b"})
@@ -52,9 +56,11 @@ class Unpaired(FromFiles):
         root_a: Place | None = None,
         root_b: Place | None = None,
         load_resolution: Width | None = None,
+        crop: Crop = "centre",
         **settings: Any,
     ) -> None:
         super().__init__(resolution, **settings)
+        self.crop = self._checked_crop(crop)
         if (root_a is None) != (root_b is None):
             raise ConfigError("data.root_a and data.root_b belong together: type both, or data.root=... alone")
         if self.classes:
@@ -66,7 +72,7 @@ class Unpaired(FromFiles):
             )
         self.root, self.roots = root, {"a": root_a, "b": root_b}
         self.load_resolution = load_resolution
-        self._streams: dict[str, ImageArray] = {}
+        self._streams: dict[str, ImageArray | WholeImages] = {}
 
     def prepare_data(self) -> None:
         """Build the caches of both training folders; Lightning calls it once a node."""
@@ -123,22 +129,21 @@ class Unpaired(FromFiles):
         return [
             f"{domain}: {line}"
             for domain in DOMAINS
-            for line in lines(
-                len(self._training(domain)), {}, self._training(domain).about, self._training(domain).skipped
-            )
+            for images in [self._training(domain)]
+            for line in lines(len(images), {}, images.about, images.skipped, ANYWHERE)
         ]
 
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
         """Return the endless uint8 batches of one rank."""
         margin = (self.load_resolution or self.resolution) - self.resolution
-        return TwoStreams(
-            {
-                domain: BatchStream(
-                    self._training(domain), self.batch_size, 2 * self.seed + i, self.flip, margin, rank, world
-                )
-                for i, domain in enumerate(DOMAINS)
-            }
-        )
+        streams: dict[str, Stream] = {}
+        for i, domain in enumerate(DOMAINS):
+            images, share = self._training(domain), (self.batch_size, 2 * self.seed + i, self.flip)
+            if isinstance(images, WholeImages):
+                streams[domain] = SquareStream(images, *share, self.resolution, rank, world)
+            else:
+                streams[domain] = BatchStream(images, *share, margin, rank, world)
+        return TwoStreams(streams)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Cut, mirror and scale both domains to float [-1, 1], on the device where they are."""
@@ -160,7 +165,11 @@ class Unpaired(FromFiles):
             batch[f"real_{domain}"] = to_float(images.pixels[spread_rows(n, len(images))])
         return batch
 
-    def _training(self, domain: str) -> ImageArray:
+    def _training(self, domain: str) -> ImageArray | WholeImages:
+        if self.crop == "random":
+            if domain not in self._streams:
+                self._streams[domain] = self._whole(domain)
+            return self._streams[domain]
         if self.load_resolution is None:
             return self.reference(f"train_{domain}")
         if domain not in self._streams:
@@ -168,6 +177,16 @@ class Unpaired(FromFiles):
             images = cached(self._files(f"train_{domain}"), settings, self.cache, "train")
             self._streams[domain] = self._checked(images)
         return self._streams[domain]
+
+    def _whole(self, domain: str) -> WholeImages:
+        files, side = self._files(f"train_{domain}"), self.load_resolution or self.resolution
+
+        def load(reading: Reading, row: int) -> list[Tensor]:
+            return [shortened(pixels_of(files.read(row), self.channels, reading), side)]
+
+        names = [files.file(row) for row in range(len(files))]
+        settings = {"short side": side, "channels": self.channels}
+        return cached_whole(files, load, names, settings, self.cache, "train", self.max_pixels, self.range)
 
     def _range(self, split: str) -> Range:
         part, _, domain = split.partition("_")

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_experiments.contracts import Batch
 from gan_experiments.data import limits
+from gan_experiments.data.batches import CROP, ShuffledStream, flips, generator
 from gan_experiments.data.cache import (
     NAMED,
     built_once,
@@ -59,6 +61,7 @@ class WholeImages:
         self.channels, self.fingerprint, self.skipped = facts["channels"], facts["fingerprint"], facts["skipped"]
         self.about = About.of(facts)
         self.sizes = torch.from_numpy(self._index[:, :, 1:])
+        self.labels, self.class_names = None, list[str]()
 
     def __len__(self) -> int:
         return len(self._index)
@@ -86,6 +89,41 @@ class WholeImages:
                 bar.update(end - start)
         if end != len(self._pixels) or digest.hexdigest() != self.fingerprint:
             raise ValueError("its content is not what was written")
+
+
+class SquareStream(ShuffledStream):
+    """Batches of random squares: "real" uint8 [n, parts * C, side, side] and, where asked for, "flip" bool [n].
+
+    The parts of a group are cut at the same place; each image has `side` pixels or more both ways.
+    """
+
+    def __init__(
+        self,
+        images: WholeImages,
+        batch_size: int,
+        seed: int,
+        flip: bool,
+        side: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        super().__init__(len(images), batch_size, seed, rank, world)
+        self.images, self.flip, self.side = images, flip, side
+
+    def batch(self, number: int) -> Batch:
+        """Cut this rank's squares of batch `number`."""
+        drawn = torch.rand(self.batch_size, 2, dtype=torch.float64, generator=generator(self.seed, CROP, number))
+        rows = self.indices(number)[self._mine].tolist()
+        squares = [self._square(row, place) for row, place in zip(rows, drawn[self._mine].tolist(), strict=True)]
+        batch = {"real": torch.stack(squares)}
+        if self.flip:
+            batch["flip"] = flips(self.seed, number, self.batch_size)[self._mine]
+        return batch
+
+    def _square(self, row: int, place: list[float]) -> Tensor:
+        parts = [self.images.image(row, part) for part in range(self.images.sizes.shape[1])]
+        top, left = (int(p * (size - self.side + 1)) for p, size in zip(place, parts[0].shape[1:], strict=True))
+        return torch.cat([part[:, top : top + self.side, left : left + self.side] for part in parts])
 
 
 def cached_whole(
