@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from support import inherited, small, train
 from torch import Tensor, nn
 
-from gan_experiments import build, trained
+from gan_experiments import build, sample, trained
 from gan_experiments.comparison.read import Run, Scored
 from gan_experiments.comparison.table import Setting, groups
 from gan_experiments.contracts import ConfigError
@@ -109,6 +110,19 @@ def test_a_sheet_has_a_class_a_column_or_the_datas_classes() -> None:
     roomy, narrow = model.sheet_inputs({}, 20)["label"], model.sheet_inputs({}, 8)["label"]
     assert roomy.tolist() == [*range(10)] * 2
     assert narrow.tolist() == model.fixed_labels(8, 0).tolist()  # type: ignore[union-attr]
+
+
+def test_single_images_are_drawn_as_the_data_have_them() -> None:
+    uneven, even = (model_of(Conditional(), counts) for counts in ([900, *[100] * 9], [500] * 10))
+    asked: Any = OmegaConf.create({"class": None, "labels": None, "n": 20, "seed": 3, "singles": False})
+    assert sample._labels(uneven, asked)[0].tolist() == [*range(10)] * 2  # type: ignore[union-attr]
+    asked.singles = True
+    assert sample._labels(even, asked)[0].tolist() == [*range(10)] * 2  # type: ignore[union-attr]
+    assert torch.equal(sample._labels(uneven, asked)[0], uneven.fixed_labels(20, 3))  # type: ignore[arg-type]
+    asked.labels = "uniform"
+    assert torch.equal(sample._labels(uneven, asked)[0], uneven.fixed_labels(20, 3, "uniform"))  # type: ignore[arg-type]
+    asked["class"] = 4
+    assert sample._labels(uneven, asked)[0].tolist() == [4] * 20  # type: ignore[union-attr]
 
 
 def test_the_health_of_uneven_classes_is_that_of_typical_samples() -> None:

@@ -255,6 +255,15 @@ def test_a_conditional_generator_gets_the_labels_that_the_scores_are_told(tmp_pa
     assert model(DCGANGenerator(4, 16, 1, 4)).sampler(seed=3).labels(5, 200) is None
 
 
+def test_path_lengths_are_of_images_without_bounds() -> None:
+    """As in StyleGAN2-ADA's perceptual_path_length.py; scores and sheets are of images in [-1, 1]."""
+    generator = Conditional()
+    nn.init.constant_(generator.gain, 3.0)
+    sampler = model(generator).sampler(seed=3)
+    assert sampler(0, 200).max() == 1
+    assert sampler.along(torch.randn(200, 4)).max() == 3
+
+
 def test_another_seed_draws_other_noise() -> None:
     """A generator on the CPU reads 32 bits of its seed: what lies above them would count for nothing."""
     drawn = model(DCGANGenerator(4, 16, 1, 4))

@@ -7,23 +7,26 @@ from types import SimpleNamespace
 
 import pytest
 
+from gan_experiments import evaluate, report
 from gan_experiments.callbacks.scores import Scores
+from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.loggers.wandb_run import WandbRun
 from gan_experiments.metrics.evaluator import Score
-from gan_experiments.metrics.passports import short_name, unlike
+from gan_experiments.metrics.passports import AS_THE_DATA, doubts, short_name, unlike
 
 
 class Judge:
     """Gives the scores that it was given."""
 
-    def __init__(self, num_fake=100, **values):
+    def __init__(self, num_fake=100, labels=None, **values):
         self.num_fake, self.values = num_fake, values
+        self.said = {"labels": labels} if labels else {}
 
     def real(self, data):
         return None
 
     def measure(self, *_, **__):
-        passport = {"num_fake": self.num_fake, "versions": {"torch": "1"}, "estimator": "e"}
+        passport = {"num_fake": self.num_fake, "versions": {"torch": "1"}, "estimator": "e", **self.said}
         return SimpleNamespace(scores={name: Score(name, value, None, passport) for name, value in self.values.items()})
 
 
@@ -116,3 +119,35 @@ def test_wandb_is_told_the_passports(tmp_path):
     passport = {"num_fake": 3}
     logger.log_passports({"fid": passport})
     assert config == {"passport": {"fid": short_name(passport)}, "passports": {"fid": passport}}
+
+
+def test_scores_of_other_labels_begin_anew(score):
+    """A run of before said nothing of its labels, which were uniform; now they are drawn as the data's."""
+    score(1, Judge(fid=1.0))
+    callback = score(2, Judge(labels=AS_THE_DATA, fid=5.0))
+    assert [row["fid"] for row in callback.history] == [5.0]
+    assert callback.best_at == 2
+    assert callback.earlier[0]["last"]["images"] == 1
+
+
+def test_doubts_are_told_once_each():
+    told = {"fid": "few", "kid": None, "fid_b": "few", "memorised": "other split"}
+    passports = {name: {"warnings": [doubt] if doubt else []} for name, doubt in told.items()}
+    assert doubts(passports) == ["fid, fid_b: few", "memorised: other split"]
+
+
+def test_evaluate_and_a_runs_last_lines_tell_doubts(capsys, tmp_path):
+    doubtful = Score("fid", 1.0, None, {"warnings": ["fewer images than feature dimensions (64)"]})
+    evaluate._print({"fid": doubtful}, {})
+    assert capsys.readouterr().out.splitlines()[1] == "fid: fewer images than feature dimensions (64)"
+    scores = Scores(str(tmp_path), None, every=1)
+    scores.history, scores.last = [{"images": 8, "fid": 1.0}], {"images": 8, "scores": {"fid": doubtful.to_dict()}}
+    parts = {Scores: scores, Stopping: Stopping()}
+    run = SimpleNamespace(
+        trainer=SimpleNamespace(is_global_zero=True, loggers=[]),
+        model=SimpleNamespace(images_seen=8),
+        folder=tmp_path,
+        missing="",
+        callback=parts.get,
+    )
+    assert "           fid: fewer images than feature dimensions (64)" in report.closing(run)[0].splitlines()

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from matrix import VARIANTS, Column, batches_of, drive, read_page
-from support import small
+from support import small, train
 from torch import Tensor, nn
 
 from gan_experiments import build, check
+from gan_experiments.callbacks.record import Record
 from gan_experiments.contracts import ConfigError
 from gan_experiments.models.noise_to_image import NoiseToImage, Turn
 from gan_experiments.techniques.rhythm import CriticSchedule
+from gan_experiments.techniques.targets import TopK
 
 
 @pytest.mark.parametrize("model", VARIANTS)
@@ -209,3 +213,28 @@ def test_r3gan_anneals_by_half_a_cosine(tmp_path: Path) -> None:
     assert module.schedules["generator"](10_000_000) * 2e-4 == pytest.approx(1.25e-4)
     module.images_seen = 5_000_000
     assert module.now(module.augment_p) == pytest.approx(0.080546, abs=1e-6)
+
+
+def test_top_k_shrinks_by_the_epochs_of_the_data() -> None:
+    """Sinha et al. 2020: γ = 0.99 an epoch, half of the batch at least; of 50,000 images .99, and .932 after 7."""
+    technique = TopK()
+    shares = [technique.share(SimpleNamespace(epoch=50_000, images_seen=50_000 * done)) for done in (0, 1, 7, 100)]  # type: ignore[arg-type]
+    assert shares == pytest.approx([1, 0.99, 0.99**7, 0.5])
+    assert pytest.approx(0.932, abs=1e-3) == 0.99**7
+    endless = SimpleNamespace(epoch=None, images_seen=50_000)
+    assert technique.share(endless) == 0.99  # type: ignore[arg-type]
+    assert TopK(every=5_000).share(endless) == pytest.approx(0.99**10)  # type: ignore[arg-type]
+
+
+def test_what_augmentations_and_techniques_tell_is_recorded(tmp_path: Path) -> None:
+    cfg = small(tmp_path, "dcgan", "technique=[top_k,drift]", "augment=ada", "data.limit=8", "trainer.log_every=1")
+    told: list[dict[str, float]] = []
+
+    class Listener(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+            told.extend(c.fresh for c in trainer.callbacks if isinstance(c, Record))  # type: ignore[attr-defined]
+
+    module: Any = train(cfg, extra=[Listener()])
+    assert [row["top_k/share"] for row in told] == [1, 0.99, 0.99, 0.99**2]  # 4 of 8 images a batch
+    assert told[-1]["augment/p"] == pytest.approx(module.augment.p.item())
+    assert not any(name.startswith("drift/") for name in told[-1])

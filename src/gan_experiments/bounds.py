@@ -121,6 +121,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "class": _LABEL,
         "truncation": _TRUNCATION,
         "singles": bool,
+        "labels": Annotated[str, OneOf("data", "uniform")] | None,
         "interpolation": Annotated[int, Field(ge=0, le=1000)],
     },
     "evaluate": _COMMON

@@ -34,20 +34,20 @@ def sample(cfg: DictConfig) -> int:
     model, out = run.model, Path(cfg.out or run.folder / "drawn" / f"{run.model.images_seen:08d}")
     names: list[str] = []  # of the images' classes
     if isinstance(model, NoiseToImage):
-        label = _labels(model, cfg)
+        label, columns = _labels(model, cfg)
         z = model.fixed_noise(cfg.n, cfg.seed, cfg.truncation)
         drawn = []
         for start in range(0, cfg.n, CHUNK):
             rows = slice(start, start + CHUNK)
             drawn += [*model.sample(z[rows], cfg.ema, None if label is None else label[rows], cfg.truncation).cpu()]
         cells = [image[None] for image in drawn]
-        columns = None if cfg["class"] is not None else model.sheet_columns(cfg.n)
         if label is not None and cfg.singles:
             known = model.class_names or _data(run.cfg).class_names
             names = [known[index] for index in label]
     else:
-        if cfg["class"] is not None:
-            raise ConfigError(f"class={cfg['class']}: this model translates images and knows no classes; leave it out")
+        for key in ("class", "labels"):
+            if cfg[key] is not None:
+                raise ConfigError(f"{key}={cfg[key]}: this model translates images and knows no classes; leave it out")
         if cfg.interpolation:
             raise ConfigError("interpolation: this model translates images and has no latent space; leave it out")
         data, columns = _data(run.cfg), None
@@ -73,13 +73,25 @@ def sample(cfg: DictConfig) -> int:
     return 0
 
 
-def _labels(model: NoiseToImage, cfg: DictConfig) -> Tensor | None:
-    """The classes int64 [n] of the images: the one that was asked for, or each in turn; None where there are none."""
+def _labels(model: NoiseToImage, cfg: DictConfig) -> tuple[Tensor | None, int | None]:
+    """The classes int64 [n] of the images, None where there are none, and the columns of a sheet of them, None for any.
+
+    They are the one that was asked for, or as the law that was; else in turn, a class a column. Single images are a
+    data set: of unequal classes, as often as the data have them.
+    """
     import torch
 
-    if cfg["class"] is None:
-        return torch.arange(cfg.n) % model.classes if model.classes else None
-    return torch.full((cfg.n,), model.class_number(cfg["class"]))
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.layers.labels import even
+
+    if cfg["class"] is not None:
+        return torch.full((cfg.n,), model.class_number(cfg["class"])), None
+    law = cfg.labels or ("data" if cfg.singles and not even(model.counts()) else None)
+    if law and not model.classes:
+        raise ConfigError(f"labels={law}: this generator knows no classes; leave it out")
+    if law:
+        return model.fixed_labels(cfg.n, cfg.seed, law), None
+    return model.sheet_labels(cfg.n, cfg.seed), model.sheet_columns(cfg.n)
 
 
 def _data(cfg: DictConfig) -> Any:

@@ -1,8 +1,9 @@
 """Improved Training of Wasserstein GANs.
 
 Ishaan Gulrajani, Faruk Ahmed, Martin Arjovsky, Vincent Dumoulin, Aaron Courville, 2017, arXiv:1704.00028.
-Differs from the paper: none; the generator's batch of twice the critic's and the noise on the real images are those of
-the authors' CIFAR-10 ResNet code.
+Differs from the paper: none; the generator's batch of twice the critic's and the noise on the real images (dequantize)
+are those of the authors' gan_cifar_resnet.py. Their gan_cifar.py and gan_64x64.py have no noise, and wgan_gp_dcgan and
+wgan_gp_64 have none.
 """
 
 from __future__ import annotations
