@@ -17,12 +17,14 @@ from omegaconf import OmegaConf
 from PIL import Image
 from support import REPOSITORY, write_images
 
+from gan_experiments.bounds import OPTIONS
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import limits
 from gan_experiments.data.cache import cached
 from gan_experiments.data.decode import decode, pixels_of
 from gan_experiments.data.images import Folder, ImageData, read_idx
 from gan_experiments.data.limits import UnreadableImageError, at_most
+from gan_experiments.data.masks import read_mask
 from gan_experiments.data.photos import read_photo
 from gan_experiments.data.sources import Files, Settings
 from gan_experiments.data.stored import StoredImages
@@ -183,12 +185,23 @@ def test_the_limit_can_be_raised_and_lowered(tmp_path: Path, caplog: pytest.LogC
 def test_the_word_is_the_verbs(tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(header_only(60_000, 60_000))
     with at_most(None, "max_pixels"):
-        for read_it in (lambda: read_photo(tmp_path / "bomb.png", 3), lambda: pixels_of(header_only(60_000, 60_000))):
+        path = tmp_path / "bomb.png"
+        for read_it in (
+            lambda: read_photo(path, 3),
+            lambda: read_mask(path),
+            lambda: pixels_of(path.read_bytes()),
+        ):
             with pytest.raises(UnreadableImageError, match="type max_pixels=3600000000"):
                 read_it()
     for value in (0, -1, 1.5, True, "many"):
         with pytest.raises(ConfigError, match=f"^max_pixels={value}: "), at_most(value, "max_pixels"):
             pass
+
+
+@pytest.mark.parametrize("verb", ["translate", "evaluate", "usefulness"])
+def test_every_verb_that_reads_a_persons_images_has_the_setting(verb: str) -> None:
+    assert OmegaConf.load(REPOSITORY / "conf" / f"{verb}.yaml").max_pixels is None
+    assert "max_pixels" in OPTIONS[verb]
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "conf" / "data").glob("*.yaml")), ids=lambda path: path.stem)

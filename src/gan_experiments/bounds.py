@@ -155,6 +155,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "label": Whole | None,
         "tile": Annotated[int, Field(ge=1, le=2**17)] | None,
         "sheet": Annotated[int, Field(ge=0, le=4096)],
+        "max_pixels": Count | None,
     },
     "explore": _COMMON
     | {

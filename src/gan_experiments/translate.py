@@ -76,6 +76,13 @@ def translate(cfg: DictConfig) -> int:
 
     An image that cannot be done is left out and named at the end, by a ConfigError.
     """
+    from gan_experiments.data import limits
+
+    with limits.at_most(cfg.max_pixels, "max_pixels"):
+        return _translate(cfg)
+
+
+def _translate(cfg: DictConfig) -> int:
     from gan_experiments import files, report, trained
     from gan_experiments.contracts import ConfigError
     from gan_experiments.data.photos import sheet_of

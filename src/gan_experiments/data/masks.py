@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data import limits
 from gan_experiments.data.decode import UnreadableImageError
 
 SIDES = ("white", "black")
@@ -47,13 +48,11 @@ def read_mask(path: Path, hole: str = "white") -> Mask:
     Raises UnreadableImageError for a file that cannot be decoded, and for a mask that leaves no hole, or nothing else.
     """
     try:
-        bright, seen = _bright(ImageOps.exif_transpose(Image.open(io.BytesIO(path.read_bytes()))))
-    except UnidentifiedImageError:
-        raise UnreadableImageError("not an image") from None
+        bright, seen = _bright(ImageOps.exif_transpose(Image.open(io.BytesIO(limits.read(path)))))
     except OSError as error:
-        raise UnreadableImageError(str(error.strerror or error)) from None
+        raise UnreadableImageError(error.strerror or limits.why(error)) from None
     except Exception as error:  # decoders raise nearly everything on broken files
-        raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from None
+        raise UnreadableImageError(limits.why(error)) from None
     white = hole == "white"
     if bright.all() or not bright.any():
         raise UnreadableImageError(
