@@ -15,8 +15,8 @@ from gan_experiments import check
 
 SOURCE = REPOSITORY / "src" / "gan_experiments"
 LAYERS = [  # from the ground up; a file imports from its own row or below
-    {"contracts", "files", "bounds"},
-    {"layers", "distributed", "images", "schedules", "world"},
+    {"contracts", "files", "quoting", "bounds"},
+    {"layers", "distributed", "images", "schedules", "world", "signals"},
     {"networks", "losses", "augment"},
     {"engine"},
     {"models", "techniques", "data", "callbacks", "metrics", "loggers"},

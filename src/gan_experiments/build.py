@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.util
 import json
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,18 +16,20 @@ from typing import Any
 
 import lightning as L
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from gan_experiments import launch, pretrained, resume, scoring, world
+from gan_experiments import files, launch, pretrained, resume, run_folder, scoring, world
 from gan_experiments.callbacks.health import Health
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import ConfigError, TrainingFailure
 from gan_experiments.data.shown import real_sheet
+from gan_experiments.distributed import Launcher
 from gan_experiments.engine import AdversarialModule, RunSettings
 from gan_experiments.images import save_png
 from gan_experiments.layers.sync_batch_norm import OverAllRanks
@@ -62,15 +66,15 @@ class Run:
         A run that fails goes on from its last good checkpoint where `Health` says so, and is else over.
         """
         if self.trainer.is_global_zero:
+            run_folder.begin(self.folder)
             log.info("%s", "\n  ".join(understood(self.data)))
             if self.missing:
                 log.warning("%s", self.missing)
             for logger in self.trainer.loggers:
                 if hasattr(logger, "start"):
                     logger.start(self.model.run.config)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(self.model.run.config)))
-            (self.folder / "parameters.json").write_text(json.dumps(parameters(self.model), indent=1))
+            files.write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.model.run.config)))
+            files.write_text(self.folder / "parameters.json", json.dumps(parameters(self.model), indent=1))
             save_png(real_sheet(self.data), self.folder / "samples" / "real.png")
         while True:
             try:
@@ -88,6 +92,16 @@ class Run:
             if hasattr(logger, "finish"):
                 logger.finish()
 
+    def end_other_ranks(self) -> None:
+        """End the ranks that this process has started."""
+        if self.trainer.strategy.launcher is not None:
+            self.trainer.strategy.launcher.kill(signal.SIGTERM)
+
+    def on_death(self, end: Callable[[str], None]) -> None:
+        """Have `end` done, in a thread of its own, where a rank that this process has started dies and it hangs."""
+        if isinstance(self.trainer.strategy.launcher, Launcher):
+            self.trainer.strategy.launcher.on_death = end
+
     def callback(self, kind: type) -> Any:
         """The callback of that kind, or None."""
         return next((c for c in self.trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
@@ -99,8 +113,14 @@ def understood(data: Any) -> list[str]:
 
 
 def build(cfg: DictConfig) -> Run:
-    """Instantiate a checked config."""
+    """Instantiate a checked config; take its run folder last, when nothing else is missing.
+
+    Where no folder is given the run gets one of its own, `outputs/<date>/<time>`. Raises ConfigError where the folder
+    holds a run and `existing` is not "replace".
+    """
     quieten()
+    cfg = _placed(cfg)
+    replace = cfg.get("existing") == "replace" and not resume.goes_on(cfg)
     here, missing = scoring.settled(cfg)
     parts = Parts()
     data = parts.make(lambda: _data(cfg))
@@ -125,7 +145,23 @@ def build(cfg: DictConfig) -> Run:
     callbacks = [Record(), Stopping()]
     callbacks += [named.pop(name) for name in BEFORE_CHECKPOINTS if name in named]
     trainer = build_trainer(cfg, [*callbacks, *named.values()], loggers)
+    run_folder.accept(Path(cfg.output), replace)
+    if replace:  # which had begun with what was there
+        trainer.loggers = [make(node) for node in cfg.logger.values() if node]
     return Run(Path(cfg.output), cfg, model, data, trainer, missing)
+
+
+def _placed(cfg: DictConfig) -> DictConfig:
+    """A config with a run folder of its own where none was given; Hydra's runs have one, and were asked about it."""
+    if HydraConfig.initialized():
+        return cfg
+    plain_config: Any = OmegaConf.to_container(cfg)
+    if plain_config["output"] == "${outputs:}":
+        cfg = copy.deepcopy(cfg)
+        cfg.output = world.own_folder()
+    if not resume.goes_on(cfg) and run_folder.stays(Path(cfg.output), cfg.get("existing", "refuse")):
+        raise ConfigError(f"existing=keep: {run_folder.shown(Path(cfg.output))} is left as it is; give another output")
+    return cfg
 
 
 class Parts:
@@ -237,7 +273,7 @@ def _trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -
     plugins: list[Any] = [OverAllRanks()] if node.sync_batchnorm else []
     if world.slurm():  # a requeue is `Stopping`'s: Lightning's own would save in the middle of a batch
         plugins.append(SLURMEnvironment(auto_requeue=False))
-    return L.Trainer(
+    trainer = L.Trainer(
         accelerator=node.accelerator,
         devices=node.devices,
         num_nodes=node.num_nodes,
@@ -255,6 +291,9 @@ def _trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -
         use_distributed_sampler=False,
         default_root_dir=cfg.output,
     )
+    # Lightning's own handler of SIGTERM would end the run with status 0, or wait for the other ranks: see `signals.py`.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def make(node: DictConfig, **other: Any) -> Any:

@@ -42,6 +42,10 @@ class TrainingFailure(Exception):
     """The training itself went wrong; one line that says where and when."""
 
 
+class RankDied(TrainingFailure):
+    """Another process of the same run has died."""
+
+
 class NotFinite(TrainingFailure):
     """A loss or a weight became infinite or NaN."""
 

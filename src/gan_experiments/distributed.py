@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor, nn
 
-from gan_experiments import world
+from gan_experiments import quoting, world
+
+PATIENCE = 10.0  # seconds that a rank has to find out by itself that another one died
 
 
 def world_size() -> int:
@@ -47,12 +54,85 @@ class FlatDDPStrategy(DDPStrategy):
             )
         super().setup_distributed()
 
+    def _configure_launcher(self) -> None:
+        """Start the other ranks by our own launcher."""
+        assert self.cluster_environment is not None
+        self._launcher = Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
+
     def configure_ddp(self) -> None:
         """Give every rank the parameters and buffers of rank 0, in place of wrapping the module."""
         assert self.model is not None
         with torch.no_grad():
             for tensor in [*self.model.parameters(), *self.model.buffers()]:
                 dist.broadcast(tensor.data, src=0)
+
+
+class Launcher(_SubprocessScriptLauncher):
+    """Starts the other ranks of this machine by the same command, and ends the run where one of them dies.
+
+    Lightning's own would kill this process, so that nobody says what happened, and knows one kind of quotes.
+    """
+
+    on_death: Callable[[str], None] | None = None
+    """What is done before this process ends because of a rank that died while it waits for it."""
+
+    def launch(self, function: Callable, *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
+        """Start the ranks, and do the function with them."""
+        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        over = threading.Event()
+        if not self.cluster_environment.creates_processes_externally and not self.procs:
+            self._call_children_scripts()
+        if self.procs or world.started_by_rank_0():
+            threading.Thread(target=self._watch, args=(over,), daemon=True, name="ranks").start()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            over.set()
+
+    def _call_children_scripts(self) -> None:
+        self._check_can_spawn_children()
+        environment = self.cluster_environment
+        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
+        os.environ["NODE_RANK"], os.environ["LOCAL_RANK"] = str(environment.node_rank()), str(environment.local_rank())
+        os.environ["WORLD_SIZE"] = str(self.num_processes * self.num_nodes)
+        for rank in range(1, self.num_processes):
+            command, folder = _command(rank)
+            variables = {**os.environ, "LOCAL_RANK": str(rank)}
+            self.procs.append(subprocess.Popen(command, env=variables, cwd=folder))
+
+    def _watch(self, over: threading.Event) -> None:
+        """Wait for the death of a rank that this one has started, or of the one that has started this one."""
+        died = ""
+        while not died:
+            if over.wait(0.5):
+                return
+            dead = [(rank, process) for rank, process in enumerate(self.procs, 1) if process.poll()]
+            died = f"rank {dead[0][0]} of this run has died ({how(dead[0][1].returncode)})" if dead else ""
+            if world.orphaned():
+                died = "rank 0 of this run has died"
+        if over.wait(PATIENCE):
+            return
+        for other in self.procs:
+            other.kill()
+        if self.on_death is not None:
+            self.on_death(died)
+        os._exit(1)  # the thread that trains waits where no exception reaches it
+
+
+def _command(rank: int) -> tuple[list[str], str | None]:
+    """The command of another rank and the folder to start it in."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    start = ["-m", module.name.removesuffix(".__main__")] if module else [os.path.abspath(sys.argv[0])]
+    if not HydraConfig.initialized():
+        return [sys.executable, *start, *sys.argv[1:]], None
+    config = HydraConfig.get()
+    own = [f"hydra.run.dir={quoting.quoted(config.run.dir)}", f"hydra.job.name=rank_{rank}", "hydra.output_subdir=null"]
+    return [sys.executable, *start, *sys.argv[1:], *own], config.runtime.cwd
+
+
+def how(status: int) -> str:
+    """Say how a process ended."""
+    return f"killed by signal {-status}" if status < 0 else f"it ended with status {status}"
 
 
 def average_(tensors: Sequence[Tensor]) -> None:

@@ -40,6 +40,27 @@ def whole(path: Path) -> Iterator[Path]:
         raise
 
 
+made: list[Path] = []
+"""Folders that `make_folder` has made in this process."""
+
+
+def make_folder(path: Path) -> None:
+    """Make a new folder and those above it; raises FileExistsError where it is there."""
+    path = Path(os.path.abspath(path))
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir()
+    made.extend(missing)
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove those of the folders that are empty, the innermost first; forget them all."""
+    for folder in sorted(folders, key=lambda path: -len(path.parts)):
+        with contextlib.suppress(OSError):  # it holds something by now, or is gone
+            folder.rmdir()
+    folders.clear()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, complete or not at all."""
     with whole(path) as unfinished:

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hydra
 import yaml
@@ -23,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_experiments import resume, run_folder, sweeps, world
+from gan_experiments import resume, run_folder, signals, sweeps, world
 from gan_experiments.contracts import ConfigError, TrainingFailure
 
 PLUGINS = ("optuna", "joblib", "submitit_local", "submitit_slurm")
@@ -74,84 +75,142 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
     Exit status: 0 done, 1 the training failed, 2 a mistake of the user's (each in one line, nothing left behind),
     128 + n stopped by signal n. A sweep ends with the status of its jobs (see `sweeps`).
     """
+    before = signals.handle(signals.stop)
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # waiting threads leave the cores to others; read when torch loads
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here as exceptions
-    trains = config == "run"
-    job_of = os.environ.pop(sweeps.JOB_OF, "") if trains else ""
-    if job_of:
-        sweeps.follow(int(job_of))
-    status: list[int] = []
-    sweep: sweeps.Sweep | None = None
+    if world.sweep():
+        sweeps.follow(world.sweep())
+    try:
+        code = _sweep(verb, config) if config == "run" and sweeps.is_one(sys.argv[1:]) else _command(verb, config)
+    except signals.Stopped as error:
+        signals.requeue(error.number)
+        signals.say(f"{signal.Signals(error.number).name}: stopped")
+        code = 128 + error.number
+    finally:
+        run_folder.undo()
+        signals.give_back(before)
+    sys.exit(code)
 
-    def job(cfg: DictConfig) -> float | None:
-        if sweep is not None:
-            return sweep.job(verb, cfg)
-        folder = Path(_output_dir())
+
+def _command(verb: Callable[[DictConfig], int], config: str) -> int:
+    """Do one command; its exit status."""
+    trains = config == "run"
+    status: list[int] = []
+    begun = False
+
+    def job(cfg: DictConfig) -> None:
+        nonlocal begun
+        begun = True
         try:
-            with run_folder.held(folder) if trains and not cfg.check else contextlib.nullcontext():
-                status.append(_single(verb, cfg, folder, bool(job_of)))
-        except run_folder.Busy as error:  # nothing of this folder is ours
+            status.append(_single(verb, cfg, trains and not cfg.check))
+        except (ConfigError, TrainingFailure) as error:  # Hydra would add a line
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # of a verb that does not train
+                raise
             raise SystemExit(_answer(error)) from error
-        return None
 
     try:
-        if trains and sweeps.is_one(sys.argv[1:]):
-            world.require_alone()
-            sweep, sys.argv[1:] = sweeps.Sweep.of(sys.argv)
-        elif trains:
+        if trains:
             sys.argv[1:] = [*resume.command_line(sys.argv[1:]), *world.words()]
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config)(job)()
-        code = max(status, default=0)
-    except (ConfigError, TrainingFailure) as error:
-        code = _answer(error)
-    except (HydraException, OmegaConfBaseException) as error:
-        print(_explain(error, config), file=sys.stderr)
-        code = 2
+        _through_hydra(job, config)
+        return max(status, default=0)
     except BrokenPipeError:  # `| head` has read enough; in a training it may be a worker that died
         if trains:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
+        return 128 + signal.SIGPIPE
+    except _MISTAKES as error:
+        return _mistaken(error, config)
     except OSError as error:
-        if status or (sweep is not None and sweep.folder is not None):  # not Hydra, which could not make the folder
+        if begun:  # not Hydra, which could not make the folder
             raise
-        print(
-            f"the run folder cannot be made ({error.strerror}: {error.filename}); type hydra.run.dir=...",
-            file=sys.stderr,
-        )
-        code = 2
+        return _no_folder(error)
+
+
+def _sweep(verb: Callable[[DictConfig], int], config: str) -> int:
+    """Do the jobs of a sweep; its exit status."""
+    sweep: sweeps.Sweep | None = None
+    try:
+        world.require_alone()
+        sweep, sys.argv[1:] = sweeps.Sweep.of(sys.argv)
+        started = sweep
+        _through_hydra(lambda cfg: started.job(verb, cfg), config)
+        code = 0
+    except _MISTAKES as error:
+        code = _mistaken(error, config)
+    except OSError as error:
+        if sweep is None or sweep.folder is not None:  # not Hydra, which could not make the folder
+            raise
+        code = _no_folder(error)
     except BaseException as error:
         if sweep is None:
             raise
         code = sweep.broken_off(error)
-    sys.exit(code if sweep is None else sweep.close(code))
+    return sweep.close(code) if sweep is not None else code
 
 
-def _single(verb: Callable[[DictConfig], int], cfg: DictConfig, folder: Path, of_a_sweep: bool) -> int:
-    """Do the one job of a command; a mistake ends the command and leaves nothing behind.
+_MISTAKES = (ConfigError, TrainingFailure, HydraException, OmegaConfBaseException)
+
+
+def _through_hydra(job: Callable[[DictConfig], Any], config: str) -> None:
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config)(job)()
+
+
+def _mistaken(error: Exception, config: str) -> int:
+    """Print the line of a mistake; the exit status."""
+    if isinstance(error, (ConfigError, TrainingFailure)):
+        return _answer(error)
+    print(_explain(error, config), file=sys.stderr)
+    return 2
+
+
+def _no_folder(error: OSError) -> int:
+    print(
+        f"the run folder cannot be made ({error.strerror}: {error.filename}); type hydra.run.dir=...", file=sys.stderr
+    )
+    return 2
+
+
+def _stays(cfg: DictConfig, folder: Path) -> bool:
+    """Say whether the run in a folder is left as it is; every rank hears what the first one has found.
+
+    Raises ConfigError where it is not said what is to become of it.
+    """
+
+    def decide() -> str:
+        try:
+            kept = not resume.goes_on(cfg) and run_folder.stays(folder, cfg.existing)
+        except ConfigError as error:
+            return str(error)
+        return "kept" if kept else "begin"
+
+    found = world.agreed("existing", decide)
+    if found not in ("kept", "begin"):
+        raise ConfigError(found)
+    return found == "kept"
+
+
+def _single(verb: Callable[[DictConfig], int], cfg: DictConfig, trains: bool) -> int:
+    """Do the one job of a command; its exit status.
 
     In a process that a sweep has started for one of its jobs, what went wrong stays in the folder.
     """
-    if of_a_sweep:
-        status, message = run_folder.attempt(lambda: verb(cfg), folder)
-        if message and run_folder.first_rank():
-            print(f"{folder.name}: {message}", file=sys.stderr, flush=True)
-        return status
-    status = 0
-    try:
-        status = verb(cfg)
-        if cfg.get("check"):
-            run_folder.forget(folder)
-    except Exception as error:
-        known = run_folder.mistake(error)
-        if known is None:
-            raise
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # of a verb that does not train
+    folder = Path(_output_dir())
+    run_folder.take_note(cfg)
+    if trains and _stays(cfg, folder):
+        return 0
+    with run_folder.held(folder) if trains else contextlib.nullcontext():
+        if world.sweep():
+            status, message = run_folder.attempt(lambda: verb(cfg), folder)
+            if message and run_folder.first_rank():
+                print(f"{folder.name}: {message}", file=sys.stderr, flush=True)
+            return status
+        try:
+            return verb(cfg)
+        except Exception as error:
+            known = run_folder.mistake(error)
+            if known is None:
+                raise
             raise known from error
-        if isinstance(known, ConfigError):
-            run_folder.forget(folder)
-        raise SystemExit(_answer(known)) from error
-    return status
 
 
 def _answer(error: ConfigError | TrainingFailure) -> int:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from gan_experiments import build, check, distributed, scoring
+from gan_experiments import build, check, distributed, quoting, resume, run_folder, scoring, signals, world
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
@@ -31,6 +31,9 @@ from gan_experiments.metrics.passports import doubts
 from gan_experiments.run_folder import shown
 
 PATIENCE = 60.0  # seconds: where a few steps would take longer, `check=true` makes do with a part of the batch
+
+NOT_AGAIN = ("resume", "existing", "hydra.run.dir", "hydra.job.name", "hydra.output_subdir")
+"""Keys of a command that are left out, or given anew, where it is typed again."""
 
 
 def tell_forecast(cfg: DictConfig) -> None:
@@ -91,13 +94,19 @@ def forecast(cfg: DictConfig, data: Sequence[str] = ()) -> str:
     return "\n".join([*lines, *check.remarks(here, model)])
 
 
-def closing(run: build.Run) -> tuple[str, int]:
-    """Where to look and how to go on, and the exit status of the run (128 + n where signal n ended it)."""
-    if not run.trainer.is_global_zero:
-        return "", 0
+def closing(run: build.Run, at_once: signals.Stopped | None = None) -> tuple[str, int]:
+    """Where to look and how to go on, and the exit status of the run (128 + n where signal n ended it).
+
+    `at_once` is the signal that broke the training off. One that came when all images had been seen ends nothing.
+    """
     model, stopping = run.model, run.callback(Stopping)
     sheets, scores, checkpoints = (run.callback(kind) for kind in (SampleSheets, Scores, Checkpoints))
-    lines = ["", f"{'stopped at' if stopping.signal else 'done:'} {model.images_seen:,} images"]
+    number = int(at_once.number if at_once else stopping.signal or 0)
+    if model.at_end() and (at_once is None or (checkpoints is not None and checkpoints.saved_at == model.images_seen)):
+        number = 0
+    if not run.trainer.is_global_zero:
+        return "", 128 + number if at_once and number else 0
+    lines = ["", f"{'stopped at' if number else 'done:'} {model.images_seen:,} images"]
     if scores is not None and scores.history:
         first, last = scores.history[0], scores.history[-1]
         row = [
@@ -117,9 +126,8 @@ def closing(run: build.Run) -> tuple[str, int]:
     lines.append(f"  run      {shown(run.folder)}")
     lines += [f"  W&B      {logger.where()}" for logger in run.trainer.loggers if hasattr(logger, "where")]
     if checkpoints is not None and checkpoints.last.exists():
-        command = f"{_command()} ckpt={shown(checkpoints.last)}"
-        lines.append(f"  go on    {command}" + ("" if stopping.signal else f" images={2 * model.images_seen}"))
-    return "\n".join(lines), 128 + int(stopping.signal) if stopping.signal else 0
+        lines.append(f"  go on    {go_on(run.folder, 0 if number else 2 * model.images_seen)}")
+    return "\n".join(lines), 128 + number if number else 0
 
 
 def _extractor(cfg: DictConfig) -> str:
@@ -130,8 +138,21 @@ def _extractor(cfg: DictConfig) -> str:
     return str(of.get("name") or (of or cfg.metrics)["_target_"].rpartition(".")[2])
 
 
-def _command() -> str:
-    return f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else Path(sys.argv[0]).name
+def broken_off(run: build.Run, why: str) -> None:
+    """Record and say that a run ended because of another rank, and how to go on; the lowest rank that lives does."""
+    message = f"{why}, after {run.model.images_seen:,} images; to go on type {go_on(run.folder)}"
+    if world.lowest_alive():
+        run_folder.record(run.folder, run_folder.Outcome("failed", run.model.images_seen, message), by_any=True)
+        print(message, file=sys.stderr, flush=True)
+
+
+def go_on(folder: Path, images: int = 0) -> str:
+    """Say what to type to go on with a run from its last checkpoint, or to begin it anew where it has none."""
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        words = [word for word in sys.argv[1:] if resume.key_of(word) not in NOT_AGAIN]
+        return quoting.command(*words, quoting.word("hydra.run.dir", shown(folder)), "resume=true")
+    return quoting.command(quoting.word("ckpt", shown(last)), *([quoting.word("images", images)] if images else []))
 
 
 def _measure(cfg: DictConfig, model: AdversarialModule) -> tuple[float, float, int]:

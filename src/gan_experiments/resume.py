@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from gan_experiments import run_folder as folders
 from gan_experiments import world
 from gan_experiments.contracts import ConfigError
+from gan_experiments.quoting import quoted, value_of
 from gan_experiments.run_folder import shown
 
 log = logging.getLogger(__name__)
 
-ONCE = ("ckpt", "check", "resume", "sweep", "hydra.run.dir", "output")
+ONCE = ("ckpt", "check", "resume", "existing", "sweep", "hydra.run.dir", "output")
 """Keys that belong to one command and not to the run."""
 EVALUATOR, AUTOMATIC = (f"gan_experiments.metrics.evaluator.{name}" for name in ("Evaluator", "Automatic"))
 EXISTING = ("refuse", "overwrite")
@@ -80,22 +83,22 @@ def command_line(words: list[str]) -> list[str]:
     What is typed now wins. The run goes on in its own folder, unless that is gone or `hydra.run.dir=` says where. With
     `resume=true`, and where torchrun or SLURM starts a run anew, the checkpoint is looked for.
     """
-    typed = {key_of(word): _unquoted(word.partition("=")[2]) for word in words if not word.startswith("-")}
+    typed = {key_of(word): value_of(word) for word in words if not word.startswith("-")}
     if typed.get("ckpt", "null") in ("", "null"):
         if typed.get("resume", "").lower() != "true" and not world.restarted():
             return words
         folder = _unfinished(words, typed)
         words = [word for word in words if key_of(word) not in ("ckpt", "hydra.run.dir")]
         if folder is not None:
-            words.append(f"hydra.run.dir='{folder}'")
+            words.append(f"hydra.run.dir={quoted(folder)}")
         if folder is None or not (folder / "checkpoints" / "last.ckpt").is_file():
             return words
         typed |= {"ckpt": f"{folder}", "hydra.run.dir": f"{folder}"}
-        words.append(f"ckpt='{folder / 'checkpoints' / 'last.ckpt'}'")
+        words.append(f"ckpt={quoted(folder / 'checkpoints' / 'last.ckpt')}")
     path = find(typed["ckpt"])
     before = [word for word in load(path)["gan_experiments"].get("overrides", []) if key_of(word) not in typed]
     folder = run_folder(path)
-    here = [f"hydra.run.dir='{folder}'"] if folder and "hydra.run.dir" not in typed else []
+    here = [f"hydra.run.dir={quoted(folder)}"] if folder and "hydra.run.dir" not in typed else []
     return [*before, *words, *here]
 
 
@@ -121,6 +124,21 @@ def _of_the_run(words: Any) -> list[str]:
 def finished(cfg: DictConfig) -> bool:
     """Whether the run that `resume=true` has found is over already."""
     return bool(cfg.resume and cfg.ckpt) and load(find(cfg.ckpt))["gan_experiments"]["images_seen"] >= cfg.images
+
+
+def goes_on(cfg: DictConfig) -> bool:
+    """Whether a run goes on in its folder: by `ckpt=` or `resume=true`, started again, or as a job of a sweep.
+
+    What is there is then its own. A finished run without a checkpoint does not go on.
+    """
+    folder = Path(cfg.output).resolve()
+    if world.restarted() or world.sweep() or (HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN):
+        return True
+    if cfg.ckpt:
+        return run_folder(find(cfg.ckpt)) == folder
+    ended = folders.outcome(folder)
+    begun = (folder / ".hydra" / "overrides.yaml").is_file() and (ended is None or ended.status != "finished")
+    return bool(cfg.resume) and begun
 
 
 def choice(group: str) -> str:
@@ -169,6 +187,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         return "${output}" if value == folder else value
 
     resolved = open_folder(OmegaConf.to_container(cfg, resolve=True))
+    resolved.pop("existing", None)  # of the command alone, and not in the configs of earlier runs
     return {**resolved, "output": "${outputs:}", "ckpt": None, "check": False, "resume": False}
 
 
@@ -188,11 +207,6 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
 def key_of(word: str) -> str:
     """The key that a word of the command line is about."""
     return word.partition("=")[0].lstrip("+~").partition("@")[0]
-
-
-def _unquoted(text: str) -> str:
-    quote = text[:1]
-    return text[1:-1].replace(f"\\{quote}", quote) if quote in ("'", '"') and text[1:].endswith(quote) else text
 
 
 def _short(error: Exception) -> str:

@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 def run(cfg: DictConfig) -> int:
     """Check, build, train; the exit status."""
-    from gan_experiments import build, check, report, resume, run_folder, world
+    from gan_experiments import build, check, report, resume, run_folder, signals, trained, world
+    from gan_experiments.contracts import RankDied
 
     typed = {resume.key_of(word) for word in resume.overrides()}
     world.adopt(cfg.trainer, resume.choice("trainer"), "trainer.devices" in typed)
@@ -29,6 +30,8 @@ def run(cfg: DictConfig) -> int:
             run_folder.record(folder, run_folder.Outcome("finished", cfg.images, f"done: {cfg.images:,} images"))
         print(f"{report.shown(folder)} has seen its {cfg.images:,} images before")
         return 0
+    if cfg.ckpt:
+        trained.require_fit(cfg, resume.find(cfg.ckpt))
     checkpoint = resume.prepare(cfg)
     if cfg.check:
         report.tell_forecast(cfg)
@@ -37,20 +40,29 @@ def run(cfg: DictConfig) -> int:
     if parts.trainer.is_global_zero:
         for remark in check.remarks(cfg, parts.model):
             log.warning("%s", remark)
-    run_folder.begin(parts.folder)
+    stopped: signals.Stopped | None = None
+    parts.on_death(lambda message: report.broken_off(parts, message))
     try:
         parts.train(checkpoint)
-        lines, status = report.closing(parts)
+    except signals.Stopped as error:  # before the first batch, or the second one: at once
+        stopped = error
+        parts.end_other_ranks()
     except Exception as error:
-        message = " ".join(str(run_folder.mistake(error) or repr(error)).split())
+        known = run_folder.mistake(error)
+        if isinstance(known, RankDied):
+            report.broken_off(parts, str(known))
+            return 1
+        message = " ".join(str(known or repr(error)).split())
         run_folder.record(parts.folder, run_folder.Outcome("failed", parts.model.images_seen, message))
-        raise
-    finally:
         parts.finish()
-    state, said = "stopped" if status else "finished", lines.strip().partition("\n")[0]
-    run_folder.record(parts.folder, run_folder.Outcome(state, parts.model.images_seen, said))
-    if lines:
-        print(lines, flush=True)
+        raise
+    with signals.waiting():
+        lines, status = report.closing(parts, stopped)
+        state, said = "stopped" if status else "finished", lines.strip().partition("\n")[0]
+        run_folder.record(parts.folder, run_folder.Outcome(state, parts.model.images_seen, said))
+        if lines:
+            print(lines, flush=True)
+        parts.finish()
     return status
 
 

@@ -27,7 +27,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
@@ -35,27 +34,18 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from gan_experiments import resume, run_folder
+from gan_experiments import resume, run_folder, signals, world
 from gan_experiments.contracts import ConfigError
+from gan_experiments.quoting import quoted
 from gan_experiments.run_folder import Outcome
+from gan_experiments.signals import Stopped
 
 COMMAND = "command.txt"
 """In a sweep's folder: what was typed. Its presence says that the folder is a sweep's."""
-JOB_OF = "GAN_EXPERIMENTS_JOB_OF"
-"""The process that started this one for a job of its sweep."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LEADING = ("model", "data", "loss", "augment", "experiment", "seed")
 """Keys that come first in the name of a folder."""
 OF_THE_SWEEP = ("hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher", "hydra.mode", "hydra.run")
 """Words of the whole sweep, which no job has to know."""
-
-
-class Stopped(BaseException):
-    """A signal ended a job, and with it the sweep."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 # -------------------------------------------------------------------- names
@@ -164,6 +154,11 @@ class Sweep:
         values = {resume.key_of(word): word.partition("=")[2] for word in words}
         if values.get("ckpt", "null") not in ("", "null"):
             raise ConfigError("ckpt= goes on with one run and a sweep starts several: leave out one of ckpt= and -m")
+        if "existing" in values:
+            raise ConfigError(
+                "existing= is about one run; a sweep keeps what is finished and goes on with the rest: leave it out, or"
+                " type hydra.sweep.dir= another folder"
+            )
         sweep = cls(argv[0], check=values.get("check", "").lower() == "true")
         if "-m" not in words and "--multirun" not in words:
             words = ["-m", *words]
@@ -211,11 +206,8 @@ class Sweep:
         self._write(note)
         try:
             self._do(note, verb, cfg, folder)
-        except SystemExit:  # someone insists: at once
-            note.state, note.status = "stopped", 130
-            raise
-        except (Stopped, KeyboardInterrupt) as error:
-            note.state, note.status = "stopped", 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
+        except Stopped as error:
+            note.state, note.status = "stopped", 128 + error.number
             if not cfg.check and run_folder.outcome(folder) is None:
                 run_folder.record(folder, Outcome("stopped", 0, "stopped before it had begun"))
         finally:
@@ -228,7 +220,7 @@ class Sweep:
     def _do(self, note: Note, verb: Callable[[DictConfig], int], cfg: DictConfig, folder: Path) -> None:
         ranks = bool(cfg.trainer.strategy)
         said = False
-        with _raising_stopped():
+        with signals.stopping():
             try:
                 with contextlib.nullcontext() if cfg.check else run_folder.held(folder, patience=5):
                     if not cfg.check:
@@ -304,8 +296,6 @@ class Sweep:
         """Say why the sweep ends before its time; the exit status."""
         if isinstance(error, Stopped):
             return 128 + error.number
-        if isinstance(error, KeyboardInterrupt):
-            return 128 + signal.SIGINT
         if isinstance(error, SystemExit):
             return error.code if isinstance(error.code, int) else 1
         if self.folder is None:
@@ -460,62 +450,40 @@ def _in_its_own_process(script: str, cfg: DictConfig, folder: Path) -> int:
     process = subprocess.Popen(
         [sys.executable, os.path.join(hydra.runtime.cwd, script), *words],
         cwd=hydra.runtime.cwd,
-        env={**os.environ, JOB_OF: str(os.getpid())},
+        env={**os.environ, world.JOB_OF: str(os.getpid())},
         start_new_session=True,  # so that a signal reaches it once
     )
     with _passing_signals_on(process.send_signal) as asked:
         try:
             status = process.wait()
-        except KeyboardInterrupt:
+        except Stopped:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
-    return 128 + asked[0] if asked else 128 - status if -status in SIGNALS else status
+    return 128 + asked[0] if asked else 128 - status if -status in signals.numbers() else status
 
 
 @contextlib.contextmanager
 def _passing_signals_on(to: Callable[[int], None]) -> Iterator[list[int]]:
-    """Give the first SIGINT or SIGTERM to someone else and wait; a second one interrupts. Yields those that came."""
+    """Give the first signal to someone else and wait; a second one raises Stopped. Yields those that came."""
     came, before = _pass_signals_on(to)
     try:
         yield came
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signals.give_back(before)
 
 
-def _pass_signals_on(to: Callable[[int], None]) -> tuple[list[int], dict[int, Any]]:
+def _pass_signals_on(to: Callable[[int], None]) -> tuple[list[int], dict[signal.Signals, Any]]:
     came: list[int] = []
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def pass_on(number: int) -> None:
         if came:
-            raise KeyboardInterrupt
+            raise Stopped(number)
         came.append(number)
-        print(f"\n{signal.Signals(number).name}: the jobs that run save; once more to stop at once", file=sys.stderr)
+        signals.say(f"\n{signal.Signals(number).name}: the jobs that run save; once more to stop at once")
         to(number)
 
-    return came, _handle_signals(handle)
-
-
-@contextlib.contextmanager
-def _raising_stopped() -> Iterator[None]:
-    """While a job is prepared and put away; the training itself saves first (see `Stopping`)."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
-
-    before = _handle_signals(handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _handle_signals(handle: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    return {number: signal.signal(number, handle) for number in SIGNALS}
+    return came, signals.handle(pass_on)
 
 
 def _alive(pid: int) -> bool:
@@ -546,11 +514,3 @@ def _free_memory() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-# -------------------------------------------------------------------- small things
-
-
-def quoted(text: object) -> str:
-    """A value that Hydra reads as it stands."""
-    return "'" + str(text).replace("'", "\\'") + "'"

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import datetime
 import functools
+import itertools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from gan_experiments import files
 from gan_experiments.contracts import ConfigError
 
 PORTS_ABOVE = 10_000  # from the port where the ranks of a SLURM job meet to that of our own store
+JOB_OF = "GAN_EXPERIMENTS_JOB_OF"
+"""The process that started this one for a job of its sweep."""
 
 
 def torchrun() -> bool:
@@ -33,6 +38,24 @@ def rank() -> int:
     return max(int(os.environ.get(name, "0")) for name in names)
 
 
+_parent = os.getppid()
+
+
+def started_by_rank_0() -> bool:
+    """Whether rank 0 has started this process, as another rank of its run."""
+    return not torchrun() and not slurm() and rank() > 0
+
+
+def orphaned() -> bool:
+    """Whether rank 0, which had started this process, is gone."""
+    return started_by_rank_0() and os.getppid() != _parent
+
+
+def lowest_alive() -> bool:
+    """Whether this process speaks for its run: rank 0, or rank 1 where rank 0 is gone."""
+    return rank() == 0 or (rank() == 1 and orphaned())
+
+
 def restarted() -> bool:
     """Whether torchrun or SLURM starts this run anew, after a failure or a requeue."""
     return any(int(os.environ.get(name) or 0) > 0 for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
@@ -47,12 +70,35 @@ def several() -> bool:
 def run_name() -> str:
     """The place of this run's folder below `outputs/`, the same for all of its processes and when it is restarted.
 
-    `<date>/<time>` of the start; under SLURM, whose processes start at different moments, `slurm/<job>-<step>`.
+    `<date>/<time>` of the start, with `-2`, `-3`, ... where another run began in the same second: the folder is made to
+    hold the place. Under SLURM, whose processes start at different moments, `slurm/<job>-<step>`.
     """
     if slurm():
         return f"slurm/{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_STEP_ID', '0')}"
+    return agreed("run_name", free_place)
+
+
+def free_place() -> str:
+    """Make a folder below `outputs/` that nobody else has, named by the time; return its place there."""
     now = f"{datetime.datetime.now():%Y-%m-%d/%H-%M-%S}"
-    return agreed("run_name", lambda: now) if torchrun() else now
+    for number in itertools.count(1):
+        place = now if number == 1 else f"{now}-{number}"
+        try:
+            files.make_folder(Path("outputs") / place)
+        except FileExistsError:
+            continue
+        except OSError:  # said by whoever writes to it
+            pass
+        return place
+    raise AssertionError
+
+
+_own_folders = itertools.count()
+
+
+def own_folder() -> str:
+    """Make a folder below `outputs/` for the next run of this program, the same for all of the run's processes."""
+    return f"outputs/{agreed(f'folder_{next(_own_folders)}', free_place)}"
 
 
 def agreed(key: str, decide: Callable[[], str]) -> str:
@@ -64,8 +110,9 @@ def agreed(key: str, decide: Callable[[], str]) -> str:
     name = f"GAN_EXPERIMENTS_{key.upper()}"
     if several():
         place = f"gan_experiments/{os.environ.get('TORCHELASTIC_RUN_ID', '')}/{key}"
-        told = _store().compare_set(place, "", decide()) if rank() == 0 else _store().get(place)
-        return str(told.decode())
+        if rank() == 0 and not _store().check([place]):
+            _store().set(place, decide())
+        return str(_store().get(place).decode())
     if rank() == 0 or name not in os.environ:
         os.environ[name] = decide()
     return os.environ[name]
@@ -82,6 +129,12 @@ def _store() -> Any:
 
     met = SLURMEnvironment()  # in its port's neighbourhood, which the ranks need themselves
     return TCPStore(met.main_address, met.main_port + PORTS_ABOVE, int(os.environ["SLURM_NTASKS"]), rank() == 0)
+
+
+@functools.cache
+def sweep() -> int:
+    """The process of the sweep that started this one for one of its jobs; 0 for none."""
+    return int(os.environ.pop(JOB_OF, "0"))  # not for the ranks that this process starts
 
 
 def require_alone() -> None:

@@ -30,6 +30,7 @@ class Checkpoints(L.Callback):
     def __init__(self, folder: Place, every: Whole, keep: Whole = 0) -> None:
         self.folder = Path(folder) / "checkpoints"
         self.every, self.keep = every, keep
+        self.saved_at = -1  # images seen by the last checkpoint that this process has written
 
     @property
     def last(self) -> Path:
@@ -46,6 +47,7 @@ class Checkpoints(L.Callback):
             self.save(trainer, module, self.folder / f"{module.images_seen:08d}.ckpt")
         if due:
             self.save(trainer, module, self.last)
+            self.saved_at = module.images_seen
 
     def save(self, trainer: L.Trainer, module: AdversarialModule, path: Path) -> None:
         """Write the state to a file, at once or not at all."""

@@ -50,7 +50,7 @@ class SampleSheets(L.Callback):
     def on_train_end(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
         """Join the sheets to a GIF."""
         if trainer.is_global_zero:
-            sheets = sorted(self.folder.glob("[0-9]*.png"))
+            sheets = sorted(p for p in self.folder.glob("[0-9]*.png") if p.stem.isdigit() and len(p.stem) >= 8)
             save_gif(sheets, self.folder / "training.gif", self.gif_seconds, hold=1.5)
 
     def _draw(self, trainer: L.Trainer, module: AdversarialModule) -> None:

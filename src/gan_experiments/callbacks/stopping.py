@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import threading
-from types import FrameType
 from typing import Any
 
 import lightning as L
 
-from gan_experiments import world
+from gan_experiments import signals
 from gan_experiments.engine import AdversarialModule
 
 
 class Stopping(L.Callback):
-    """Ends the run after the batch in which its images are complete, or SIGINT or SIGTERM arrived.
+    """Ends the run after the batch in which its images are complete, or a signal arrived (see `signals.py`).
 
     The batch is carried out to its end, so that what is saved is a state that an unbroken run passes through. A second
-    signal interrupts at once. Under SLURM SIGUSR1 also ends it (`sbatch --signal=USR1@120`: two minutes before the time
-    is up), and SLURM is asked to put the job in its queue again.
+    signal ends it at once, and so does one before the first batch. Under SLURM SIGUSR1 also ends it (`sbatch
+    --signal=USR1@120`: two minutes before the time is up), and SLURM is asked to put the job in its queue again.
     """
 
     def __init__(self) -> None:
@@ -30,19 +25,21 @@ class Stopping(L.Callback):
         self._previous: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
-        """Take over the signals (only a program's main thread can)."""
-        self._module = module
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if world.slurm() else [])):
-                self._previous[number] = signal.signal(number, self._asked)
+        """Forget the signals of an earlier training."""
+        self.signal, self._module = None, module
 
-    def _asked(self, number: int, frame: FrameType | None) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+        """Take over the signals at the first batch (only a program's main thread can)."""
+        if not self._previous:
+            self._previous = signals.handle(self._asked)
+
+    def _asked(self, number: int) -> None:
         if self.signal is not None:
-            raise KeyboardInterrupt
+            raise signals.Stopped(number)
         self.signal = signal.Signals(number)
         if self._module is not None:
             self._module.stop_asked = True
-        print(f"\n{self.signal.name}: saving after this batch; once more to stop at once", file=sys.stderr)
+        signals.say(f"\n{self.signal.name}: saving after this batch; once more to stop at once")
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
         """Tell Lightning to stop, every rank after the same batch: one that stops alone leaves the others waiting."""
@@ -53,15 +50,10 @@ class Stopping(L.Callback):
 
     def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         """Give the signals back; queue the job again where its time is up."""
-        if self.signal == signal.SIGUSR1 and trainer.is_global_zero:
-            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
-        self._give_back()
+        signals.give_back(self._previous)
+        if self.signal is not None:
+            signals.requeue(self.signal)
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         """Give the signals back, as Lightning leaves out the teardown of a run that failed."""
-        self._give_back()
-
-    def _give_back(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
+        signals.give_back(self._previous)
