@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CELL = 256  # pixels a side on the contact sheet
 FEW = 8  # images of each of which a line is said
-CELLS = 24  # images whose cells are kept until the sheet is drawn; the others' are read again
+CELLS = 24  # images whose cells are kept until the sheet is drawn; others are read again
 NAMED = 20  # images that are named among those left out
 FOLDER = "translated"
 
@@ -101,9 +101,7 @@ def _translate(cfg: DictConfig) -> int:
     cells: dict[Path, Tensor] = {}
     began = time.monotonic()
     told = Told(len(left) > FEW)
-    done, faults, stopped = _do(
-        left, _translator(cfg, model, to, run.cfg.data.channels), _masks(cfg, jobs), told, cells
-    )
+    done, faults, stopped = _do(left, _translator(cfg, model, to, run.cfg.data), _masks(cfg, jobs), told, cells)
     for line in told.summary():
         print(line)
     if done:
@@ -224,7 +222,7 @@ def _other_tile(cfg: DictConfig, model: ImageToImage) -> Iterator[str]:
 
 
 def _translator(
-    cfg: DictConfig, model: ImageToImage, to: str, channels: int
+    cfg: DictConfig, model: ImageToImage, to: str, data: DictConfig
 ) -> Callable[[Path, Mask | None], tuple[Photo, Tensor]]:
     """The function of an image's path and mask that gives the image and what the model makes of it.
 
@@ -232,12 +230,14 @@ def _translator(
     """
     from gan_experiments.data.photos import read_photo
 
-    given = _given(cfg, model, to)
+    given, bounds = _given(cfg, model, to), data.get("range")
+    if bounds == "auto":
+        print("data.range=auto: files of more than 8 bits are read by their kind here")
     for line in _other_tile(cfg, model):
         print(line)
 
     def translated(image: Path, mask: Mask | None) -> tuple[Photo, Tensor]:
-        photo = read_photo(image, channels)
+        photo = read_photo(image, data.channels, tuple(bounds) if bounds and bounds != "auto" else None)
         return photo, _made(model, photo, mask, given, to, cfg, image.name)
 
     return translated

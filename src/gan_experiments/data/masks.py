@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import limits
-from gan_experiments.data.decode import UnreadableImageError
+from gan_experiments.data.limits import UnreadableImageError, why
 
 SIDES = ("white", "black")
 FAINT = 64  # of 255: an alpha or a saturation that varies by less says nothing
@@ -49,10 +49,8 @@ def read_mask(path: Path, hole: str = "white") -> Mask:
     """
     try:
         bright, seen = _bright(ImageOps.exif_transpose(Image.open(io.BytesIO(limits.read(path)))))
-    except OSError as error:
-        raise UnreadableImageError(error.strerror or limits.why(error)) from None
     except Exception as error:  # decoders raise nearly everything on broken files
-        raise UnreadableImageError(limits.why(error)) from None
+        raise UnreadableImageError(f"cannot be decoded ({why(error)})") from None
     white = hole == "white"
     if bright.all() or not bright.any():
         raise UnreadableImageError(
