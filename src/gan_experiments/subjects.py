@@ -150,10 +150,11 @@ def _of_translator(cfg: DictConfig, run: trained.Trained, model: ImageToImage) -
             what = "images of its data's pairs" if paired else "images into others"
             raise ConfigError(f"{key}={cfg[key]}: this model translates {what}; leave it out")
     ema = bool(cfg.ema) and bool(model.averages)
-    sample, number, facts, real = model.sampler(cfg.seed, ema, to), None, {}, None
+    sample, real = (model.sampler(cfg.seed, ema, to), None) if paired else _unpaired(cfg, run, model, to, ema)
+    number: int | None = None
+    facts: dict[str, Any] = {}
     name = f"{model.images_seen:,} images"
-    if not paired:
-        sample, real = _unpaired(cfg, run, model, to, ema)
+    if isinstance(sample, TranslatedSet):
         number, facts = sample.number, sample.facts
         name += f", {sample.number:,} of the split {sample.source.split} to {to}"
     return Subject(

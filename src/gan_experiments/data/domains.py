@@ -58,7 +58,8 @@ class Domains(Folder):
             assert images.labels is not None, "domains are labels"
             return self._with_domain({"real": to_float(images.pixels[rows]), "label": images.labels[rows]})
 
-        return _others(images, images.labels != number, name, batch), Part(real, _rows(real.labels == number), name)
+        within, of_others = real.labels.eq(number or 0), images.labels.ne(number or 0)
+        return _others(images, of_others, name, batch), Part(real, _rows(within), name)
 
     @property
     def title(self) -> str:
