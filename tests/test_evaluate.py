@@ -199,7 +199,7 @@ MISTAKES = {
     "paths where": (("run=x", "path_length_at=start"), "type path_length_at=full or path_length_at=end"),
     "no device": (("fake=left", "real=right", "metrics=digits", "device=tpu7"), "device=tpu7 is not here"),
     "too many": (("fake=left", "real=right", "metrics=digits", "n=1000"), "holds 60 images"),
-    "one image": (("fake=left/3", "real=right", "metrics=digits", "n=1"), "n=1: a whole number of 2 or more"),
+    "one image": (("fake=left/3", "real=right", "metrics=digits", "n=1"), "n=1: a whole number from 2"),
     "a single image": (("fake=one", "real=right", "metrics=digits"), "fake=one holds a single image"),
     "a single real image": (("fake=left", "real=one", "metrics=digits"), "the split folder holds 1 images"),
     "no classes": (

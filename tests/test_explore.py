@@ -467,8 +467,11 @@ MISTAKES = {
     "nothing": (("run=styled",), "what= is not given: type what= one of attributes, edit, mixing, project, sefa"),
     "no run": (("what=walk",), "run is not given"),
     "no such run": (("run=nowhere", "what=walk"), "run=nowhere"),
-    "a number": (("run=styled", "what=walk", "what.places=1"), "what.places=1: a whole number of 2 or more"),
-    "values": (("run=styled", "what=truncation", "what.values=[a]"), r"what.values=\['a'\]: numbers are needed"),
+    "a number": (("run=styled", "what=walk", "what.places=1"), "what.places=1: a whole number from 2"),
+    "values": (
+        ("run=styled", "what=truncation", "what.values=[a]"),
+        r"what.values=\[a\]: a list, each a number",
+    ),
     "its own": (("run=styled", "what=truncation", "truncation=0.5"), "what.values; leave it out"),
     "below 0": (("run=plain", "what=truncation", "what.values=[0,1]"), "the largest .z. is above 0"),
     "cutoff": (("run=plain", "what=truncation", "what.cutoff=2"), "what.cutoff: this generator has no styles"),

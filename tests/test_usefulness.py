@@ -362,10 +362,13 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["real={0}/mixed"], r"real=\S+/mixed: some images lie in no subfolder"),
     (["real={0}/nowhere"], r"real=\S+/nowhere does not exist"),
     (["n=19"], r"n=19: fake=\S+ holds 18 images; type n=18"),
-    (["n=0"], r"n=0: a whole number of 1 or more"),
+    (["n=0"], r"n=0: a whole number from 1"),
     (["steps=0", "seeds=a"], r"steps=0: .*\nseeds=a: "),
-    (["parts=[0.1,2]"], r"parts=\[0\.1, 2\]: shares .* type for example parts=\[0\.01,0\.1,1\.0\]"),
-    (["parts=0.1"], r"parts=0\.1: shares"),
+    (
+        ["parts=[0.1,2]"],
+        r"parts=\[0\.1,2\]: a list, each a number above 0 .* type for example parts=\[",
+    ),
+    (["parts=0.1"], r"parts=0\.1: a list"),
     (["fake_share=1"], r"fake_share=1: a batch of 8 must hold generated and real images"),
     (["data.classes=3"], r"data\.classes=3: the subfolders are the classes; leave it out"),
 ]

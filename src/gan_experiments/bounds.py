@@ -30,6 +30,7 @@ NotNegative = Annotated[float, Field(ge=0, le=MOST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PartOf = Annotated[float, Field(gt=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(ge=0)]  # of learning
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what seeds of NumPy hold
 
 Width = Annotated[int, Field(ge=1, le=2**17)]  # channels, features, pixels of a side
@@ -83,29 +84,24 @@ Existing = Annotated[str, OneOf("refuse", "keep", "replace")]
 _COMMON: dict[str, Any] = {"seed": Seed, "ema": bool, "out": Place | None, "device": Device}
 _TRUNCATION = Positive | None
 _LABEL = int | str | None
+LAW = Annotated[str, OneOf("data", "uniform")]  # by which labels are drawn
 OPTIONS: dict[str, dict[str, Any]] = {
     "run": {
         "images": Count,
         "seed": Seed,
         "ckpt": str | None,
+        "existing": Existing,
         "resume": bool,
         "check": bool,
         "output": Place,
-        "trainer.accelerator": Annotated[str, OneOf("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu")],
-        "trainer.devices": Annotated[int | str, OneOf(-1, "auto")]
-        | Annotated[int, Field(ge=1, le=2**16)]
-        | Sequence[Whole],
         "trainer.num_nodes": Annotated[int, Field(ge=1, le=2**16)],
         "trainer.strategy": Node | None,
-        "trainer.precision": Annotated[
-            str, OneOf("32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true")
-        ],
         "trainer.channels_last": bool,
         "trainer.accumulate": Rhythm,
         "trainer.sync_batchnorm": bool,
         "trainer.log_every": Rhythm,
         "logger": Mapping[str, Made],
-        "callbacks": Mapping[str, Made],
+        "callbacks": Mapping[str, Mapping[str, Any]],
         "technique": Mapping[str, Made],
         "augment": Node,
         "metrics": Node,
@@ -121,6 +117,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "class": _LABEL,
         "truncation": _TRUNCATION,
         "singles": bool,
+        "labels": LAW | None,
         "labels": Annotated[str, OneOf("data", "uniform")] | None,
         "interpolation": Annotated[int, Field(ge=0, le=1000)],
     },
@@ -152,6 +149,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "images": Place | int | Sequence[Place | int],
         "to": str | int | None,
         "mask": Place | None,
+        "existing": Existing,
+        "hole": Annotated[str, OneOf("white", "black")],
+        "max_pixels": Count | None,
         "label": Whole | None,
         "tile": Annotated[int, Field(ge=1, le=2**17)] | None,
         "sheet": Annotated[int, Field(ge=0, le=4096)],
@@ -176,6 +176,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "fake": Place | None,
         "real": Place | None,
         "test": Place | None,
+        "existing": Existing,
+        "max_pixels": Count | None,
         "data.resolution": Width | None,
         "data.channels": Annotated[int, OneOf(1, 3)] | None,
         "data.classes": Annotated[int, Field(ge=0, le=10**6)] | None,
@@ -192,7 +194,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """The options of each verb, with their types; of a group, what it holds."""
 for _verb, _options in OPTIONS.items():
     if _verb != "run":
-        _options.update({"existing": Existing, "trust": str | Sequence[str] | None})
+        _options |= {"existing": str, "trust": str | Sequence[str] | None} | _options
 
 
 def fault(key: str, value: Any, hint: Any, usual: Any = None) -> str | None:

@@ -5,35 +5,40 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_type_hints
 
 import torch
 from hydra.utils import get_class, get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from torch import nn
 
-from gan_experiments import build, pretrained
+from gan_experiments import bounds, build, pretrained, resume, world
 from gan_experiments.contracts import ConfigError
-from gan_experiments.engine import AdversarialModule
-from gan_experiments.launch import conf_dir, nearest
+from gan_experiments.engine import AdversarialModule, WeightAverage
+from gan_experiments.launch import conf_dir, keys_gone, nearest
 from gan_experiments.layers.spectral_norm import SpectralNorm
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.models.image_to_image import ImageToImage
 from gan_experiments.models.noise_to_image import NoiseToImage
 
-WHOLE_NUMBERS = {  # key: least value
-    "images": 1,
-    "seed": 0,
-    "data.batch_size": 1,
-    "data.resolution": 1,
-    "data.channels": 1,
-    "data.workers": 0,
-    "trainer.accumulate": 1,
-    "trainer.log_every": 1,
-    "trainer.num_nodes": 1,
+SPECIAL = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+ALONE = ("logger", "trainer", "callbacks", "augment", "metrics", "loss", "perceptual", "data", "model")
+"""The groups of a run of which one choice is taken; `technique` takes several."""
+OPTIMIZERS = {  # what torch's own signatures leave open
+    "lr": bounds.Rate,
+    "betas": tuple[bounds.BelowOne, bounds.BelowOne],
+    "eps": bounds.NotNegative,
+    "weight_decay": bounds.NotNegative,
+    "momentum": bounds.NotNegative,
+    "dampening": bounds.Finite,
+    "alpha": bounds.BelowOne,
 }
 
 
@@ -80,36 +85,91 @@ def _fast_enough(updates: int) -> str:
     return f"{0.001 ** (1 / max(updates, 1)):.3g}"
 
 
-def require_given(cfg: DictConfig) -> None:
-    """Raise ConfigError with a line for each value that only the user can give, and has not."""
-    if found := [*_missing(cfg)]:
-        raise ConfigError(*found)
-
-
-def require_whole_numbers(cfg: DictConfig, least: dict[str, int]) -> None:
-    """Raise one ConfigError with all the keys of `least` whose value is not a whole number of at least that much."""
-    found = list(_whole_numbers(cfg, least))
+def require_readable(cfg: DictConfig) -> None:
+    """Raise one ConfigError where a group of a run is not there, or a key of `trainer` is not of its type."""
+    found = [*_groups(cfg)] or [fault for fault in _options(cfg, "run") if fault.startswith("trainer")]
     if found:
         raise ConfigError(*found)
 
 
+def require_options(cfg: DictConfig, verb: str) -> None:
+    """Raise one ConfigError with all that is wrong with the options of a verb, and with what its groups make."""
+    found = [*_options(cfg, verb), *_missing(cfg)]
+    if not found:
+        found = [*_arguments(cfg)]
+    if found:
+        raise ConfigError(*dict.fromkeys(found))
+
+
 def faults(cfg: DictConfig) -> Iterator[str]:
     """Each fault of a config: what was given, what is needed, what to type."""
-    wrong_arguments = [*_unknown_keys(cfg), *_arguments(cfg)]
-    yield from wrong_arguments
-    wrong_numbers = [*_numbers(cfg)]
-    yield from wrong_numbers
+    unreadable = [*_groups(cfg)]
+    yield from unreadable
+    if unreadable:
+        return
+    wrong = [*_unknown_keys(cfg), *_options(cfg, "run"), *_arguments(cfg)]
+    wrong = wrong or [*_names(cfg), *_numbers(cfg)]
+    yield from wrong
     yield from _missing(cfg)
     yield from _unread(cfg)
     yield from _kind_of_data(cfg)
-    if not wrong_arguments:
+    if not any(fault.startswith(("model.", "loss.", "technique.")) for fault in wrong):
         yield from _loss(cfg)
-    if not wrong_arguments and not wrong_numbers:
+    if not wrong:
         yield from _networks(cfg)
         yield from _optimizers(cfg)
 
 
 # -------------------------------------------------------------------- keys and values
+
+
+def _groups(cfg: DictConfig) -> Iterator[str]:
+    """The groups that were left empty, and those given several choices where one is taken."""
+    for group in ALONE:
+        choice = _typed(group)
+        if choice.startswith("["):
+            first = choice.strip("[]").partition(",")[0].strip()
+            yield f"{group}={choice}: one choice is taken; type {group}={first or 'none'}"
+        elif not isinstance(cfg.get(group), DictConfig):
+            yield f"{group} is null or not there: leave out {group}=null and ~{group}"
+    yield from keys_gone(cfg, "run")
+
+
+def _options(cfg: DictConfig, verb: str) -> Iterator[str]:
+    """What is wrong with the keys of a verb's own config."""
+    usual = _usual(verb)
+    for key, hint in bounds.OPTIONS[verb].items():
+        where, _, last = key.rpartition(".")
+        node = OmegaConf.select(cfg, where) if where else cfg
+        if not isinstance(node, DictConfig):
+            continue  # said of the group
+        if last not in node:
+            continue  # said by keys_gone
+        if not OmegaConf.is_missing(node, last):
+            found = _fault(key, node, last, hint, usual.get(key))
+            yield from () if found is None else [found]
+
+
+@cache
+def _usual(verb: str) -> dict[str, Any]:
+    """The values of a verb's own config, by key."""
+    plain = OmegaConf.to_container(OmegaConf.load(conf_dir() / f"{verb}.yaml"))
+    if verb == "run":
+        plain["trainer"] = OmegaConf.to_container(OmegaConf.load(conf_dir() / "trainer" / "default.yaml"))
+    return resume.flat(plain)
+
+
+def _fault(key: str, node: DictConfig, name: str, hint: Any, usual: Any = None) -> str | None:
+    """What is wrong with one value of a node: a line, or None."""
+    try:
+        value = node[name]
+        if OmegaConf.is_config(value):  # what is inside a group is looked at where it stands
+            value = OmegaConf.to_container(value, resolve=isinstance(value, ListConfig))
+    except InterpolationToMissingValueError:
+        return None  # said by _missing
+    except OmegaConfBaseException as error:
+        return f"{key}: {_short(error)}"
+    return bounds.fault(key, value, hint, usual)
 
 
 def _unknown_keys(cfg: DictConfig) -> Iterator[str]:
@@ -118,7 +178,9 @@ def _unknown_keys(cfg: DictConfig) -> Iterator[str]:
         for key in OmegaConf.select(cfg, where) if where else cfg:
             if key not in known:
                 yield f"{where and where + '.'}{key!s}: nothing reads this key{nearest(str(key), known)}; leave it out"
-    callbacks = [str(name) for name, node in cfg.callbacks.items() if node and "_target_" in node]
+    callbacks = [
+        str(name) for name, node in cfg.callbacks.items() if isinstance(node, DictConfig) and "_target_" in node
+    ]
     for name in cfg.callbacks if callbacks else ():  # with callbacks=none an experiment's settings are of nobody
         if name not in callbacks and cfg.callbacks[name]:
             yield f"callbacks.{name!s}: no callback has this name{nearest(str(name), callbacks)}; leave it out"
@@ -130,35 +192,58 @@ def _keys(file: str) -> list[str]:
 
 
 def _numbers(cfg: DictConfig) -> Iterator[str]:
-    yield from _whole_numbers(cfg, WHOLE_NUMBERS)
-    for name, node in cfg.callbacks.items():
-        every = node.get("every", 0) if isinstance(node, DictConfig) else 0
-        if not isinstance(every, int) or every < 0:
-            key = f"callbacks.{name!s}.every"
-            yield f"{key}={every}: a number of images is needed; type for example {key}=20000"
-    batch, devices, parts = (
-        OmegaConf.select(cfg, k) for k in ("data.batch_size", "trainer.devices", "trainer.accumulate")
-    )
-    if isinstance(batch, int) and isinstance(parts, int) and batch > 0 and parts > 0:
-        ranks = devices * cfg.trainer.num_nodes if isinstance(devices, int) and devices > 0 else 1
-        if batch % (ranks * parts):
-            step = ranks * parts
-            yield (
-                f"data.batch_size={batch}: the whole batch is shared by {ranks} ranks and {parts} accumulation steps;"
-                f" type data.batch_size={max(1, round(batch / step)) * step}"
-            )
-        if ranks > 1 and not cfg.trainer.strategy:
-            yield f"trainer.devices={devices} without a strategy: type trainer=ddp or trainer=ddp_cpu"
-    yield from build.trainer_faults(cfg.trainer)
+    """Numbers that do not go together."""
+    for path, node in _nodes(cfg):
+        start, end = node.get("start"), node.get("end")
+        if isinstance(start, (int, float)) and isinstance(end, (int, float)) and start > end:
+            yield f"{path}.start={start:g} lies after {path}.end={end:g}; type for example {path}.start=0"
+    impossible = [*build.trainer_faults(cfg.trainer)]
+    yield from impossible
+    if impossible:
+        return
+    devices, parts = cfg.trainer.devices, cfg.trainer.accumulate
+    number = len(devices) if isinstance(devices, ListConfig) else devices
+    ranks = number * cfg.trainer.num_nodes if isinstance(number, int) and number > 0 else 1
+    if (batch := cfg.data.batch_size) % (step := ranks * parts):
+        yield (
+            f"data.batch_size={batch}: the whole batch is shared by {ranks} ranks and {parts} accumulation steps;"
+            f" type data.batch_size={max(1, round(batch / step)) * step}"
+        )
+    if ranks > 1 and not cfg.trainer.strategy:
+        yield f"trainer.devices={bounds.shown(devices)} without a strategy: type trainer=ddp or trainer=ddp_cpu"
+    yield from _too_large(cfg, ranks * parts)
 
 
-def _whole_numbers(cfg: DictConfig, least: dict[str, int]) -> Iterator[str]:
-    for key, bound in least.items():
-        value = OmegaConf.select(cfg, key, default=bound)
-        if not isinstance(value, int) or isinstance(value, bool) or value < bound:
-            whole = isinstance(value, float) and value.is_integer() and value >= bound
-            example = int(value) if whole else max(bound, 64)
-            yield f"{key}={value}: a whole number of {bound} or more is needed; type for example {key}={example}"
+def _too_large(cfg: DictConfig, parts: int) -> Iterator[str]:
+    """A batch whose images alone are more than the memory here: each as float32, with a fake and both gradients."""
+    image = 4 * 4 * cfg.data.channels * cfg.data.resolution**2
+    if cfg.data.batch_size * image > parts * (here := world.memory()):
+        most = max(1, int(here / image / 64)) * parts
+        yield (
+            f"data.batch_size={cfg.data.batch_size}: its images alone take {_bytes(cfg.data.batch_size * image)} and"
+            f" this machine has {_bytes(here)}; type for example data.batch_size={min(64 * parts, most)}"
+        )
+
+
+def _bytes(number: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB", "TB", "PB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.0f} EB"
+
+
+def _names(cfg: DictConfig) -> Iterator[str]:
+    """Optimizers, schedules and averages of what the model does not have."""
+    optimizers = [str(key) for key in cfg.model.get("optimizers") or {}]
+    networks = [name for name, _ in _network_nodes(cfg)]
+    for group, known in (("schedules", optimizers), ("ema", networks)):
+        for name in cfg.model.get(group) or {}:
+            if name not in known:
+                yield (
+                    f"model.{group}.{name!s}: there is nothing of that name{nearest(str(name), known)};"
+                    f" type one of {', '.join(known)}"
+                )
 
 
 def _missing(cfg: DictConfig) -> Iterator[str]:
@@ -166,25 +251,32 @@ def _missing(cfg: DictConfig) -> Iterator[str]:
         yield f"{key} is not given: type {key}=..."
 
 
-def _nodes(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
-    """Every node that has a `_target_`, with its path."""
+def _nodes(node: Any, path: str = "", copies: bool = True) -> Iterator[tuple[str, DictConfig]]:
+    """Every node that has a `_target_`, with its path; without `copies` not those that an interpolation repeats."""
     if isinstance(node, DictConfig):
         if "_target_" in node:
             yield path, node
-        for key in map(str, node):  # what refers to another place is looked at there
-            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
-                yield from _nodes(node[key], f"{path}.{key}" if path else key)
+        for key in node:
+            if not OmegaConf.is_missing(node, key) and (copies or not OmegaConf.is_interpolation(node, key)):
+                yield from _nodes(node[key], f"{path}.{key!s}" if path else str(key), copies)
     elif isinstance(node, ListConfig):
         for index, item in enumerate(node):
-            yield from _nodes(item, f"{path}.{index}")
+            yield from _nodes(item, f"{path}.{index}", copies)
 
 
 def _arguments(cfg: DictConfig) -> Iterator[str]:
-    for path, node in _nodes(cfg):
-        target = node["_target_"]
+    """What the parts do not take; what is typed first, and only where that is right what is computed from it."""
+    found = [*_arguments_of(cfg, computed=False)]
+    yield from found or _arguments_of(cfg, computed=True)
+
+
+def _arguments_of(cfg: DictConfig, computed: bool) -> Iterator[str]:
+    nodes = [*_nodes(cfg, copies=computed)]
+    for path, node in nodes:
+        target = node._get_node("_target_")
         try:
             with _silent("hydra.utils"):
-                known, required = _signature(get_object(target))
+                takes = _signature(get_object(node["_target_"]))
         except Exception as error:  # an import that fails, whatever its reason
             if what := build.not_installed(getattr(error.__cause__, "name", None)):
                 group = path.partition(".")[0]
@@ -192,13 +284,15 @@ def _arguments(cfg: DictConfig) -> Iterator[str]:
                 continue
             yield f"{path}._target_={target}: cannot be imported ({_short(error)})"
             continue
-        given = {str(key) for key in node} - {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
-        if known is not None:
-            for key in sorted(given - known):
-                yield f"{path}.{key!s}: {target.rpartition('.')[2]} takes no such argument{nearest(key, sorted(known))}"
-        if not node.get("_partial_"):
-            for key in sorted(required - given):
-                yield f"{path}.{key} is not given: {target.rpartition('.')[2]} needs it; type +{path}.{key}=..."
+        yield from _arguments_of_node(path, node, takes, str(target).rpartition(".")[2], computed)
+    averages = cfg.get("model") and cfg.model.get("ema")
+    takes = _signature(WeightAverage)
+    for name, node in averages.items() if isinstance(averages, DictConfig) else ():
+        if not isinstance(node, DictConfig):
+            continue  # said of the whole
+        yield from _arguments_of_node(
+            f"model.ema.{name}", node, takes, "WeightAverage", computed, frozenset({"network"})
+        )
 
 
 @contextmanager
@@ -212,20 +306,69 @@ def _silent(name: str) -> Iterator[None]:
         logger.disabled = before
 
 
-def _signature(target: Any) -> tuple[set[str] | None, set[str]]:
-    """The arguments that a callable takes (None: any) and those it needs; `**kwargs` of a class go to its parent."""
+def _arguments_of_node(
+    path: str, node: DictConfig, takes: Signature, title: str, computed: bool, given: frozenset[str] = frozenset()
+) -> Iterator[str]:
+    typed = {str(key) for key in node} - SPECIAL
+    if not takes.anything:
+        for key in sorted(typed - set(takes.hints)):
+            yield f"{path}.{key!s}: {title} takes no such argument{nearest(key, sorted(takes.hints))}"
+    if not node.get("_partial_"):
+        for key in sorted(takes.required - typed - given):
+            yield f"{path}.{key} is not given: {title} needs it; type +{path}.{key}=..."
+    for key in sorted(typed & set(takes.hints)):
+        if not OmegaConf.is_missing(node, key) and (computed or not OmegaConf.is_interpolation(node, key)):
+            found = _fault(f"{path}.{key}", node, key, takes.hints[key], takes.usual.get(key))
+            yield from () if found is None else [found]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a callable takes: the type of each argument, its usual value, those that it needs; or anything besides."""
+
+    hints: dict[str, Any]
+    usual: dict[str, Any]
+    required: frozenset[str]
+    anything: bool
+
+
+@cache
+def _signature(target: Any) -> Signature:
+    """What a callable takes; the `**kwargs` of a class go to its parent."""
     classes = [c for c in inspect.getmro(target) if "__init__" in vars(c)] if inspect.isclass(target) else [None]
-    known: set[str] = set()
+    hints: dict[str, Any] = {}
+    usual: dict[str, Any] = {}
     required: set[str] = set()
+    anything = True
     for owner in classes:
         function = target if owner is None else vars(owner)["__init__"]
         parameters = list(inspect.signature(function).parameters.values())[0 if owner is None else 1 :]
-        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        required |= {p.name for p in named if p.default is p.empty and p.name not in known and p.name != "networks"}
-        known |= {p.name for p in named}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return known - {"networks"}, required
-    return None, required
+        for one in parameters:
+            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name not in hints:
+                hints[one.name] = _hint(one, function, target)
+                if one.default is not one.empty:
+                    usual[one.name] = one.default
+                elif one.name != "networks":
+                    required.add(one.name)
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            anything = False
+            break
+    hints.pop("networks", None)
+    return Signature(hints, usual, frozenset(required), anything)
+
+
+def _hint(parameter: inspect.Parameter, function: Any, target: Any) -> Any:
+    """The type of a parameter; Any where it cannot be told."""
+    if inspect.isclass(target) and issubclass(target, torch.optim.Optimizer) and parameter.name in OPTIMIZERS:
+        return OPTIMIZERS[parameter.name]
+    if parameter.annotation is parameter.empty:
+        return Any
+    stub = SimpleNamespace(__annotations__={"it": parameter.annotation})
+    try:
+        hint = get_type_hints(stub, vars(sys.modules[function.__module__]), include_extras=True)["it"]
+    except Exception:  # a name that is imported for the type checker alone, or none at all
+        return Any
+    return hint | None if parameter.default is None else hint
 
 
 def _unread(cfg: DictConfig) -> Iterator[str]:
@@ -239,6 +382,11 @@ def _unread(cfg: DictConfig) -> Iterator[str]:
         if key not in cfg.model and cfg[group] and chosen:
             undo = f"type {group}={off} or leave it out" if off else "leave it out"
             yield f"{group}={chosen}: model={_choice('model') or 'this one'} does not read it; {undo}"
+
+
+def _typed(group: str) -> str:
+    """What was typed for a group, nothing where nothing was."""
+    return next((word.partition("=")[2] for word in resume.overrides() if resume.key_of(word) == group), "")
 
 
 def _choice(group: str) -> str | None:
@@ -389,6 +537,12 @@ def _to_begin_with(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
         model.configure_model()
     except ConfigError as error:
         yield from error.faults
+        return
+    given, used = set(model.make_optimizer), {phase.optimizer or phase.name for phase in model.phases()}
+    for name in sorted(given - used):
+        yield f"model.optimizers.{name}: the model has no use for it{nearest(name, sorted(used))}; leave it out"
+    for name in sorted(used - given):
+        yield f"model.optimizers.{name} is not given: the model needs one of that name"
 
 
 def _network_nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:

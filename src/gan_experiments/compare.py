@@ -18,9 +18,11 @@ WITH_A_WORD = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name"
 
 def compare(cfg: DictConfig) -> int:
     """Print the tables; write them, the curves, the sheets and a page that holds them all."""
+    from gan_experiments import check
     from gan_experiments.comparison import figures, page, read, table
     from gan_experiments.contracts import ConfigError
 
+    check.require_options(cfg, "compare")
     given = [str(word) for word in ([cfg.runs] if isinstance(cfg.runs, str) else cfg.runs or [])]
     if not given:
         raise ConfigError("nothing to compare: type the folders of runs or of sweeps after the command")

@@ -23,7 +23,7 @@ def convert(cfg: DictConfig) -> int:
     from gan_experiments.contracts import ConfigError
     from gan_experiments.official import files, stylegan2
 
-    check.require_given(cfg)
+    check.require_options(cfg, "convert")
     path = Path(cfg.weights)
     folder = Path(cfg.out or Path("outputs") / path.stem)
     resume.require_new(folder, cfg.existing)

@@ -215,7 +215,7 @@ class AdversarialModule(L.LightningModule):
         networks: Mapping[str, nn.Module],
         optimizers: Mapping[str, Callable[[list[nn.Parameter]], Optimizer]],
         schedules: Mapping[str, Callable[[int], float] | None] | None = None,
-        ema: Mapping[str, Mapping[str, float]] | None = None,
+        ema: Mapping[str, Mapping[str, Any]] | None = None,
         clip_grad_norm: Positive | None = None,
         pretrained: Place | None = None,
     ) -> None:

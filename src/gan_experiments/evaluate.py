@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if not __package__:  # run as a script: import the package, not its files
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from gan_experiments import launch
 
@@ -32,19 +32,14 @@ def evaluate(cfg: DictConfig) -> int:
 
 
 def _evaluate(cfg: DictConfig) -> int:
-    from gan_experiments.contracts import ConfigError
-
-    if faults := [*_faults(cfg)]:
-        raise ConfigError(*faults)
     from gan_experiments import check, report
+    from gan_experiments.contracts import ConfigError
     from gan_experiments.metrics import pictures
     from gan_experiments.models.image_to_image import Translations
 
-    check.require_given(cfg)
-    least = {"seed": 0, "standing_statistics": 0, "bootstrap": 0, "path_length": 0} | (
-        {} if cfg.n is None else {"n": 2}
-    )
-    check.require_whole_numbers(cfg, least)
+    check.require_options(cfg, "evaluate")
+    if faults := [*_faults(cfg)]:
+        raise ConfigError(*faults)
     if cfg.fake is not None and _paired(cfg):
         return _evaluate_pairs(cfg)
     points: list[tuple[float, dict[str, float]]] = []
@@ -94,16 +89,6 @@ def _faults(cfg: DictConfig) -> Iterator[str]:
         yield "both real= and data= were given: leave one out"
     if cfg.labels not in (None, *LAWS):
         yield f"labels={cfg.labels}: type labels={' or labels='.join(LAWS)}, or leave it out"
-    if cfg.path_length_in not in ("z", "w"):
-        yield f"path_length_in={cfg.path_length_in}: type path_length_in=z or path_length_in=w"
-    if cfg.path_length_at not in ("full", "end"):
-        yield f"path_length_at={cfg.path_length_at}: type path_length_at=full or path_length_at=end"
-    several = (
-        cfg.truncation if isinstance(cfg.truncation, ListConfig) else [1 if cfg.truncation is None else cfg.truncation]
-    )
-    for value in several:
-        if not (isinstance(value, (int, float)) and value > 0):
-            yield f"truncation={value}: the largest |z| is a number above 0; type for example truncation=0.5"
 
 
 def _faults_of_folders(cfg: DictConfig) -> Iterator[str]:

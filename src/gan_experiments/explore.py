@@ -12,9 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_experiments import launch
 
-LEAST = {"seed": 0} | {f"what.{key}": 1 for key in ("rows", "columns", "cells", "steps", "k", "samples")}
-LEAST |= {"what.places": 2}
-
 
 def explore(cfg: DictConfig) -> int:
     """Do what `what` says with the run's generator; the exit status."""
@@ -29,8 +26,7 @@ def explore(cfg: DictConfig) -> int:
     own = [group for group in ("metrics", "data") if not cfg.get(group)]
     for group in own:
         OmegaConf.update(cfg, group, {}, force_add=True)  # until it is known: `what` refers to it
-    check.require_given(cfg)
-    check.require_whole_numbers(cfg, LEAST)
+    check.require_options(cfg, "explore")
     run = trained.open_run(cfg.run, cfg.device)
     model = run.model
     if not isinstance(model, NoiseToImage):

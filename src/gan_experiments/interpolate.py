@@ -20,12 +20,9 @@ if TYPE_CHECKING:
 def interpolate(cfg: DictConfig) -> int:
     """Write a run folder with the checkpoint of `b`, its generator and that one's average replaced."""
     from gan_experiments import check, report, resume
-    from gan_experiments.contracts import ConfigError
     from gan_experiments.networks import esrgan
 
-    check.require_given(cfg)
-    if not isinstance(cfg.alpha, (int, float)) or not 0 <= cfg.alpha <= 1:
-        raise ConfigError(f"alpha={cfg.alpha}: a number of 0 to 1 is needed; type for example alpha=0.8")
+    check.require_options(cfg, "interpolate")
     path = resume.find(cfg.b, "b")
     folder = Path(cfg.out or (resume.run_folder(path) or path.parent) / "interpolated" / f"{cfg.alpha:g}")
     resume.require_new(folder, cfg.existing)

@@ -10,7 +10,7 @@ import difflib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def _command(verb: Callable[[DictConfig], int], config: str) -> int:
         nonlocal begun
         begun = True
         try:
-            status.append(_single(verb, cfg, trains and not cfg.check))
+            status.append(_single(verb, cfg, config))
         except (ConfigError, TrainingFailure) as error:  # Hydra would add a line
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # of a verb that does not train
                 raise
@@ -152,7 +152,12 @@ _MISTAKES = (ConfigError, TrainingFailure, HydraException, OmegaConfBaseExceptio
 
 
 def _through_hydra(job: Callable[[DictConfig], Any], config: str) -> None:
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config)(job)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config)(job)()
+    except ValueError as error:
+        if not str(error).startswith("Config group override must be"):
+            raise
+        raise ConfigError(_no_choice(config)) from error
 
 
 def _mistaken(error: Exception, config: str) -> int:
@@ -189,12 +194,21 @@ def _stays(cfg: DictConfig, folder: Path) -> bool:
     return found == "kept"
 
 
-def _single(verb: Callable[[DictConfig], int], cfg: DictConfig, trains: bool) -> int:
+def keys_gone(cfg: DictConfig, config: str) -> Iterator[str]:
+    """A line for each key of a verb's own config that a word with ~ took out of it."""
+    for key in yaml.safe_load((conf_dir() / f"{config}.yaml").read_text()):
+        if key not in (*cfg, "defaults", "hydra"):
+            yield f"{key} is not there: leave out ~{key}"
+
+
+def _single(verb: Callable[[DictConfig], int], cfg: DictConfig, config: str) -> int:
     """Do the one job of a command; its exit status.
 
     In a process that a sweep has started for one of its jobs, what went wrong stays in the folder.
     """
-    folder = Path(_output_dir())
+    if gone := [*keys_gone(cfg, config)]:
+        raise ConfigError(*gone)
+    trains, folder = config == "run" and not cfg.check, Path(_output_dir())
     run_folder.take_note(cfg)
     if trains and _stays(cfg, folder):
         return 0
@@ -253,6 +267,22 @@ def _explain(error: Exception, config: str) -> str:
     if isinstance(error, OverrideParseException) and bare:
         return f"{bare[0]}: not understood; type key=value"
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _no_choice(config: str) -> str:
+    """One line about a group that was set to null."""
+    usual = {key: value for entry in _defaults(config) for key, value in entry.items()}
+    empty = [resume.key_of(word) for word in sys.argv[1:] if word.partition("=")[2].strip() in ("null", "")]
+    for group in (key for key in empty if key in usual):
+        known = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+        choice = "none" if "none" in known else usual[group]
+        return f"{group}=null: a choice is needed; " + (f"type {group}={choice}" if choice else "leave it out")
+    return "a group is set to null, and a choice is needed"
+
+
+def _defaults(config: str) -> list[Any]:
+    entries = yaml.safe_load((conf_dir() / f"{config}.yaml").read_text())["defaults"]
+    return [entry for entry in entries if isinstance(entry, dict)]
 
 
 def _keys(config: str, without: str) -> list[str]:

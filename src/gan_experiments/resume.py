@@ -83,6 +83,9 @@ def command_line(words: list[str]) -> list[str]:
     What is typed now wins. The run goes on in its own folder, unless that is gone or `hydra.run.dir=` says where. With
     `resume=true`, and where torchrun or SLURM starts a run anew, the checkpoint is looked for.
     """
+    for word in words:
+        if key_of(word) == "resume" and word.partition("=")[2].lower() not in ("true", "false"):
+            raise ConfigError(f"{word}: true or false is needed; type resume=true")
     typed = {key_of(word): value_of(word) for word in words if not word.startswith("-")}
     if typed.get("ckpt", "null") in ("", "null"):
         if typed.get("resume", "").lower() != "true" and not world.restarted():

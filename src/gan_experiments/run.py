@@ -22,6 +22,7 @@ def run(cfg: DictConfig) -> int:
     from gan_experiments.contracts import RankDied
 
     typed = {resume.key_of(word) for word in resume.overrides()}
+    check.require_readable(cfg)
     world.adopt(cfg.trainer, resume.choice("trainer"), "trainer.devices" in typed)
     check.require(cfg)
     if resume.finished(cfg):

@@ -29,7 +29,7 @@ def sample(cfg: DictConfig) -> int:
     from gan_experiments.contracts import ConfigError
     from gan_experiments.models.noise_to_image import NoiseToImage
 
-    check.require_whole_numbers(cfg, {"n": 1, "seed": 0, "interpolation": 0})
+    check.require_options(cfg, "sample")
     run = trained.open_run(cfg.run, cfg.device)
     model, out = run.model, Path(cfg.out or run.folder / "drawn" / f"{run.model.images_seen:08d}")
     names: list[str] = []  # of the images' classes

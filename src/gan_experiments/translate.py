@@ -166,19 +166,14 @@ def _do(
 
 def _require(cfg: DictConfig) -> None:
     """Raise one ConfigError with what is wrong with the options before anything is opened."""
-    from gan_experiments import check, files
+    from gan_experiments import check
     from gan_experiments.contracts import ConfigError
-    from gan_experiments.data.masks import require_side
 
-    check.require_given(cfg)
-    if nothing := [f"{key} is not given: type {key}=..." for key in ("run", "images") if cfg[key] in (None, "", [])]:
+    if nothing := [
+        f"{key} is not given: type {key}=..." for key in ("run", "images") if cfg.get(key) in (None, "", [])
+    ]:
         raise ConfigError(*nothing)
-    least = {"seed": 0, "sheet": 0}
-    check.require_whole_numbers(
-        cfg, least | {key: 1 - (key == "label") for key in ("tile", "label") if cfg[key] is not None}
-    )
-    files.require_existing(cfg.existing)
-    require_side(cfg.hole)
+    check.require_options(cfg, "translate")
 
 
 def _given(cfg: DictConfig, model: ImageToImage, to: str) -> Batch:

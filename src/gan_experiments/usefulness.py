@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if not __package__:  # run as a script: import the package, not its files
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from gan_experiments import launch
 
@@ -80,8 +80,7 @@ def _require(cfg: DictConfig) -> None:
     from gan_experiments import check, files
     from gan_experiments.contracts import ConfigError
 
-    least = {"steps": 1, "batch_size": 2, "seeds": 1, "seed": 0}
-    check.require_whole_numbers(cfg, least if cfg.n is None else least | {"n": 1})
+    check.require_options(cfg, "usefulness")
     files.require_existing(cfg.existing)
     faults = []
     if bool(cfg.run) == bool(cfg.fake):
@@ -92,9 +91,7 @@ def _require(cfg: DictConfig) -> None:
         if cfg.data[key] is not None:
             why = "the images are as the run's" if cfg.run else "the subfolders are the classes"
             faults.append(f"data.{key}={cfg.data[key]}: {why}; leave it out")
-    if not isinstance(cfg.parts, ListConfig) or not all(_is_number(share) and 0 < share <= 1 for share in cfg.parts):
-        faults.append(f"parts={cfg.parts}: shares of the real images are needed; type for example parts=[0.01,0.1,1.0]")
-    if not _is_number(cfg.fake_share) or not 0 < round(cfg.fake_share * cfg.batch_size) < cfg.batch_size:
+    if not 0 < round(cfg.fake_share * cfg.batch_size) < cfg.batch_size:
         faults.append(
             f"fake_share={cfg.fake_share}: a batch of {cfg.batch_size} must hold generated and real images; "
             "type for example fake_share=0.5"

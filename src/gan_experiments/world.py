@@ -183,3 +183,16 @@ def adopt(trainer: Any, chosen: str = "", typed: bool = False) -> None:
     trainer.devices, trainer.num_nodes = here, machines
     if not trainer.strategy:
         trainer.strategy = {"_target_": "gan_experiments.distributed.FlatDDPStrategy"}
+
+
+def memory() -> float:
+    """The bytes of this machine's memory, and of its accelerator's where that is more; infinite where nobody says."""
+    try:
+        found = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (ValueError, OSError, AttributeError):  # not on every system
+        return float("inf")
+    import torch
+
+    if torch.cuda.is_available():
+        found = max(found, *(torch.cuda.mem_get_info(index)[1] for index in range(torch.cuda.device_count())))
+    return found
