@@ -43,6 +43,7 @@ Threads = Annotated[int, Field(ge=1, le=1024)]
 Rhythm = Annotated[int, Field(ge=1, le=10**6)]  # every so many batches
 Cells = Annotated[int, Field(ge=1, le=4096)]  # of a sheet
 Samples = Annotated[int, Field(ge=1, le=10**7)]  # drawn, held in memory, scored
+Scored = Annotated[int, Field(ge=2, le=10**7)]
 
 Numbers = Annotated[Sequence[Finite], Field(min_length=1, max_length=1000)]
 Place = Annotated[str, Field(min_length=1, json_schema_extra={"what": "a path"})]
@@ -84,7 +85,6 @@ Existing = Annotated[str, OneOf("refuse", "keep", "replace")]
 _COMMON: dict[str, Any] = {"seed": Seed, "ema": bool, "out": Place | None, "device": Device}
 _TRUNCATION = Positive | None
 _LABEL = int | str | None
-LAW = Annotated[str, OneOf("data", "uniform")]  # by which labels are drawn
 OPTIONS: dict[str, dict[str, Any]] = {
     "run": {
         "images": Count,
@@ -117,7 +117,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "class": _LABEL,
         "truncation": _TRUNCATION,
         "singles": bool,
-        "labels": LAW | None,
         "labels": Annotated[str, OneOf("data", "uniform")] | None,
         "interpolation": Annotated[int, Field(ge=0, le=1000)],
     },
@@ -155,7 +154,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "label": Whole | None,
         "tile": Annotated[int, Field(ge=1, le=2**17)] | None,
         "sheet": Annotated[int, Field(ge=0, le=4096)],
-        "max_pixels": Count | None,
     },
     "explore": _COMMON
     | {
@@ -188,7 +186,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "steps": Annotated[int, Field(ge=1, le=10**7)],
         "batch_size": Annotated[int, Field(ge=2, le=10**5)],
         "seeds": Annotated[int, Field(ge=1, le=1000)],
-        "max_pixels": Count | None,
     },
 }
 """The options of each verb, with their types; of a group, what it holds."""

@@ -107,7 +107,8 @@ def faults(cfg: DictConfig) -> Iterator[str]:
     yield from unreadable
     if unreadable:
         return
-    wrong = [*_unknown_keys(cfg), *_options(cfg, "run"), *_arguments(cfg)]
+    options = [*_options(cfg, "run")]
+    wrong = [*_unknown_keys(cfg), *options, *_arguments(cfg, computed=not options)]
     wrong = wrong or [*_names(cfg), *_numbers(cfg)]
     yield from wrong
     yield from _missing(cfg)
@@ -163,13 +164,20 @@ def _fault(key: str, node: DictConfig, name: str, hint: Any, usual: Any = None) 
     """What is wrong with one value of a node: a line, or None."""
     try:
         value = node[name]
-        if OmegaConf.is_config(value):  # what is inside a group is looked at where it stands
-            value = OmegaConf.to_container(value, resolve=isinstance(value, ListConfig))
+        value = OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else _outline(value)
     except InterpolationToMissingValueError:
         return None  # said by _missing
     except OmegaConfBaseException as error:
         return f"{key}: {_short(error)}"
     return bounds.fault(key, value, hint, usual)
+
+
+def _outline(node: Any, levels: int = 2) -> Any:
+    """The keys of a group and of what it holds: the rest is looked at where it stands."""
+    if not isinstance(node, DictConfig):
+        return [] if isinstance(node, ListConfig) else node
+    keys = [key for key in node if levels and not OmegaConf.is_missing(node, key)]
+    return {str(key): _outline(node[key], levels - 1) for key in keys}
 
 
 def _unknown_keys(cfg: DictConfig) -> Iterator[str]:
@@ -264,10 +272,12 @@ def _nodes(node: Any, path: str = "", copies: bool = True) -> Iterator[tuple[str
             yield from _nodes(item, f"{path}.{index}", copies)
 
 
-def _arguments(cfg: DictConfig) -> Iterator[str]:
-    """What the parts do not take; what is typed first, and only where that is right what is computed from it."""
+def _arguments(cfg: DictConfig, computed: bool = True) -> Iterator[str]:
+    """What the parts do not take; what is `computed` from other values only where those are right."""
     found = [*_arguments_of(cfg, computed=False)]
-    yield from found or _arguments_of(cfg, computed=True)
+    yield from found
+    if computed and not found:
+        yield from _arguments_of(cfg, computed=True)
 
 
 def _arguments_of(cfg: DictConfig, computed: bool) -> Iterator[str]:

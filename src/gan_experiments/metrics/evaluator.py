@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gan_experiments.bounds import Batch, Depth, OneOf, Place, Rhythm, Samples, Seed, Threads
+from gan_experiments.bounds import Batch, Depth, OneOf, Place, Rhythm, Scored, Seed, Threads
 from gan_experiments.contracts import ConfigError, higher_is_better  # noqa: F401  (for those who look for it here)
 from gan_experiments.data.cache import cache_root
 from gan_experiments.images import to_uint8
@@ -132,15 +132,15 @@ class Evaluator:
         self,
         extractor: Extractor,
         scores: Sequence[str] = SCORES,
-        num_fake: Samples = 10_000,
-        num_real: Samples | None = None,
+        num_fake: Scored = 10_000,
+        num_real: Scored | None = None,
         split: str = "train",
         batch_size: Batch = 100,
         cache: Place | None = None,
         seed: Seed = 0,
         threads: Threads | None = 1,
         kid_subsets: Rhythm = 100,
-        kid_subset_size: Rhythm = 1000,
+        kid_subset_size: Scored = 1000,
         is_splits: Rhythm = 10,
         manifold_k: Depth = 3,
         density_k: Depth = 5,
@@ -305,12 +305,19 @@ class Evaluator:
         return [torch.randperm(self.num_fake, generator=generator)[: self.num_fake // 2] for _ in range(number)]
 
     def real(self, data: Any) -> RealImages:
-        """What it compares with, of a data module; raises ConfigError where that has no such split."""
-        return data.reference(self.split)
+        """What it compares with, of a data module; raises ConfigError where that has no such split, or too few."""
+        found: RealImages = data.reference(self.split)
+        self.number_of(found)
+        return found
 
     def number_of(self, real: RealImages) -> int:
-        """How many of these real images it looks at."""
-        return len(real) if self.num_real is None else min(self.num_real, len(real))
+        """How many of these real images it looks at; raises ConfigError where `num_real` are more than there are."""
+        if self.num_real is not None and self.num_real > len(real):
+            raise ConfigError(
+                f"metrics.num_real={self.num_real}: the split {real.split} holds {len(real):,} images;"
+                f" type metrics.num_real={len(real)}, or null for all"
+            )
+        return len(real) if self.num_real is None else self.num_real
 
     def against(self, real: RealImages) -> str:
         """What is compared with what, in words."""

