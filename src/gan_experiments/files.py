@@ -6,6 +6,7 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import zipfile
@@ -35,9 +36,22 @@ def whole(path: Path) -> Iterator[Path]:
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        number = _of_the_disk(error)
+        if number:  # with the name of the file, which writers leave out
+            raise OSError(number, os.strerror(number), str(path)) from error
         raise
+
+
+def _of_the_disk(error: BaseException) -> int:
+    """Return the number of the operating system's error behind one of a writer; 0 where there is none."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    if isinstance(error, RuntimeError) and "inline_container" in str(error):  # torch's writer, by what it counts
+        return error.__context__.errno or 0 if isinstance(error.__context__, OSError) else errno.ENOSPC
+    return 0
 
 
 made: list[Path] = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import logging
 import os
 import signal
 import sys
@@ -78,6 +79,7 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
     before = signals.handle(signals.stop)
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # waiting threads leave the cores to others; read when torch loads
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here as exceptions
+    logging.raiseExceptions = False  # on a full disk each line of each log, W&B's among them, would print a traceback
     if world.sweep():
         sweeps.follow(world.sweep())
     try:
@@ -96,11 +98,8 @@ def _command(verb: Callable[[DictConfig], int], config: str) -> int:
     """Do one command; its exit status."""
     trains = config == "run"
     status: list[int] = []
-    begun = False
 
     def job(cfg: DictConfig) -> None:
-        nonlocal begun
-        begun = True
         try:
             status.append(_single(verb, cfg, config))
         except (ConfigError, TrainingFailure) as error:  # Hydra would add a line
@@ -120,10 +119,8 @@ def _command(verb: Callable[[DictConfig], int], config: str) -> int:
         return 128 + signal.SIGPIPE
     except _MISTAKES as error:
         return _mistaken(error, config)
-    except OSError as error:
-        if begun:  # not Hydra, which could not make the folder
-            raise
-        return _no_folder(error)
+    except (OSError, ValueError) as error:  # of Hydra, whose folder or log cannot be written
+        return _not_written(error)
 
 
 def _sweep(verb: Callable[[DictConfig], int], config: str) -> int:
@@ -140,7 +137,7 @@ def _sweep(verb: Callable[[DictConfig], int], config: str) -> int:
     except OSError as error:
         if sweep is None or sweep.folder is not None:  # not Hydra, which could not make the folder
             raise
-        code = _no_folder(error)
+        code = _not_written(error)
     except BaseException as error:
         if sweep is None:
             raise
@@ -168,11 +165,12 @@ def _mistaken(error: Exception, config: str) -> int:
     return 2
 
 
-def _no_folder(error: OSError) -> int:
-    print(
-        f"the run folder cannot be made ({error.strerror}: {error.filename}); type hydra.run.dir=...", file=sys.stderr
-    )
-    return 2
+def _not_written(error: Exception) -> int:
+    """Print the line about a disk that does not take a file; raises any other error again."""
+    known = run_folder.mistake(error)
+    if known is None:
+        raise error
+    return _answer(known)
 
 
 def _stays(cfg: DictConfig, folder: Path) -> bool:

@@ -29,6 +29,9 @@ from gan_experiments.contracts import ConfigError, RankDied, TrainingFailure
 
 OUTCOME = "outcome.json"
 LOCK = ".lock"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""Why a disk does not take what is written, by the operating system's numbers."""
 HYDRAS = (".hydra", "run.log", LOCK)
 """What is in a run folder before the run begins."""
 GONE = re.compile(
@@ -275,12 +278,29 @@ def attempt(work: Callable[[], int], folder: Path) -> tuple[int, str]:
 
 def mistake(error: BaseException) -> ConfigError | TrainingFailure | None:
     """The error that its lines alone explain; None for one of which the traceback is needed."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        where = error.filename2 or error.filename or "the run folder"
-        return ConfigError(f"no space left on the device that holds {where}: free some and type the command again")
+    if isinstance(error, (ConfigError, TrainingFailure)):
+        return error
     if isinstance(error, RuntimeError) and GONE.search(str(error)):
         return RankDied("another rank of this run has died")
-    return error if isinstance(error, (ConfigError, TrainingFailure)) else None
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__
+    return None if cause is None else _of_the_disk(cause)
+
+
+def _of_the_disk(error: OSError) -> ConfigError | None:
+    """The line about a file that a disk does not take, with the word that says where else; None for other errors."""
+    trains = not HydraConfig.initialized() or HydraConfig.get().job.config_name == "run"
+    where = error.filename2 or error.filename or ("the run folder" if trains else "the results")
+    otherwise = f"type {'hydra.run.dir' if trains else 'out'}=<a folder elsewhere>"
+    if error.errno in FULL:
+        return ConfigError(
+            f"no space left on the device that holds {where}: free some and type the command again, or {otherwise}"
+        )
+    if error.errno in REFUSED:
+        how = "written" if error.errno in (errno.EROFS, errno.EFBIG) else "read or written"
+        return ConfigError(f"{where} cannot be {how} ({os.strerror(error.errno)}): {otherwise}")
+    return None
 
 
 def set_aside(folder: Path) -> Path | None:
