@@ -60,7 +60,7 @@ def scores(cell: Cell) -> dict[str, float]:
     cell.result()
     path = cell.folder / "all" / "against-all.json"
     if not path.exists():
-        words = [f"run='{cell.folder}'", f"out='{path.parent}'", *DATA[cell.data], "device=cpu"]
+        words = [f"run='{cell.folder}'", f"out='{path.parent}'", *DATA[cell.data], "device=cpu", "trust=learning"]
         if cell.data == "digits" and composed(*cell.words).model.generator.get("classes"):
             words.append("by_class=true")
         with (cell.folder / "printed.log").open("a") as log:

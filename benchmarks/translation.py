@@ -438,7 +438,7 @@ class Translation(Cell):
 
     def _found(self) -> dict[str, Any]:
         """The scores of the model and of what costs nothing, on all that was held out, and the path of a sheet."""
-        task, model = TASKS[self.model], trained.open_run(str(self.folder), "cpu").model
+        task, model = TASKS[self.model], trained.open_run(str(self.folder), "cpu", "learning").model
         assert isinstance(model, ImageToImage)
         judge = PairedEvaluator(
             scores=("psnr", "ssim", "l1", "lpips"),
@@ -457,7 +457,7 @@ class Translation(Cell):
         truths = [case.truth for case in cases]
         made = {name: [make(case) for case in cases] for name, make in task.others.items()}
         if task.after:
-            first = trained.open_run(str(self.first.folder), "cpu").model
+            first = trained.open_run(str(self.first.folder), "cpu", "learning").model
             assert isinstance(first, ImageToImage)
             made[self.first.model] = [first.translate(case.batch, case.to) for case in cases]
         made[self.model] = [model.translate(case.batch, case.to, seed=i) for i, case in enumerate(cases)]

@@ -212,6 +212,14 @@ def train(
     return model
 
 
+def bare_checkpoint(state: dict[str, Any] | None = None, **saved: Any) -> dict[str, Any]:
+    """The least that a checkpoint holds; `saved` is of the run."""
+    trainer = {"precision": "32-true", "channels_last": False, "accumulate": 1, "log_every": 1}
+    config = {"model": {"_target_": "x"}, "data": {"_target_": "x"}, "trainer": trainer, "images": 8, "seed": 0}
+    least = {"batches": 0, "images_seen": 0, "averaged_at": {}, "config": config}
+    return {"state_dict": state or {}, "gan_experiments": least | saved}
+
+
 def difference(a: Any, b: Any, path: str = "") -> dict[str, float]:
     """The largest difference of each pair of tensors or numbers at the same place of two structures, where not 0."""
     if isinstance(a, torch.Tensor):

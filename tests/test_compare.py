@@ -335,7 +335,7 @@ def test_parameters_of_a_run_that_did_not_write_them_down(tmp_path: Path) -> Non
     expected = build.parameters(build.build_model(cfg))
     assert read._count(read.Run(tmp_path, build.plain(cfg))) == expected
     assert set(expected) == {"generator", "discriminator"}
-    assert read._count(read.Run(tmp_path, {"model": {"_target_": "gone.Away"}})) == {}
+    assert read._count(read.Run(tmp_path, {"model": {"_target_": "gan_experiments.models.gone.Away"}})) == {}
 
 
 # ------------------------------------------------------------------------------------------ pictures

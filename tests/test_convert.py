@@ -212,9 +212,9 @@ def test_mistakes_are_one_line_each_and_leave_nothing(tmp_path: Path) -> None:
         assert not (tmp_path / "run").exists()
     torch.save(generator(), tmp_path / "good.pt")
     converted(tmp_path / "good.pt", tmp_path / "run")
-    with pytest.raises(ConfigError, match="existing=overwrite"):
+    with pytest.raises(ConfigError, match="existing=replace"):
         converted(tmp_path / "good.pt", tmp_path / "run")
-    converted(tmp_path / "good.pt", tmp_path / "run", existing="overwrite")
+    converted(tmp_path / "good.pt", tmp_path / "run", existing="replace")
 
 
 def test_the_verb_and_what_can_be_done_with_its_run(tmp_path: Path) -> None:
@@ -224,5 +224,5 @@ def test_the_verb_and_what_can_be_done_with_its_run(tmp_path: Path) -> None:
     assert done.stdout.startswith("outputs/good  (generator ")
     drawn = run("run=outputs/good", "n=4", "truncation=0.7", "device=cpu", verb="sample", folder=tmp_path)
     assert drawn.returncode == 0, drawn.stderr
-    again = run("weights=good.pt", verb="convert", folder=tmp_path)
+    again = run("weights=good.pt", "out=outputs/good", verb="convert", folder=tmp_path)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)

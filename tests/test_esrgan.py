@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
-from support import compose, difference, random_vgg19, small, train
+from support import bare_checkpoint, compose, difference, random_vgg19, small, train
 from test_srgan import batch_of, opened, seen_at
 from torch import Tensor
 
@@ -100,9 +100,12 @@ def test_between_two_runs_is_a_run(tmp_path: Path) -> None:
     assert difference(state, b.model.discriminator.state_dict()) == {}
 
     words["alpha"] = 1
-    with pytest.raises(ConfigError, match=r"between is there already: type existing=overwrite or another out=$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"is there already, and 1 more: type existing=keep to .* or another out=$",
+    ):
         interpolate.interpolate(OmegaConf.create(words))
-    words["existing"] = "overwrite"
+    words["existing"] = "replace"
     assert interpolate.interpolate(OmegaConf.create(words)) == 0
     again = trained.open_run(str(tmp_path / "between")).model.network("generator").state_dict()
     torch.testing.assert_close(dict(again), dict(y))
@@ -110,11 +113,10 @@ def test_between_two_runs_is_a_run(tmp_path: Path) -> None:
 
 def test_what_has_nothing_in_between_is_one_line(tmp_path: Path) -> None:
     for name, key, shape in (("a", "generator.w", 1), ("b", "generator.w", 2), ("c", "generator_ab.w", 1)):
-        state = {"gan_experiments": {}, "state_dict": {key: torch.zeros(shape)}}
-        torch.save(state, tmp_path / f"{name}.ckpt")
+        torch.save(bare_checkpoint({key: torch.zeros(shape)}), tmp_path / f"{name}.ckpt")
     for words, message in (
         ({"alpha": 1.5}, r"^alpha=1\.5: a number of 0 to 1"),
-        ({"existing": "skip"}, r"^existing=skip: type existing=refuse or existing=overwrite$"),
+        ({"existing": "skip"}, r"^existing=skip: "),
         ({"a": "nowhere"}, r"^a=nowhere: there is no such file"),
         ({"b": f"{tmp_path / 'c.ckpt'}"}, r"^b=.*c\.ckpt: that run has no generator; type b= another one$"),
         ({}, r"^the two networks differ in w: only networks alike"),

@@ -343,7 +343,7 @@ def test_a_mixing_sheet(runs: Path, tmp_path: Path) -> None:
     mixture = cell(sheet, 1, 1, 4, 96, top=0)
     assert not torch.equal(mixture, cell(sheet, 0, 1, 4, 96, top=0))
     assert not torch.equal(mixture, cell(sheet, 1, 0, 4, 96, top=0))
-    assert verb(*words) == 0
+    assert verb(*words, "existing=replace") == 0
     assert {path.name for path in tmp_path.iterdir()} == {f"mixing-{w}.png" for w in ("all", "coarse", "middle")}
 
 
@@ -457,7 +457,8 @@ def test_a_path_length_in_w(runs: Path, tmp_path: Path) -> None:
         assert evaluate.evaluate(hydra.compose("evaluate", words)) == 0
         with pytest.raises(ConfigError, match="lpips_net=squeeze needs images of 17 pixels, and these have 16"):
             words = [*words[:3], "lpips_net=squeeze", *words[4:]]
-            evaluate.evaluate(hydra.compose("evaluate", [*words, f"lpips_weights={tmp_path / 'squeeze.pth'}"]))
+            words += ["existing=replace", f"lpips_weights={tmp_path / 'squeeze.pth'}"]
+            evaluate.evaluate(hydra.compose("evaluate", words))
     found = json.loads((tmp_path / "scores-00000016.json").read_text())["scores"]["ppl_w_end"]
     assert found["value"] > 0
     assert "at the beginning of a straight line in w" in found["passport"]["estimator"]

@@ -33,6 +33,8 @@ LAYERS = [  # from the ground up; a file imports from its own row or below
         "sweeps",
         "study",
         "run_folder",
+        "saved",
+        "trust",
         "comparison",
         "official",
     },

@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 from torch_fidelity import feature_extractor_clip
+from torchvision.models import VGG16_Weights
 from torchvision.transforms.functional import normalize
 
 from gan_experiments import build
@@ -127,6 +128,35 @@ def test_an_extractor_of_torch_fidelity(tmp_path, monkeypatch):
     torch.save(Tokens(), tmp_path / "code.pth")
     with pytest.raises(ConfigError, match="needs its weights"):
         FidelityExtractor("vgg16", str(tmp_path / "code.pth"))
+
+
+class Malice:
+    """A pickle that makes a file when it is opened."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("vgg16", VGG16_Weights.IMAGENET1K_V1.url.rpartition("/")[2]),
+        ("clip-vit-b-32", f"clip-vit-b-32-{feature_extractor_clip.MODEL_METADATA['clip-vit-b-32']['hash']}.pt"),
+    ],
+)
+def test_a_file_in_torchs_cache_runs_nothing(name, file, tmp_path, monkeypatch):
+    """Nor does one that is given."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    cached = tmp_path / "checkpoints" / file
+    torch.save(Malice(tmp_path / "marker"), cached)
+    for given in (None, str(cached)):
+        with pytest.raises(ConfigError, match=rf"metrics\.extractor\.name={name}"):
+            FidelityExtractor(name, given)
+    assert not (tmp_path / "marker").exists()
 
 
 def fail(*_, **__):

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig
-from support import compose, difference, random_vgg19, small, train
+from support import bare_checkpoint, compose, difference, random_vgg19, small, train
 from torch import Tensor, nn
 
 from gan_experiments import build, check, trained
@@ -211,7 +211,7 @@ def test_a_run_that_goes_on_does_not_ask_for_it_again(first_stage: Path, tmp_pat
 def test_what_cannot_be_taken_up_is_one_line_at_the_door(first_stage: Path, tmp_path: Path) -> None:
     (tmp_path / "text.ckpt").write_text("nothing")
     (tmp_path / "empty").mkdir()
-    torch.save({"gan_experiments": {}, "state_dict": {"generator_ab.weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
+    torch.save(bare_checkpoint({"generator_ab.weight": torch.zeros(1)}), tmp_path / "other.ckpt")
     for given, message in (
         ("nowhere", r"^model\.pretrained=nowhere: there is no such file or folder; type model\.pretrained= "),
         (tmp_path / "text.ckpt", r"^model\.pretrained=.*text\.ckpt: not a whole checkpoint"),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from support import REPOSITORY, compose, difference, run, small, train
+from support import REPOSITORY, bare_checkpoint, compose, difference, run, small, train
 
 from gan_experiments import resume, world
 from gan_experiments.contracts import ConfigError
@@ -154,7 +154,7 @@ def _run_of(folder: Path, *words: str, checkpoint: bool = True, age: float = 0.0
     if checkpoint:
         (folder / "checkpoints").mkdir()
         saved = {"overrides": list(words), "images_seen": 4}
-        torch.save({"gan_experiments": saved}, folder / "checkpoints" / "last.ckpt")
+        torch.save(bare_checkpoint(**saved), folder / "checkpoints" / "last.ckpt")
         (folder / "config.yaml").write_text("images: 8\n")
     return folder
 

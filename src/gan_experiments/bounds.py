@@ -94,6 +94,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "resume": bool,
         "check": bool,
         "output": Place,
+        "trust": str | Sequence[str] | None,
         "trainer.num_nodes": Annotated[int, Field(ge=1, le=2**16)],
         "trainer.strategy": Node | None,
         "trainer.channels_last": bool,

@@ -22,8 +22,9 @@ from hydra.utils import instantiate
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from gan_experiments import files, launch, pretrained, resume, run_folder, scoring, world
+from gan_experiments import files, launch, pretrained, resume, run_folder, scoring, trust, world
 from gan_experiments.callbacks.health import Health
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
@@ -323,11 +324,19 @@ def not_installed(module: str | None) -> str:
     return f"needs what is not installed: type pip install {PACKAGES.get(name, name)}, or make another choice"
 
 
-def from_plain(config: dict[str, Any], folder: Path) -> DictConfig:
-    """The config that a checkpoint carries, for the run folder given."""
+def from_plain(config: dict[str, Any], folder: Path, source: str, trusted: Any = None) -> DictConfig:
+    """The config that a file carries, for the run folder given.
+
+    Raises ConfigError, a line for each, where it names what a file may not, unless `trusted` allows it (see `trust`).
+    """
     launch.register_resolvers()
-    cfg = OmegaConf.create({**config, "output": str(folder)})
-    OmegaConf.resolve(cfg)
+    trust.require_resolvers(config, source)
+    try:
+        cfg = OmegaConf.create({"metrics": None, **config, "output": str(folder)})
+        OmegaConf.resolve(cfg)
+        trust.require(OmegaConf.to_container(cfg), source, trusted)
+    except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{source} cannot be read ({' '.join(str(error).split())[:120]})") from error
     return cfg
 
 

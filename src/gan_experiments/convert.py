@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 
 def convert(cfg: DictConfig) -> int:
     """Write a run folder of model=stylegan2 with the weights of a file, as if it had been trained here."""
-    from gan_experiments import build, check, report, resume
+    from gan_experiments import build, check, files, report, resume
     from gan_experiments.contracts import ConfigError
-    from gan_experiments.official import files, stylegan2
+    from gan_experiments.official import files as official
+    from gan_experiments.official import stylegan2
 
     check.require_options(cfg, "convert")
     path = Path(cfg.weights)
-    folder = Path(cfg.out or Path("outputs") / path.stem)
-    resume.require_new(folder, cfg.existing)
-    networks = files.read(path, "weights")
+    folder = files.place(cfg.out, Path("outputs") / path.stem, cfg.existing)
+    if not resume.to_make(folder, cfg.existing):
+        print(f"{report.shown(folder)} is there already, and kept")
+        return 0
+    networks = official.read(path, "weights")
     try:
         average, judge = networks.get("G_ema", networks.get("G")), networks.get("D")
         assert average is not None, "read() has seen to it"

@@ -32,7 +32,7 @@ def evaluate(cfg: DictConfig) -> int:
 
 
 def _evaluate(cfg: DictConfig) -> int:
-    from gan_experiments import check, report
+    from gan_experiments import check, files, report
     from gan_experiments.contracts import ConfigError
     from gan_experiments.metrics import pictures
     from gan_experiments.models.image_to_image import Translations
@@ -44,8 +44,21 @@ def _evaluate(cfg: DictConfig) -> int:
         return _evaluate_pairs(cfg)
     points: list[tuple[float, dict[str, float]]] = []
     folders = set()
+    over = "images seen" if isinstance(cfg.truncation, float | int | None) else "truncation"
+    curve = f"scores-over-{over.replace(' ', '-')}.png"
+    if cfg.out and (cfg.checkpoints or over == "truncation"):
+        files.to_write([Path(cfg.out) / curve], cfg.existing)
     for subject in _subjects(cfg):
-        out = Path(cfg.out) if cfg.out else subject.folder
+        name = f"{subject.images:08d}{subject.tag}"
+        scores_of = f"scores{subject.tag}" if subject.config is None else f"scores-{name}"
+        path = _place(cfg, subject.folder, f"{scores_of}.json")
+        sheets = _place(cfg, subject.folder, f"pictures-{name}")
+        wanted = files.to_write([path, *([sheets] if cfg.pictures else [])], cfg.existing)
+        folders.add(subject.folder)
+        if not wanted:
+            print(f"{subject.name}: {report.shown(path)} is there already, and kept")
+            points.append((subject.position, _kept(path)))
+            continue
         evaluator = _evaluator(cfg, subject)
         real = _real(cfg, subject, evaluator)
         labels = None if isinstance(subject.sample, Translations) else _classes(cfg, subject, evaluator, real)
@@ -62,17 +75,19 @@ def _evaluate(cfg: DictConfig) -> int:
         )
         scores = measured.scores | path_length
         _print(scores, measured.by_class)
-        print(report.shown(_write(scores, measured.by_class, subject, out)))
-        if cfg.pictures:
-            folder = out / f"pictures-{subject.images:08d}{subject.tag}"
-            written = pictures.write_sheets(measured, evaluator, subject.sample, real, folder, labels)
-            print(f"{report.shown(folder)}: {', '.join(path.name for path in written)}")
-        folders.add(subject.folder)
+        if path in wanted:
+            by_class = {"by_class": measured.by_class} if measured.by_class else {}
+            _save({"images": subject.images, **by_class}, scores, path)
+        print(report.shown(path))
+        if sheets in wanted:
+            written = pictures.write_sheets(measured, evaluator, subject.sample, real, sheets, labels)
+            print(f"{report.shown(sheets)}: {', '.join(path.name for path in written)}")
         points.append((subject.position, {name: score.value for name, score in scores.items()}))
     if len(points) > 1 and len(folders) == 1:
-        over = "images seen" if isinstance(cfg.truncation, float | int | None) else "truncation"
-        path = out / f"scores-over-{over.replace(' ', '-')}.png"
-        print(report.shown(pictures.write_curves(sorted(points, key=lambda p: p[0]), over, path)))
+        path = _place(cfg, folders.pop(), curve)
+        if files.to_write([path], cfg.existing):
+            pictures.write_curves(sorted(points, key=lambda p: p[0]), over, path)
+        print(report.shown(path))
     return 0
 
 
@@ -251,13 +266,17 @@ def _paired(cfg: DictConfig) -> bool:
 
 def _evaluate_pairs(cfg: DictConfig) -> int:
     """Score the images of one folder against those of equal names in another."""
-    from gan_experiments import build, report
+    from gan_experiments import build, files, report
     from gan_experiments.metrics.paired import pairs_of
 
+    path = _place(cfg, Path("outputs") / "scores" / Path(cfg.fake).stem, "scores.json")
+    if not files.to_write([path], cfg.existing):
+        print(f"{report.shown(path)} is there already, and kept")
+        return 0
     scores = build.make(cfg.metrics).evaluate(pairs_of(cfg.fake, cfg.real))
     _print(scores, {})
-    out = Path(cfg.out) if cfg.out else Path("outputs") / "scores" / Path(cfg.fake).stem
-    print(report.shown(_save({"images": 0}, scores, out / "scores.json")))
+    _save({"images": 0}, scores, path)
+    print(report.shown(path))
     return 0
 
 
@@ -277,17 +296,28 @@ def _print(scores: dict[str, Score], by_class: dict[str, dict[str, float]]) -> N
             print(f"{label:20}" + "".join(f"{values[name]:20.5g}" for name in names))
 
 
-def _write(scores: dict[str, Score], by_class: dict[str, dict[str, float]], subject: Subject, out: Path) -> Path:
-    """Put the scores beside the run's own, where `compare.py` finds them."""
-    record: dict[str, Any] = {"images": subject.images} | ({"by_class": by_class} if by_class else {})
-    name = "scores" if subject.config is None else f"scores-{subject.images:08d}"
-    return _save(record, scores, out / f"{name}{subject.tag}.json")
+def _place(cfg: DictConfig, folder: Path, name: str) -> Path:
+    """Where a result goes: into `out=`, else beside the run's own, where `compare.py` finds it, under a new name."""
+    from gan_experiments import files
+
+    return files.place(cfg.out and Path(cfg.out) / name, folder / name, cfg.existing, suffix=Path(name).suffix)
 
 
-def _save(record: dict[str, Any], scores: dict[str, Score], path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record | {"scores": {name: s.to_dict() for name, s in scores.items()}}, indent=1))
-    return path
+def _save(record: dict[str, Any], scores: dict[str, Score], path: Path) -> None:
+    from gan_experiments import files
+
+    told = {name: score.to_dict() for name, score in scores.items()}
+    files.write_text(path, json.dumps(record | {"scores": told}, indent=1))
+
+
+def _kept(path: Path) -> dict[str, float]:
+    """The scores that an earlier command has written."""
+    from gan_experiments.contracts import ConfigError
+
+    try:
+        return {name: float(score["value"]) for name, score in json.loads(path.read_text())["scores"].items()}
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} holds no scores: type existing=replace, or another out=") from error
 
 
 def main() -> None:

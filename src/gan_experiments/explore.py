@@ -15,7 +15,7 @@ from gan_experiments import launch
 
 def explore(cfg: DictConfig) -> int:
     """Do what `what` says with the run's generator; the exit status."""
-    from gan_experiments import build, check, trained
+    from gan_experiments import build, check, files, report, trained
     from gan_experiments.contracts import ConfigError
     from gan_experiments.exploration.explored import Explored
     from gan_experiments.models.noise_to_image import NoiseToImage
@@ -27,7 +27,7 @@ def explore(cfg: DictConfig) -> int:
     for group in own:
         OmegaConf.update(cfg, group, {}, force_add=True)  # until it is known: `what` refers to it
     check.require_options(cfg, "explore")
-    run = trained.open_run(cfg.run, cfg.device)
+    run = trained.open_run(cfg.run, cfg.device, cfg.trust)
     model = run.model
     if not isinstance(model, NoiseToImage):
         raise ConfigError(f"run={cfg.run}: this model translates images; type translate.py run={cfg.run} images=...")
@@ -35,7 +35,17 @@ def explore(cfg: DictConfig) -> int:
         cfg[group] = run.cfg[group]
     what = build.make(cfg.what)
     generator = Explored(model, cfg.ema, cfg.truncation, cfg["class"], cfg.seed)
-    status: int = what.explore(generator, Path(cfg.out or run.folder / "explored" / f"{model.images_seen:08d}"))
+    usual = run.folder / "explored" / f"{model.images_seen:08d}"
+
+    def there_in(folder: Path) -> list[Path]:
+        return sorted(path for pattern in what.writes(generator) for path in folder.glob(pattern))
+
+    out = files.place(cfg.out, usual, cfg.existing, is_taken=lambda folder: bool(there_in(folder)))
+    there = there_in(out)
+    if there and not files.to_write(there, cfg.existing):
+        print(f"{report.shown(there[0])} is there already, and kept")
+        return 0
+    status: int = what.explore(generator, out)
     return status
 
 

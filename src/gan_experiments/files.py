@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -131,6 +131,41 @@ def clean_name(name: object) -> str:
     if not text or text[0] in ".- ":
         text = f"_{text[1:]}"
     return text
+
+
+def clean_names(names: Iterable[object]) -> list[str]:
+    """Return the `clean_name` of each; of two that would be the same, on any file system, the later gets a number."""
+    taken: set[str] = set()
+    cleaned = []
+    for name in names:
+        clean, number = clean_name(name), 1
+        while (distinct := clean if number == 1 else f"{clean}-{number}").casefold() in taken:
+            number += 1
+        taken.add(distinct.casefold())
+        cleaned.append(distinct)
+    return cleaned
+
+
+def fresh(path: Path, is_taken: Callable[[Path], bool] = os.path.lexists, suffix: str = "") -> Path:
+    """Return `path`, or the first of `path-2`, `path-3`, ... that is not taken; the number is before the `suffix`."""
+    number, found = 1, path
+    while is_taken(found):
+        number += 1
+        found = path.with_name(f"{path.name.removesuffix(suffix)}-{number}{suffix}")
+    return found
+
+
+def place(
+    given: object, usual: Path, existing: str, is_taken: Callable[[Path], bool] = os.path.lexists, suffix: str = ""
+) -> Path:
+    """Return the place that was typed as `out=`, else the usual one, or a `fresh` one beside it where that is taken.
+
+    `existing` "keep" and "replace" are about what is there, so that they stay with the usual one.
+    """
+    require_existing(existing)
+    if given:
+        return Path(str(given))
+    return fresh(usual, is_taken, suffix) if existing == "refuse" else usual
 
 
 def _shown(path: Path) -> str:

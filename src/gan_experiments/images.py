@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
+
+from gan_experiments import files
 
 REAL, FAKE = (200, 200, 200), (31, 119, 180)
 """Colours of points."""
@@ -85,10 +86,8 @@ def scatter(layers: Sequence[tuple[Tensor, tuple[int, int, int]]], side: int, ed
 
 def save_png(image: Tensor, path: Path) -> None:
     """Write a uint8 image [C, H, W], C 1 or 3; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    _pil(image).save(unfinished, format="PNG")
-    os.replace(unfinished, path)
+    with files.whole(path) as unfinished:
+        _pil(image).save(unfinished, format="PNG")
 
 
 def save_gif(frames: Sequence[Tensor | Path], path: Path, seconds: float, hold: float = 0.0, most: int = 200) -> None:
@@ -103,10 +102,9 @@ def save_gif(frames: Sequence[Tensor | Path], path: Path, seconds: float, hold: 
     pictures = [picture.convert("P", palette=Image.Palette.ADAPTIVE) for picture in pictures]
     durations = [max(20, round(1000 * seconds / len(pictures)))] * len(pictures)
     durations[-1] += round(1000 * hold)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    pictures[0].save(unfinished, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
-    os.replace(unfinished, path)
+    rest = {"save_all": True, "append_images": pictures[1:], "duration": durations, "loop": 0}
+    with files.whole(path) as unfinished:
+        pictures[0].save(unfinished, format="GIF", **rest)
 
 
 def _pil(image: Tensor) -> Image.Image:

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 
 def interpolate(cfg: DictConfig) -> int:
     """Write a run folder with the checkpoint of `b`, its generator and that one's average replaced."""
-    from gan_experiments import check, report, resume
+    from gan_experiments import check, files, report, resume
     from gan_experiments.networks import esrgan
 
     check.require_options(cfg, "interpolate")
     path = resume.find(cfg.b, "b")
-    folder = Path(cfg.out or (resume.run_folder(path) or path.parent) / "interpolated" / f"{cfg.alpha:g}")
-    resume.require_new(folder, cfg.existing)
+    usual = (resume.run_folder(path) or path.parent) / "interpolated" / f"{cfg.alpha:g}"
+    folder = files.place(cfg.out, usual, cfg.existing)
+    if not resume.to_make(folder, cfg.existing):
+        print(f"{report.shown(folder)} is there already, and kept")
+        return 0
     first, second = _generator(cfg, "a"), _generator(cfg, "b")
     state = esrgan.interpolate(first, second, float(cfg.alpha))
 

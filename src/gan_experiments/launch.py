@@ -39,20 +39,9 @@ def conf_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """Teach the configs what they cannot say themselves.
-
-    `${times:a,b}` (whole), `${below:a,b,x,y}` (x where a < b, else y), `${r1_gamma:resolution,batch}` (StyleGAN2-ADA's
-    rule, 0.0002 · resolution² / batch), `${outputs:}` (the run folder), `${fastest_precision:accelerator}`,
-    `${sweep_name:}` (null for a run that belongs to none), `${job_folder:words}`.
-    """
-    OmegaConf.register_new_resolver("times", lambda a, b: round(float(a) * float(b)), replace=True)
-    OmegaConf.register_new_resolver("below", lambda a, b, x, y: x if a < b else y, replace=True)
-    OmegaConf.register_new_resolver("r1_gamma", lambda resolution, batch: 2e-4 * resolution**2 / batch, replace=True)
-    OmegaConf.register_new_resolver("outputs", _output_dir, replace=True)
-    OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
-    OmegaConf.register_new_resolver("run_name", world.run_name, replace=True)
-    OmegaConf.register_new_resolver("sweep_name", sweeps.name, replace=True)
-    OmegaConf.register_new_resolver("job_folder", sweeps.job_folder, replace=True)
+    """Teach the configs what they cannot say themselves: RESOLVERS."""
+    for name, resolver in RESOLVERS.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
 
 
 def _output_dir() -> str:
@@ -68,6 +57,24 @@ def _fastest_precision(accelerator: str) -> str:
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     # bfloat16 without AMX's tiles is slower than float32 on a CPU.
     return "bf16-mixed" if accelerator in ("auto", "cpu") and torch.cpu._is_amx_tile_supported() else "32-true"
+
+
+RESOLVERS: dict[str, Callable[..., Any]] = {
+    "times": lambda a, b: round(float(a) * float(b)),
+    "below": lambda a, b, x, y: x if a < b else y,
+    "r1_gamma": lambda resolution, batch: 2e-4 * resolution**2 / batch,
+    "outputs": _output_dir,
+    "fastest_precision": _fastest_precision,
+    "run_name": world.run_name,
+    "sweep_name": sweeps.name,
+    "job_folder": sweeps.job_folder,
+}
+"""What configs can say besides values.
+
+`${times:a,b}` (whole), `${below:a,b,x,y}` (x where a < b, else y), `${r1_gamma:resolution,batch}` (StyleGAN2-ADA's
+rule, 0.0002 · resolution² / batch), `${outputs:}` (the run folder), `${fastest_precision:accelerator}`, `${run_name:}`,
+`${sweep_name:}` (null for a run that belongs to none), `${job_folder:words}`. None reads the environment or a file.
+"""
 
 
 def main(verb: Callable[[DictConfig], int], config: str) -> None:

@@ -10,18 +10,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from gan_experiments import files, saved, trust, world
 from gan_experiments import run_folder as folders
-from gan_experiments import world
 from gan_experiments.contracts import ConfigError
 from gan_experiments.quoting import quoted, value_of
-from gan_experiments.run_folder import shown
+from gan_experiments.saved import load
 
 log = logging.getLogger(__name__)
 
-ONCE = ("ckpt", "check", "resume", "existing", "sweep", "hydra.run.dir", "output")
+ONCE = ("ckpt", "check", "resume", "existing", "sweep", "hydra.run.dir", "output", "trust")
 """Keys that belong to one command and not to the run."""
 EVALUATOR, AUTOMATIC = (f"gan_experiments.metrics.evaluator.{name}" for name in ("Evaluator", "Automatic"))
-EXISTING = ("refuse", "overwrite")
+CONFIG, LAST = Path("config.yaml"), Path("checkpoints") / "last.ckpt"
 
 
 def find(given: str, key: str = "ckpt") -> Path:
@@ -39,36 +39,22 @@ def find(given: str, key: str = "ckpt") -> Path:
     raise ConfigError(f"{key}={given}: there is no such file or folder; type {key}= a run folder or a checkpoint")
 
 
-def load(path: Path, key: str = "ckpt") -> dict[str, Any]:
-    """A checkpoint's contents on the CPU, plain types and tensors alone; raises ConfigError if it is not ours."""
-    import torch
+def to_make(folder: Path, existing: str, key: str = "out") -> bool:
+    """Whether a run folder is to be written; not where a run is there that `existing` "keep" leaves as it is.
 
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a broken file makes the unpickler say
-        raise ConfigError(f"{key}={path}: not a whole checkpoint ({_short(error)}); type {key}= another one") from error
-    if not isinstance(checkpoint, dict) or "gan_experiments" not in checkpoint:
-        raise ConfigError(f"{key}={path}: a checkpoint, but not of gan_experiments; type {key}= one that a run wrote")
-    return checkpoint
-
-
-def require_new(folder: Path, existing: str) -> None:
-    """Raise ConfigError where a run is in the folder already and `existing` is "refuse", not "overwrite"."""
-    if existing not in EXISTING:
-        raise ConfigError(f"existing={existing}: type existing={' or existing='.join(EXISTING)}")
-    if existing == "refuse" and (folder / "config.yaml").exists():
-        raise ConfigError(f"{shown(folder)} is there already: type existing=overwrite or another out=")
+    Raises ConfigError where one is there and `existing` is "refuse".
+    """
+    return len(files.to_write((folder / name for name in (CONFIG, LAST)), existing, f"another {key}=")) == 2
 
 
 def write(checkpoint: dict[str, Any], folder: Path) -> None:
     """Make a run folder of a checkpoint that no training wrote: its config, and the checkpoint, whole or not at all."""
     import torch
 
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    unfinished = folder / "checkpoints" / "last.tmp"
-    torch.save(checkpoint, unfinished)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(checkpoint["gan_experiments"]["config"])))
-    unfinished.replace(unfinished.with_suffix(".ckpt"))
+    config = OmegaConf.to_yaml(OmegaConf.create(checkpoint["gan_experiments"]["config"]))
+    with files.whole(folder / LAST) as unfinished:
+        torch.save(checkpoint, unfinished)
+        files.write_text(folder / CONFIG, config)
 
 
 def run_folder(checkpoint: Path) -> Path | None:
@@ -82,11 +68,15 @@ def command_line(words: list[str]) -> list[str]:
 
     What is typed now wins. The run goes on in its own folder, unless that is gone or `hydra.run.dir=` says where. With
     `resume=true`, and where torchrun or SLURM starts a run anew, the checkpoint is looked for.
+
+    The words out of the file do only what `trust` lets them. `trust=` itself is left out, so that no run records it.
     """
     for word in words:
         if key_of(word) == "resume" and word.partition("=")[2].lower() not in ("true", "false"):
             raise ConfigError(f"{word}: true or false is needed; type resume=true")
     typed = {key_of(word): value_of(word) for word in words if not word.startswith("-")}
+    trusted = trust.typed(words)
+    words = [word for word in words if key_of(word) != "trust"]
     if typed.get("ckpt", "null") in ("", "null"):
         if typed.get("resume", "").lower() != "true" and not world.restarted():
             return words
@@ -99,7 +89,10 @@ def command_line(words: list[str]) -> list[str]:
         typed |= {"ckpt": f"{folder}", "hydra.run.dir": f"{folder}"}
         words.append(f"ckpt={quoted(folder / 'checkpoints' / 'last.ckpt')}")
     path = find(typed["ckpt"])
-    before = [word for word in load(path)["gan_experiments"].get("overrides", []) if key_of(word) not in typed]
+    before = [
+        word for word in load(path)["gan_experiments"].get("overrides", []) if key_of(word) not in {*typed, *ONCE}
+    ]
+    trust.require_words(before, f"ckpt={typed['ckpt']}: it", trusted)
     folder = run_folder(path)
     here = [f"hydra.run.dir={quoted(folder)}"] if folder and "hydra.run.dir" not in typed else []
     return [*before, *words, *here]
@@ -163,14 +156,16 @@ def prepare(cfg: DictConfig) -> Path | None:
     if not cfg.ckpt:
         return None
     path = find(cfg.ckpt)
-    saved = load(path)["gan_experiments"]
-    if saved["images_seen"] >= cfg.images:
+    checkpoint = load(path)
+    before = checkpoint["gan_experiments"]
+    if before["images_seen"] >= cfg.images:
         raise ConfigError(
-            f"ckpt={cfg.ckpt} has already seen {saved['images_seen']:,} images and images={cfg.images}:"
-            f" type images={2 * saved['images_seen']} to go on"
+            f"ckpt={cfg.ckpt} has already seen {before['images_seen']:,} images and images={cfg.images}:"
+            f" type images={2 * before['images_seen']} to go on"
         )
+    saved.require_training(checkpoint, path)
     typed = {key_of(word) for word in overrides()}
-    now, then = (flat(OmegaConf.to_container(OmegaConf.create(c))) for c in (_resolved(cfg), saved["config"]))
+    now, then = (flat(OmegaConf.to_container(OmegaConf.create(c))) for c in (_resolved(cfg), before["config"]))
     for key in sorted(set(now) | set(then)):
         known = any(key == word or key.startswith(f"{word}.") for word in (*typed, *ONCE))
         if not known and "${" not in f"{then.get(key)}" and now.get(key) != then.get(key):
@@ -191,6 +186,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
     resolved = open_folder(OmegaConf.to_container(cfg, resolve=True))
     resolved.pop("existing", None)  # of the command alone, and not in the configs of earlier runs
+    resolved.pop("trust", None)
     return {**resolved, "output": "${outputs:}", "ckpt": None, "check": False, "resume": False}
 
 
@@ -210,7 +206,3 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
 def key_of(word: str) -> str:
     """The key that a word of the command line is about."""
     return word.partition("=")[0].lstrip("+~").partition("@")[0]
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:80] or type(error).__name__

@@ -97,14 +97,14 @@ def checkpoints_of(cfg: DictConfig) -> list[Path]:
         return found
     at: dict[int, Path] = {}
     for path in found:
-        for checkpoint in sorted(path.parent.glob("*.ckpt")):
+        for checkpoint in sorted(path.parent.glob("[!.]*.ckpt")):
             at.setdefault(int(resume.load(checkpoint, key="run")["gan_experiments"]["images_seen"]), checkpoint)
     return [at[images] for images in sorted(at)]
 
 
 def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
     """The generator at a checkpoint, once for each truncation; each is ready until the next one is asked for."""
-    run = trained.open_run(str(checkpoint), cfg.device)
+    run = trained.open_run(str(checkpoint), cfg.device, cfg.trust)
     model = run.model
     settings = cfg.get("metrics") or run.cfg.metrics
     if settings and (faults := [*check.metrics_of(settings, model)]):

@@ -8,10 +8,14 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from gan_experiments import build, check, quoting, resume
 from gan_experiments.contracts import ConfigError
 from gan_experiments.engine import AdversarialModule
+
+MISFITS = (ArithmeticError, AttributeError, LookupError, OmegaConfBaseException, RuntimeError, TypeError, ValueError)
+"""What a model says to a config, a state or weights that are not its own."""
 
 
 @dataclass
@@ -23,20 +27,23 @@ class Trained:
     folder: Path
 
 
-def open_run(given: str, device: str = "auto") -> Trained:
+def open_run(given: str, device: str = "auto", trusted: Any = None) -> Trained:
     """The model of a run folder or a checkpoint, on a device ("auto": the accelerator where there is one).
 
-    Raises ConfigError where there is no such run, or its checkpoint does not fit the model of its own config.
+    `trusted` is the option `trust=`: what else the config in the file may name. Raises ConfigError where there is no
+    such run, its config names more than that, or its checkpoint does not fit the model of its own config.
     """
     path = resume.find(given, key="run")
     checkpoint = resume.load(path, key="run")
     folder = resume.run_folder(path) or path.parent
-    cfg = build.from_plain(checkpoint["gan_experiments"]["config"], folder)
-    model = build.build_model(cfg)
-    model.on_load_checkpoint(checkpoint)
+    cfg = build.from_plain(checkpoint["gan_experiments"]["config"], folder, f"run={given}: its config", trusted)
     try:
+        model = build.build_model(cfg)
+        model.on_load_checkpoint(checkpoint)
         model.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
+        if model.class_names and getattr(model, "classes", 0) not in (0, len(model.class_names)):
+            raise ValueError(f"{len(model.class_names)} names of {getattr(model, 'classes', 0)} classes")
+    except MISFITS as error:
         raise ConfigError(
             f"run={given}: its weights do not fit its config ({' '.join(str(error).split())[:160]})"
         ) from error

@@ -89,7 +89,7 @@ def _translate(cfg: DictConfig) -> int:
     from gan_experiments.models.image_to_image import ImageToImage
 
     _require(cfg)
-    run = trained.open_run(cfg.run, cfg.device)
+    run = trained.open_run(cfg.run, cfg.device, cfg.trust)
     model = run.model
     if not isinstance(model, ImageToImage):
         raise ConfigError(f"run={cfg.run}: this model draws images from noise; type sample.py run={cfg.run}")

@@ -42,7 +42,9 @@ def _measure(cfg: DictConfig) -> int:
     from gan_experiments.metrics.usefulness import Recipe, Usefulness, scores, table, trainings
 
     _require(cfg)
-    run = trained.open_run(cfg.run, cfg.device) if cfg.run else None
+    run = trained.open_run(cfg.run, cfg.device, cfg.trust) if cfg.run else None
+    path = Path(cfg.out or (run.folder if run else ".")) / "usefulness.json"
+    kept = {} if cfg.existing == "replace" else _kept(path)
     real, test, names, of_real = _real_and_test(cfg, run)
     fake, of_fake = _drawn(cfg, run, real, names) if run else _of_folder(cfg, real, names)
     recipe = Recipe(
@@ -53,8 +55,6 @@ def _measure(cfg: DictConfig) -> int:
     print(f"test  {len(test):,} images, {passport['test']}")
     print(f"fake  {len(fake):,} images, {passport['fake']}; labels {passport['labels']}", flush=True)
 
-    path = Path(cfg.out or (run.folder if run else ".")) / "usefulness.json"
-    kept = {} if cfg.existing == "replace" else _kept(path)
     name = short_name(passport | {"num_fake": len(fake), "fake_share": cfg.fake_share})
     one = kept.setdefault(name, {"images": run.model.images_seen if run else None, "accuracy": {}, "scores": {}})
     seeds = range(cfg.seed, cfg.seed + cfg.seeds)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
+from gan_experiments import files
 from gan_experiments.bounds import Place, Whole
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.engine import AdversarialModule
@@ -37,6 +37,12 @@ class Checkpoints(L.Callback):
         """The file to go on from."""
         return self.folder / "last.ckpt"
 
+    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
+        """Remove what a kill in the middle of a checkpoint left in the run's folder."""
+        if trainer.is_global_zero:
+            for left in self.folder.glob(".*.unfinished.ckpt"):
+                left.unlink(missing_ok=True)
+
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
         """Save where a checkpoint is due."""
         best = any(isinstance(c, Scores) and c.best_at == module.images_seen for c in trainer.callbacks)  # type: ignore[attr-defined]
@@ -53,14 +59,8 @@ class Checkpoints(L.Callback):
         """Write the state to a file, at once or not at all."""
         with module.paused():
             module.require_finite()
-            unfinished = path.with_suffix(".tmp")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                trainer.save_checkpoint(unfinished)
-                if trainer.is_global_zero:
-                    with unfinished.open("rb") as file:
-                        os.fsync(file.fileno())
-                    os.replace(unfinished, path)
-            except BaseException:
-                unfinished.unlink(missing_ok=True)
-                raise
+            if trainer.is_global_zero:
+                with files.whole(path) as unfinished:
+                    trainer.save_checkpoint(unfinished)
+            else:  # every rank is asked for its part of the state, one writes
+                trainer.save_checkpoint(path)

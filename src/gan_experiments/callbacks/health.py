@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from gan_experiments import files
 from gan_experiments.bounds import Count, OneOf, PartOf, Whole
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.record import Record, log_metrics
@@ -379,7 +380,7 @@ class Health(L.Callback):
         return self._checkpoints(trainer).folder / "good.ckpt"
 
     def _aside(self, trainer: L.Trainer) -> Path:
-        return self._good(trainer).with_suffix(".tmp")
+        return self._good(trainer).with_suffix(".candidate")
 
 
 def loss_at_chance(module: AdversarialModule) -> float:
@@ -393,13 +394,11 @@ def loss_at_chance(module: AdversarialModule) -> float:
 
 def _link(source: Path, target: Path) -> None:
     """Give a file a second name, whatever had it before; a copy where the disk knows no links."""
-    if not source.exists():
+    if not source.exists() or (target.exists() and os.path.samefile(source, target)):
         return
-    unfinished = target.with_suffix(".link")
-    unfinished.unlink(missing_ok=True)
-    try:
-        os.link(source, unfinished)
-    except OSError:
-        shutil.copyfile(source, unfinished)
-    os.replace(unfinished, target)
-    unfinished.unlink(missing_ok=True)  # still there where both are names of one file
+    with files.whole(target) as unfinished:
+        unfinished.unlink()
+        try:
+            os.link(source, unfinished)
+        except OSError:
+            shutil.copyfile(source, unfinished)

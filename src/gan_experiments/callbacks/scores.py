@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
-from gan_experiments import distributed
+from gan_experiments import distributed, files
 from gan_experiments.bounds import Place, Whole
 from gan_experiments.callbacks.record import log_metrics, log_passports
 from gan_experiments.contracts import higher_is_better
@@ -97,10 +96,7 @@ class Scores(L.Callback):
             ):
                 self.best = self.last
             if trainer.is_global_zero:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                unfinished = self.path.with_suffix(".tmp")
-                unfinished.write_text(json.dumps(self.state_dict(), indent=1))
-                os.replace(unfinished, self.path)
+                files.write_text(self.path, json.dumps(self.state_dict(), indent=1))
                 log_passports(trainer, {name: score["passport"] for name, score in told.items()})
             log_metrics(trainer, values, images)
 

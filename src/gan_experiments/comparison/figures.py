@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gan_experiments import files
 from gan_experiments.comparison.read import Run
 from gan_experiments.comparison.table import Group, Setting
 from gan_experiments.contracts import higher_is_better
@@ -175,7 +176,8 @@ def write_curves(path: Path, drawn: Sequence[Panel], found: Sequence[Setting]) -
     said = "Against images seen: the mean over seeds; the band is from the lowest to the highest seed."
     title = {"title": said, "title_fontsize": 9, "alignment": "left"}
     figure.legend(lines, labels, loc="upper left", fontsize=9, frameon=False, **title)
-    figure.savefig(path)
+    with files.whole(path) as unfinished:
+        figure.savefig(unfinished)
 
 
 def svg(panel: Panel) -> str:
@@ -265,4 +267,5 @@ def write_sheets(path: Path, cut: Sequence[Sheet]) -> None:
                 line = line.removesuffix("…")[:-1] + "…"  # noqa: PLW2901
             pen.text((x, y + 19 * row), line, style(sheet.setting)[0] if row == 0 else "#444", font)
         page.paste(sheet.picture, (x, y + head))
-    page.save(path)
+    with files.whole(path) as unfinished:
+        page.save(unfinished)

@@ -54,6 +54,7 @@ class Run:
     best: Scored | None = None
     again: list[Scored] = field(default_factory=list)
     outcome: dict[str, Any] = field(default_factory=dict)
+    trusted: Any = None
 
     @cached_property
     def flat(self) -> dict[str, Any]:
@@ -119,8 +120,10 @@ class Run:
         return max((self.folder / "samples").glob("[0-9]*.png"), default=None)
 
 
-def runs(given: list[str]) -> tuple[list[Run], list[str]]:
+def runs(given: list[str], trusted: Any = None) -> tuple[list[Run], list[str]]:
     """The runs in the folders given, each once, and a note for each folder that has none.
+
+    `trusted` is the option `trust=`: what else their configs may name.
 
     Raises ConfigError where there is no such folder, no run in any of them, or a file that cannot be understood.
     """
@@ -145,7 +148,7 @@ def runs(given: list[str]) -> tuple[list[Run], list[str]]:
         raise ConfigError(f"no run in {', '.join(empty)}: {A_RUN}; type such folders, or sweeps of them")
     if not folders:
         raise ConfigError(*notes)
-    return [read(folder) for folder in folders], [*notes, *(f"No run in {word}: {A_RUN}." for word in empty)]
+    return [read(folder, trusted) for folder in folders], [*notes, *(f"No run in {word}: {A_RUN}." for word in empty)]
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
@@ -163,12 +166,12 @@ def natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
-def read(folder: Path) -> Run:
+def read(folder: Path, trusted: Any = None) -> Run:
     """What a run folder says; a line that a killed run has left half-written counts for nothing."""
     config = _yaml(folder / "config.yaml")
     if not isinstance(config, dict):
         raise ConfigError(f"{folder / 'config.yaml'} is not a run's config; leave that folder out")
-    run = Run(folder, config, _rows(folder / "metrics.csv"), outcome=_json(folder / "outcome.json"))
+    run = Run(folder, config, _rows(folder / "metrics.csv"), outcome=_json(folder / "outcome.json"), trusted=trusted)
     told = _json(folder / "scores.json")
     run.last, run.best = (_scored(told.get(which), folder / "scores.json") for which in ("last", "best"))
     try:
@@ -247,10 +250,11 @@ def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _count(run: Run) -> dict[str, int]:
-    try:
-        from gan_experiments import build, check
+    from gan_experiments import build, check
 
-        model: Any = check.on_meta(build.from_plain(run.config, run.folder).model)
+    config = build.from_plain(run.config, run.folder, str(run.folder / "config.yaml"), run.trusted)
+    try:
+        model: Any = check.on_meta(config.model)
         return build.parameters(model)
     except Exception:  # whatever has become of the code that made the run
         return {}

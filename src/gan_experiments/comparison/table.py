@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gan_experiments import files
 from gan_experiments.comparison.read import Run, Scored, matters, natural
 from gan_experiments.contracts import higher_is_better
 from gan_experiments.metrics.passports import UNIFORM, UNSTATED, measurement, short_name
@@ -308,7 +310,9 @@ class Table:
         rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
         lines[1:1] = [rule]
         laid = ["| " + " | ".join(self._pad(cell, widths, i) for i, cell in enumerate(line)) + " |" for line in lines]
-        return "\n".join([f"## {self.title}", "", *_paragraphs(self.before), *laid, "", *_paragraphs(self.after)])
+        return "\n".join(
+            [f"## {prose(self.title)}", "", *_paragraphs(self.before), *laid, "", *_paragraphs(self.after)]
+        )
 
     @staticmethod
     def _pad(cell: str, widths: list[int], index: int) -> str:
@@ -316,11 +320,18 @@ class Table:
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """A name or value as the text of a cell, whatever characters a run's files have put into it."""
+    return prose(re.sub(r"[\\`|]", r"\\\g<0>", text))
+
+
+def prose(text: str) -> str:
+    """A line that may hold names out of a run's files: neither HTML, nor links, nor other lines come of them."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line.replace("<", "\\<").replace("](", "]\\(")
 
 
 def _paragraphs(lines: list[str]) -> list[str]:
-    return [part for line in lines for part in (line, "")]
+    return [part for line in lines for part in (prose(line), "")]
 
 
 def tables(found: list[Setting], made: list[Group]) -> list[Table]:
@@ -473,7 +484,7 @@ def write_csv(path: Path, found: list[Setting], made: list[Group]) -> None:
                             row |= {f"{which}/{name}": score["value"], f"{which}/{name}/std": score["std"]}
                 rows.append(row)
             rows += [] if mine else [about]
-    with path.open("w", newline="") as file:
+    with files.whole(path) as unfinished, unfinished.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)

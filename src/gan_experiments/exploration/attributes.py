@@ -57,6 +57,10 @@ class Attributes:
         self.asked = [classes] if isinstance(classes, str | int) else classes
         self.judge, self.data = judge, data
 
+    def writes(self, generator: Explored) -> Sequence[str]:
+        """Patterns of the names of its files."""
+        return ("attributes.pt", "attributes-*.png")
+
     def explore(self, generator: Explored, out: Path) -> int:
         """Write attributes.pt, and attributes-<class>.png for each class."""
         wanted = generator.labels(self.samples)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_experiments import files, saved
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration import sheets
 from gan_experiments.exploration.explored import Explored
-from gan_experiments.files import require_unpacked
 from gan_experiments.report import shown
 
 STRENGTHS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
@@ -60,9 +57,24 @@ class Directions:
         """Those of a file; raises ConfigError where it holds none."""
         found = load(path, "what.directions")
         try:
-            return cls(**found)
+            directions = cls(**found)
         except TypeError:
-            raise ConfigError(f"what.directions={path} holds no directions: give a file of what=sefa") from None
+            directions = None
+        if directions is None or not directions.whole():
+            raise ConfigError(f"what.directions={path} holds no directions: give a file of what=sefa")
+        return directions
+
+    def whole(self) -> bool:
+        """Whether all parts are of their kinds and fit each other, as a file might not have it."""
+        names, styles = self.names, self.styles
+        if not isinstance(self.space, str) or not isinstance(names, list) or not _floats(self.vectors, self.deviations):
+            return False
+        return (
+            all(isinstance(name, str) for name in names)
+            and self.vectors.ndim == 2
+            and self.deviations.shape == self.vectors.shape[:1] == (len(names),)
+            and (styles is None or (_whole_numbers(styles) and len(styles) == 2 and 0 <= styles[0] < styles[1]))
+        )
 
     def write(self, path: Path) -> None:
         """Keep them as plain tensors and types, and say where."""
@@ -71,7 +83,7 @@ class Directions:
     def require_fit(self, generator: Explored, path: str) -> None:
         """Raise ConfigError unless they are of such a generator's latent space."""
         given, needed = (self.space, self.vectors.shape[1]), (generator.space, generator.dim)
-        if given != needed or (self.styles and self.styles[1] > generator.form[0]):
+        if given != needed or (self.styles and not (generator.styled and self.styles[1] <= generator.form[0])):
             raise ConfigError(
                 f"what.directions={path} is of another generator: of {given[0]} of {given[1]} components, and this one"
                 f" has {needed[0]} of {needed[1]}"
@@ -85,6 +97,14 @@ class Directions:
             return moved + shift.to(moved)
         moved[:, slice(*self.styles)] += shift.to(moved)
         return moved
+
+
+def _floats(*values: Any) -> bool:
+    return all(isinstance(value, Tensor) and value.is_floating_point() and value.isfinite().all() for value in values)
+
+
+def _whole_numbers(values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(type(value) is int for value in values)
 
 
 def write_sheets(
@@ -101,33 +121,30 @@ def write_sheets(
     `noise` are the noise maps of each row, where they are not the generator's own.
     """
     columns = [f"{strength:+g} sd" if strength else "0" for strength in strengths]
-    for index, name in enumerate(directions.names):
+    for index, name in enumerate(files.clean_names(directions.names)):
         cells = []
         for row in range(len(latents)):
             one = slice(row, row + 1)
             places = torch.cat([directions.moved(latents[one], index, strength) for strength in strengths])
             kept = None if labels is None else labels[one].expand(len(places))
             cells.append(generator.draw(places, kept, noise[row] if noise else None))
-        sheets.write(cells, stem.with_name(f"{stem.name}-{name.replace('/', '-')}.png"), columns)
+        sheets.write(cells, stem.with_name(f"{stem.name}-{name}.png"), columns)
 
 
 def save(found: dict[str, Any], path: Path) -> None:
     """Write plain tensors and types, a file that appears whole or not at all, and say where."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.tmp")
-    torch.save(found, unfinished)
-    os.replace(unfinished, path)
+    with files.whole(path) as unfinished:
+        torch.save(found, unfinished)
     print(shown(path))
 
 
 def load(path: str, key: str) -> dict[str, Any]:
     """What `save` wrote; raises ConfigError where that is not in it."""
     try:
-        require_unpacked(Path(path).expanduser())
-        found = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
+        found = saved.tensors(Path(path).expanduser())
     except FileNotFoundError:
         raise ConfigError(f"{key}={path}: there is no such file") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError) as error:
+    except Exception as error:  # whatever a broken file makes a reader say
         reason = " ".join(str(error).split())[:80]
         raise ConfigError(f"{key}={path} cannot be read ({reason}): give a file that explore.py wrote") from None
     if not isinstance(found, dict):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from gan_experiments import files
 from gan_experiments.bounds import Cells, Numbers, Place
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration.directions import STRENGTHS, Directions, load, write_sheets
@@ -34,6 +36,10 @@ class Edit:
         self.named = [named] if isinstance(named, str | int) else named
         self.strengths = numbers("what.strengths", strengths)
 
+    def writes(self, generator: Explored) -> Sequence[str]:
+        """Patterns of the names of its files."""
+        return [f"edit-{name}.png" for name in files.clean_names(self.named)] if self.named else ["edit-*.png"]
+
     def explore(self, generator: Explored, out: Path) -> int:
         """Write edit-<direction>.png."""
         directions = Directions.read(self.path)
@@ -51,15 +57,44 @@ class Edit:
         return 0
 
     def _projected(self, generator: Explored) -> tuple[Tensor, Tensor | None, list[dict[str, Tensor]] | None]:
-        found = load(str(self.latents), "what.latents")
+        found: dict[str, Any] = load(str(self.latents), "what.latents")
         latents, labels, noise = found.get("latents"), found.get("labels"), found.get("noise")
-        if not isinstance(latents, Tensor) or latents.shape[1:] != generator.form or found["space"] != generator.space:
+        if (
+            found.get("space") != generator.space
+            or not isinstance(latents, Tensor)
+            or latents.shape[1:] != generator.form
+            or not _are_classes(labels, len(latents), generator.classes)
+            or not _are_noise(noise, len(latents), generator)
+        ):
             raise ConfigError(
                 f"what.latents={self.latents} is not of this generator: give projected.pt of what=project"
             )
         device = generator.device
         maps = [{name: values.to(device) for name, values in one.items()} for one in noise] if noise else None
         return latents.to(device, generator.dtype), None if labels is None else labels.to(device), maps
+
+
+def _are_classes(labels: Any, n: int, classes: int) -> bool:
+    """Whether what a file holds are the classes of n images, where there are classes."""
+    if labels is None or not classes:
+        return labels is None and not classes
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (n,):
+        return False
+    return bool((labels >= 0).all() and (labels < classes).all())
+
+
+def _are_noise(noise: Any, n: int, generator: Explored) -> bool:
+    """Whether what a file holds are noise maps of the generator for n images, or none."""
+    if noise is None:
+        return True
+    if not generator.styled or not isinstance(noise, list) or len(noise) != n:
+        return False
+    buffers = generator.network.synthesis.named_buffers()
+    shapes = {name: values.shape for name, values in buffers if name.rpartition(".")[2] == "noise"}
+    return all(
+        isinstance(maps, dict) and {name: getattr(values, "shape", None) for name, values in maps.items()} == shapes
+        for maps in noise
+    )
 
 
 def _only(directions: Directions, names: list[str]) -> Directions:

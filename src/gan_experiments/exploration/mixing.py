@@ -26,6 +26,10 @@ class Mixing:
         self.rows, self.columns = rows, columns
         self.ranges = [styles] if isinstance(styles, str | int) else styles
 
+    def writes(self, generator: Explored) -> Sequence[str]:
+        """Patterns of the names of its files."""
+        return [f"mixing-{word}.png" for word in self.ranges or RANGES]
+
     def explore(self, generator: Explored, out: Path) -> int:
         """Write mixing-coarse.png, ..."""
         generator.require_styles("mixing")

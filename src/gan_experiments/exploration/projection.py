@@ -88,6 +88,10 @@ class Projection:
                 "what.pixel_weight=0: nothing compares the images; type perceptual=lite0, or leave it out"
             )
 
+    def writes(self, generator: Explored) -> Sequence[str]:
+        """Patterns of the names of its files."""
+        return ("projected.pt", "projected.png")
+
     def explore(self, generator: Explored, out: Path) -> int:
         """Write projected.png, targets beside projections, and projected.pt; Ctrl-C ends it with what it has."""
         space = self._space(generator)

@@ -32,6 +32,10 @@ class SeFa:
     ) -> None:
         self.k, self.rows, self.word, self.strengths = k, rows, styles, numbers("what.strengths", strengths)
 
+    def writes(self, generator: Explored) -> Sequence[str]:
+        """Patterns of the names of its files."""
+        return (f"sefa-{self.word}.pt", f"sefa-{self.word}-?.png", f"sefa-{self.word}-??.png")
+
     def explore(self, generator: Explored, out: Path) -> int:
         """Write sefa-all.pt, and sefa-all-1.png to sefa-all-<k>.png, the strongest direction first."""
         generator.require_styles("sefa")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -29,6 +30,10 @@ class Truncation:
     ) -> None:
         self.rows, self.cutoff = rows, cutoff
         self.values = None if values is None else numbers("what.values", values)
+
+    def writes(self, generator: Explored) -> Sequence[str]:
+        """Patterns of the names of its files."""
+        return ("truncation.png",)
 
     def explore(self, generator: Explored, out: Path) -> int:
         """Write truncation.png."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,10 @@ class Walk:
             raise ConfigError(f"what.space={space}: type what.space=z or what.space=w")
         if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps <= 50:
             raise ConfigError(f"what.fps={fps}: a GIF shows up to 50 frames a second; type for example what.fps=25")
+
+    def writes(self, generator: Explored) -> Sequence[str]:
+        """Patterns of the names of its files."""
+        return [f"walk-{self.space or generator.space}{end}" for end in (".gif", *([""] if self.frames else []))]
 
     def explore(self, generator: Explored, out: Path) -> int:
         """Write walk-w.gif or walk-z.gif, and the frames beside it."""

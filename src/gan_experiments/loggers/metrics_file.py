@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from gan_experiments import files
 from gan_experiments.bounds import Place
 
 
@@ -70,9 +70,7 @@ class MetricsFile(Logger):
 
     def _rewrite(self, columns: list[str], rows: list[dict[str, Any]]) -> None:
         self.columns = columns
-        unfinished = self.path.with_suffix(".tmp")
-        with unfinished.open("w", newline="") as file:
+        with files.whole(self.path) as unfinished, unfinished.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(unfinished, self.path)

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from gan_experiments import world
+from gan_experiments import files, world
 from gan_experiments.contracts import ConfigError
 from gan_experiments.metrics.passports import short_name
 
@@ -55,16 +55,14 @@ class WandbRun(WandbLogger):
             _require_key(mode)
         known = Path(folder) / "wandb" / "run-id"
         if agent and "WANDB_RUN_ID" in os.environ:
-            known.parent.mkdir(parents=True, exist_ok=True)
-            known.write_text(os.environ["WANDB_RUN_ID"])
+            files.write_text(known, os.environ["WANDB_RUN_ID"])
         elif not known.exists():
-            known.parent.mkdir(parents=True, exist_ok=True)
-            known.write_text(uuid.uuid4().hex[:8])
+            files.write_text(known, uuid.uuid4().hex[:8])
         super().__init__(
             save_dir=folder,
             project=project,
             name="/".join(Path(folder).resolve().parts[-1 if group else -2 :]),
-            version=known.read_text().strip(),
+            version=files.clean_name(known.read_text().strip()),  # W&B makes a path of it
             group=group,
             tags=tags,
             mode=MODES[mode],

@@ -22,6 +22,7 @@ from gan_experiments.bounds import Finite, Place, Positive, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.files import require_unpacked
 from gan_experiments.layers.outputs import outputs_of, require_layers
+from gan_experiments.losses.perceptual import find_weights
 from gan_experiments.metrics.extractors import Extractor, clean_copy, plain_float32
 
 
@@ -128,7 +129,7 @@ class FidelityExtractor(Extractor):
         self.name, self.suffix = name, "_" + name.replace("-", "")
         try:
             with torch.random.fork_rng(devices=[]):
-                path: Any = clean_copy(Path(weights)) if weights and name == "vgg16" else weights
+                path = _safe_weights(name, weights)
                 self.net = makers[kinds[name]](name, [kinds[name]], feature_extractor_weights_path=path, verbose=False)
         except (OSError, HTTPException, RuntimeError, pickle.UnpicklingError) as error:
             why = " ".join(str(error).split())[:120]
@@ -146,6 +147,28 @@ class FidelityExtractor(Extractor):
         """Return features [N, D] and logits [N, 0] of uint8 images [N, C, H, W], grey or RGB."""
         (features,) = self.net(images.expand(-1, 3, -1, -1))
         return features, features[:, :0]
+
+
+def _safe_weights(name: str, weights: str | None) -> Any:
+    """The weights that torch-fidelity may open: it unpickles whatever lies in torch's cache, and runs TorchScript.
+
+    Of VGG-16 a copy that holds tensors alone, of CLIP the path of a file that is CLIP's own by its sha256; None where
+    torch-fidelity fetches it, and looks at that itself.
+    """
+    if name == "vgg16":
+        return clean_copy(find_weights("vgg", weights, "metrics.extractor."))
+    if name not in CLIP:
+        return None
+    wanted = CLIP[name]["hash"]
+    path = Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / f"{name}-{wanted}.pt"
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != wanted:
+            raise ConfigError(
+                f"metrics.extractor.name={name}: {path} is not CLIP's own file; remove it, or give another"
+            )
+    return str(path)
 
 
 def load_weights(net: nn.Module, path: str) -> None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from gan_experiments import images
+from gan_experiments import files, images
 from gan_experiments.contracts import higher_is_better
 from gan_experiments.metrics.evaluator import Evaluator, Measured, RealImages, Sample
 from gan_experiments.metrics.neighbours import nearest, nearest_real, realism
@@ -156,6 +156,6 @@ def write_curves(points: Sequence[tuple[float, dict[str, float]]], over: str, pa
         axes.xaxis.set_major_locator(MaxNLocator(5))
     for axes in grid[panels:]:
         axes.remove()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with files.whole(path) as unfinished:
+        figure.savefig(unfinished)
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gan_experiments.contracts import ConfigError
@@ -86,7 +86,8 @@ def settings(made: Network, judge: Network | None) -> dict[str, Any]:
     if judge is not None:
         told = judge.arguments.get("epilogue_kwargs", {})
         found["model.discriminator.architecture"] = "resnet" if f"b{resolution}.skip.weight" in judge.state else "orig"
-        found["model.discriminator.group"] = told.get("mbstd_group_size") or 4
+        group = told.get("mbstd_group_size") if isinstance(told, Mapping) else None
+        found["model.discriminator.group"] = group if type(group) is int and group > 0 else 4
         if label is not None:
             found["+model.discriminator.mapping_layers"] = _layers(judge.state)
     return found
