@@ -122,3 +122,42 @@ def test_a_log_on_a_full_disk_is_silent(
         "no space left on the device that holds the results: free some and type the command again, or type"
         " out=<a folder elsewhere>"
     ]
+
+
+def test_a_run_folder_on_a_disk_that_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of `ckpt=` there: not even the lock can be made, nor anything be removed."""
+    monkeypatch.chdir(tmp_path)
+
+    def refused(path: Path, *args: object, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(run_folder, "held", refused)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refused)
+        status, said = answer(lambda cfg: 0, "run", monkeypatch, capsys)
+    assert status == 2
+    assert (
+        said == f"{tmp_path}/here cannot be written (Read-only file system): type hydra.run.dir=<a folder elsewhere>\n"
+    )
+
+
+def test_a_log_that_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Hydra's `run.log` in the folder of a run on a disk that takes nothing."""
+    monkeypatch.chdir(tmp_path)
+
+    def log_to(config: object, verbose: object = None) -> None:
+        try:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), "there/run.log")
+        except OSError as error:
+            raise ValueError("Unable to configure handler 'file'") from error
+
+    monkeypatch.setattr("hydra.core.utils.configure_log", log_to)
+    monkeypatch.setattr("hydra._internal.hydra.configure_log", log_to)
+    status, said = answer(lambda cfg: 0, "sample", monkeypatch, capsys)
+    assert status == 2
+    assert said.startswith("there/run.log cannot be written (Read-only file system): type ")
+    assert said.count("\n") == 1

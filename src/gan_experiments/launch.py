@@ -109,10 +109,11 @@ def _command(verb: Callable[[DictConfig], int], config: str) -> int:
     def job(cfg: DictConfig) -> None:
         try:
             status.append(_single(verb, cfg, config))
-        except (ConfigError, TrainingFailure) as error:  # Hydra would add a line
-            if HydraConfig.get().mode == RunMode.MULTIRUN:  # of a verb that does not train
+        except (ConfigError, TrainingFailure, OSError) as error:  # Hydra would add a line
+            known = run_folder.mistake(error)
+            if known is None or HydraConfig.get().mode == RunMode.MULTIRUN:  # the latter of a verb that does not train
                 raise
-            raise SystemExit(_answer(error)) from error
+            raise SystemExit(_answer(known)) from error
 
     try:
         if trains:

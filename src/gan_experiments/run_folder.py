@@ -231,7 +231,8 @@ def undo() -> None:
         folders = [path for path in _command.new if path.is_dir() and not path.is_symlink()]
         for path in _command.new:
             if path not in folders:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a disk that takes nothing gives nothing up either
+                    path.unlink(missing_ok=True)
         files.remove_empty([*folders, *files.made])
     _command.new.clear()
     files.made.clear()
