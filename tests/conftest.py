@@ -67,7 +67,9 @@ def bare_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         write_images(folder / name, 4, size=32, seed=len(name))
     Image.open(folder / "holiday" / "0.png").save(folder / "photo.jpg")
-    Image.new("L", (32, 32)).save(folder / "holes.png")
+    holes = Image.new("L", (32, 32))
+    holes.paste(255, (8, 8, 24, 24))
+    holes.save(folder / "holes.png")
     words = ["callbacks=default", "logger=csv", "data.batch_size=4", "images=8"]
     digits = ["metrics=digits", "metrics.num_fake=8", "metrics.num_real=8", "data.limit=64"]
     for model in ("dcgan", "cdcgan", "stylegan2"):
