@@ -74,6 +74,16 @@ def test_a_file_is_whole_or_as_it_was_and_the_error_names_it(
     assert str(path) in str(known)
 
 
+@pytest.fixture(autouse=True)
+def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hydra sets the logs of the process that it runs in."""
+    monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
+    level, handlers = logging.root.level, [*logging.root.handlers]
+    yield
+    logging.root.setLevel(level)
+    logging.root.handlers[:] = handlers
+
+
 def answer(
     verb: Callable[[DictConfig], int], config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> tuple[object, str]:
