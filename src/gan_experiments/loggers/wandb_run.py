@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gan_experiments.bounds import Count, Place, Text
+from gan_experiments.bounds import Place, Text
 
 os.environ.setdefault("WANDB_SILENT", "true")  # the run's own last lines say where W&B's files are
 
@@ -43,7 +43,7 @@ class WandbRun(WandbLogger):
         self,
         folder: Place,
         project: Text,
-        group: Count | None = None,
+        group: Text | None = None,
         tags: list[str] | None = None,
         mode: str | None = None,
     ) -> None:
