@@ -134,7 +134,7 @@ def test_what_is_known_stays_as_it_was(tmp_path: Path) -> None:
 
 def test_a_hole_beyond_the_centre_is_refused(tmp_path: Path) -> None:
     module, batch = built(tmp_path, CENTRE, "data.mask=boxes")
-    with pytest.raises(ConfigError, match=r"16x16 pixels .* type data\.mask=centre, or train model=context_encoder_ra"):
+    with pytest.raises(ConfigError, match=r"middle 16x16 of 32x32 pixels .* \(data\.mask=centre\), or train model=con"):
         module.translate(batch)
 
 

@@ -106,8 +106,8 @@ class Inpainting(ImageToImage):
         if not torch.equal(F.pad(middle(mask, made), margin), mask):
             raise ConfigError(
                 f"this generator makes the middle {made.shape[-1]}x{made.shape[-1]} of {mask.shape[-1]}x"
-                f"{mask.shape[-1]} pixels and the hole goes beyond: give an image of that size with the hole there, or"
-                " train model=context_encoder_random"
+                f"{mask.shape[-1]} pixels and the hole goes beyond: give an image of that size with the hole there"
+                " (data.mask=centre), or train model=context_encoder_random"
             )
         return torch.where(mask, F.pad(made, margin), batch["real"])
 
