@@ -115,7 +115,7 @@ WRONG = {
     "callbacks.samples.n=0": "callbacks.samples.n=0: a whole number from 1 to 4,096",
     "callbacks.samples.n=100000": "callbacks.samples.n=100000: a whole number from 1 to 4,096",
     "trainer.devices=banana": "trainer.devices=banana: ",
-    "trainer.precision=8": "trainer.precision=8: one of 32-true, bf16-mixed",
+    "trainer.precision=8": "trainer.precision=8: type one of 32-true, bf16-mixed",
     "~seed": "seed is not there: leave out ~seed",
     "~data": "data is null or not there",
 }

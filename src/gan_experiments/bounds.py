@@ -80,9 +80,8 @@ Made = Annotated[Node, Field(min_length=1)]
 
 Crop = Annotated[str, OneOf("centre", "random")]
 """Which square is cut out of an image that is none."""
-Device = Annotated[str, Field(pattern=r"^(auto|[a-z]+(:\d+)?)$")]
 Existing = Annotated[str, OneOf("refuse", "keep", "replace")]
-_COMMON: dict[str, Any] = {"seed": Seed, "ema": bool, "out": Place | None, "device": Device}
+_COMMON: dict[str, Any] = {"seed": Seed, "ema": bool, "out": Place | None, "device": Text}
 _TRUNCATION = Positive | None
 _LABEL = int | str | None
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -139,6 +138,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "lpips_net": Annotated[str, OneOf("vgg", "alex", "squeeze")],
         "lpips_weights": Place | None,
         "pictures": bool,
+        "to": str | int | None,
         "max_pixels": Count | None,
         "metrics": Node | None,
         "data": Node | None,
@@ -160,7 +160,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     | {
         "run": Place,
         "class": _LABEL,
-        "truncation": _TRUNCATION,
+        "truncation": Finite | None,
         "what": Node | None,
         "metrics": Node | None,
         "data": Node | None,
@@ -183,7 +183,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "data.attribute": str | None,
         "n": Samples | None,
         "parts": Annotated[Sequence[PartOf], Field(min_length=1)],
-        "fake_share": Annotated[float, Field(gt=0, lt=1)],
+        "fake_share": Share,
         "steps": Annotated[int, Field(ge=1, le=10**7)],
         "batch_size": Annotated[int, Field(ge=2, le=10**5)],
         "seeds": Annotated[int, Field(ge=1, le=1000)],

@@ -154,7 +154,7 @@ def _options(cfg: DictConfig, verb: str) -> Iterator[str]:
 @cache
 def _usual(verb: str) -> dict[str, Any]:
     """The values of a verb's own config, by key."""
-    plain = OmegaConf.to_container(OmegaConf.load(conf_dir() / f"{verb}.yaml"))
+    plain: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / f"{verb}.yaml"))
     if verb == "run":
         plain["trainer"] = OmegaConf.to_container(OmegaConf.load(conf_dir() / "trainer" / "default.yaml"))
     return resume.flat(plain)
@@ -201,7 +201,7 @@ def _keys(file: str) -> list[str]:
 
 def _numbers(cfg: DictConfig) -> Iterator[str]:
     """Numbers that do not go together."""
-    for path, node in _nodes(cfg):
+    for path, node in _nodes(cfg, copies=False):
         start, end = node.get("start"), node.get("end")
         if isinstance(start, (int, float)) and isinstance(end, (int, float)) and start > end:
             yield f"{path}.start={start:g} lies after {path}.end={end:g}; type for example {path}.start=0"
@@ -264,9 +264,9 @@ def _nodes(node: Any, path: str = "", copies: bool = True) -> Iterator[tuple[str
     if isinstance(node, DictConfig):
         if "_target_" in node:
             yield path, node
-        for key in node:
+        for key in map(str, node):
             if not OmegaConf.is_missing(node, key) and (copies or not OmegaConf.is_interpolation(node, key)):
-                yield from _nodes(node[key], f"{path}.{key!s}" if path else str(key), copies)
+                yield from _nodes(node[key], f"{path}.{key}" if path else key, copies)
     elif isinstance(node, ListConfig):
         for index, item in enumerate(node):
             yield from _nodes(item, f"{path}.{index}", copies)
@@ -301,7 +301,7 @@ def _arguments_of(cfg: DictConfig, computed: bool) -> Iterator[str]:
         if not isinstance(node, DictConfig):
             continue  # said of the whole
         yield from _arguments_of_node(
-            f"model.ema.{name}", node, takes, "WeightAverage", computed, frozenset({"network"})
+            f"model.ema.{name!s}", node, takes, "WeightAverage", computed, frozenset({"network"})
         )
 
 

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets
 from torchvision.datasets.utils import download_and_extract_archive
 
-from gan_experiments.bounds import Classes, Count, Place, Seed, Width, Workers
+from gan_experiments.bounds import Classes, Count, Numbers, Place, Seed, Width, Workers
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import (
     BatchStream,
@@ -319,7 +319,7 @@ class FromFiles(ImageData):
     def __init__(
         self,
         resolution: int,
-        range: str | Sequence[float] | None = None,
+        range: str | Numbers | None = None,
         frames: str = "first",
         **settings: Any,
     ) -> None:
