@@ -106,7 +106,7 @@ def first_job(words: list[str]) -> list[str]:
 
 
 def test_the_commands_of_the_models_pages_are_understood() -> None:
-    """All keys of a page at once, with the last of their values; test_docs_pages.py holds pages to what was measured."""
+    """All keys of a page at once, with the last of their values."""
     pages = sorted((REPOSITORY / "docs" / "models").glob("*.md"))
     commands = [[verb_and_words(command)[1] for command in shown(page)] for page in pages]
     words = [{resume.key_of(word): word for one in of_page for word in one} for of_page in commands]
