@@ -43,10 +43,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-Image.MAX_IMAGE_PIXELS = None  # the maps are large, and known
-
 
 def main() -> None:
+    Image.MAX_IMAGE_PIXELS = None  # the maps are large, and known
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     makers = {
         "celeba": celeba,

@@ -146,7 +146,7 @@ def test_every_group_is_tried() -> None:
 def test_a_choice_trains_a_batch_or_says_what_it_needs(group: str, choice: str) -> None:
     if group == "model" and not needs_files(choice):
         return
-    write_images(Path("photos"), 4)
+    write_images(Path("photos"), 8)
     cfg = tiny(*words_of(group, choice))
     if choice == "ddp_cpu":  # its second process is a command of its own: test_world.py
         assert build.build(cfg).trainer.world_size == 2

@@ -115,7 +115,7 @@ def test_what_has_nothing_in_between_is_one_line(tmp_path: Path) -> None:
     for name, key, shape in (("a", "generator.w", 1), ("b", "generator.w", 2), ("c", "generator_ab.w", 1)):
         torch.save(bare_checkpoint({key: torch.zeros(shape)}), tmp_path / f"{name}.ckpt")
     for words, message in (
-        ({"alpha": 1.5}, r"^alpha=1\.5: a number of 0 to 1"),
+        ({"alpha": 1.5}, r"^alpha=1\.5: a number from 0 to 1"),
         ({"existing": "skip"}, r"^existing=skip: "),
         ({"a": "nowhere"}, r"^a=nowhere: there is no such file"),
         ({"b": f"{tmp_path / 'c.ckpt'}"}, r"^b=.*c\.ckpt: that run has no generator; type b= another one$"),

@@ -42,7 +42,7 @@ def _evaluated(folder: Path) -> Scores:
         "extractor": {"_target_": "gan_experiments.metrics.extractors.DigitsExtractor"},
         "scores": ["fid", "is"],
         "num_fake": 16,
-        "num_real": 16,
+        "num_real": 8,
         "batch_size": 8,
     }
     return Scores(str(folder), build.make(node), every=8)

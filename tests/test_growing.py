@@ -365,7 +365,7 @@ def test_a_run_that_would_end_before_the_full_resolution_is_refused(tmp_path: Pa
             model_of(tmp_path, *words)
     with pytest.raises(ConfigError, match=r"model\.discriminator is a DCGANDiscriminator, which cannot grow"):
         Growing(16, generator=generators()[0], discriminator=DCGANDiscriminator(32, 1, 4), loss=object(), optimizers={})
-    with pytest.raises(ConfigError, match=r"numbers of images are needed"):
+    with pytest.raises(ConfigError, match=r"model\.stable_images=0: a whole number of 1 or more"):
         model_of(tmp_path, "model.stable_images=0", "model.fade_images=0")
 
 

@@ -234,6 +234,7 @@ class Fault(L.Callback):
 
 
 def _train(cfg: Any, fault: Fault, checkpoint: Path | None = None) -> dict[str, Any]:
+    cfg.ckpt = str(checkpoint) if checkpoint else None
     parts = build.build(cfg)
     parts.trainer.callbacks.insert(2, fault)  # type: ignore[attr-defined]
     parts.train(checkpoint)

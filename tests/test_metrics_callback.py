@@ -145,7 +145,7 @@ def test_evaluate_and_a_runs_last_lines_tell_doubts(capsys, tmp_path):
     parts = {Scores: scores, Stopping: Stopping()}
     run = SimpleNamespace(
         trainer=SimpleNamespace(is_global_zero=True, loggers=[]),
-        model=SimpleNamespace(images_seen=8),
+        model=SimpleNamespace(images_seen=8, at_end=lambda: True),
         folder=tmp_path,
         missing="",
         callback=parts.get,

@@ -191,7 +191,9 @@ def test_the_files_compose():
 
 
 def test_a_package_that_is_missing_is_named():
-    with pytest.raises(ConfigError, match=r"extractor\.net: No module named 'no_such_package'; install it"):
+    with pytest.raises(
+        ConfigError, match=r"extractor\.net needs what is not installed: type pip install no_such_package"
+    ):
         build.make(
             OmegaConf.create({"_target_": "builtins.dict", "extractor": {"net": {"_target_": "no_such_package.Net"}}})
         )

@@ -110,13 +110,13 @@ def require_unpacked(path: Path | BinaryIO) -> None:
 
     torch packs nothing, and a small file could unpack to more than memory holds.
     """
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(info.file_size for info in archive.infolist())
-    held = path.stat().st_size if isinstance(path, Path) else path.seek(0, os.SEEK_END)
+    unpacked = held = 0
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+        held = path.stat().st_size if isinstance(path, Path) else path.seek(0, os.SEEK_END)
     if not isinstance(path, Path):
-        path.seek(0)
+        path.seek(0)  # to be read from its start
     if unpacked > held:
         raise RuntimeError(f"{held / 1e6:,.1f} MB that unpack to {unpacked / 1e6:,.1f} MB, which torch does not write")
 
