@@ -89,11 +89,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "images": Count,
         "seed": Seed,
         "ckpt": str | None,
-        "existing": Existing,
         "resume": bool,
         "check": bool,
         "output": Place,
-        "trust": str | Sequence[str] | None,
         "trainer.num_nodes": Annotated[int, Field(ge=1, le=2**16)],
         "trainer.strategy": Node | None,
         "trainer.channels_last": bool,
@@ -149,7 +147,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "images": Place | int | Sequence[Place | int],
         "to": str | int | None,
         "mask": Place | None,
-        "existing": Existing,
         "hole": Annotated[str, OneOf("white", "black")],
         "max_pixels": Count | None,
         "label": Whole | None,
@@ -175,7 +172,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "fake": Place | None,
         "real": Place | None,
         "test": Place | None,
-        "existing": Existing,
         "max_pixels": Count | None,
         "data.resolution": Width | None,
         "data.channels": Annotated[int, OneOf(1, 3)] | None,
@@ -190,9 +186,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 """The options of each verb, with their types; of a group, what it holds."""
-for _verb, _options in OPTIONS.items():
-    if _verb != "run":
-        _options |= {"existing": str, "trust": str | Sequence[str] | None} | _options
+for _options in OPTIONS.values():
+    _options |= {"existing": Existing, "trust": Place | Sequence[Place] | None}
 
 
 def fault(key: str, value: Any, hint: Any, usual: Any = None) -> str | None:

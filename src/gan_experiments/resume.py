@@ -131,7 +131,7 @@ def goes_on(cfg: DictConfig) -> bool:
     if world.restarted() or world.sweep() or (HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN):
         return True
     if cfg.ckpt:
-        return run_folder(find(cfg.ckpt)) == folder
+        return find(cfg.ckpt).resolve().is_relative_to(folder)
     ended = folders.outcome(folder)
     begun = (folder / ".hydra" / "overrides.yaml").is_file() and (ended is None or ended.status != "finished")
     return bool(cfg.resume) and begun
