@@ -62,6 +62,7 @@ def ready(model: UnrolledGAN) -> UnrolledGAN:
     optimizer = model.make_optimizer["discriminator"](list(model.discriminator.parameters()))
     model._optimizers = {"discriminator": SimpleNamespace(optimizer=optimizer)}  # type: ignore[dict-item]
     model._rng = torch.Generator().manual_seed(0)
+    model._frozen = frozenset()
     model.discriminator.requires_grad_(False)
     return model
 

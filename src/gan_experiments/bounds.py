@@ -178,7 +178,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "data.classes": Annotated[int, Field(ge=0, le=10**6)] | None,
         "data.attribute": str | None,
         "n": Samples | None,
-        "parts": Annotated[Sequence[PartOf], Field(min_length=1)],
+        "parts": Sequence[PartOf],
         "fake_share": Share,
         "steps": Annotated[int, Field(ge=1, le=10**7)],
         "batch_size": Annotated[int, Field(ge=2, le=10**5)],
