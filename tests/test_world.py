@@ -105,7 +105,7 @@ def test_slurm_queues_the_job_again_and_it_goes_on(tmp_path: Path) -> None:
     said = [task.communicate(timeout=120)[1] for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], said
     assert state(folder)["gan_experiments"]["images_seen"] == 12800
-    assert (folder / "rank_1.log").exists()
+    assert (folder / "run.log").exists()
 
 
 @pytest.fixture
