@@ -43,6 +43,7 @@ from gan_experiments import (
     explore,
     interpolate,
     launch,
+    options,
     resume,
     run,
     sample,
@@ -304,7 +305,7 @@ def of_verb(verb: str, places: dict[str, Path]) -> Iterator[Case]:
         "convert": [f"weights={places['damaged file']}"],
         "usefulness": [f"run={places['run']}", "steps=1", "seeds=1", "parts=[1.0]", "n=8", "device=cpu"],
     }[verb]
-    usual = check._usual(verb)
+    usual = options._usual(verb)
     for key in bounds.OPTIONS[verb]:
         value = usual.get(key)
         if key in usual:

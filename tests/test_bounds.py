@@ -15,7 +15,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 from support import REPOSITORY, compose
 
-from gan_experiments import bounds, check, launch, resume, world
+from gan_experiments import bounds, check, launch, options, resume, world
 from gan_experiments.contracts import ConfigError
 
 CONF = REPOSITORY / "conf"
@@ -73,11 +73,11 @@ def test_every_value_of_every_choice_is_one_that_its_class_takes() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_option_of_every_verb_has_a_type_which_its_usual_value_is_of(verb: str) -> None:
-    options, usual = bounds.OPTIONS[verb], check._usual(verb)
+    known, usual = bounds.OPTIONS[verb], options._usual(verb)
     groups = {"defaults", "hydra", "existing", "trust", "trainer"}
     told = {key for key in usual if key.partition(".")[0] not in groups}
-    assert not {key for key in told if key not in options and not any(one.startswith(f"{key}.") for one in options)}
-    for key, hint in options.items():
+    assert not {key for key in told if key not in known and not any(one.startswith(f"{key}.") for one in known)}
+    for key, hint in known.items():
         if key in usual and "${" not in f"{usual[key]}" and usual[key] != "???" and key not in groups:
             assert bounds.fault(key, usual[key], hint) is None
         assert not _bare(hint) or key in ("class", "to", "images", "runs")

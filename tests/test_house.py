@@ -23,6 +23,7 @@ LAYERS = [  # from the ground up; a file imports from its own row or below
     {
         "build",
         "check",
+        "options",
         "launch",
         "resume",
         "report",

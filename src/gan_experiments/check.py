@@ -16,10 +16,9 @@ from typing import Any, get_type_hints
 import torch
 from hydra.utils import get_class, get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from torch import nn
 
-from gan_experiments import bounds, build, pretrained, resume, world
+from gan_experiments import bounds, build, options, pretrained, resume, world
 from gan_experiments.contracts import ConfigError
 from gan_experiments.engine import AdversarialModule, WeightAverage
 from gan_experiments.launch import conf_dir, keys_gone, nearest
@@ -87,14 +86,14 @@ def _fast_enough(updates: int) -> str:
 
 def require_readable(cfg: DictConfig) -> None:
     """Raise one ConfigError where a group of a run is not there, or a key of `trainer` is not of its type."""
-    found = [*_groups(cfg)] or [fault for fault in _options(cfg, "run") if fault.startswith("trainer")]
+    found = [*_groups(cfg)] or [fault for fault in options.faults(cfg, "run") if fault.startswith("trainer")]
     if found:
         raise ConfigError(*found)
 
 
 def require_options(cfg: DictConfig, verb: str) -> None:
     """Raise one ConfigError with all that is wrong with the options of a verb, and with what its groups make."""
-    found = [*_options(cfg, verb), *_missing(cfg)]
+    found = [*options.faults(cfg, verb), *options.missing(cfg)]
     if not found:
         found = [*_arguments(cfg)]
     if found:
@@ -107,11 +106,11 @@ def faults(cfg: DictConfig) -> Iterator[str]:
     yield from unreadable
     if unreadable:
         return
-    options = [*_options(cfg, "run")]
-    wrong = [*_unknown_keys(cfg), *options, *_arguments(cfg, computed=not options)]
+    typed = [*options.faults(cfg, "run")]
+    wrong = [*_unknown_keys(cfg), *typed, *_arguments(cfg, computed=not typed)]
     wrong = wrong or [*_names(cfg), *_numbers(cfg)]
     yield from wrong
-    yield from _missing(cfg)
+    yield from options.missing(cfg)
     yield from _unread(cfg)
     yield from _kind_of_data(cfg)
     if not any(fault.startswith(("model.", "loss.", "technique.")) for fault in wrong):
@@ -134,50 +133,6 @@ def _groups(cfg: DictConfig) -> Iterator[str]:
         elif not isinstance(cfg.get(group), DictConfig):
             yield f"{group} is null or not there: leave out {group}=null and ~{group}"
     yield from keys_gone(cfg, "run")
-
-
-def _options(cfg: DictConfig, verb: str) -> Iterator[str]:
-    """What is wrong with the keys of a verb's own config."""
-    usual = _usual(verb)
-    for key, hint in bounds.OPTIONS[verb].items():
-        where, _, last = key.rpartition(".")
-        node = OmegaConf.select(cfg, where) if where else cfg
-        if not isinstance(node, DictConfig):
-            continue  # said of the group
-        if last not in node:
-            continue  # said by keys_gone
-        if not OmegaConf.is_missing(node, last):
-            found = _fault(key, node, last, hint, usual.get(key))
-            yield from () if found is None else [found]
-
-
-@cache
-def _usual(verb: str) -> dict[str, Any]:
-    """The values of a verb's own config, by key."""
-    plain: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / f"{verb}.yaml"))
-    if verb == "run":
-        plain["trainer"] = OmegaConf.to_container(OmegaConf.load(conf_dir() / "trainer" / "default.yaml"))
-    return resume.flat(plain)
-
-
-def _fault(key: str, node: DictConfig, name: str, hint: Any, usual: Any = None) -> str | None:
-    """What is wrong with one value of a node: a line, or None."""
-    try:
-        value = node[name]
-        value = OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else _outline(value)
-    except InterpolationToMissingValueError:
-        return None  # said by _missing
-    except OmegaConfBaseException as error:
-        return f"{key}: {_short(error)}"
-    return bounds.fault(key, value, hint, usual)
-
-
-def _outline(node: Any, levels: int = 2) -> Any:
-    """The keys of a group and of what it holds: the rest is looked at where it stands."""
-    if not isinstance(node, DictConfig):
-        return [] if isinstance(node, ListConfig) else node
-    keys = [key for key in node if levels and not OmegaConf.is_missing(node, key)]
-    return {str(key): _outline(node[key], levels - 1) for key in keys}
 
 
 def _unknown_keys(cfg: DictConfig) -> Iterator[str]:
@@ -254,11 +209,6 @@ def _names(cfg: DictConfig) -> Iterator[str]:
                 )
 
 
-def _missing(cfg: DictConfig) -> Iterator[str]:
-    for key in sorted(OmegaConf.missing_keys(cfg)):
-        yield f"{key} is not given: type {key}=..."
-
-
 def _nodes(node: Any, path: str = "", copies: bool = True) -> Iterator[tuple[str, DictConfig]]:
     """Every node that has a `_target_`, with its path; without `copies` not those that an interpolation repeats."""
     if isinstance(node, DictConfig):
@@ -328,7 +278,7 @@ def _arguments_of_node(
             yield f"{path}.{key} is not given: {title} needs it; type +{path}.{key}=..."
     for key in sorted(typed & set(takes.hints)):
         if not OmegaConf.is_missing(node, key) and (computed or not OmegaConf.is_interpolation(node, key)):
-            found = _fault(f"{path}.{key}", node, key, takes.hints[key], takes.usual.get(key))
+            found = options.fault(f"{path}.{key}", node, key, takes.hints[key], takes.usual.get(key))
             yield from () if found is None else [found]
 
 

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 def evaluate(cfg: DictConfig) -> int:
     """Print the scores of each subject, write them with their passports, draw what is asked for."""
+    from gan_experiments import options
+    from gan_experiments.contracts import ConfigError
+
+    options.require(cfg, "evaluate")
+    if faults := [*_faults(cfg)]:  # before torch is imported
+        raise ConfigError(*faults)
     from gan_experiments.data import limits
 
     with limits.at_most(cfg.max_pixels, "max_pixels"):
@@ -33,13 +39,10 @@ def evaluate(cfg: DictConfig) -> int:
 
 def _evaluate(cfg: DictConfig) -> int:
     from gan_experiments import check, files, report
-    from gan_experiments.contracts import ConfigError
     from gan_experiments.metrics import pictures
     from gan_experiments.models.image_to_image import Translations
 
     check.require_options(cfg, "evaluate")
-    if faults := [*_faults(cfg)]:
-        raise ConfigError(*faults)
     if cfg.fake is not None and _paired(cfg):
         return _evaluate_pairs(cfg)
     points: list[tuple[float, dict[str, float]]] = []

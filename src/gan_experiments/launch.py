@@ -214,6 +214,10 @@ def _single(verb: Callable[[DictConfig], int], cfg: DictConfig, config: str) -> 
     """
     if gone := [*keys_gone(cfg, config)]:
         raise ConfigError(*gone)
+    if config not in ("run", "explore"):  # explore's groups come from its run
+        from gan_experiments import options
+
+        options.require(cfg, config)
     trains, folder = config == "run" and not cfg.check, Path(_output_dir())
     run_folder.take_note(cfg)
     if trains and _stays(cfg, folder):

@@ -1,0 +1,73 @@
+"""The options of a verb, checked against their types before anything heavy is imported.
+
+Nothing here imports torch, so that a mistake in them is answered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+
+from gan_experiments import bounds, resume
+from gan_experiments.contracts import ConfigError
+from gan_experiments.launch import conf_dir
+
+
+def require(cfg: DictConfig, verb: str) -> None:
+    """Raise one ConfigError with a line for each option of the verb that is missing or not of its type."""
+    if found := [*faults(cfg, verb), *missing(cfg)]:
+        raise ConfigError(*dict.fromkeys(found))
+
+
+def faults(cfg: DictConfig, verb: str) -> Iterator[str]:
+    """What is wrong with the keys of a verb's own config."""
+    usual = _usual(verb)
+    for key, hint in bounds.OPTIONS[verb].items():
+        where, _, last = key.rpartition(".")
+        node = OmegaConf.select(cfg, where) if where else cfg
+        if not isinstance(node, DictConfig):
+            continue  # said of the group
+        if last not in node:
+            continue  # said by keys_gone
+        if not OmegaConf.is_missing(node, last):
+            found = fault(key, node, last, hint, usual.get(key))
+            yield from () if found is None else [found]
+
+
+@cache
+def _usual(verb: str) -> dict[str, Any]:
+    """The values of a verb's own config, by key."""
+    plain: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / f"{verb}.yaml"))
+    if verb == "run":
+        plain["trainer"] = OmegaConf.to_container(OmegaConf.load(conf_dir() / "trainer" / "default.yaml"))
+    return resume.flat(plain)
+
+
+def fault(key: str, node: DictConfig, name: str, hint: Any, usual: Any = None) -> str | None:
+    """What is wrong with one value of a node: a line, or None."""
+    try:
+        value = node[name]
+        value = OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else _outline(value)
+    except InterpolationToMissingValueError:
+        return None  # said by _missing
+    except OmegaConfBaseException as error:
+        return f"{key}: {' '.join(str(error).split())[:160]}"
+    return bounds.fault(key, value, hint, usual)
+
+
+def _outline(node: Any, levels: int = 2) -> Any:
+    """The keys of a group and of what it holds: the rest is looked at where it stands."""
+    if not isinstance(node, DictConfig):
+        return [] if isinstance(node, ListConfig) else node
+    keys = [key for key in node if levels and not OmegaConf.is_missing(node, key)]
+    return {str(key): _outline(node[key], levels - 1) for key in keys}
+
+
+def missing(cfg: DictConfig) -> Iterator[str]:
+    """A line for each value that only the user can give, and has not."""
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        yield f"{key} is not given: type {key}=..."
