@@ -105,7 +105,8 @@ def test_the_path_length_of_a_run(trained: Path, tmp_path: Path) -> None:
     assert told["value"] > 0
     assert told["passport"]["num_paths"] == 20
     assert told["passport"]["warnings"] == ["the network's weights are not those that are published"]
-    refused = run(f"run={trained}", *words, "path_length_in=w", verb="evaluate", folder=tmp_path)
+    again = ("path_length_in=w", "existing=replace")
+    refused = run(f"run={trained}", *words, *again, verb="evaluate", folder=tmp_path)
     assert refused.returncode == 2
     assert refused.stderr.strip() == "path_length_in=w: this generator has no styles; type path_length_in=z"
 
