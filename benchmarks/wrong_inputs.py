@@ -210,7 +210,7 @@ def _of_choice(typed: str, group: str, seen: set[str], places: dict[str, Path]) 
     if group == "trainer" and "trainer" not in seen:
         seen.add("trainer")
         for key, value in OmegaConf.load(launch.conf_dir() / "trainer" / "default.yaml").items():
-            hint = bounds.OPTIONS["run"][f"trainer.{key}"]
+            hint = bounds.OPTIONS["run"].get(f"trainer.{key}", Any)
             yield from _of_key("run", words, f"trainer.{key}", value, places, hint)
 
 
