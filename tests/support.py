@@ -317,6 +317,13 @@ def _become(
         os._exit(status)
 
 
+def required(config: str) -> list[str]:
+    """The words that a verb cannot do without."""
+    return [
+        f"{key}=there" for key in sorted(OmegaConf.missing_keys(OmegaConf.load(launch.conf_dir() / f"{config}.yaml")))
+    ]
+
+
 def batches(data: ImageData, number: int, start: int = 0, rank: int = 0, world: int = 1) -> list[Batch]:
     """The raw batches `start`, ... that a rank reads, as if a trainer ran whose model has seen `start` of them."""
     data.trainer = SimpleNamespace(

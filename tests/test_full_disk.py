@@ -16,6 +16,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from PIL import Image
+from support import required
 
 from gan_experiments import files, launch, run_folder
 from gan_experiments.bounds import OPTIONS
@@ -89,7 +90,7 @@ def answer(
 ) -> tuple[object, str]:
     """The exit status of a command, and what it prints."""
     GlobalHydra.instance().clear()
-    monkeypatch.setattr(sys, "argv", [config, *(["hydra.run.dir=here"] if config == "run" else [])])
+    monkeypatch.setattr(sys, "argv", [config, *(["hydra.run.dir=here"] if config == "run" else required(config))])
     with pytest.raises(SystemExit) as caught:
         launch.main(verb, config)
     return caught.value.code, capsys.readouterr().err

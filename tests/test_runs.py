@@ -19,7 +19,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from support import REPOSITORY, compose
+from support import REPOSITORY, compose, required
 
 from gan_experiments import build, files, launch, quoting, report, resume, run_folder, signals, world
 from gan_experiments import run as verb
@@ -345,7 +345,8 @@ def test_a_signal_ends_every_verb_alike(
             os.kill(os.getpid(), number)
         return 0
 
-    assert do(main=lambda: launch.main(hit, config)) == 128 + number
+    words = [] if config == "run" else required(config)
+    assert do(*words, main=lambda: launch.main(hit, config)) == 128 + number
     assert capfd.readouterr().err == f"{signal.Signals(number).name}: stopped\n"
     assert not list(tmp_path.iterdir())
 
