@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
-from support import REPOSITORY, compose, shrink, typed
+from support import REPOSITORY, compose, run, shrink
 
 from gan_experiments import resume
 
@@ -130,7 +130,7 @@ def test_a_command_does_or_says_what_it_needs(command: str, bare_machine: Path, 
     if verb == "compare":  # the shell's part
         words = [str(path) for word in words for path in (sorted(here.glob(word)) if "*" in word else [word])]
     before = {path for path in here.rglob("*")}
-    done = typed(
+    done = run(
         *first_job(words),
         verb=verb,
         folder=here,
