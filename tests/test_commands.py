@@ -16,7 +16,7 @@ import hydra
 import pytest
 import torch
 from PIL import Image
-from support import REPOSITORY, compose, difference, run, small, train, write_images
+from support import REPOSITORY, compose, difference, run, small, start, train, write_images
 
 from gan_experiments import check, launch, resume, sample
 from gan_experiments import trained as trained_run
@@ -184,17 +184,16 @@ def test_a_killed_run_goes_on_to_the_same_end(trained: Path, tmp_path: Path) -> 
     words = [*NARROW, "images=1280", "trainer.log_every=2", "callbacks.scores.at_start=false", "logger=csv"]
     whole = run(*words, "hydra.run.dir=whole", folder=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    command = [sys.executable, str(REPOSITORY / "src/gan_experiments/run.py"), *words, "hydra.run.dir=cut"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = start(*words, "hydra.run.dir=cut", folder=tmp_path)
     deadline = time.monotonic() + 120
     while not (tmp_path / "cut" / "metrics.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 143
+    ended = process.wait()
+    assert ended.returncode == 143
     stopped = resume.load(tmp_path / "cut" / "checkpoints" / "last.ckpt")["gan_experiments"]["images_seen"]
     assert 0 < stopped < 1280
-    assert b"go on" in said
+    assert "go on" in ended.stdout
     done = run("ckpt=cut/checkpoints/last.ckpt", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     ends = [resume.load(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("whole", "cut")]

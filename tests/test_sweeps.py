@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from support import REPOSITORY, difference, run
+from support import REPOSITORY, difference, run, start
 
 from gan_experiments import launch, resume, run_folder, sweeps
 from gan_experiments.contracts import ConfigError
@@ -149,18 +149,17 @@ def test_check_and_mistakes_leave_nothing_behind(tmp_path: Path) -> None:
 def test_a_stopped_sweep_goes_on_to_the_same_end(tmp_path: Path) -> None:
     words = [*TINY, "metrics=none", "images=3840", "callbacks.checkpoints.every=640"]
     words += ["callbacks.samples.every=0", "seed=0,1", "hydra.sweep.dir=s", "-m"]
-    command = [sys.executable, str(REPOSITORY / "src/gan_experiments/run.py"), *words]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start(*words, folder=tmp_path)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("s/*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=120)
+    ended = process.wait()
     first = next(tmp_path.glob("s/*/checkpoints/last.ckpt"))
     stopped = resume.load(first)["gan_experiments"]["images_seen"]
     assert 0 < stopped < 3840
-    assert process.returncode == 143
-    assert "stopped; the same command goes on" in said
+    assert ended.returncode == 143
+    assert "stopped; the same command goes on" in ended.stdout
     assert [outcome.status for outcome in _jobs(tmp_path / "s").values()] == ["stopped"]
     again = run(*words, folder=tmp_path)
     assert again.returncode == 0, again.stderr
@@ -196,13 +195,12 @@ def test_a_study_goes_on_after_a_stop(tmp_path: Path) -> None:
     words = [*TINY, "sweep=optuna", "hydra.sweeper.n_trials=3", "hydra.sweep.dir=s", "images=1920"]
     words += ["metrics.num_fake=200", "callbacks.samples.every=0", "callbacks.scores.at_start=false"]
     words += ["callbacks.checkpoints.every=640", "model.optimizers.generator.lr=tag(log, interval(1e-4, 1e-2))"]
-    command = [sys.executable, str(REPOSITORY / "src/gan_experiments/run.py"), *words]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = start(*words, folder=tmp_path)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("s/*/checkpoints/last.ckpt"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.wait()
     again = run(*words, folder=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "study.db: 1 of 3 trials done, 1 interrupted, to go on" in again.stdout

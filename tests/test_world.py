@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from support import REPOSITORY, bare_checkpoint, compose, difference, run, small, train
+from support import REPOSITORY, Started, bare_checkpoint, compose, difference, run, small, start, train
 
 from gan_experiments import resume, world
 from gan_experiments.contracts import ConfigError
@@ -76,34 +76,27 @@ def test_slurm_queues_the_job_again_and_it_goes_on(tmp_path: Path) -> None:
     queue.chmod(queue.stat().st_mode | stat.S_IEXEC)
     folder = tmp_path / "outputs" / "slurm" / "77-0"
 
-    def srun(restarts: int) -> list[subprocess.Popen[str]]:
+    def srun(restarts: int) -> list[Started]:
         shared = {"SLURM_JOB_ID": "77", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_NNODES": "2"}
         shared |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_LOCALID": "0", "SLURM_NODELIST": "localhost,localhost"}
         shared |= {"SLURM_JOB_NAME": "gan", "PATH": f"{queue.parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
         shared |= {"SLURM_RESTART_COUNT": str(restarts)} if restarts else {}
-        words = [sys.executable, RUN, "trainer=slurm", *TINY, "images=12800"]
+        words = ["trainer=slurm", *TINY, "images=12800"]
         return [
-            subprocess.Popen(
-                words,
-                cwd=tmp_path,
-                env={**os.environ, **shared, "SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank)},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank in (0, 1)
+            start(*words, folder=tmp_path, **shared, SLURM_PROCID=str(rank), SLURM_NODEID=str(rank)) for rank in (0, 1)
         ]
 
     tasks = srun(restarts=0)
     wait_for(folder / "checkpoints" / "last.ckpt")
     for task in tasks:
         task.send_signal(signal.SIGUSR1)
-    said = [task.communicate(timeout=120)[1] for task in tasks]
-    assert [task.returncode for task in tasks] == [128 + signal.SIGUSR1, 0], said  # rank 0 speaks for all
+    ended = [task.wait() for task in tasks]
+    assert [task.returncode for task in ended] == [128 + signal.SIGUSR1, 0], ended  # rank 0 speaks for all
     assert (tmp_path / "queued").read_text() == "requeue 77\n"
     assert 0 < state(folder)["gan_experiments"]["images_seen"] < 12800
     tasks = srun(restarts=1)
-    said = [task.communicate(timeout=120)[1] for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0], said
+    ended = [task.wait() for task in tasks]
+    assert [task.returncode for task in ended] == [0, 0], ended
     assert state(folder)["gan_experiments"]["images_seen"] == 12800
     assert (folder / "run.log").exists()
 
@@ -214,7 +207,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import conftest
-from support import small, train
+from support import small, start, train
 import lightning as L
 
 save, saved = L.Trainer.save_checkpoint, [0]
