@@ -19,6 +19,7 @@ from support import MODELS, REPOSITORY, model_class, shrink, small
 from torch.optim import Optimizer
 
 from gan_experiments import build, check
+from gan_experiments.check import on_meta
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.engine import AdversarialModule
 from gan_experiments.models.noise_to_image import NoiseToImage
@@ -68,6 +69,7 @@ class Column:
         data.prepare_data()
         data.setup("fit")
         self.batches = list(batches_of(data, 2))
+        self.networks: dict[str, Any] = {}
 
     def cells(self) -> dict[str, list[str]]:
         """Why each choice makes no sense on the variant; an empty list where it has trained two batches."""
@@ -85,7 +87,7 @@ class Column:
         shrink(cfg)
         OmegaConf.resolve(cfg)  # once, for all that reads it
         typed = {"model": self.model, group: choice}
-        with mock.patch.multiple(check, _choice=typed.get, _fit_together=lambda *_: ()):
+        with mock.patch.multiple(check, _choice=typed.get, _fit_together=lambda *_: (), on_meta=self.on_meta):
             reasons = [*check.faults(cfg)]
         if not reasons:
             try:
@@ -93,6 +95,15 @@ class Column:
             except ConfigError as error:  # what only the weights themselves can tell
                 reasons = [*error.faults]
         return [in_general(reason, self.model, cfg) for reason in reasons]
+
+    def on_meta(self, node: DictConfig, **networks: Any) -> Any:
+        """Networks of equal arguments are made once and copied."""
+        if networks:
+            return on_meta(node, **networks)
+        key = OmegaConf.to_yaml(node)
+        if key not in self.networks:
+            self.networks[key] = on_meta(node)
+        return copy.deepcopy(self.networks[key])
 
     def _train(self, module: AdversarialModule) -> None:
         drive(module, self.batches)

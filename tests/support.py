@@ -240,28 +240,15 @@ def difference(a: Any, b: Any, path: str = "") -> dict[str, float]:
 
 
 class Started:
-    """A verb at work in a fork of this process, which has imported everything: a tenth of the time of a new process."""
+    """A command at work in a fork of this process, which has imported everything: a tenth of a new process's time."""
 
-    def __init__(self, words: tuple[str, ...], verb: str, folder: Path, change: Any, environment: dict[str, str]):
-        module = importlib.import_module(f"gan_experiments.{verb}")
-        work = getattr(module, verb)
-
-        def changed(cfg: DictConfig) -> int:
-            if change is not None:
-                change(cfg)
-            return int(work(cfg))
-
-        def main() -> None:
-            setattr(module, verb, changed)
-            module.main()
-
-        self.args, self.said = [verb, *words], [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
-        script = str(REPOSITORY / "src" / "gan_experiments" / f"{verb}.py")
+    def __init__(self, argv: list[str], main: Callable[[], object], folder: Path, environment: dict[str, str]) -> None:
+        self.args, self.said = argv, [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            _become([script, *words], main, folder, environment, *(file.fileno() for file in self.said))
+            _become(argv, main, folder, environment, *(file.fileno() for file in self.said))
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -285,7 +272,20 @@ def start(
     **environment: str,
 ) -> Started:
     """Begin a verb as a person types it, in a folder; `change` is done to the config before the verb sees it."""
-    return Started(words, verb, folder or Path.cwd(), change, environment)
+    module = importlib.import_module(f"gan_experiments.{verb}")
+    work = getattr(module, verb)
+
+    def changed(cfg: DictConfig) -> int:
+        if change is not None:
+            change(cfg)
+        return int(work(cfg))
+
+    def main() -> None:
+        setattr(module, verb, changed)
+        module.main()
+
+    script = str(REPOSITORY / "src" / "gan_experiments" / f"{verb}.py")
+    return Started([script, *words], main, folder or Path.cwd(), environment)
 
 
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -294,7 +294,7 @@ def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def _become(
-    argv: list[str], main: Callable[[], None], folder: Path, environment: dict[str, str], out: int, err: int
+    argv: list[str], main: Callable[[], object], folder: Path, environment: dict[str, str], out: int, err: int
 ) -> NoReturn:
     """Be the process that a command starts, to its end; `signal.alarm` ends one that hangs."""
     status = 70
