@@ -12,7 +12,7 @@ import pytest
 import yaml
 from hydra.utils import get_object
 from omegaconf import OmegaConf
-from support import REPOSITORY, Started, compose
+from support import REPOSITORY, Started, compose, run
 
 from gan_experiments import bounds, check, launch, options, resume, world
 from gan_experiments.contracts import ConfigError
@@ -124,6 +124,24 @@ WRONG = {
 }
 
 
+CAUSES = {
+    "model=bicyclegan model.generator=5": "model.generator=5: a node with a _target_ is needed",
+    "model=context_encoder data.resolution=[1]": "data.resolution=[1]: a whole number",
+    "technique=[r1_auto] data.resolution=banana": "data.resolution=banana: a whole number",
+    "data=5": "data=5: there is no such data; type data= one of celeba, cifar10",
+    "model.discriminator=[1]": "model.discriminator=[1]: model.discriminator has keys of its own, which one value",
+    "technique=5": "technique=5: there is no such technique; type technique= one of",
+}
+"""Words whose last one is wrong, and from which other values are computed or chosen."""
+
+
+@pytest.mark.parametrize("words", CAUSES)
+def test_what_follows_of_a_wrong_value_is_not_told(words: str, tmp_path: Path) -> None:
+    done = run(*words.split(), folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line[: len(CAUSES[words])] for line in done.stderr.splitlines()] == [CAUSES[words]]
+
+
 @pytest.mark.parametrize("word", WRONG)
 def test_a_wrong_value_is_one_line_that_names_key_value_and_type(word: str, tmp_path: Path) -> None:
     (fault,) = check.faults(compose(tmp_path, "callbacks=default", "metrics=digits", word))
@@ -171,6 +189,7 @@ HINTS: list[tuple[Any, Sequence[Any], Sequence[Any]]] = [
     (bounds.Count, [1, 10**12], [0, -1, 1.0, True, "1", None, float("nan"), 10**13, [1]]),
     (bounds.Positive, [1, 0.5], [0, -1.0, True, "1", float("inf"), float("nan"), 10**400]),
     (bounds.Share | None, [0, 1, 0.3, None], [1.1, -0.1, False, "x"]),
+    (tuple[bounds.Positive, bounds.Positive], [[1, 2.0]], [[], [1], [1, 2, 3], [1, 0]]),
     (bool, [True, False], [0, 1, "yes", "true", None]),
     (Sequence[tuple[int, float]], [[], [[1, 2], [3, 0.5]]], [[1], [[1]], [[1.5, 2]], "ab", {"a": 1}]),
     (bounds.Place | None, ["a", None], ["", 5, True, ["a"]]),

@@ -43,9 +43,7 @@ OPTIMIZERS = {  # what torch's own signatures leave open
 
 def require(cfg: DictConfig) -> None:
     """Raise one ConfigError with all the faults of a config."""
-    found = list(dict.fromkeys(faults(cfg)))
-    if found:
-        raise ConfigError(*found)
+    options.raise_all(faults(cfg))
 
 
 def remarks(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
@@ -86,18 +84,12 @@ def _fast_enough(updates: int) -> str:
 
 def require_readable(cfg: DictConfig) -> None:
     """Raise one ConfigError where a group of a run is not there, or a key of `trainer` is not of its type."""
-    found = [*_groups(cfg)] or [fault for fault in options.faults(cfg, "run") if fault.startswith("trainer")]
-    if found:
-        raise ConfigError(*found)
+    options.raise_all([*_groups(cfg)] or (f for f in options.faults(cfg, "run") if f.startswith("trainer")))
 
 
 def require_options(cfg: DictConfig, verb: str) -> None:
     """Raise one ConfigError with all that is wrong with the options of a verb, and with what its groups make."""
-    found = [*options.faults(cfg, verb), *options.missing(cfg)]
-    if not found:
-        found = [*_arguments(cfg)]
-    if found:
-        raise ConfigError(*dict.fromkeys(found))
+    options.raise_all([*options.faults(cfg, verb), *options.missing(cfg)] or _arguments(cfg))
 
 
 def faults(cfg: DictConfig) -> Iterator[str]:
@@ -238,7 +230,8 @@ def _arguments_of(cfg: DictConfig, computed: bool) -> Iterator[str]:
             with _silent("hydra.utils"):
                 takes = _signature(get_object(node["_target_"]))
         except Exception as error:  # an import that fails, whatever its reason
-            if what := build.not_installed(getattr(error.__cause__, "name", None)):
+            cause = error.__cause__
+            if what := build.not_installed(cause.name if isinstance(cause, ModuleNotFoundError) else None):
                 group = path.partition(".")[0]
                 yield f"{group}={_choice(group)} {what}" if _choice(group) else f"{path} {what}"
                 continue

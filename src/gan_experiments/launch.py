@@ -250,7 +250,7 @@ def nearest(word: str, known: list[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _explain(error: Exception, config: str) -> str:
+def _explain(error: Exception, config: str) -> str:  # noqa: PLR0911
     """One line for an error in the composition of the config."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
@@ -273,6 +273,10 @@ def _explain(error: Exception, config: str) -> str:
             known = _keys(config, without=word)
             if key not in known:
                 return _no_such_key(key, known)
+        if str(error).startswith(f"Error merging override {word}"):
+            own = [k for k in _keys(config, without=word) if k.startswith(f"{key}.")]
+            example = next((k for k in own if not k.endswith("._target_")), f"{key}.key")
+            return f"{word}: {key} has keys of its own, which one value cannot replace; type them, as {example}=..."
     bare = [word for word in sys.argv[1:] if "=" not in word and word[0] not in "-~"]
     if isinstance(error, OverrideParseException) and bare:
         return f"{bare[0]}: not understood; type key=value"
@@ -287,6 +291,10 @@ def _no_choice(config: str) -> str:
         known = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
         choice = "none" if "none" in known else usual[group]
         return f"{group}=null: a choice is needed; " + (f"type {group}={choice}" if choice else "leave it out")
+    for key, _, choice in (word.partition("=") for word in sys.argv[1:]):
+        if key in usual and not isinstance(yaml.safe_load(choice), (str, list)):  # a number
+            known = sorted(path.stem for path in (conf_dir() / key).glob("*.yaml"))
+            return f"{key}={choice}: there is no such {key}; type {key}= one of {', '.join(known)}"
     return "a group is set to null, and a choice is needed"
 
 

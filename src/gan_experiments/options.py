@@ -5,7 +5,7 @@ Nothing here imports torch, so that a mistake in them is answered at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -16,11 +16,20 @@ from gan_experiments import bounds, resume
 from gan_experiments.contracts import ConfigError
 from gan_experiments.launch import conf_dir
 
+COMPUTED = "raised while resolving interpolation"
+"""OmegaConf's words for a value that cannot be computed of others."""
+
 
 def require(cfg: DictConfig, verb: str) -> None:
     """Raise one ConfigError with a line for each option of the verb that is missing or not of its type."""
-    if found := [*faults(cfg, verb), *missing(cfg)]:
-        raise ConfigError(*dict.fromkeys(found))
+    raise_all([*faults(cfg, verb), *missing(cfg)])
+
+
+def raise_all(found: Iterable[str]) -> None:
+    """Raise one ConfigError with all faults, if any; what cannot be computed of a wrong value is told by that alone."""
+    lines = list(dict.fromkeys(found))
+    if lines:
+        raise ConfigError(*([line for line in lines if COMPUTED not in line] or lines))
 
 
 def faults(cfg: DictConfig, verb: str) -> Iterator[str]:
@@ -69,5 +78,9 @@ def _outline(node: Any, levels: int = 2) -> Any:
 
 def missing(cfg: DictConfig) -> Iterator[str]:
     """A line for each value that only the user can give, and has not."""
-    for key in sorted(OmegaConf.missing_keys(cfg)):
+    try:
+        keys = sorted(OmegaConf.missing_keys(cfg))
+    except OmegaConfBaseException:  # a value is computed of one that is wrong, which is said
+        return
+    for key in keys:
         yield f"{key} is not given: type {key}=..."

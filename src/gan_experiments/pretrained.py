@@ -55,4 +55,4 @@ def weights(given: str, names: tuple[str, ...], key: str = KEY) -> dict[str, dic
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(value.shape) for key, value in state.items()}
+    return {key: tuple(getattr(value, "shape", ())) for key, value in state.items()}

@@ -54,6 +54,11 @@ OF_THE_WEIGHTS = ("model", "data", "augment", "technique", "loss", "perceptual",
 """Groups on which it depends which weights there are."""
 
 
+def _shapes(state: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Each name of a state dict; a layer's own state, which is no tensor, has no shape."""
+    return {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
+
+
 def require_fit(cfg: DictConfig, path: Path) -> None:
     """Raise ConfigError where the weights or the optimizers of a checkpoint do not fit a config, and say what differs.
 
@@ -63,8 +68,7 @@ def require_fit(cfg: DictConfig, path: Path) -> None:
     saved = checkpoint["gan_experiments"]
     model: Any = check.on_meta(cfg.model)
     model.on_load_checkpoint(checkpoint)
-    here = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    there = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
+    here, there = _shapes(model.state_dict()), _shapes(checkpoint["state_dict"])
     optimizers, states = cfg.model.optimizers, checkpoint.get("optimizer_states", [])
     if here == there and len(optimizers) == len(states):
         return

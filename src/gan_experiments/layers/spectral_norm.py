@@ -68,7 +68,7 @@ class SpectralNorm(nn.Module):
 
     def get_extra_state(self) -> int:
         """What tells a resumed run whether u was moved for W as it is: saved as a number, being no measure of a run."""
-        return int(self.moved_for)
+        return 0 if self.moved_for.is_meta else int(self.moved_for)
 
     def set_extra_state(self, state: int) -> None:
         """Take up what `get_extra_state` gave."""

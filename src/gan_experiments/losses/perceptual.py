@@ -250,8 +250,8 @@ class ModuleLoss(PerceptualLoss):
         self,
         net: Callable[[], nn.Module],
         layers: Sequence[str],
-        mean: Sequence[Finite],
-        std: Sequence[Positive],
+        mean: tuple[Finite, Finite, Finite],
+        std: tuple[Positive, Positive, Positive],
         smallest: Width = 1,
         **loss: Any,
     ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -63,8 +62,8 @@ class ModuleExtractor(Extractor):
         layer: str | None = None,
         classes: bool = False,
         size: Width = 224,
-        mean: Sequence[Finite] = (0.485, 0.456, 0.406),
-        std: Sequence[Positive] = (0.229, 0.224, 0.225),
+        mean: tuple[Finite, Finite, Finite] = (0.485, 0.456, 0.406),
+        std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225),
     ) -> None:
         super().__init__()
         self.name, self.suffix = name, f"_{name}"
