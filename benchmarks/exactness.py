@@ -43,10 +43,12 @@ from exactness import (
 from lightning.pytorch.strategies import DDPStrategy
 from support import compose, difference
 
-from gan_experiments import build, distributed, launch, resume
+from gan_experiments import distributed
+from gan_experiments.assembly import build
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.engine.module import AdversarialModule
+from gan_experiments.runs import resolvers, resume
 
 # ------------------------------------------------------------------------------------------ one truth
 
@@ -149,7 +151,7 @@ def _rank(rank: int, port: int, folder: str, rounds: int) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
     os.environ |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     torch.set_num_threads(1)
-    launch.register_resolvers()
+    resolvers.register_resolvers()
     for model in COSTS.values():
         found: dict[str, Any] = {"ours": [], "wrapper": []}
         for _ in range(rounds):
@@ -198,7 +200,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["truth", "cost"])
     parser.add_argument("--rounds", type=int, default=5, help="of the cost, by turns")
     options = parser.parse_args()
-    launch.register_resolvers()
+    resolvers.register_resolvers()
     torch.set_num_threads(1)
     if options.only != "cost":
         truth()

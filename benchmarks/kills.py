@@ -66,7 +66,7 @@ def kill(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 def reached(folder: Path) -> int:
     """Images seen by the last checkpoint, 0 without one."""
-    from gan_experiments import resume
+    from gan_experiments.runs import resume
 
     path = folder / "checkpoints" / "last.ckpt"
     return int(resume.load(path)["gan_experiments"]["images_seen"]) if path.exists() else 0
@@ -76,7 +76,7 @@ def compare(one: Path, other: Path) -> dict[str, Any]:
     """What differs between two finished runs."""
     from support import difference
 
-    from gan_experiments import resume
+    from gan_experiments.runs import resume
 
     states = [resume.load(folder / "checkpoints" / "last.ckpt") for folder in (one, other)]
     found: dict[str, Any] = difference(*states)

@@ -34,9 +34,10 @@ import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig
 
-from gan_experiments import check, launch, resume, run_folder
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.assembly import check
+from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.models.noise_to_image import NoiseToImage
+from gan_experiments.runs import configs, resolvers, resume, run_folder
 
 RUN = Path(__file__).resolve().parents[1] / "src" / "gan_experiments" / "run.py"
 
@@ -295,8 +296,8 @@ def processor() -> str:
 @cache
 def composed(*words: str) -> DictConfig:
     """The config of a command, for reading."""
-    launch.register_resolvers()
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    resolvers.register_resolvers()
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         cfg = hydra.compose("run", overrides=list(words))
     cfg.output = "outputs"
     return cfg
@@ -304,7 +305,7 @@ def composed(*words: str) -> DictConfig:
 
 def variants() -> list[str]:
     """The files of conf/model/ whose model draws images from noise."""
-    names = sorted(path.stem for path in (launch.conf_dir() / "model").glob("*.yaml"))
+    names = sorted(path.stem for path in (configs.conf_dir() / "model").glob("*.yaml"))
     return [name for name in names if issubclass(get_class(composed(f"model={name}").model._target_), NoiseToImage)]
 
 

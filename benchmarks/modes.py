@@ -22,7 +22,8 @@ import matplotlib as mpl
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from gan_experiments import build, check, launch
+from gan_experiments.assembly import build, check
+from gan_experiments.runs import configs, resolvers
 
 MODELS = {
     "gan": ("GAN", "gan", []),
@@ -40,7 +41,7 @@ def train(folder: Path, words: list[str]) -> None:
     """Train what the words say, or what is left of it."""
     if (folder / "finished").exists():
         return
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         cfg = hydra.compose("run", overrides=["logger=none", "trainer=cpu", *words])
     cfg.output = str(folder)
     for name in ("samples", "scores", "checkpoints"):
@@ -95,7 +96,7 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=DOCS, help="where ring.png and grid.png go")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    launch.register_resolvers()
+    resolvers.register_resolvers()
     words = options.words + ([f"images={options.images}"] if options.images else [])
     for toy in options.toys:
         folders: dict[str, list[Path]] = {}

@@ -28,7 +28,8 @@ from learning import DATA, composed, heading, row, variants
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image, ImageChops
 
-from gan_experiments import build, launch
+from gan_experiments.assembly import build
+from gan_experiments.runs import configs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs" / "models"
@@ -52,7 +53,7 @@ Result = dict[str, Any]
 
 def models() -> list[str]:
     """All files of conf/model/."""
-    return sorted(path.stem for path in (launch.conf_dir() / "model").glob("*.yaml"))
+    return sorted(path.stem for path in (configs.conf_dir() / "model").glob("*.yaml"))
 
 
 def measured() -> list[Result]:
@@ -93,7 +94,7 @@ def paper(identifier: str) -> str:
 
 def header(model: str) -> str:
     """The comment with which the config begins."""
-    lines = (launch.conf_dir() / "model" / f"{model}.yaml").read_text().splitlines()
+    lines = (configs.conf_dir() / "model" / f"{model}.yaml").read_text().splitlines()
     comment = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
     return " ".join(line.lstrip("# ") for line in comment).rstrip(".")
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch_fidelity import feature_extractor_inceptionv3 as inception
 from torchmetrics.image import fid as torchmetrics_fid
 
-from gan_experiments import build
+from gan_experiments.assembly import build
 from gan_experiments.data.images import Digits
 from gan_experiments.metrics.evaluator import SCORES, Evaluator, Score
 from gan_experiments.metrics.extractors import DigitsExtractor, Extractor, InceptionExtractor

@@ -43,10 +43,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from gan_experiments import build, launch
+from gan_experiments.assembly import build
 from gan_experiments.data.cache import ImageArray
 from gan_experiments.data.images import ImageData
-from gan_experiments.engine import AdversarialModule, WeightAverage, fuse
+from gan_experiments.engine.averages import WeightAverage
+from gan_experiments.engine.module import AdversarialModule
+from gan_experiments.engine.optimizers import fuse
+from gan_experiments.runs import configs, resolvers
 
 ROUNDS, FEWEST_ROUNDS, LOG_EVERY = 9, 3, 50
 TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "bf16")
@@ -66,9 +69,9 @@ class Case:
 
     def config(self, folder: str) -> DictConfig:
         """Compose the config of a run in `folder`."""
-        launch.register_resolvers()
+        resolvers.register_resolvers()
         common = ["trainer=cpu", "logger=csv", "callbacks=none", "metrics=none", "images=1_000_000_000"]
-        with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+        with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
             cfg = hydra.compose("run", [*common, *self.overrides, f"output={folder}"])
         OmegaConf.set_struct(cfg, False)
         for place, node in self.nodes.items():

@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from speed import machine
 from torch import Tensor, nn
 
-from gan_experiments.engine import fuse
+from gan_experiments.engine.optimizers import fuse
 from gan_experiments.losses.penalties import r1_penalty
 from gan_experiments.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from gan_experiments.techniques.path_length import path_lengths

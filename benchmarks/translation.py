@@ -28,10 +28,11 @@ import torch
 from learning import EVERYWHERE, Cell, composed, narrow, parser, rates, told
 from torch import Tensor
 
-from gan_experiments import build, images, trained
+from gan_experiments import drawing
+from gan_experiments.assembly import build, trained
 from gan_experiments.contracts import Batch
 from gan_experiments.data.resize import imresize
-from gan_experiments.images import to_uint8
+from gan_experiments.drawing import to_uint8
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.models.image_to_image import ImageToImage, side_by_side
 
@@ -449,7 +450,7 @@ class Translation(Cell):
         )
 
         def score(fakes: list[Tensor], truths: list[Tensor]) -> dict[str, float]:
-            fakes, truths = ([to_uint8(task.seen(rows))[0] for rows in images] for images in (fakes, truths))
+            fakes, truths = ([to_uint8(task.seen(rows))[0] for rows in drawing] for drawing in (fakes, truths))
             cut = zip(fakes, truths, strict=True)
             return {name.replace("_y", ""): found.value for name, found in judge.evaluate(cut).items()}
 
@@ -473,7 +474,7 @@ class Translation(Cell):
             columns = {"with its hole": [cases[i].before for i in chosen], **columns}
         cells = side_by_side(*(torch.cat(column) for column in columns.values()))
         path = self.folder / "sheet.png"
-        images.save_png(images.sheet(cells), path)
+        drawing.save_png(drawing.sheet(cells), path)
         shown = {"titles": list(columns), "sheet": str(path.relative_to(self.folder.parent))}
         return {"images": model.images_seen, "rows": rows, "cases": len(cases), **note, **shown}
 

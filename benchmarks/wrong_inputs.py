@@ -34,36 +34,14 @@ import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from gan_experiments import (
-    bounds,
-    check,
-    compare,
-    convert,
-    evaluate,
-    explore,
-    interpolate,
-    launch,
-    options,
-    resume,
-    run,
-    sample,
-    translate,
-    usefulness,
-)
+from gan_experiments import bounds
+from gan_experiments.assembly import check, options
+from gan_experiments.launch import entry
+from gan_experiments.runs import configs, resume
 
 SECONDS = 10  # of the processor
 PATIENCE = 90  # of the clock, on a machine that does other things too
-VERBS = {
-    "run": run.main,
-    "sample": sample.main,
-    "evaluate": evaluate.main,
-    "translate": translate.main,
-    "explore": explore.main,
-    "compare": compare.main,
-    "interpolate": interpolate.main,
-    "convert": convert.main,
-    "usefulness": usefulness.main,
-}
+VERBS = tuple(entry.VERBS)
 GROUPS = ("model", "data", "technique", "loss", "augment", "perceptual", "metrics", "logger", "callbacks", "trainer")
 SMALL = ["images=4", "logger=csv", "trainer=cpu", "metrics=none", "data.batch_size=4"]
 NARROW = ["model.generator.width=4", "model.discriminator.width=4"]
@@ -164,7 +142,7 @@ def of_run(places: dict[str, Path]) -> Iterator[Case]:
     """The cases of the verb that trains: each argument of each class once, and each key beside."""
     seen: set[str] = set()
     for group in GROUPS:
-        choices = sorted(path.stem for path in (launch.conf_dir() / group).glob("*.yaml"))
+        choices = sorted(path.stem for path in (configs.conf_dir() / group).glob("*.yaml"))
         usual = next(iter(entry[group] for entry in _defaults() if group in entry))
         yield Case("run", [f"{group}={choices[0]}x"], group, "choice")
         yield Case("run", [f"{group}=null"], group, "null")
@@ -176,18 +154,18 @@ def of_run(places: dict[str, Path]) -> Iterator[Case]:
             yield from _of_choice(typed, group, seen, places)
     for key in (*bounds.OPTIONS["run"], "seed"):
         if "." not in key and key not in GROUPS:
-            yield from _of_key("run", [], key, OmegaConf.load(launch.conf_dir() / "run.yaml").get(key), places)
+            yield from _of_key("run", [], key, OmegaConf.load(configs.conf_dir() / "run.yaml").get(key), places)
 
 
 def _defaults() -> list[Any]:
-    entries = OmegaConf.load(launch.conf_dir() / "run.yaml").defaults
+    entries = OmegaConf.load(configs.conf_dir() / "run.yaml").defaults
     return [entry for entry in entries if isinstance(entry, DictConfig)]
 
 
 def _of_choice(typed: str, group: str, seen: set[str], places: dict[str, Path]) -> Iterator[Case]:
     """The arguments of a choice's classes that no choice before it had."""
     choice = typed.partition("=")[2].strip("[]")
-    file = OmegaConf.load(launch.conf_dir() / group / f"{choice}.yaml")
+    file = OmegaConf.load(configs.conf_dir() / group / f"{choice}.yaml")
     if group == "model" and "_target_" not in file:
         return  # it only changes values of another
     nodes = [*_nodes(OmegaConf.to_container(file) or {}, group)]
@@ -216,7 +194,7 @@ def _of_choice(typed: str, group: str, seen: set[str], places: dict[str, Path]) 
             yield Case("run", [*words, f"+model.{where}.generatr={{_target_:x}}"], f"model.{where}", "key")
     if group == "trainer" and "trainer" not in seen:
         seen.add("trainer")
-        for key, value in OmegaConf.load(launch.conf_dir() / "trainer" / "default.yaml").items():
+        for key, value in OmegaConf.load(configs.conf_dir() / "trainer" / "default.yaml").items():
             hint = bounds.OPTIONS["run"].get(f"trainer.{key}", Any)
             yield from _of_key("run", words, f"trainer.{key}", value, places, hint)
 
@@ -327,7 +305,7 @@ def of_verb(verb: str, places: dict[str, Path]) -> Iterator[Case]:
             yield Case(verb, [*given, f"{group}=bananna"], group, "choice")
     if verb != "explore":
         return
-    for path in sorted((launch.conf_dir() / "what").glob("*.yaml")):
+    for path in sorted((configs.conf_dir() / "what").glob("*.yaml")):
         node = OmegaConf.load(path)
         for key, hint in check._signature(get_object(node["_target_"])).hints.items():
             if key in node and key not in ("judge", "data", "perceptual"):
@@ -376,10 +354,10 @@ def _be(case: Case, work: Path, said: Path) -> None:
         os.dup2(out, descriptor)
     os.close(0)
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS + 2, SECONDS + 5))
-    sys.argv = [f"{case.verb}.py", *case.words]
+    sys.argv = ["gan-experiments", *case.words]
     code = 0
     try:
-        VERBS[case.verb]()
+        entry.do(case.verb)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -390,7 +368,7 @@ def _be(case: Case, work: Path, said: Path) -> None:
     os._exit(code)
 
 
-def prepare(folder: Path, names: tuple[str, ...] = tuple(VERBS)) -> dict[str, Path]:
+def prepare(folder: Path, names: tuple[str, ...] = VERBS) -> dict[str, Path]:
     """The files that the cases need: a run, a translator's run, images, and what is damaged."""
     import support
 
@@ -413,7 +391,7 @@ def prepare(folder: Path, names: tuple[str, ...] = tuple(VERBS)) -> dict[str, Pa
     return places
 
 
-def cases(places: dict[str, Path], verbs: tuple[str, ...] = tuple(VERBS)) -> list[Case]:
+def cases(places: dict[str, Path], verbs: tuple[str, ...] = VERBS) -> list[Case]:
     """All of them; those of training begin with what keeps an accepted value short."""
     found = []
     for verb in verbs:

@@ -23,10 +23,10 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_experiments import launch
+from gan_experiments.runs import resolvers
 
 torch.set_num_threads(1)
-launch.register_resolvers()
+resolvers.register_resolvers()
 
 _connect = socket.socket.connect
 
@@ -54,7 +54,7 @@ def bare_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a few images and a small run of several models in `runs/`, and nothing that is downloaded."""
     from support import small, write_images
 
-    from gan_experiments import run
+    from gan_experiments.verbs import run
 
     folder = tmp_path_factory.mktemp("bare")
     for name in (

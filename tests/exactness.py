@@ -23,11 +23,12 @@ from support import MODELS, difference, small, train
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gan_experiments import build, launch
+from gan_experiments.assembly import build
 from gan_experiments.callbacks.ranks import RankGuard
 from gan_experiments.contracts import TrainingFailure
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.layers.minibatch import MinibatchStandardDeviation
+from gan_experiments.runs import resolvers
 
 BATCHES = 6
 BATCH = 4
@@ -202,7 +203,7 @@ def _rank(rank: int, port: int, where: str, some: list[Case]) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
     os.environ |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     torch.set_num_threads(1)
-    launch.register_resolvers()
+    resolvers.register_resolvers()
     for case in some:
         folder = place(Path(where), case)
         reductions = count_reductions()

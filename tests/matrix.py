@@ -18,10 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from support import MODELS, REPOSITORY, model_class, shrink, small
 from torch.optim import Optimizer
 
-from gan_experiments import build, check
-from gan_experiments.check import on_meta
+from gan_experiments.assembly import build, check
+from gan_experiments.assembly.check import on_meta
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.models.noise_to_image import NoiseToImage
 
 GROUPS = ("technique", "loss", "augment")

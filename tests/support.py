@@ -29,13 +29,15 @@ from PIL import Image
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from gan_experiments import build, launch
+from gan_experiments.assembly import build
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import Batch
 from gan_experiments.data.images import ImageData
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.engine.module import AdversarialModule
+from gan_experiments.launch import entry
+from gan_experiments.runs import configs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODELS = sorted(path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml"))
@@ -56,7 +58,7 @@ def compose(folder: Path, *overrides: str) -> DictConfig:
 
 @cache
 def _composed(*overrides: str) -> DictConfig:
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         return hydra.compose("run", overrides=["logger=none", "callbacks=none", "trainer=cpu", *overrides])
 
 
@@ -272,7 +274,7 @@ def start(
     **environment: str,
 ) -> Started:
     """Begin a verb as a person types it, in a folder; `change` is done to the config before the verb sees it."""
-    module = importlib.import_module(f"gan_experiments.{verb}")
+    module = importlib.import_module(f"gan_experiments.verbs.{verb}")
     work = getattr(module, verb)
 
     def changed(cfg: DictConfig) -> int:
@@ -282,10 +284,10 @@ def start(
 
     def main() -> None:
         setattr(module, verb, changed)
-        module.main()
+        entry.main()
 
-    script = str(REPOSITORY / "src" / "gan_experiments" / f"{verb}.py")
-    return Started([script, *words], main, folder or Path.cwd(), environment)
+    script = str(REPOSITORY / "src" / "gan_experiments" / "run.py")
+    return Started([script, *([] if verb == "run" else [verb]), *words], main, folder or Path.cwd(), environment)
 
 
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -326,7 +328,7 @@ def _become(
 def required(config: str) -> list[str]:
     """The words that a verb cannot do without."""
     return [
-        f"{key}=there" for key in sorted(OmegaConf.missing_keys(OmegaConf.load(launch.conf_dir() / f"{config}.yaml")))
+        f"{key}=there" for key in sorted(OmegaConf.missing_keys(OmegaConf.load(configs.conf_dir() / f"{config}.yaml")))
     ]
 
 

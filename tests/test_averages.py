@@ -11,8 +11,8 @@ import torch
 from support import MODELS, compose, inherited
 from torch import nn
 
-from gan_experiments import check
-from gan_experiments.engine import WeightAverage
+from gan_experiments.assembly import check
+from gan_experiments.engine.averages import WeightAverage
 
 OWN = [model for model in MODELS if (next(iter(inherited(model))).get("ema") or {}).get("generator")]
 SLOW = [model for model in OWN if "ramp_up" not in next(iter(inherited(model))).ema.generator]  # others leave at once
@@ -60,7 +60,7 @@ def remarks(cfg: Any, **ema: float) -> list[str]:
             self.averages = nn.ModuleDict({"generator": WeightAverage(self.generator, **settings)})
 
         def phases(self) -> list[Any]:
-            from gan_experiments.engine import Phase
+            from gan_experiments.engine.phases import Phase
 
             return [Phase("generator", lambda batch: {}, self.generator, every=cfg.model.get("n_critic", 1))]
 

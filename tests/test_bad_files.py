@@ -20,8 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from support import write_images
 from test_translate import Negative, names
 
-from gan_experiments import evaluate, launch, trained, translate, usefulness
+from gan_experiments.assembly import trained
 from gan_experiments.contracts import ConfigError
+from gan_experiments.runs import configs
+from gan_experiments.verbs import evaluate, translate, usefulness
 
 OPTIONS = {
     "evaluate fake": (evaluate.evaluate, "fake={} real=good metrics=digits metrics.scores=[fid]"),
@@ -101,7 +103,7 @@ KINDS: dict[str, Callable[[], Path]] = {
 
 @cache
 def composed(verb: str, words: str) -> DictConfig:
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         return hydra.compose(verb, [*words.replace("{}", "bad").split(), "device=cpu"])
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from support import REPOSITORY, bare_checkpoint, small, train
 
-from gan_experiments import run_folder
+from gan_experiments.runs import run_folder
 
 sys.path.append(str(REPOSITORY / "benchmarks"))
 

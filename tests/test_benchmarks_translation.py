@@ -16,7 +16,7 @@ import translation
 from hydra.utils import get_class
 from learning import composed
 
-from gan_experiments import check
+from gan_experiments.assembly import check
 from gan_experiments.data.masked import centre
 from gan_experiments.models.image_to_image import ImageToImage
 

@@ -11,7 +11,7 @@ from support import compose, small
 from test_steps_official import Recorded, filled, formula
 from torch import Tensor
 
-from gan_experiments import build, check
+from gan_experiments.assembly import build, check
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.losses.latent import kl_to_standard_normal
 from gan_experiments.models.bicyclegan import BicycleGAN

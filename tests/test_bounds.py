@@ -14,8 +14,11 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 from support import REPOSITORY, Started, compose, run
 
-from gan_experiments import bounds, check, launch, options, resume, world
+from gan_experiments import bounds, processes
+from gan_experiments.assembly import check, options
 from gan_experiments.contracts import ConfigError
+from gan_experiments.launch import mistakes
+from gan_experiments.runs import resume
 
 sys.path.append(str(REPOSITORY / "benchmarks"))
 
@@ -160,7 +163,7 @@ def test_a_value_that_others_are_computed_from_is_one_fault(tmp_path: Path) -> N
 
 
 def test_a_batch_is_measured_against_the_memory_that_there_is(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(world, "memory", lambda: 1e6)
+    monkeypatch.setattr(processes, "memory", lambda: 1e6)
     (fault,) = check.faults(compose(tmp_path, "data.batch_size=640", "metrics=none"))
     assert "its images alone take 10.5 MB and this machine has 1 MB; type for example data.batch_size=" in fault
 
@@ -182,7 +185,7 @@ def test_a_group_without_a_choice(monkeypatch: Any) -> None:
     for group, choice in answers.items():
         monkeypatch.setattr(sys, "argv", ["run.py", f"{group}=null"])
         wanted = "none" if group == "callbacks" else choice
-        assert launch._no_choice("run") == f"{group}=null: a choice is needed; type {group}={wanted}"
+        assert mistakes.no_choice("run") == f"{group}=null: a choice is needed; type {group}={wanted}"
 
 
 HINTS: list[tuple[Any, Sequence[Any], Sequence[Any]]] = [

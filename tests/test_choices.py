@@ -23,15 +23,19 @@ from matrix import CHOICES as IN_THE_MATRIX
 from omegaconf import DictConfig, OmegaConf
 from support import MODELS, REPOSITORY, compose, model_class, shrink, small_data, write_images
 
-from gan_experiments import build, check, evaluate, launch, resume, run, scoring, study, world
+from gan_experiments import processes
+from gan_experiments.assembly import build, check, scoring
 from gan_experiments.callbacks.health import Health
 from gan_experiments.contracts import ConfigError
+from gan_experiments.launch import study
 from gan_experiments.loggers import wandb_run
 from gan_experiments.metrics import extractors
 from gan_experiments.metrics.extractors import URL_INCEPTION_V3
+from gan_experiments.runs import configs, resume
+from gan_experiments.verbs import evaluate, run
 
-GROUPS = sorted(path.name for path in launch.conf_dir().iterdir() if path.is_dir())
-OF_GROUP = {group: sorted(path.stem for path in (launch.conf_dir() / group).glob("*.yaml")) for group in GROUPS}
+GROUPS = sorted(path.name for path in configs.conf_dir().iterdir() if path.is_dir())
+OF_GROUP = {group: sorted(path.stem for path in (configs.conf_dir() / group).glob("*.yaml")) for group in GROUPS}
 INLINE = ("digits", "ring", "grid")  # data that come with the package
 NO_WEIGHTS = "fetch https://"
 ANSWERS = {
@@ -113,7 +117,7 @@ def words_of(group: str, choice: str) -> list[str]:
 
 def _model_for(data: str) -> str:
     """The first model that trains on a choice of data=."""
-    provides = get_class(OmegaConf.load(launch.conf_dir() / "data" / f"{data}.yaml")._target_).provides
+    provides = get_class(OmegaConf.load(configs.conf_dir() / "data" / f"{data}.yaml")._target_).provides
     if data in ("ring", "grid"):
         return "unrolled_gan"
     return next(model for model in ("dcgan", "srresnet", *MODELS) if model_class(model).needs <= provides)
@@ -275,18 +279,22 @@ def test_ranks_that_were_started_beside_each_other_agree(by: str, monkeypatch: p
     started |= {"MASTER_PORT": str(port), "RANK": "0"}
     if by == "slurm":
         started = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "2"}
-        started |= {"SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(port - world.PORTS_ABOVE), "SLURM_PROCID": "0"}
+        started |= {
+            "SLURM_NODELIST": "127.0.0.1",
+            "MASTER_PORT": str(port - processes.PORTS_ABOVE),
+            "SLURM_PROCID": "0",
+        }
     store = torch.distributed.TCPStore("127.0.0.1", port, is_master=True) if by == "torchrun" else None
     for name, value in started.items():
         monkeypatch.setenv(name, value)
-    world._store.cache_clear()
+    processes._store.cache_clear()
     child = os.fork()
     if child == 0:
         os.environ.update({"RANK": "1", "SLURM_PROCID": "1"})
-        os._exit(0 if world.agreed("metrics", lambda: "mine") == "lite0" else 1)
-    assert world.agreed("metrics", lambda: "lite0") == "lite0"
+        os._exit(0 if processes.agreed("metrics", lambda: "mine") == "lite0" else 1)
+    assert processes.agreed("metrics", lambda: "lite0") == "lite0"
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    world._store.cache_clear()
+    processes._store.cache_clear()
     del store
 
 
@@ -325,7 +333,7 @@ def test_who_evaluates_is_told_what_is_missing(metrics: str) -> None:
     """Without a score there is nothing to do."""
     for name in ("a", "b"):
         write_images(Path(name), 2)
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         cfg = hydra.compose("evaluate", ["fake=a", "real=b", f"metrics={metrics}"])
     with pytest.raises(ConfigError) as raised:
         evaluate.evaluate(cfg)

@@ -11,18 +11,19 @@ from omegaconf import OmegaConf
 from support import inherited, small, train
 from torch import Tensor, nn
 
-from gan_experiments import build, sample, trained
+from gan_experiments.assembly import build, trained
 from gan_experiments.comparison.read import Run, Scored
 from gan_experiments.comparison.table import Setting, groups
-from gan_experiments.contracts import ConfigError
+from gan_experiments.contracts import AS_THE_DATA, UNIFORM, ConfigError
 from gan_experiments.data.cache import ImageArray
 from gan_experiments.data.images import Digits
 from gan_experiments.layers.labels import classes_at
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.extractors import DigitsExtractor
-from gan_experiments.metrics.passports import AS_THE_DATA, UNIFORM, unlike
+from gan_experiments.metrics.passports import unlike
 from gan_experiments.models.dcgan import DCGAN
 from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+from gan_experiments.verbs import sample
 
 LAW = {
     **dict.fromkeys(("pggan", "stylegan", "stylegan2", "cgan", "cdcgan"), "data"),

@@ -17,9 +17,11 @@ from PIL import Image
 from support import run as command
 from support import small
 
-from gan_experiments import build, compare, images
+from gan_experiments import drawing
+from gan_experiments.assembly import build
 from gan_experiments.comparison import figures, page, read, table
 from gan_experiments.contracts import ConfigError
+from gan_experiments.verbs import compare
 
 PASSPORT = {
     "extractor": "digits",
@@ -364,7 +366,7 @@ def test_curves_are_the_mean_between_the_extremes(tmp_path: Path) -> None:
     ("shape", "cells"), [((64, 1, 1, 32, 32), (8, 4)), ((6, 1, 3, 32, 32), (2, 3)), ((25, 3, 3, 64, 64), (9, 4))]
 )
 def test_a_sheet_is_cut_between_its_cells(tmp_path: Path, shape: tuple[int, ...], cells: tuple[int, int]) -> None:
-    images.save_png(images.sheet(torch.zeros(shape)), tmp_path / "00000001.png")
+    drawing.save_png(drawing.sheet(torch.zeros(shape)), tmp_path / "00000001.png")
     sheet = Image.open(tmp_path / "00000001.png").convert("RGB")
     cut = figures.crop(sheet, shape[-1])
     size = shape[-1] + 2
@@ -404,7 +406,7 @@ def test_compare(tmp_path: Path) -> None:
     for seed in (0, 1):
         a, b = make(tmp_path / "s, 1" / f"lr=1,seed={seed}", seed, 1e-3, 2.5), tmp_path / "b" / str(seed)
         make(b, seed, 1e-4, 3.5, passport={**copy.deepcopy(PASSPORT), "num_fake": 9})
-        images.save_png(images.sheet(torch.zeros(16, 1, 3, 32, 32)), a / "samples" / "00000200.png")
+        drawing.save_png(drawing.sheet(torch.zeros(16, 1, 3, 32, 32)), a / "samples" / "00000200.png")
     done = command("s, 1/lr=1,seed=0", "s, 1/lr=1,seed=1", "b", "out=here", verb="compare", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "num_fake is 500 there and 9 here" in done.stdout

@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from support import run
 from torch import Tensor
 
-from gan_experiments import convert, pretrained, trained
+from gan_experiments.assembly import pretrained, trained
 from gan_experiments.contracts import ConfigError
 from gan_experiments.official import files
+from gan_experiments.verbs import convert
 
 WIDTHS = {4: 8, 8: 8, 16: 4}
 Z, W, CLASSES = 6, 8, 3

@@ -8,7 +8,7 @@ import pytest
 import torch
 from support import REPOSITORY, SMALL_DATA, compose, ready, small_data
 
-from gan_experiments import build, report
+from gan_experiments.assembly import build, report
 from gan_experiments.contracts import BATCH_KEYS, Batch
 from gan_experiments.data.images import ImageData
 

@@ -13,7 +13,7 @@ from PIL import Image
 from support import batches, ready, require_exact, small, write_images
 from torch.nn import functional as F
 
-from gan_experiments import check
+from gan_experiments.assembly import check
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import images as images_module
 from gan_experiments.data.batches import to_float, turned

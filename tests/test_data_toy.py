@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from support import compose, train
 from torch import Tensor
 
-from gan_experiments import build, check
+from gan_experiments.assembly import build, check
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import StreamLoader
 from gan_experiments.data.toy import Grid, MixtureStream, Ring, mode_coverage

@@ -20,7 +20,8 @@ import torch
 from PIL import Image
 from support import SMALL_DATA, compose, small_data
 
-from gan_experiments import build, images, report
+from gan_experiments import drawing
+from gan_experiments.assembly import build, report
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.cache import VERIFIED, cached
 from gan_experiments.data.decode import decode
@@ -33,7 +34,7 @@ from gan_experiments.data.sources import Files, Settings, splits_of
 from gan_experiments.data.stored import StoredImages
 from gan_experiments.data.super_resolution import SuperResolution
 from gan_experiments.data.unpaired import Unpaired
-from gan_experiments.engine import number_of
+from gan_experiments.engine.module import number_of
 from gan_experiments.models.image_to_image import Direction, ImageToImage
 from gan_experiments.models.noise_to_image import NoiseToImage
 
@@ -269,13 +270,13 @@ def test_the_number_of_classes_counts_those_left(tmp_path: Path) -> None:
 def test_an_old_cache_opens_and_one_with_classes_of_no_image_is_built_anew(tmp_path: Path) -> None:
     def aged(tree: Tree, name: str) -> tuple[Folder, int]:
         root = write(tmp_path / name, tree, "folder")
-        images = cached(Files(root), Settings(S, 1), str(tmp_path / "cache"))
-        facts = json.loads((images.folder / "facts.json").read_text())
+        drawing = cached(Files(root), Settings(S, 1), str(tmp_path / "cache"))
+        facts = json.loads((drawing.folder / "facts.json").read_text())
         del facts["met"], facts["empty_classes"], facts["checksum"]
         facts["class_names"] = sorted({path.split("/")[0] for path in tree if "/" in path})
-        (images.folder / "facts.json").write_text(json.dumps(facts))
-        (images.folder / VERIFIED).unlink()
-        return folder(root, tmp_path, classes=2), (images.folder / "images.npy").stat().st_ino
+        (drawing.folder / "facts.json").write_text(json.dumps(facts))
+        (drawing.folder / VERIFIED).unlink()
+        return folder(root, tmp_path, classes=2), (drawing.folder / "images.npy").stat().st_ino
 
     data, before = aged({"cat/a.png": A, "dog/b.png": B}, "right")
     assert data.understood() == ["classes   2: cat 1, dog 1"]
@@ -493,7 +494,7 @@ def test_a_sheet_of_what_the_network_is_shown(choice: str, tmp_path: Path, monke
 
     def captioned(cells: torch.Tensor, below: list[str], titles: list[str]) -> torch.Tensor:
         said.extend([below, titles])
-        return images.captioned(cells, below, titles)
+        return drawing.captioned(cells, below, titles)
 
     monkeypatch.setattr("gan_experiments.data.shown.captioned", captioned)
     words = small_data(tmp_path / "run", choice) if choice in SMALL_DATA else []

@@ -12,7 +12,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from support import REPOSITORY, compose, run, shrink
 
-from gan_experiments import resume
+from gan_experiments.launch import entry
+from gan_experiments.runs import resume
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PLACE = "outputs/2026-11-22/12-00-00"
@@ -44,7 +45,7 @@ ANSWERS = {
     "trainer=ddp": "this machine has no GPU; type trainer=ddp_cpu",
     "perceptual=lite0": LITE0,
     "what=edit": "what.directions=attributes.pt: there is no such file",
-    "convert.py": "weights=ffhq.pkl: there is no such file",
+    "convert weights": "weights=ffhq.pkl: there is no such file",
     "model.pretrained=outputs/ffhq": "model.pretrained=outputs/ffhq: there is no such file or folder",
     "metrics=inception": NO_WEIGHTS,
     "data.fonts=": "data.fonts: ukai.ttc is no font file",
@@ -59,7 +60,8 @@ def shown(page: Path) -> list[str]:
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
     lines += re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
-    begin = r"(?:(?:srun .*)?python |torchrun .*)?(?:src/gan_experiments/)?\w+\.py .*|gan-experiments .*|make \w+"
+    begin = r"(?:(?:srun .*)?python |torchrun .*)?(?:src/gan_experiments/)?run\.py .*|make \w+"
+    begin += r"|gan-experiments (?:\w+ .+|\S+=.*)"
     found = [re.split(r"\s+#", line)[0].strip() for line in lines if re.match(begin, line)]
     return [line for line in found if "benchmarks/" not in line and not re.search(r"=\.\.\.", line)]
 
@@ -81,8 +83,8 @@ def verb_and_words(command: str) -> tuple[str, list[str]]:
         command = next((line for line in said.stdout.decode().splitlines() if "src/gan_experiments/" in line), "run.py")
     words = shlex.split(re.sub(r"<[^>]*>", PLACE, command))
     at = next(index for index, word in enumerate(words) if word.endswith((".py", "gan-experiments")))
-    verb = Path(words[at]).stem
-    return "run" if verb == "gan-experiments" else verb, [word for word in words[at + 1 :] if word != "..."]
+    words = [word for word in words[at + 1 :] if word != "..."]
+    return (words[0], words[1:]) if words and words[0] in entry.VERBS else ("run", words)
 
 
 def tiny(cfg: DictConfig) -> None:

@@ -13,9 +13,13 @@ from lightning.pytorch.plugins import MixedPrecision
 from support import compose, difference, shrink, small, train
 from torch import Tensor, nn
 
-from gan_experiments import build, distributed
+from gan_experiments import distributed
+from gan_experiments.assembly import build
 from gan_experiments.contracts import Batch, TrainingFailure
-from gan_experiments.engine import AdversarialModule, Phase, RunSettings, WeightAverage, fuse
+from gan_experiments.engine.averages import WeightAverage
+from gan_experiments.engine.module import AdversarialModule, RunSettings
+from gan_experiments.engine.optimizers import fuse
+from gan_experiments.engine.phases import Phase
 from gan_experiments.losses.adversarial import NonSaturating
 from gan_experiments.losses.penalties import gradient_penalty
 from gan_experiments.models.cyclegan import ImagePool

@@ -12,8 +12,9 @@ from support import bare_checkpoint, compose, difference, random_vgg19, small, t
 from test_srgan import batch_of, opened, seen_at
 from torch import Tensor
 
-from gan_experiments import build, check, interpolate, trained
+from gan_experiments.assembly import build, check, trained
 from gan_experiments.contracts import ConfigError
+from gan_experiments.verbs import interpolate
 
 
 def test_the_first_stage_is_the_absolute_error_of_images_in_0_1(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`evaluate.py` on runs and on folders, as a person types it, and what it draws."""
+"""`gan-experiments evaluate` on runs and on folders, as a person types it, and what it draws."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.models import vgg16
 from torchvision.transforms.functional import pil_to_tensor
 
-from gan_experiments import images
+from gan_experiments import drawing
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.images import Digits
 from gan_experiments.data.stored import StoredImages
@@ -48,8 +48,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for c in range(10):
         for place, row in enumerate((data.labels == c).nonzero()[:12, 0].tolist()):
             where = folder / ("left", "right")[place % 2] / data.class_names[c] / f"{place // 2}.png"
-            images.save_png(data.pixels[row], where)
-    images.save_png(data.pixels[0], folder / "one" / "alone.png")
+            drawing.save_png(data.pixels[row], where)
+    drawing.save_png(data.pixels[0], folder / "one" / "alone.png")
     return folder / "left", folder / "right"
 
 

@@ -12,7 +12,7 @@ import torch
 from support import compose, shrink, small, small_data, train, write_images
 from test_translate import names
 
-from gan_experiments import check, evaluate, launch, trained
+from gan_experiments.assembly import check, trained
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.domains import CelebAAttributes, Domains
@@ -20,6 +20,8 @@ from gan_experiments.data.unpaired import Unpaired
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.extractors import DigitsExtractor
 from gan_experiments.models.image_to_image import ImageToImage
+from gan_experiments.runs import configs
+from gan_experiments.verbs import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def verb(*words: str) -> int:
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         scores = "metrics.scores=[fid]"
         return evaluate.evaluate(hydra.compose("evaluate", ["metrics=digits", scores, "device=cpu", *words]))
 

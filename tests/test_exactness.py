@@ -10,8 +10,9 @@ import torch
 from exactness import BATCH, BATCHES, ONE_OF_EACH, STOPS, Case, all_cases, gap, on_two_ranks, place, resumed, straight
 from support import MODELS, difference
 
-from gan_experiments import build, resume, trained
+from gan_experiments.assembly import build, trained
 from gan_experiments.callbacks.scores import Scores
+from gan_experiments.runs import resume
 
 LIMIT = 1e-12
 LIMIT_WITH_BATCH_NORM = 1e-10  # it divides by small variances

@@ -13,8 +13,10 @@ import torch
 from omegaconf import OmegaConf
 from support import small, train
 
-from gan_experiments import compare, convert, evaluate, explore, files, interpolate, launch, resume, sample, usefulness
+from gan_experiments import files
 from gan_experiments.contracts import ConfigError
+from gan_experiments.runs import configs, resume
+from gan_experiments.verbs import compare, convert, evaluate, explore, interpolate, sample, usefulness
 
 CLASSES = ["../../../x", "/x", "a|`<b>", "a_`_b_", "x", "", ".", "a b", "é", "."]
 
@@ -45,7 +47,7 @@ WRITING: dict[str, tuple[Callable[[Any], int], Callable[[Path], list[str]]]] = {
 
 def do(name: str, run: Path, *words: str) -> int:
     verb, typed = WRITING[name]
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         cfg = hydra.compose(name, [*typed(run), *words])
     return verb(cfg)
 
@@ -153,7 +155,7 @@ def test_converted_weights_replace_no_run(tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("config.yaml", "checkpoints/last.ckpt"):
         (tmp_path / "own" / name).write_text("mine")
     before = contents(tmp_path)
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         cfg = hydra.compose("convert", ["weights=nowhere.pt", "out=own"])
     with pytest.raises(ConfigError, match=r"is there already, and 1 more: type existing=keep"):
         convert.convert(cfg)
@@ -167,7 +169,7 @@ def test_converted_weights_replace_no_run(tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_a_usefulness_that_is_another_file_survives(run: Path, tmp_path: Path, mine: str) -> None:
     (tmp_path / "usefulness.json").write_text(mine)
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         cfg = hydra.compose("usefulness", [f"run={run}", f"out={tmp_path}", "device=cpu"])
     with pytest.raises(ConfigError, match=r"usefulness\.json does not hold results .* type existing=replace"):
         usefulness.usefulness(cfg)
@@ -188,7 +190,7 @@ def test_tables_and_pages_escape_what_a_run_says(run: Path, tmp_path: Path) -> N
         (folder / "outcome.json").write_text(f'{{"status": "failed", "images": 8, "message": "{evil}"}}')
         (folder / "parameters.json").write_text('{"generator": 1}')
         folders.append(str(folder))
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         cfg = hydra.compose("compare")
     cfg.runs, cfg.out = folders, str(tmp_path / "out")
     assert compare.compare(cfg) == 0

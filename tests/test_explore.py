@@ -1,4 +1,4 @@
-"""`explore.py`: each kind on generators whose answers are known, and on runs as a person types it."""
+"""`gan-experiments explore`: each kind on generators whose answers are known, and on runs as a person types it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from torchvision.models import squeezenet1_1
 from torchvision.models.vgg import cfgs, make_layers
 from torchvision.transforms.functional import pil_to_tensor
 
-from gan_experiments import evaluate, explore, launch, trained
+from gan_experiments.assembly import trained
 from gan_experiments.contracts import ConfigError
+from gan_experiments.drawing import to_uint8
 from gan_experiments.exploration import attributes, directions, projection, sefa
 from gan_experiments.exploration.directions import Directions
 from gan_experiments.exploration.explored import Explored, truncated
 from gan_experiments.exploration.mixing import mixed
-from gan_experiments.images import to_uint8
 from gan_experiments.models.dcgan import DCGAN
-from gan_experiments.models.noise_to_image import NoiseToImage, closed_walk
+from gan_experiments.models.latents import closed_walk
+from gan_experiments.models.noise_to_image import NoiseToImage
 from gan_experiments.networks.dcgan import DCGANGenerator
 from gan_experiments.networks.stylegan2 import StyleGAN2Generator
+from gan_experiments.runs import configs
+from gan_experiments.verbs import evaluate, explore
 
 TINY = {"latent_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 16, "mapping_layers": 2}
 
@@ -314,8 +317,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def verb(*words: str) -> int:
-    """What `explore.py` does, in this process."""
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    """What `gan-experiments explore` does, in this process."""
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         return explore.explore(hydra.compose("explore", ["device=cpu", *words]))
 
 
@@ -453,7 +456,7 @@ def test_a_path_length_in_w(runs: Path, tmp_path: Path) -> None:
     torch.save(squeezenet1_1().state_dict(), tmp_path / "squeeze.pth")
     words = ["metrics=digits", "n=20", "path_length=6", f"lpips_weights={tmp_path / 'vgg.pth'}", f"out={tmp_path}"]
     words += [f"run={runs / 'styled'}", "path_length_in=w", "path_length_at=end", "device=cpu"]
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         assert evaluate.evaluate(hydra.compose("evaluate", words)) == 0
         with pytest.raises(ConfigError, match="lpips_net=squeeze needs images of 17 pixels, and these have 16"):
             words = [*words[:3], "lpips_net=squeeze", *words[4:]]
@@ -530,14 +533,14 @@ def test_points_and_translators_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="makes points of the plane and no images"):
         verb(f"run={tmp_path / 'points'}", "what=walk")
     train(small(tmp_path / "pairs", "pix2pix"), every=4)
-    with pytest.raises(ConfigError, match="this model translates images; type translate"):
+    with pytest.raises(ConfigError, match="this model translates images; type gan-experiments translate"):
         verb(f"run={tmp_path / 'pairs'}", "what=walk")
 
 
 def test_every_kind_is_in_the_conf_folder_and_takes_its_keys() -> None:
     kinds = sorted(path.stem for path in (REPOSITORY / "conf" / "what").glob("*.yaml"))
     assert kinds == ["attributes", "edit", "mixing", "project", "sefa", "truncation", "walk"]
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         for kind in kinds:
             node = hydra.compose("explore", [f"what={kind}"]).what
             parameters = explored_parameters(node._target_)

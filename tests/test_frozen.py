@@ -12,9 +12,10 @@ from support import small, train
 from test_engine import fit
 from torch import Tensor, nn
 
-from gan_experiments import build
+from gan_experiments.assembly import build
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.engine import AdversarialModule, Phase, evaluating
+from gan_experiments.engine.module import AdversarialModule, evaluating
+from gan_experiments.engine.phases import Phase
 from gan_experiments.layers import spectral_norm
 from gan_experiments.techniques.weights import Orthogonal, SpectralNorm, WeightClipping
 

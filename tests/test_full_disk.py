@@ -18,9 +18,11 @@ from omegaconf import DictConfig
 from PIL import Image
 from support import required
 
-from gan_experiments import files, launch, run_folder
+from gan_experiments import files
 from gan_experiments.bounds import OPTIONS
 from gan_experiments.contracts import ConfigError
+from gan_experiments.launch import command
+from gan_experiments.runs import run_folder
 
 CASES = [(verb, errno.EROFS) for verb in sorted(OPTIONS)]
 CASES += [("sample", number) for number in (*run_folder.FULL, *run_folder.REFUSED) if number != errno.EROFS]
@@ -92,7 +94,7 @@ def answer(
     GlobalHydra.instance().clear()
     monkeypatch.setattr(sys, "argv", [config, *(["hydra.run.dir=here"] if config == "run" else required(config))])
     with pytest.raises(SystemExit) as caught:
-        launch.main(verb, config)
+        command.main(verb, config)
     return caught.value.code, capsys.readouterr().err
 
 

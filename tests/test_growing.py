@@ -16,7 +16,7 @@ from support import difference, small, train
 from test_steps_official import Fingerprint, fingerprint, formula
 from torch import Tensor, nn
 
-from gan_experiments import build, check, resume
+from gan_experiments.assembly import build, check
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.equalised import EqualisedConv2d, EqualisedDownConv2d, EqualisedUpConv2d
 from gan_experiments.layers.growing import enlarge, grown_images, shrink, stage_of
@@ -26,6 +26,7 @@ from gan_experiments.models.noise_to_image import Turn
 from gan_experiments.networks.dcgan import DCGANDiscriminator
 from gan_experiments.networks.pggan import PGGANDiscriminator, PGGANGenerator
 from gan_experiments.networks.stylegan import StyleGANDiscriminator, StyleGANGenerator, adain
+from gan_experiments.runs import resume
 from gan_experiments.schedules import ByResolution, Growth
 
 NARROW: dict[str, Any] = {"resolution": 32, "channels": 1, "channel_base": 64, "channel_max": 8}

@@ -13,10 +13,11 @@ import pytest
 import torch
 from support import MODELS, compose, difference, run, shrink, small, train
 
-from gan_experiments import build, check, resume
+from gan_experiments.assembly import build, check
 from gan_experiments.callbacks import health
 from gan_experiments.callbacks.health import Health, Unwell
 from gan_experiments.contracts import ConfigError, NotFinite
+from gan_experiments.runs import resume
 
 CHANCE = 2 * math.log(2)
 LOSS, NORM = "discriminator/adversarial", "gradient_norm/generator"

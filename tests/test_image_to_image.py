@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from support import compose, run, small, small_data, write_images
 from torch import Tensor, nn
 
-from gan_experiments import build, check
+from gan_experiments.assembly import build, check
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.resize import imresize
-from gan_experiments.images import to_uint8
+from gan_experiments.drawing import to_uint8
 from gan_experiments.metrics.evaluator import Score
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.metrics.ranks import Ranks

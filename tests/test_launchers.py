@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from support import run
 
-from gan_experiments import launch, run_folder
+from gan_experiments.runs import configs, run_folder
 
 PLAIN = ("model.generator.width=4", "model.discriminator.width=4", "trainer=cpu", "logger=none", "images=64")
 
@@ -29,7 +29,7 @@ def test_jobs_in_other_processes(launcher: str, tmp_path: Path) -> None:
 
 def test_slurm_composes() -> None:
     pytest.importorskip("submitit")
-    with initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         words = ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=600", "hydra.launcher.gpus_per_node=2"]
         cfg = compose("run", overrides=words, return_hydra_config=True)
     assert cfg.hydra.launcher._target_.endswith("SlurmLauncher")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_experiments.contracts import ConfigError
-from gan_experiments.engine import WeightAverage
+from gan_experiments.engine.averages import WeightAverage
 from gan_experiments.layers.spectral_norm import SpectralNorm, spectral_norm, spectral_norm_layers
 from gan_experiments.networks.dcgan import DCGANDiscriminator
 from gan_experiments.networks.patchgan import PatchDiscriminator

@@ -16,7 +16,7 @@ from torchmetrics.functional.image import lpips as torchmetrics_lpips
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models.vgg import cfgs, make_layers
 
-from gan_experiments import build
+from gan_experiments.assembly import build
 from gan_experiments.contracts import ConfigError
 from gan_experiments.losses.perceptual import LPIPS, VGG19, ModuleFeatures, ModuleLoss, PerceptualLoss, VGGFeatures
 

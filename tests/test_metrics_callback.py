@@ -7,12 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from gan_experiments import evaluate, report
+from gan_experiments.assembly import report
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.callbacks.stopping import Stopping
+from gan_experiments.contracts import AS_THE_DATA
 from gan_experiments.loggers.wandb_run import WandbRun
 from gan_experiments.metrics.evaluator import Score
-from gan_experiments.metrics.passports import AS_THE_DATA, doubts, short_name, unlike
+from gan_experiments.metrics.passports import doubts, short_name, unlike
+from gan_experiments.verbs import evaluate
 
 
 class Judge:

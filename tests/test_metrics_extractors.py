@@ -14,7 +14,7 @@ from torch_fidelity import feature_extractor_clip
 from torchvision.models import VGG16_Weights
 from torchvision.transforms.functional import normalize
 
-from gan_experiments import build
+from gan_experiments.assembly import build
 from gan_experiments.contracts import ConfigError
 from gan_experiments.metrics import module_extractors
 from gan_experiments.metrics.evaluator import Evaluator

@@ -14,16 +14,18 @@ from PIL import Image
 from support import REPOSITORY, compose, train
 from torch import Tensor
 
-from gan_experiments import build, check, images, launch
+from gan_experiments import drawing
+from gan_experiments.assembly import build, check
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.contracts import ConfigError, higher_is_better
 from gan_experiments.data.images import Digits
 from gan_experiments.data.toy import Grid, Ring
-from gan_experiments.evaluate import evaluate
 from gan_experiments.metrics.modes import ModeEvaluator
 from gan_experiments.metrics.passports import unlike
-from gan_experiments.sample import sample
+from gan_experiments.runs import configs
+from gan_experiments.verbs.evaluate import evaluate
+from gan_experiments.verbs.sample import sample
 
 sys.path.append(str(REPOSITORY / "benchmarks"))
 
@@ -89,18 +91,18 @@ def test_what_makes_no_sense_says_what_to_type() -> None:
 
 def test_fakes_are_drawn_over_real_points() -> None:
     cells, behind = torch.zeros(1, 1, 2, 1, 1), torch.tensor([[0.0, 0.0], [0.75, 0.75]])[:, :, None, None]
-    picture = images.sheet(cells, smallest=101, behind=behind)
+    picture = drawing.sheet(cells, smallest=101, behind=behind)
     assert picture.shape == (3, 101, 101)
 
     def at(x: float, y: float) -> tuple[int, ...]:
         column, row = round((x / 1.5 + 1) / 2 * 98) + 1, 99 - round((y / 1.5 + 1) / 2 * 98)
         return tuple(picture[:, row, column].tolist())
 
-    assert at(0, 0) == images.FAKE
-    assert at(0.75, 0.75) == images.REAL
+    assert at(0, 0) == drawing.FAKE
+    assert at(0.75, 0.75) == drawing.REAL
     assert at(0.75, -0.75) == at(-0.75, 0.75) == (255, 255, 255)
-    beyond = images.scatter([(torch.tensor([[1e9, -1e9], [torch.nan, 0]]), images.FAKE)], 101)
-    assert tuple(beyond[:, 99, 99].tolist()) == images.FAKE
+    beyond = drawing.scatter([(torch.tensor([[1e9, -1e9], [torch.nan, 0]]), drawing.FAKE)], 101)
+    assert tuple(beyond[:, 99, 99].tolist()) == drawing.FAKE
 
 
 # In a run
@@ -123,7 +125,7 @@ def test_the_verbs_know_points(tmp_path: Path, capsys: pytest.CaptureFixture[str
     cfg = compose(tmp_path, "experiment=ring_gan", "data.batch_size=8", "images=16")
     train(cfg, every=16)
     where = [f"run={tmp_path}/checkpoints/last.ckpt", "device=cpu"]
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         evaluate(hydra.compose("evaluate", where))
         sample(hydra.compose("sample", [*where, "interpolation=2", f"out={tmp_path}/drawn"]))
     assert "16 images: 2,500 against the 8 modes" in capsys.readouterr().out

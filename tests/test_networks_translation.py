@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from gan_experiments import distributed
 from gan_experiments.contracts import ConfigError
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.layers.dropout import DrawnDropout
 from gan_experiments.layers.spectral_norm import SpectralNorm
 from gan_experiments.losses.penalties import gradient_penalty, r1_penalty

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import small
 
-from gan_experiments import report
+from gan_experiments.assembly import report
 
 
 def test_a_step_that_takes_long_is_measured_on_a_part_of_its_images(

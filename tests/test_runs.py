@@ -21,15 +21,17 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from support import REPOSITORY, compose, required
 
-from gan_experiments import build, files, launch, quoting, report, resume, run_folder, signals, world
-from gan_experiments import run as verb
+from gan_experiments import files, processes, signals
+from gan_experiments.assembly import build, report
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import ConfigError, RankDied
 from gan_experiments.data.images import ImageData
-from gan_experiments.engine import AdversarialModule
-from gan_experiments.run_folder import Outcome
+from gan_experiments.engine.module import AdversarialModule
+from gan_experiments.launch import command, entry
+from gan_experiments.runs import configs, quoting, resume, run_folder
+from gan_experiments.runs.run_folder import Outcome
 
 TINY = (
     "model.generator.width=4",
@@ -53,7 +55,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def _as_before() -> Iterator[None]:
     """Give back what a command sets for the whole process."""
     argv, handlers, level = sys.argv, logging.root.handlers[:], logging.root.level
-    world.run_name.cache_clear()
+    processes.run_name.cache_clear()
     try:
         yield
     finally:
@@ -66,7 +68,7 @@ def _as_before() -> Iterator[None]:
         HydraConfig.instance().cfg = None
 
 
-def do(*words: str, main: Callable[[], None] = verb.main) -> int:
+def do(*words: str, main: Callable[[], None] = entry.main) -> int:
     """Do what a command does, in this process; its exit status."""
     with _as_before():
         sys.argv = [str(REPOSITORY / "src/gan_experiments/run.py"), *words]
@@ -215,7 +217,7 @@ def test_runs_from_python_have_folders_of_their_own(tmp_path: Path, monkeypatch:
 
 def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    places = {world.free_place() for _ in range(4)}
+    places = {processes.free_place() for _ in range(4)}
     assert len(places) == 4
     assert all((tmp_path / "outputs" / place).is_dir() for place in places)
     files.remove_empty(files.made)
@@ -236,7 +238,7 @@ def test_what_is_printed_can_be_typed(name: str, tmp_path: Path, monkeypatch: py
     saved: dict[str, Any] = {"gan_experiments": {"overrides": ["seed=1"]}}
     monkeypatch.setattr(resume, "load", lambda path, key="ckpt": saved)
     words = resume.command_line([word])
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         cfg = hydra.compose("run", words, return_hydra_config=True)
     assert cfg.hydra.run.dir == str(folder)
     assert resume.find(cfg.ckpt) == Path(name) / "checkpoints" / "last.ckpt"
@@ -327,12 +329,7 @@ def test_a_signal_when_all_images_are_seen_takes_nothing_from_the_run(
     assert (tmp_path / "r" / "samples" / "training.gif").is_file()
 
 
-VERBS = sorted(
-    {p.stem for p in (REPOSITORY / "conf").glob("*.yaml")} & {p.stem for p in Path(verb.__file__).parent.glob("*.py")}
-)
-
-
-@pytest.mark.parametrize("config", VERBS)
+@pytest.mark.parametrize("config", entry.VERBS)
 @pytest.mark.parametrize("number", SIGNALS[:2])
 def test_a_signal_ends_every_verb_alike(
     config: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -346,7 +343,7 @@ def test_a_signal_ends_every_verb_alike(
         return 0
 
     words = [] if config == "run" else required(config)
-    assert do(*words, main=lambda: launch.main(hit, config)) == 128 + number
+    assert do(*words, main=lambda: command.main(hit, config)) == 128 + number
     assert capfd.readouterr().err == f"{signal.Signals(number).name}: stopped\n"
     assert not list(tmp_path.iterdir())
 

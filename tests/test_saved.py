@@ -14,23 +14,14 @@ import pytest
 import torch
 from support import compose, difference, small, train
 
-from gan_experiments import (
-    evaluate,
-    explore,
-    interpolate,
-    launch,
-    pretrained,
-    resume,
-    sample,
-    saved,
-    translate,
-    usefulness,
-)
-from gan_experiments import trained as trained_run
+from gan_experiments.assembly import pretrained
+from gan_experiments.assembly import trained as trained_run
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration import directions
 from gan_experiments.exploration.edit import Edit
 from gan_experiments.exploration.explored import Explored
+from gan_experiments.runs import configs, resume, saved
+from gan_experiments.verbs import evaluate, explore, interpolate, sample, translate, usefulness
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +114,7 @@ class Opened(BaseException):
 
 @cache
 def _composed(name: str, *words: str) -> Any:
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         return hydra.compose(name, list(words))
 
 

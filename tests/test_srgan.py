@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from support import bare_checkpoint, compose, difference, random_vgg19, small, train
 from torch import Tensor, nn
 
-from gan_experiments import build, check, trained
+from gan_experiments.assembly import build, check, trained
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.losses.perceptual import VGG19
 from gan_experiments.models.image_to_image import ImageToImage

@@ -13,7 +13,8 @@ from support import compose, shrink, small, small_data, train
 from test_steps_official import Recorded, filled, formula
 from torch import Tensor
 
-from gan_experiments import build, check, distributed, trained
+from gan_experiments import distributed
+from gan_experiments.assembly import build, check, trained
 from gan_experiments.contracts import ConfigError
 from gan_experiments.models.image_to_image import Direction
 from gan_experiments.models.stargan import StarGAN

@@ -17,7 +17,7 @@ from support import small
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_experiments import build
+from gan_experiments.assembly import build
 from gan_experiments.layers.spectral_norm import SpectralNorm
 from gan_experiments.models.noise_to_image import NoiseToImage, Turn
 

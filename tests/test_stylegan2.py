@@ -16,7 +16,7 @@ from support import compose, small, train
 from test_steps_official import Fingerprint, fingerprint, formula
 from torch import Tensor, nn
 
-from gan_experiments import build
+from gan_experiments.assembly import build
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.equalised import EqualisedLinear
 from gan_experiments.models.noise_to_image import NoiseToImage, Turn

@@ -17,8 +17,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from support import REPOSITORY, difference, run, start
 
-from gan_experiments import launch, resume, run_folder, sweeps
 from gan_experiments.contracts import ConfigError
+from gan_experiments.launch import sweeps
+from gan_experiments.runs import configs, names, resume, run_folder
 
 TINY = ("model.generator.width=4", "model.discriminator.width=4", "trainer=cpu", "logger=none", "images=64")
 PLAIN = (*TINY, "callbacks=none", "metrics=none")
@@ -39,24 +40,24 @@ def _jobs(sweep: Path) -> dict[str, run_folder.Outcome]:
 
 
 def test_a_jobs_folder_is_named_by_its_words() -> None:
-    assert sweeps.job_folder(["seed=0", "model=dcgan", "check=true", "sweep=optuna"]) == "model-dcgan_seed-0"
-    assert sweeps.job_folder([]) == "as_configured"
-    names = [
-        sweeps.job_folder([word])
+    assert names.job_folder(["seed=0", "model=dcgan", "check=true", "sweep=optuna"]) == "model-dcgan_seed-0"
+    assert names.job_folder([]) == "as_configured"
+    found = [
+        names.job_folder([word])
         for word in ("a.b=x/y", "a.b=x y", "a.b=[1,2]", "a.b={c:1}", "~a.b", "a.b=" + 90 * "x", "a.b=" + 91 * "x")
     ]
-    assert len(set(names)) == len(names)
-    assert all(set(name) <= set(sweeps.job_folder(["a=Zz_.-0123456789"]) + name.replace("=", "")) for name in names)
-    assert not [name for name in names if set(name) & set("=/ ,[]{}~'\"") or len(name) > 100]
+    assert len(set(found)) == len(found)
+    assert all(set(name) <= set(names.job_folder(["a=Zz_.-0123456789"]) + name.replace("=", "")) for name in found)
+    assert not [name for name in found if set(name) & set("=/ ,[]{}~'\"") or len(name) > 100]
 
 
 def test_the_same_words_are_the_same_sweep() -> None:
     words = ["-m", "model=dcgan,wgan_gp", "seed=0,1"]
-    same = sweeps.folder_of(words)
-    assert same == sweeps.folder_of([words[2], words[1], "hydra/launcher=joblib", "--multirun", "check=true"])
+    same = names.folder_of(words)
+    assert same == names.folder_of([words[2], words[1], "hydra/launcher=joblib", "--multirun", "check=true"])
     assert same.startswith("outputs/sweeps/model-dcgan-wgan_gp_seed-0-1-")
-    assert same != sweeps.folder_of(["-m", "model=dcgan,wgan_gp", "seed=0,2"])
-    assert same != sweeps.folder_of([*words, "sweep=optuna"])
+    assert same != names.folder_of(["-m", "model=dcgan,wgan_gp", "seed=0,2"])
+    assert same != names.folder_of([*words, "sweep=optuna"])
 
 
 def test_ckpt_in_a_sweep_is_refused() -> None:
@@ -228,7 +229,7 @@ def test_the_wandb_sweep_file_drives_a_run(tmp_path: Path) -> None:
     filled = {"${env}": ["/usr/bin/env"], "${interpreter}": [sys.executable], "${args_no_hyphens}": arguments}
     filled["${program}"] = [str(REPOSITORY / file["program"])]
     command = [word for part in file["command"] for word in filled[part]]
-    with initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         cfg = compose("run", overrides=arguments)
     assert cfg.model.optimizers.generator.lr == chosen["model.optimizers.generator.lr"]
     assert cfg.images == chosen["images"]
@@ -249,5 +250,5 @@ def test_a_sweep_is_one_group(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     config = OmegaConf.load(next(tmp_path.glob("mine/*/config.yaml")))
     assert config.logger.wandb.group == "mine"
-    with initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         assert compose("run").logger.wandb.group is None

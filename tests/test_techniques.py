@@ -14,7 +14,7 @@ from matrix import VARIANTS, Column, batches_of, drive, read_page
 from support import small, train
 from torch import Tensor, nn
 
-from gan_experiments import build, check
+from gan_experiments.assembly import build, check
 from gan_experiments.callbacks.record import Record
 from gan_experiments.contracts import ConfigError
 from gan_experiments.models.noise_to_image import NoiseToImage, Turn

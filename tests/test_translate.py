@@ -1,4 +1,4 @@
-"""`translate.py`: photographs of any size by a trained model, with all that belongs to them."""
+"""`gan-experiments translate`: photographs of any size by a trained model, with all that belongs to them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ from test_stargan import attributes
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from gan_experiments import build, images, launch, trained, translate
+from gan_experiments import drawing
+from gan_experiments.assembly import build, trained
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.masks import read_mask
 from gan_experiments.data.photos import read_photo, write_photo
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.files import clean_name
 from gan_experiments.layers import shared_statistics
 from gan_experiments.models.image_to_image import Direction, ImageToImage
+from gan_experiments.runs import configs
+from gan_experiments.verbs import translate
 
 
 class Negative(ImageToImage):
@@ -41,14 +44,14 @@ class Negative(ImageToImage):
         self.sizes: list[tuple[int, ...]] = []
 
     def turn(self, batch: Batch, to: str, ema: bool, draw: Any) -> Tensor:
-        images = batch["input"]
-        self.sizes.append(tuple(images.shape[2:]))
+        drawing = batch["input"]
+        self.sizes.append(tuple(drawing.shape[2:]))
         if to == "dark":
-            return images * 0 - 1
+            return drawing * 0 - 1
         if self.masked:
-            return images * (1 - batch["mask"]) - batch["mask"]
-        images = torch.nn.functional.interpolate(-images, scale_factor=float(self.scale))
-        return images + self.noise * draw(torch.rand, len(images), 1, 1, 1)
+            return drawing * (1 - batch["mask"]) - batch["mask"]
+        drawing = torch.nn.functional.interpolate(-drawing, scale_factor=float(self.scale))
+        return drawing + self.noise * draw(torch.rand, len(drawing), 1, 1, 1)
 
 
 @pytest.fixture
@@ -64,8 +67,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def verb(*words: str) -> int:
-    """What `translate.py` does, in this process."""
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    """What `gan-experiments translate` does, in this process."""
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         return translate.translate(hydra.compose("translate", ["run=r", "device=cpu", *words]))
 
 
@@ -365,7 +368,7 @@ def test_tiles_have_the_tones_of_the_whole(model: Any, tmp_path: Path, monkeypat
     model(Normalising())
     noise = torch.rand(3, 192, 384, generator=torch.Generator().manual_seed(0))
     noise[:, :, :192] = noise[:, :, :192] * 0.05 + 0.1
-    images.save_png((noise * 255).to(torch.uint8), tmp_path / "a.png")
+    drawing.save_png((noise * 255).to(torch.uint8), tmp_path / "a.png")
     verb(f"images={tmp_path}/a.png", f"out={tmp_path}/whole", "tile=null")
     verb(f"images={tmp_path}/a.png", f"out={tmp_path}/tiles", "tile=128")
     monkeypatch.setattr(shared_statistics, "takes_statistics", lambda layer: False)
@@ -393,10 +396,10 @@ def test_the_attributes_of_a_photograph_are_those_of_all_of_it(model: Any, tmp_p
     """Dark at the left and bright at the right: being bright is an attribute of the whole, taken from every tile."""
     made = model(build.build_model(attributes(tmp_path / "run")))
     asked = []
-    made.judge = lambda images: (None, images.mean((1, 2, 3))[:, None].expand(-1, 2))  # Male and Young where bright
+    made.judge = lambda images: (None, drawing.mean((1, 2, 3))[:, None].expand(-1, 2))  # Male and Young where bright
     made.generator.register_forward_pre_hook(lambda _, given: asked.append(given[1]))
     pixels = torch.cat([torch.zeros(3, 48, 70), torch.full((3, 48, 90), 255.0)], dim=2)
-    images.save_png(pixels.to(torch.uint8), tmp_path / "a.png")
+    drawing.save_png(pixels.to(torch.uint8), tmp_path / "a.png")
     verb(f"images={tmp_path}/a.png", "to=Male", "tile=32", f"out={tmp_path}/b")
     assert len(asked) > 8
     assert {tuple(row.tolist()) for rows in asked for row in rows} == {(0, 1)}
@@ -542,8 +545,8 @@ def test_what_systems_keep_beside_images_is_passed_over(
     monkeypatch.chdir(tmp_path)
     for name in ("0.png", "deep/1.png", *JUNK):
         picture(Path("in") / name, format="PNG")
-    verb(f"images={images}", "out=out")
-    assert names(tmp_path / "out") == TAKEN[images]
+    verb(f"images={drawing}", "out=out")
+    assert names(tmp_path / "out") == TAKEN[drawing]
 
 
 def test_what_cannot_be_done_is_left_out_and_the_rest_goes_on(
@@ -671,7 +674,7 @@ def test_a_model_of_noise_and_what_was_not_typed(model: Any) -> None:
     model(AdversarialModule({}, {}))
     with pytest.raises(ConfigError) as refused:
         verb("run=run", "images=0.png")
-    assert refused.value.faults == ("run=run: this model draws images from noise; type sample.py run=run",)
+    assert refused.value.faults == ("run=run: this model draws images from noise; type gan-experiments sample run=run",)
     with pytest.raises(ConfigError) as missing:
         verb()
     assert missing.value.faults == ("images is not given: type images=...",)

@@ -20,8 +20,8 @@ from matrix import drive
 from support import small
 from torch import Tensor, nn
 
-from gan_experiments import build, check
-from gan_experiments.engine import WeightAverage
+from gan_experiments.assembly import build, check
+from gan_experiments.engine.averages import WeightAverage
 from gan_experiments.layers import attention, spectral_norm
 from gan_experiments.layers.conditional_batch_norm import ConditionalBatchNorm2d
 from gan_experiments.losses import adversarial, penalties, regularisers

@@ -20,19 +20,10 @@ import torch
 from omegaconf import OmegaConf
 from support import small, train
 
-from gan_experiments import (
-    build,
-    compare,
-    evaluate,
-    explore,
-    launch,
-    resume,
-    sample,
-    translate,
-    trust,
-    usefulness,
-)
+from gan_experiments.assembly import build
 from gan_experiments.contracts import ConfigError
+from gan_experiments.runs import configs, resolvers, resume, trust
+from gan_experiments.verbs import compare, evaluate, explore, sample, translate, usefulness
 
 
 class Malice:
@@ -108,7 +99,7 @@ HOSTILE: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
         "weights_only": False,
     },
     "by_a_module_of_ours_that_runs_things": lambda folder, marker: {
-        "_target_": "gan_experiments.sweeps.shutil.copy",
+        "_target_": "gan_experiments.launch.sweeps.shutil.copy",
         "src": __file__,
         "dst": str(marker),
     },
@@ -178,7 +169,7 @@ def within(key: str, node: Any, **more: Any) -> Change:
 
 @cache
 def _composed(name: str, *words: str) -> Any:
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         return hydra.compose(name, list(words))
 
 
@@ -259,7 +250,7 @@ def test_no_way_of_writing_it_reads_more(text: str, tmp_path: Path, monkeypatch:
 
 
 def test_our_own_resolvers_and_keys_are_read(tmp_path: Path) -> None:
-    assert set(launch.RESOLVERS) == trust.RESOLVERS
+    assert set(resolvers.RESOLVERS) == trust.RESOLVERS
     config = {"width": 2, "twice": "${times:2,${width}}", "data": {"root": "${output}/x", "side": "${below:1,2,3,4}"}}
     cfg = build.from_plain(config, tmp_path, "run=x: its config")
     assert (cfg.twice, cfg.data.root, cfg.data.side) == (4, f"{tmp_path}/x", 3)
@@ -276,7 +267,7 @@ def _targets(node: Any, where: str) -> Iterator[tuple[str, str]]:
 OF_CONF = sorted(
     {
         found
-        for path in launch.conf_dir().glob("*/*.yaml")
+        for path in configs.conf_dir().glob("*/*.yaml")
         if path.parent.name not in ("what", "sweep")  # what is explored is typed; a sweep's is Hydra's
         for found in _targets(
             OmegaConf.to_container(OmegaConf.load(path)),

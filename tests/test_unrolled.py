@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from support import compose, difference, small, train
 from torch import Tensor, nn
 
-from gan_experiments import build, check
+from gan_experiments.assembly import build, check
 from gan_experiments.contracts import ConfigError
-from gan_experiments.engine import Phase
+from gan_experiments.engine.phases import Phase
 from gan_experiments.losses.adversarial import Minimax, NonSaturating
 from gan_experiments.models.noise_to_image import NoiseToImage, Turn
 from gan_experiments.models.unrolled_gan import UnrolledGAN, unrolled

@@ -13,7 +13,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from support import run, small, train
 
-from gan_experiments import images, launch, trained
+from gan_experiments import drawing
+from gan_experiments.assembly import trained
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.images import Digits
 from gan_experiments.metrics.usefulness import (
@@ -29,7 +30,8 @@ from gan_experiments.metrics.usefulness import (
     table,
     trainings,
 )
-from gan_experiments.usefulness import _drawn, usefulness
+from gan_experiments.runs import configs
+from gan_experiments.verbs.usefulness import _drawn, usefulness
 
 RECIPE = Recipe(steps=60, batch_size=32)
 NAMES = [str(digit) for digit in range(10)]
@@ -86,7 +88,7 @@ def test_labels_for_one_percent_come_from_that_percent_alone(thirds: tuple[Subse
     blackened = replace(real, pixels=real.pixels.masked_fill(black[:, None, None, None], 0))
 
     def given(images: Subset, share: float) -> torch.Tensor | None:
-        return Usefulness(images, test, unlabelled, 10, recipe).labelled(share, 3).labels
+        return Usefulness(drawing, test, unlabelled, 10, recipe).labelled(share, 3).labels
 
     expected = recipe.predict(recipe.train([(part, 32)], 10, seed=3), unlabelled)
     assert len(expected.unique()) > 1
@@ -169,7 +171,7 @@ def test_means_and_gains_of_the_table(digits: Subset) -> None:
 
 
 def compose(*overrides: str) -> DictConfig:
-    with hydra.initialize_config_dir(str(launch.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         return hydra.compose("usefulness", overrides=["steps=2", "batch_size=8", "seeds=1", "parts=[0.5]", *overrides])
 
 
@@ -182,9 +184,9 @@ def folders(digits: Subset, tmp_path_factory: pytest.TempPathFactory) -> Path:
         members = digits.rows[digits.labels == digit]
         for place, name in enumerate(["real", "fake", "test"]):
             for row in members[6 * place : 6 * place + 6].tolist():
-                images.save_png(digits.pixels[row], root / name / str(digit) / f"{row}.png")
+                drawing.save_png(digits.pixels[row], root / name / str(digit) / f"{row}.png")
                 if name == "fake":
-                    images.save_png(digits.pixels[row], root / "flat" / f"{row}.png")
+                    drawing.save_png(digits.pixels[row], root / "flat" / f"{row}.png")
     return root
 
 
@@ -192,7 +194,7 @@ def folders(digits: Subset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def odd_folders(folders: Path) -> Path:
     pixels = torch.zeros(1, 28, 28, dtype=torch.uint8)
     for name in ("other/0/a", "other/two/a", "part/0/a", "part/1/a", "mixed/0/a", "mixed/1/a", "mixed/a"):
-        images.save_png(pixels, folders / f"{name}.png")
+        drawing.save_png(pixels, folders / f"{name}.png")
     return folders
 
 

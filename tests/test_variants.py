@@ -8,7 +8,7 @@ import pytest
 import torch
 from support import MODELS, small, train
 
-from gan_experiments import build, check
+from gan_experiments.assembly import build, check
 from gan_experiments.models.noise_to_image import NoiseToImage
 
 

@@ -16,8 +16,9 @@ import torch
 from omegaconf import OmegaConf
 from support import REPOSITORY, Started, bare_checkpoint, compose, difference, run, small, start, train
 
-from gan_experiments import resume, world
+from gan_experiments import processes
 from gan_experiments.contracts import ConfigError
+from gan_experiments.runs import resume
 
 RUN = str(REPOSITORY / "src/gan_experiments/run.py")
 TINY = (
@@ -113,27 +114,27 @@ def torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_processes_that_were_started_decide(tmp_path: Path) -> None:
     for trainer in ("default", "ddp_cpu", "gpu"):
         node = compose(tmp_path, f"trainer={trainer}").trainer
-        world.adopt(node)
+        processes.adopt(node)
         assert (node.devices, node.num_nodes) == (2, 2)
         assert node.strategy._target_.endswith("FlatDDPStrategy")
     node = compose(tmp_path, "trainer.devices=3").trainer
     with pytest.raises(ConfigError, match="torchrun started 2 processes on this machine"):
-        world.adopt(node, typed=True)
-    assert world.words() == ["hydra.job.name=rank_1", "hydra.output_subdir=null"]
+        processes.adopt(node, typed=True)
+    assert processes.words() == ["hydra.job.name=rank_1", "hydra.output_subdir=null"]
     with pytest.raises(ConfigError, match="type python instead of torchrun"):
-        world.require_alone()
+        processes.require_alone()
 
 
 def test_a_process_that_is_alone_is_left_as_it_is(tmp_path: Path) -> None:
     node = compose(tmp_path).trainer
     before = OmegaConf.to_container(node)
-    world.adopt(node, "default")
+    processes.adopt(node, "default")
     assert OmegaConf.to_container(node) == before
-    assert (world.rank(), world.words()) == (0, [])
+    assert (processes.rank(), processes.words()) == (0, [])
     with pytest.raises(ConfigError, match="trainer=slurm: srun has to start the processes"):
-        world.adopt(node, "slurm")
+        processes.adopt(node, "slurm")
     with pytest.raises(ConfigError, match=r"trainer\.num_nodes=2: something has to start"):
-        world.adopt(compose(tmp_path, "trainer.num_nodes=2").trainer)
+        processes.adopt(compose(tmp_path, "trainer.num_nodes=2").trainer)
 
 
 # ------------------------------------------------------------------------------------------ resume=true

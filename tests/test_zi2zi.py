@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from support import compose, ready, small, train
 from torch import Tensor, nn
 
-from gan_experiments import build
+from gan_experiments.assembly import build
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.models.zi2zi import Zi2Zi
 

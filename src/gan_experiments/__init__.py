@@ -1,3 +1,3 @@
-"""Generative adversarial networks as Lightning modules, composed by Hydra."""
+"""GAN experiments on PyTorch Lightning: see `run.py`."""
 
 __version__ = "0.1.0"

@@ -26,6 +26,12 @@ BATCH_KEYS: dict[str, str] = {
 A data module names those that it `provides`, with the `shapes` of their items, and a model those that it `needs`.
 """
 
+AS_THE_DATA, UNIFORM = "in the proportions of the data", "uniform"
+"""How often generated images are of each class, as a score's passport says it.
+
+The first is the rule: such scores are compared with those of generators without classes.
+"""
+
 
 class ConfigError(Exception):
     """A user's mistake: one line a fault, each saying what was given, what is needed and what to type.

@@ -16,7 +16,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor, nn
 
-from gan_experiments import quoting, world
+from gan_experiments import processes
+from gan_experiments.runs import quoting
 
 PATIENCE = 10.0  # seconds that a rank has to find out by itself that another one died
 
@@ -43,7 +44,7 @@ class FlatDDPStrategy(DDPStrategy):
 
         torchrun keeps one store when it starts the processes again, and the addresses of dead ones stay in it.
         """
-        if world.torchrun() and not dist.is_initialized():
+        if processes.torchrun() and not dist.is_initialized():
             store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
             dist.init_process_group(
                 self._get_process_group_backend(),
@@ -82,7 +83,7 @@ class Launcher(_SubprocessScriptLauncher):
         over = threading.Event()
         if not self.cluster_environment.creates_processes_externally and not self.procs:
             self._call_children_scripts()
-        if self.procs or world.started_by_rank_0():
+        if self.procs or processes.started_by_rank_0():
             threading.Thread(target=self._watch, args=(over,), daemon=True, name="ranks").start()
         try:
             return function(*args, **kwargs)
@@ -108,7 +109,7 @@ class Launcher(_SubprocessScriptLauncher):
                 return
             dead = [(rank, process) for rank, process in enumerate(self.procs, 1) if process.poll()]
             died = f"rank {dead[0][0]} of this run has died ({how(dead[0][1].returncode)})" if dead else ""
-            if world.orphaned():
+            if processes.orphaned():
                 died = "rank 0 of this run has died"
         if over.wait(PATIENCE):
             return

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from gan_experiments import world
+from gan_experiments import processes
 
 
 class Stopped(BaseException):
@@ -30,7 +30,7 @@ class Stopped(BaseException):
 
 def numbers() -> tuple[signal.Signals, ...]:
     """List the signals that ask a command to end; under SLURM SIGUSR1 says that its time is up."""
-    return (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *([signal.SIGUSR1] if world.slurm() else []))
+    return (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *([signal.SIGUSR1] if processes.slurm() else []))
 
 
 def stop(number: int) -> None:
@@ -97,13 +97,13 @@ def waiting() -> Iterator[None]:
 
 def requeue(number: int) -> None:
     """Ask SLURM to put the job in its queue again where its time is up."""
-    if number == signal.SIGUSR1 and world.rank() == 0:
+    if number == signal.SIGUSR1 and processes.rank() == 0:
         subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
 
 
 def say(text: str) -> None:
     """Print a line on the error stream, if somebody listens."""
-    if world.rank() == 0:
+    if processes.rank() == 0:
         with contextlib.suppress(OSError):
             print(text, file=sys.stderr, flush=True)
 

@@ -25,7 +25,7 @@ import torch
 from omegaconf import DictConfig
 from support import REPOSITORY, run, shrink, small_data
 
-from gan_experiments import resume
+from gan_experiments.runs import resume
 
 DIGITS = ("dcgan", "wgan_gp", "sngan_projection", "r3gan", "pggan", "stylegan2")
 FAMILIES: dict[str, str | None] = dict.fromkeys(DIGITS) | {
@@ -75,7 +75,11 @@ def make(model: str) -> dict[str, Any]:
         end = goes_on(folder)
         goal = HERE / model
         shutil.rmtree(goal, ignore_errors=True)
-        shutil.copytree(folder / "r", goal, ignore=shutil.ignore_patterns("samples", "best.ckpt", "run.log", ".hydra", ".lock"))
+        shutil.copytree(
+            folder / "r",
+            goal,
+            ignore=shutil.ignore_patterns("samples", "best.ckpt", "run.log", "hydra.yaml", ".lock"),
+        )
         return end
 
 

@@ -10,7 +10,7 @@ import lightning as L
 from gan_experiments import files
 from gan_experiments.bounds import Place, Whole
 from gan_experiments.callbacks.scores import Scores
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.engine.module import AdversarialModule
 
 
 class Checkpoints(L.Callback):

@@ -27,7 +27,7 @@ from gan_experiments.bounds import Count, OneOf, PartOf, Whole
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.record import Record, log_metrics
 from gan_experiments.contracts import ConfigError, NotFinite, TrainingFailure
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.engine.module import AdversarialModule
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from gan_experiments.bounds import Positive
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.scores import Scores
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.engine.module import AdversarialModule
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import lightning as L
 from gan_experiments import distributed
 from gan_experiments.bounds import Whole
 from gan_experiments.contracts import TrainingFailure
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.engine.module import AdversarialModule
 
 
 class RankGuard(L.Callback):

@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from torch import Tensor
 
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.engine.module import AdversarialModule
 
 
 def log_metrics(trainer: L.Trainer, metrics: dict[str, float], images: int) -> None:

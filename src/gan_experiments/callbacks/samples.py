@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gan_experiments.bounds import Cells, Place, Positive, Whole
 from gan_experiments.callbacks.record import log_picture
-from gan_experiments.engine import AdversarialModule
-from gan_experiments.images import save_gif, save_png, sheet
+from gan_experiments.drawing import save_gif, save_png, sheet
+from gan_experiments.engine.module import AdversarialModule
 
 
 class SampleSheets(L.Callback):

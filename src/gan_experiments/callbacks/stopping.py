@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 
 from gan_experiments import signals
-from gan_experiments.engine import AdversarialModule
+from gan_experiments.engine.module import AdversarialModule
 
 
 class Stopping(L.Callback):

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from gan_experiments import resume
 from gan_experiments.contracts import ConfigError
+from gan_experiments.runs import resume
 
 A_RUN = "a run folder holds config.yaml beside metrics.csv, scores.json or checkpoints/"
 MIRRORS = ("callbacks.scores.evaluator.", "model.loss.", "model.augment.")
@@ -250,7 +250,7 @@ def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _count(run: Run) -> dict[str, int]:
-    from gan_experiments import build, check
+    from gan_experiments.assembly import build, check
 
     config = build.from_plain(run.config, run.folder, str(run.folder / "config.yaml"), run.trusted)
     try:

@@ -15,8 +15,8 @@ import numpy as np
 
 from gan_experiments import files
 from gan_experiments.comparison.read import Run, Scored, matters, natural
-from gan_experiments.contracts import higher_is_better
-from gan_experiments.metrics.passports import UNIFORM, UNSTATED, measurement, short_name
+from gan_experiments.contracts import UNIFORM, higher_is_better
+from gan_experiments.metrics.passports import UNSTATED, measurement, short_name
 
 DASH = "–"
 
@@ -373,7 +373,7 @@ def _heading(made: list[Group], number: int) -> list[str]:
     if not number:
         return [group.line]
     why = "; ".join(made[0].differs(group.passport, group.estimators))
-    how = "To compare them, score one again like the other: `evaluate.py run=... metrics=...`."
+    how = "To compare them, score one again like the other: `gan-experiments evaluate run=... metrics=...`."
     return [f"Not set side by side with passport {made[0].hash}: {why}. {how}", group.line]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_experiments.contracts import Batch
-from gan_experiments.images import captioned, scatter
+from gan_experiments.drawing import captioned, scatter
 
 CELLS = 64
 PIXELS = 4_000_000  # about so many of the data's are on a sheet

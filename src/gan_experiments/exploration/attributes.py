@@ -12,12 +12,12 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
-from gan_experiments import build, scoring
+from gan_experiments.assembly import build, scoring
 from gan_experiments.bounds import Cells, Numbers, Samples
 from gan_experiments.contracts import ConfigError
+from gan_experiments.drawing import to_uint8
 from gan_experiments.exploration.directions import STRENGTHS, Directions, write_sheets
 from gan_experiments.exploration.explored import CHUNK, Explored, numbers
-from gan_experiments.images import to_uint8
 from gan_experiments.metrics.extractors import Extractor
 
 SOURCES = ("network", "data", "generator")

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_experiments import files, saved
+from gan_experiments import files
+from gan_experiments.assembly.report import shown
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration import sheets
 from gan_experiments.exploration.explored import Explored
-from gan_experiments.report import shown
+from gan_experiments.runs import saved
 
 STRENGTHS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 
@@ -146,7 +147,7 @@ def load(path: str, key: str) -> dict[str, Any]:
         raise ConfigError(f"{key}={path}: there is no such file") from None
     except Exception as error:  # whatever a broken file makes a reader say
         reason = " ".join(str(error).split())[:80]
-        raise ConfigError(f"{key}={path} cannot be read ({reason}): give a file that explore.py wrote") from None
+        raise ConfigError(f"{key}={path} cannot be read ({reason}): give a file that explore wrote") from None
     if not isinstance(found, dict):
-        raise ConfigError(f"{key}={path} holds something else: give a file that explore.py wrote")
+        raise ConfigError(f"{key}={path} holds something else: give a file that explore wrote")
     return found

@@ -49,7 +49,9 @@ class Explored:
             raise ConfigError(f"truncation={truncation}: the largest |z| is above 0; type for example truncation=1")
         self.shape = self.images(self.latents(1), self.labels(1)).shape[1:]
         if self.shape[1:] == (1, 1):
-            raise ConfigError("this generator makes points of the plane and no images; type sample.py run=...")
+            raise ConfigError(
+                "this generator makes points of the plane and no images; type gan-experiments sample run=..."
+            )
 
     def require_styles(self, what: str) -> None:
         """Raise ConfigError unless the generator has styles."""

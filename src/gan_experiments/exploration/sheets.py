@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn import functional as F
 
+from gan_experiments.assembly.report import shown
 from gan_experiments.metrics import pictures
-from gan_experiments.report import shown
 
 SMALLEST, LARGEST = 96, 256  # pixels of an image's side on a sheet
 

@@ -9,12 +9,12 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from gan_experiments import images
+from gan_experiments import drawing
+from gan_experiments.assembly.report import shown
 from gan_experiments.bounds import Cells, Positive
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration.explored import Explored
-from gan_experiments.models.noise_to_image import closed_walk
-from gan_experiments.report import shown
+from gan_experiments.models.latents import closed_walk
 
 
 class Walk:
@@ -62,11 +62,11 @@ class Walk:
         pictures = []
         for number, at in enumerate(closed_walk(stations, self.steps, arcs=space == "z")):
             w = generator.mapped(at, labels) if space == "z" else at
-            pictures.append(images.sheet(generator.draw(generator.placed(w), labels)[:, None]))
+            pictures.append(drawing.sheet(generator.draw(generator.placed(w), labels)[:, None]))
             if self.frames:
-                images.save_png(pictures[-1], out / f"walk-{space}" / f"{number:05d}.png")
+                drawing.save_png(pictures[-1], out / f"walk-{space}" / f"{number:05d}.png")
         path = out / f"walk-{space}.gif"
-        images.save_gif(pictures, path, seconds=len(pictures) / self.fps, most=len(pictures))
+        drawing.save_gif(pictures, path, seconds=len(pictures) / self.fps, most=len(pictures))
         print(f"{shown(path)}  ({len(pictures)} frames)")
         if self.frames:
             print(shown(path.with_suffix("")))

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from gan_experiments import files, world
+from gan_experiments import files, processes
 from gan_experiments.contracts import ConfigError
 from gan_experiments.metrics.passports import short_name
 
@@ -51,7 +51,7 @@ class WandbRun(WandbLogger):
         mode = mode or ("online" if agent else "offline")
         if mode not in MODES:
             raise ConfigError(f"logger.wandb.mode={mode}: type one of {', '.join(MODES)}")
-        if MODES[mode] == "online" and world.rank() == 0:
+        if MODES[mode] == "online" and processes.rank() == 0:
             _require_key(mode)
         known = Path(folder) / "wandb" / "run-id"
         if agent and "WANDB_RUN_ID" in os.environ:

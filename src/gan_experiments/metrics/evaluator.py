@@ -17,7 +17,7 @@ from tqdm import tqdm
 from gan_experiments.bounds import Batch, Depth, OneOf, Place, Rhythm, Scored, Seed, Threads
 from gan_experiments.contracts import ConfigError, higher_is_better  # noqa: F401  (for those who look for it here)
 from gan_experiments.data.cache import cache_root
-from gan_experiments.images import to_uint8
+from gan_experiments.drawing import to_uint8
 from gan_experiments.layers.labels import LAWS
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.neighbours import RARE, neighbour_scores

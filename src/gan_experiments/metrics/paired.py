@@ -20,7 +20,7 @@ from gan_experiments.data.batches import HeldOut
 from gan_experiments.data.images import spread_rows
 from gan_experiments.data.sources import Files
 from gan_experiments.data.stored import pixels_in
-from gan_experiments.images import to_uint8
+from gan_experiments.drawing import to_uint8
 from gan_experiments.losses.perceptual import LPIPS
 from gan_experiments.metrics.evaluator import Measured, Score
 from gan_experiments.metrics.extractors import plain_float32

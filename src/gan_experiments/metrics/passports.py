@@ -9,15 +9,11 @@ from importlib.metadata import version
 from typing import Any
 
 from gan_experiments import __version__
+from gan_experiments.contracts import AS_THE_DATA
 
 NO_MATTER = ("versions", "warnings")
 """What a passport says and two scores may differ in."""
 UNSTATED = "not stated"
-AS_THE_DATA, UNIFORM = "in the proportions of the data", "uniform"
-"""What is said under "labels" of a class-conditional generator whose data have classes of unequal sizes.
-
-The first is the rule: such scores are compared with those of generators without classes.
-"""
 
 
 def versions(*libraries: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.metrics.extractors import plain_float32
-from gan_experiments.models.noise_to_image import slerp
+from gan_experiments.models.latents import slerp
 
 EPSILON = 1e-4
 SAMPLINGS = ("full", "end")

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from gan_experiments import files, images
+from gan_experiments import drawing, files
 from gan_experiments.contracts import higher_is_better
 from gan_experiments.metrics.evaluator import Evaluator, Measured, RealImages, Sample
 from gan_experiments.metrics.neighbours import nearest, nearest_real, realism
@@ -53,9 +53,9 @@ def write_sheets(
     order = distance.argsort()[:PAIRS]
     left, right = alike([*fakes(order), *real_ones(which[order])]).chunk(2)
     pairs = torch.stack([F.pad(left, (GAP, 0), value=1), F.pad(right, (0, GAP), value=1)], dim=1)
-    written = [save(images.sheet(pairs), folder / "nearest.png")]
+    written = [save(drawing.sheet(pairs), folder / "nearest.png")]
     for name, first in (("best", grade.argsort(descending=True)), ("worst", grade.argsort())):
-        written.append(save(images.sheet(alike(fakes(first[:SHOWN]))[:, None]), folder / f"{name}.png"))
+        written.append(save(drawing.sheet(alike(fakes(first[:SHOWN]))[:, None]), folder / f"{name}.png"))
 
     seen = labels if labels is not None else measured.guesses
     if seen is not None:
@@ -94,7 +94,7 @@ def _resized(picture: Tensor, height: int, width: int) -> Tensor:
 
 def save(image: Tensor, path: Path) -> Path:
     """Write a sheet; return its path."""
-    images.save_png(image, path)
+    drawing.save_png(image, path)
     return path
 
 
@@ -117,7 +117,7 @@ def save_rows(
         draw.text((margin + x * width + width / 2, top / 2), name, "black", font, anchor="mm")
     for y, (row, name) in enumerate(zip(rows, names, strict=True)):
         draw.text((margin - 8, top + y * height + height / 2), name, "black", font, anchor="rm")
-        for x, cell in enumerate(images.to_uint8(row).expand(-1, 3, -1, -1)):
+        for x, cell in enumerate(drawing.to_uint8(row).expand(-1, 3, -1, -1)):
             picture = Image.fromarray(cell.permute(1, 2, 0).numpy())
             large = picture.resize((width - 4, height - 4), Image.Resampling.NEAREST)
             canvas.paste(large, (margin + x * width, top + y * height + 2))

@@ -15,7 +15,7 @@ from gan_experiments.contracts import BATCH_KEYS, Batch, ConfigError
 from gan_experiments.data.batches import HeldOut
 from gan_experiments.data.resize import imresize
 from gan_experiments.data.tiles import mirrored
-from gan_experiments.engine import AdversarialModule, evaluating, number_of
+from gan_experiments.engine.module import AdversarialModule, evaluating, number_of
 from gan_experiments.layers.dropout import Draw
 
 

@@ -6,28 +6,25 @@ A variant overrides what its paper does otherwise, and techniques (see `techniqu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from gan_experiments.augment.ada import ADA
 from gan_experiments.bounds import OneOf, Rhythm
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.engine import AdversarialModule, Phase, evaluating, number_of
+from gan_experiments.engine.module import AdversarialModule, evaluating, number_of
+from gan_experiments.engine.optimizers import corrected_for_lazy_steps
+from gan_experiments.engine.phases import Phase
 from gan_experiments.layers.labels import LAWS, classes_at, even
 from gan_experiments.losses.adversarial import AdversarialLoss, RelativisticPaired
-from gan_experiments.metrics.passports import AS_THE_DATA, UNIFORM
-from gan_experiments.techniques.targets import AuxiliaryClassifier
-from gan_experiments.techniques.technique import Technique
+from gan_experiments.models.latents import Sampler, closed_walk
+from gan_experiments.models.technique import Technique
 
-MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 FAKE_LABELS = (*LAWS, "batch")
 
 
@@ -91,7 +88,9 @@ class NoiseToImage(AdversarialModule):
         for player, steps in (("discriminator", 1.0), ("generator", 1 / n_critic)):
             further = sum(1 / technique.every for _, technique in self._lazy(player))
             if further and player in self.make_optimizer:
-                self.make_optimizer[player] = _corrected(self.make_optimizer[player], steps / (steps + further))
+                self.make_optimizer[player] = corrected_for_lazy_steps(
+                    self.make_optimizer[player], steps / (steps + further)
+                )
 
     def _faults(self) -> Iterator[str]:
         """What does not go together, a line each."""
@@ -103,7 +102,7 @@ class NoiseToImage(AdversarialModule):
                 f"model.discriminator judges images of {judged} classes and model.generator makes images of none; type"
                 " model.discriminator.conditioning=none, or take a conditional generator"
             )
-        if self.has_classifier and not any(isinstance(t, AuxiliaryClassifier) for t in self.techniques.values()):
+        if self.has_classifier and not any(t.trains_classifier for t in self.techniques.values()):
             yield (
                 "model.discriminator.conditioning=auxiliary: nothing trains its classifier; type"
                 " technique=[auxiliary_classifier]"
@@ -474,76 +473,3 @@ class Turn:
         times = self.model.generator_batch if self.of_generator else 1
         z, label = self.inputs(times * len(self.batch["real"]))
         return z, label, self.model.generate(z, label)
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """Draws fixed images chunk by chunk, each the same on every rank."""
-
-    model: NoiseToImage
-    seed: int
-    ema: bool
-    truncation: float | None
-    law: str = "data"
-
-    def __call__(self, index: int, n: int) -> Tensor:
-        """The images [n, C, H, W] in [-1, 1] of chunk `index`."""
-        z = self.model.fixed_noise(n, self.chunk_seed(index), self.truncation)
-        return self.model.sample(z, self.ema, self.labels(index, n), self.truncation)
-
-    def labels(self, index: int, n: int) -> Tensor | None:
-        """The classes int64 [n] that chunk `index` is asked for; None for a generator without classes."""
-        return self.model.fixed_labels(n, self.chunk_seed(index), self.law)
-
-    @property
-    def passport(self) -> dict[str, str]:
-        """What a score's passport says of the classes; nothing without any, and where both laws are the same."""
-        model = self.model
-        if not model.classes or (model.counts() and even(model.counts())):
-            return {}
-        return {"labels": AS_THE_DATA if model.counts(self.law) else UNIFORM}
-
-    def along(self, z: Tensor) -> Tensor:
-        """The images [n, C, H, W] of places z [n, latent_dim], as the generator makes them, without bounds.
-
-        Calls with as many places have the same classes.
-        """
-        labels = self.model.fixed_labels(len(z), self.seed, self.law)
-        return self.model.sample(z, self.ema, labels, self.truncation, bounded=False)
-
-    def chunk_seed(self, index: int) -> int:
-        """Where the draws of a chunk begin: a generator on the CPU reads 32 bits, so no seed is shifted beyond them."""
-        return (self.seed * 0x9E3779B1 + index) % 2**32  # far from the chunks of other seeds
-
-
-def _corrected(make: MakeOptimizer, share: float) -> MakeOptimizer:
-    """An optimizer for a player of whose steps a `share` only is on its main loss."""
-
-    def made(parameters: list[nn.Parameter]) -> Optimizer:
-        optimizer = make(parameters)
-        for group in optimizer.param_groups:
-            group["lr"] *= share
-            if "betas" in group:
-                group["betas"] = tuple(beta**share for beta in group["betas"])
-        return optimizer
-
-    return made
-
-
-def closed_walk(stations: Tensor, steps: int, arcs: bool = True) -> Iterator[Tensor]:
-    """Places [n, d] on n closed walks through `stations` [places, n, d], `steps` each, along arcs or straight."""
-    for here, there in zip(stations, stations.roll(-1, dims=0), strict=True):
-        for step in range(steps):
-            yield slerp(here, there, step / steps) if arcs else here.lerp(there, step / steps)
-
-
-def slerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
-    """Spherical interpolation of rows [n, d], a at t = 0 and b at t = 1 (White 2016, arXiv:1609.04468)."""
-    cosine = F.cosine_similarity(a, b, dim=-1).clamp(-1, 1)[:, None]
-    angle = torch.arccos(cosine)
-    sine = torch.sin(angle)
-    # Nearly parallel rows: the straight line is the limit.
-    straight = sine < 1e-6
-    weights = [torch.sin((1 - t) * angle) / sine, torch.sin(t * angle) / sine]
-    weight_a, weight_b = (torch.where(straight, s, w) for s, w in zip((1 - t, t), weights, strict=True))
-    return weight_a * a + weight_b * b

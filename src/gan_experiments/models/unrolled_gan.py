@@ -17,7 +17,7 @@ from torch.optim import SGD, Adam, Optimizer
 from gan_experiments import distributed
 from gan_experiments.bounds import Few
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.engine import Phase
+from gan_experiments.engine.phases import Phase
 from gan_experiments.losses.adversarial import Minimax
 from gan_experiments.models.noise_to_image import NoiseToImage, Turn
 

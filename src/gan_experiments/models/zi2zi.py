@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gan_experiments.bounds import NotNegative
 from gan_experiments.contracts import Batch
-from gan_experiments.engine import Phase
+from gan_experiments.engine.phases import Phase
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.losses.adversarial import AdversarialLoss
 from gan_experiments.losses.reconstruction import total_variation

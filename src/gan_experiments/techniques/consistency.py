@@ -11,7 +11,7 @@ from gan_experiments.augment.ada import ADA
 from gan_experiments.bounds import NotNegative
 from gan_experiments.contracts import ConfigError
 from gan_experiments.losses.regularisers import consistency, latent_diversity
-from gan_experiments.techniques.technique import Technique
+from gan_experiments.models.technique import Technique
 
 if TYPE_CHECKING:
     from gan_experiments.models.noise_to_image import NoiseToImage, Turn

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gan_experiments.bounds import Count, NotNegative
 from gan_experiments.losses.regularisers import instance_noise
+from gan_experiments.models.technique import Technique
 from gan_experiments.schedules import Linear
-from gan_experiments.techniques.technique import Technique
 
 if TYPE_CHECKING:
     from gan_experiments.models.noise_to_image import NoiseToImage

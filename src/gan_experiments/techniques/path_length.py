@@ -12,7 +12,7 @@ from gan_experiments.bounds import NotNegative, Rhythm, Share
 from gan_experiments.contracts import ConfigError
 from gan_experiments.distributed import mean_over_ranks
 from gan_experiments.layers.styles import StyledGenerator
-from gan_experiments.techniques.technique import Technique
+from gan_experiments.models.technique import Technique
 
 if TYPE_CHECKING:
     from gan_experiments.models.noise_to_image import NoiseToImage, Turn

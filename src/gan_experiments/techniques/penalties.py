@@ -13,7 +13,7 @@ from torch import Tensor
 from gan_experiments.bounds import NotNegative, Rhythm
 from gan_experiments.contracts import ConfigError
 from gan_experiments.losses.penalties import dragan_penalty, gradient_penalty, r1_penalty
-from gan_experiments.techniques.technique import Technique
+from gan_experiments.models.technique import Technique
 
 if TYPE_CHECKING:
     from gan_experiments.models.noise_to_image import NoiseToImage, Turn

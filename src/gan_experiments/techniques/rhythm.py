@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gan_experiments.bounds import Count, Rhythm, Whole
-from gan_experiments.techniques.technique import Technique
+from gan_experiments.models.technique import Technique
 
 if TYPE_CHECKING:
-    from gan_experiments.engine import Phase
+    from gan_experiments.engine.phases import Phase
     from gan_experiments.models.noise_to_image import NoiseToImage
 
 

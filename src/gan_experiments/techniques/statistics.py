@@ -11,10 +11,10 @@ from gan_experiments.bounds import NotNegative, Share, Whole
 from gan_experiments.contracts import ConfigError
 from gan_experiments.losses import regularisers
 from gan_experiments.losses.regularisers import AccuracyBalance
-from gan_experiments.techniques.technique import Technique
+from gan_experiments.models.technique import Technique
 
 if TYPE_CHECKING:
-    from gan_experiments.engine import Phase
+    from gan_experiments.engine.phases import Phase
     from gan_experiments.models.noise_to_image import NoiseToImage, Turn
 
 

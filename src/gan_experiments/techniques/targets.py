@@ -11,8 +11,8 @@ from gan_experiments.bounds import Count, NotNegative, PartOf, Share
 from gan_experiments.contracts import ConfigError
 from gan_experiments.losses.adversarial import RelativisticPaired
 from gan_experiments.losses.regularisers import OneSidedLabelSmoothing, feature_matching, top_k
+from gan_experiments.models.technique import Technique
 from gan_experiments.schedules import Exponential
-from gan_experiments.techniques.technique import Technique
 
 if TYPE_CHECKING:
     from gan_experiments.models.noise_to_image import NoiseToImage, Turn
@@ -101,6 +101,7 @@ class AuxiliaryClassifier(Technique):
     """
 
     players = ("discriminator", "generator")
+    trains_classifier = True
 
     def __init__(
         self, weight: NotNegative = 1.0, fake_weight: NotNegative = 1.0, generator_weight: NotNegative = 1.0

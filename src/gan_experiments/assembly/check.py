@@ -1,0 +1,583 @@
+"""Refuses an impossible config before anything is built: every fault at once, one line each."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
+from typing import Any, get_type_hints
+
+import torch
+from hydra.utils import get_class, get_object
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import nn
+
+from gan_experiments import bounds, processes
+from gan_experiments.assembly import build, options, pretrained
+from gan_experiments.contracts import ConfigError
+from gan_experiments.engine.averages import WeightAverage
+from gan_experiments.engine.module import AdversarialModule
+from gan_experiments.layers.spectral_norm import SpectralNorm
+from gan_experiments.metrics.paired import PairedEvaluator
+from gan_experiments.models.image_to_image import ImageToImage
+from gan_experiments.models.noise_to_image import NoiseToImage
+from gan_experiments.runs import resume
+from gan_experiments.runs.configs import conf_dir, keys_gone, nearest
+
+SPECIAL = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+ALONE = ("logger", "trainer", "callbacks", "augment", "metrics", "loss", "perceptual", "data", "model")
+"""The groups of a run of which one choice is taken; `technique` takes several."""
+OPTIMIZERS = {  # what torch's own signatures leave open
+    "lr": bounds.Rate,
+    "betas": tuple[bounds.BelowOne, bounds.BelowOne],
+    "eps": bounds.NotNegative,
+    "weight_decay": bounds.NotNegative,
+    "momentum": bounds.NotNegative,
+    "dampening": bounds.Finite,
+    "alpha": bounds.BelowOne,
+}
+
+
+def require(cfg: DictConfig) -> None:
+    """Raise one ConfigError with all the faults of a config."""
+    options.raise_all(faults(cfg))
+
+
+def remarks(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
+    """What a config may say and a person should know of before it runs, a line each.
+
+    An average of weights is to have left those from which it starts when the run ends.
+    """
+    averages: dict[str, Any] = dict(model.averages.items())
+    for name, average in averages.items():
+        own = {id(parameter) for parameter in getattr(model, name).parameters()}
+        training = [phase for phase in model.phases() if own & {id(parameter) for parameter in phase.parameters()}]
+        step = cfg.data.batch_size * min((phase.every for phase in training), default=1)
+        start, share = round(average.start), average.share_of_start(cfg.images, step)
+        key = f"model.ema.{name}"
+        if start >= cfg.images:
+            yield (
+                f"{key}: a copy of the weights until {start:,} images, and images={cfg.images}: nothing is averaged;"
+                f" type {key}.start=0 {key}.decay={_fast_enough(cfg.images // step)} to average"
+            )
+        elif share > STALE:
+            first = f"the weights at {start:,} images" if start else "the untrained weights"
+            decay = _fast_enough((cfg.images - start) // step)
+            kind = f"decay={decay}" if average.decay is not None else f"half_life={max(1, (cfg.images - start) // 10)}"
+            yield (
+                f"{key}: at the end of images={cfg.images} {share:.0%} of the average are still {first};"
+                f" type {key}.{kind}, or more images="
+            )
+
+
+STALE = 0.05
+"""The largest share of an average that may be where it started, at the end of a run."""
+
+
+def _fast_enough(updates: int) -> str:
+    """A decay that leaves a thousandth of the start after so many updates."""
+    return f"{0.001 ** (1 / max(updates, 1)):.3g}"
+
+
+def require_readable(cfg: DictConfig) -> None:
+    """Raise one ConfigError where a group of a run is not there, or a key of `trainer` is not of its type."""
+    options.raise_all([*_groups(cfg)] or (f for f in options.faults(cfg, "run") if f.startswith("trainer")))
+
+
+def require_options(cfg: DictConfig, verb: str) -> None:
+    """Raise one ConfigError with all that is wrong with the options of a verb, and with what its groups make."""
+    options.raise_all([*options.faults(cfg, verb), *options.missing(cfg)] or _arguments(cfg))
+
+
+def faults(cfg: DictConfig) -> Iterator[str]:
+    """Each fault of a config: what was given, what is needed, what to type."""
+    unreadable = [*_groups(cfg)]
+    yield from unreadable
+    if unreadable:
+        return
+    typed = [*options.faults(cfg, "run")]
+    wrong = [*_unknown_keys(cfg), *typed, *_arguments(cfg, computed=not typed)]
+    wrong = wrong or [*_names(cfg), *_numbers(cfg)]
+    yield from wrong
+    yield from options.missing(cfg)
+    yield from _unread(cfg)
+    yield from _kind_of_data(cfg)
+    if not any(fault.startswith(("model.", "loss.", "technique.")) for fault in wrong):
+        yield from _loss(cfg)
+    if not wrong:
+        yield from _networks(cfg)
+        yield from _optimizers(cfg)
+
+
+# -------------------------------------------------------------------- keys and values
+
+
+def _groups(cfg: DictConfig) -> Iterator[str]:
+    """The groups that were left empty, and those given several choices where one is taken."""
+    for group in ALONE:
+        choice = _typed(group)
+        if choice.startswith("["):
+            first = choice.strip("[]").partition(",")[0].strip()
+            yield f"{group}={choice}: one choice is taken; type {group}={first or 'none'}"
+        elif not isinstance(cfg.get(group), DictConfig):
+            yield f"{group} is null or not there: leave out {group}=null and ~{group}"
+    yield from keys_gone(cfg, "run")
+
+
+def _unknown_keys(cfg: DictConfig) -> Iterator[str]:
+    for where, file in (("", "run"), ("trainer", "trainer/default")):
+        known = _keys(file) + ([] if where else [path.name for path in conf_dir().iterdir() if path.is_dir()])
+        for key in OmegaConf.select(cfg, where) if where else cfg:
+            if key not in known:
+                yield f"{where and where + '.'}{key!s}: nothing reads this key{nearest(str(key), known)}; leave it out"
+    callbacks = [
+        str(name) for name, node in cfg.callbacks.items() if isinstance(node, DictConfig) and "_target_" in node
+    ]
+    for name in cfg.callbacks if callbacks else ():  # with callbacks=none an experiment's settings are of nobody
+        if name not in callbacks and cfg.callbacks[name]:
+            yield f"callbacks.{name!s}: no callback has this name{nearest(str(name), callbacks)}; leave it out"
+
+
+@cache
+def _keys(file: str) -> list[str]:
+    return [str(key) for key in OmegaConf.load(conf_dir() / f"{file}.yaml")]
+
+
+def _numbers(cfg: DictConfig) -> Iterator[str]:
+    """Numbers that do not go together."""
+    for path, node in _nodes(cfg, copies=False):
+        start, end = node.get("start"), node.get("end")
+        if isinstance(start, (int, float)) and isinstance(end, (int, float)) and start > end:
+            yield f"{path}.start={start:g} lies after {path}.end={end:g}; type for example {path}.start=0"
+    impossible = [*build.trainer_faults(cfg.trainer)]
+    yield from impossible
+    if impossible:
+        return
+    devices, parts = cfg.trainer.devices, cfg.trainer.accumulate
+    number = len(devices) if isinstance(devices, ListConfig) else devices
+    ranks = number * cfg.trainer.num_nodes if isinstance(number, int) and number > 0 else 1
+    if (batch := cfg.data.batch_size) % (step := ranks * parts):
+        yield (
+            f"data.batch_size={batch}: the whole batch is shared by {ranks} ranks and {parts} accumulation steps;"
+            f" type data.batch_size={max(1, round(batch / step)) * step}"
+        )
+    if ranks > 1 and not cfg.trainer.strategy:
+        yield f"trainer.devices={bounds.shown(devices)} without a strategy: type trainer=ddp or trainer=ddp_cpu"
+    yield from _too_large(cfg, ranks * parts)
+
+
+def _too_large(cfg: DictConfig, parts: int) -> Iterator[str]:
+    """A batch whose images alone are more than the memory here: each as float32, with a fake and both gradients."""
+    image = 4 * 4 * cfg.data.channels * cfg.data.resolution**2
+    if cfg.data.batch_size * image > parts * (here := processes.memory()):
+        most = max(1, int(here / image / 64)) * parts
+        yield (
+            f"data.batch_size={cfg.data.batch_size}: its images alone take {_bytes(cfg.data.batch_size * image)} and"
+            f" this machine has {_bytes(here)}; type for example data.batch_size={min(64 * parts, most)}"
+        )
+
+
+def _bytes(number: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB", "TB", "PB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.0f} EB"
+
+
+def _names(cfg: DictConfig) -> Iterator[str]:
+    """Optimizers, schedules and averages of what the model does not have."""
+    optimizers = [str(key) for key in cfg.model.get("optimizers") or {}]
+    networks = [name for name, _ in _network_nodes(cfg)]
+    for group, known in (("schedules", optimizers), ("ema", networks)):
+        for name in cfg.model.get(group) or {}:
+            if name not in known:
+                yield (
+                    f"model.{group}.{name!s}: there is nothing of that name{nearest(str(name), known)};"
+                    f" type one of {', '.join(known)}"
+                )
+
+
+def _nodes(node: Any, path: str = "", copies: bool = True) -> Iterator[tuple[str, DictConfig]]:
+    """Every node that has a `_target_`, with its path; without `copies` not those that an interpolation repeats."""
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield path, node
+        for key in map(str, node):
+            if not OmegaConf.is_missing(node, key) and (copies or not OmegaConf.is_interpolation(node, key)):
+                yield from _nodes(node[key], f"{path}.{key}" if path else key, copies)
+    elif isinstance(node, ListConfig):
+        for index, item in enumerate(node):
+            yield from _nodes(item, f"{path}.{index}", copies)
+
+
+def _arguments(cfg: DictConfig, computed: bool = True) -> Iterator[str]:
+    """What the parts do not take; what is `computed` from other values only where those are right."""
+    found = [*_arguments_of(cfg, computed=False)]
+    yield from found
+    if computed and not found:
+        yield from _arguments_of(cfg, computed=True)
+
+
+def _arguments_of(cfg: DictConfig, computed: bool) -> Iterator[str]:
+    nodes = [*_nodes(cfg, copies=computed)]
+    for path, node in nodes:
+        target = node._get_node("_target_")
+        try:
+            with _silent("hydra.utils"):
+                takes = _signature(get_object(node["_target_"]))
+        except Exception as error:  # an import that fails, whatever its reason
+            cause = error.__cause__
+            if what := build.not_installed(cause.name if isinstance(cause, ModuleNotFoundError) else None):
+                group = path.partition(".")[0]
+                yield f"{group}={_choice(group)} {what}" if _choice(group) else f"{path} {what}"
+                continue
+            yield f"{path}._target_={target}: cannot be imported ({_short(error)})"
+            continue
+        yield from _arguments_of_node(path, node, takes, str(target).rpartition(".")[2], computed)
+    averages = cfg.get("model") and cfg.model.get("ema")
+    takes = _signature(WeightAverage)
+    for name, node in averages.items() if isinstance(averages, DictConfig) else ():
+        if not isinstance(node, DictConfig):
+            continue  # said of the whole
+        yield from _arguments_of_node(
+            f"model.ema.{name!s}", node, takes, "WeightAverage", computed, frozenset({"network"})
+        )
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Keep back what a logger says of an error that is answered here."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _arguments_of_node(
+    path: str, node: DictConfig, takes: Signature, title: str, computed: bool, given: frozenset[str] = frozenset()
+) -> Iterator[str]:
+    typed = {str(key) for key in node} - SPECIAL
+    if not takes.anything:
+        for key in sorted(typed - set(takes.hints)):
+            yield f"{path}.{key!s}: {title} takes no such argument{nearest(key, sorted(takes.hints))}"
+    if not node.get("_partial_"):
+        for key in sorted(takes.required - typed - given):
+            yield f"{path}.{key} is not given: {title} needs it; type +{path}.{key}=..."
+    for key in sorted(typed & set(takes.hints)):
+        if not OmegaConf.is_missing(node, key) and (computed or not OmegaConf.is_interpolation(node, key)):
+            found = options.fault(f"{path}.{key}", node, key, takes.hints[key], takes.usual.get(key))
+            yield from () if found is None else [found]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a callable takes: the type of each argument, its usual value, those that it needs; or anything besides."""
+
+    hints: dict[str, Any]
+    usual: dict[str, Any]
+    required: frozenset[str]
+    anything: bool
+
+
+@cache
+def _signature(target: Any) -> Signature:
+    """What a callable takes; the `**kwargs` of a class go to its parent."""
+    classes = [c for c in inspect.getmro(target) if "__init__" in vars(c)] if inspect.isclass(target) else [None]
+    hints: dict[str, Any] = {}
+    usual: dict[str, Any] = {}
+    required: set[str] = set()
+    anything = True
+    for owner in classes:
+        function = target if owner is None else vars(owner)["__init__"]
+        parameters = list(inspect.signature(function).parameters.values())[0 if owner is None else 1 :]
+        for one in parameters:
+            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name not in hints:
+                hints[one.name] = _hint(one, function, target)
+                if one.default is not one.empty:
+                    usual[one.name] = one.default
+                elif one.name != "networks":
+                    required.add(one.name)
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            anything = False
+            break
+    hints.pop("networks", None)
+    return Signature(hints, usual, frozenset(required), anything)
+
+
+def _hint(parameter: inspect.Parameter, function: Any, target: Any) -> Any:
+    """The type of a parameter; Any where it cannot be told."""
+    if inspect.isclass(target) and issubclass(target, torch.optim.Optimizer) and parameter.name in OPTIMIZERS:
+        return OPTIMIZERS[parameter.name]
+    if parameter.annotation is parameter.empty:
+        return Any
+    stub = SimpleNamespace(__annotations__={"it": parameter.annotation})
+    try:
+        hint = get_type_hints(stub, vars(sys.modules[function.__module__]), include_extras=True)["it"]
+    except Exception:  # a name that is imported for the type checker alone, or none at all
+        return Any
+    return hint | None if parameter.default is None else hint
+
+
+def _unread(cfg: DictConfig) -> Iterator[str]:
+    for group, key, off in (
+        ("loss", "loss", None),
+        ("augment", "augment", "none"),
+        ("technique", "techniques", "none"),
+        ("perceptual", "perceptual", "none"),
+    ):
+        chosen = _choice(group)
+        if key not in cfg.model and cfg[group] and chosen:
+            undo = f"type {group}={off} or leave it out" if off else "leave it out"
+            yield f"{group}={chosen}: model={_choice('model') or 'this one'} does not read it; {undo}"
+
+
+def _typed(group: str) -> str:
+    """What was typed for a group, nothing where nothing was."""
+    return next((word.partition("=")[2] for word in resume.overrides() if resume.key_of(word) == group), "")
+
+
+def _choice(group: str) -> str | None:
+    """The choice for a group that was typed, or that stands in the config; None where Hydra did not compose it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return None
+    typed = {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in HydraConfig.get().overrides.task}
+    return (
+        typed.get(group)
+        if group in ("loss", "augment", "technique", "perceptual")
+        else HydraConfig.get().runtime.choices.get(group)
+    )
+
+
+# -------------------------------------------------------------------- what fits what
+
+
+def _kind_of_data(cfg: DictConfig) -> Iterator[str]:
+    try:
+        needs, provides = _class(cfg.model).needs, _class(cfg.data).provides
+    except Exception:  # said by _arguments
+        return
+    if not needs <= provides:
+        yield _other_data(cfg, needs)
+
+
+def _other_data(cfg: DictConfig, needs: frozenset[str]) -> str:
+    files = sorted((conf_dir() / "data").glob("*.yaml"))
+    fitting = [file.stem for file in files if needs <= _class(OmegaConf.load(file)).provides]
+    return (
+        f"data={_choice('data') or cfg.data._target_} gives batches of {', '.join(sorted(_class(cfg.data).provides))};"
+        f" model={_choice('model') or cfg.model._target_} trains on {', '.join(sorted(needs))};"
+        f" type data= one of {', '.join(fitting)}"
+    )
+
+
+def _class(node: Any) -> Any:
+    return get_class(node["_target_"])
+
+
+def _loss(cfg: DictConfig) -> Iterator[str]:
+    loss = build.make(cfg.loss) if "loss" in cfg.model else None
+    if getattr(loss, "needs_lipschitz", False) and not _promised(cfg, "lipschitz") and not _spectrally_normalised(cfg):
+        yield (
+            f"loss={_choice('loss') or type(loss).__name__} needs a Lipschitz critic and model={_choice('model')} does"
+            " nothing to keep it one; type technique=[weight_clipping] or model=wgan_gp, or loss=non_saturating"
+        )
+
+
+def _promised(cfg: DictConfig, what: str) -> bool:
+    """Whether the model or one of its techniques says so of itself."""
+    techniques = [build.make(node) for node in (cfg.model.get("techniques") or {}).values()]
+    return getattr(_class(cfg.model), what) or any(getattr(technique, what) for technique in techniques)
+
+
+def _spectrally_normalised(cfg: DictConfig) -> bool:
+    try:
+        layers = list(on_meta(cfg.model.discriminator).modules())
+    except Exception:  # said by _networks
+        return False
+    return any(isinstance(layer, SpectralNorm) for layer in layers)
+
+
+def _networks(cfg: DictConfig) -> Iterator[str]:
+    networks: dict[str, nn.Module] = {}
+    impossible = False
+    nodes = [*_network_nodes(cfg)]
+    without_labels = [name for name, node in nodes if _lacks_labels(node)]
+    if without_labels:
+        impossible = True
+        yield _needs_labels(cfg, without_labels)
+    for name, node in nodes:
+        if name in without_labels:
+            continue
+        target = get_object(node._target_)
+        try:
+            networks[name] = on_meta(node)
+        except ConfigError as error:
+            impossible = True
+            yield from error.faults
+        except Exception as error:  # what an impossible size makes a layer say
+            impossible = True
+            yield f"model.{name}: {target.__name__} cannot be made of these arguments ({_short(error)})"
+
+    for name, network in networks.items():
+        layers = list(network.modules())
+        if "discriminator" not in name:
+            continue
+        if isinstance(layers[-1], (nn.Sigmoid, nn.LogSigmoid)):
+            yield f"model.{name} ends in a sigmoid and the losses take logits: leave out its last layer"
+        if _promised(cfg, "per_sample_penalty") and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in layers):
+            yield (
+                f"model.{name} has batch norm, which mixes the samples that a gradient penalty looks at one by one;"
+                f" type model.{name}.batch_norm=false or take a critic with layer norm"
+            )
+    if {"generator", "discriminator"} == set(networks) and issubclass(_class(cfg.model), NoiseToImage):
+        yield from _fit_together(networks["generator"], networks["discriminator"], cfg)
+    if not impossible:
+        yield from _as_a_whole(cfg, networks)
+
+
+def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module]) -> Iterator[str]:
+    try:
+        model: Any = on_meta(cfg.model, **networks)
+    except ConfigError as error:  # what a variant or a technique says that makes no sense in it
+        yield from error.faults
+        return
+    yield from _to_begin_with(cfg, model)
+    provides = _class(cfg.data).provides
+    if type(model).needs <= provides and not model.needs <= provides:  # labels, where its networks have classes
+        yield _other_data(cfg, model.needs)
+    scale = getattr(model, "scale", None)
+    if scale is not None and "low" in provides and scale != cfg.data.get("scale"):
+        yield (
+            f"model.generator enlarges {scale} times and data.scale={cfg.data.get('scale')}: type data.scale={scale}, "
+            "or leave model.generator.scale out"
+        )
+    if cfg.metrics:
+        yield from metrics_of(cfg.metrics, model)
+
+
+def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
+    """Say why a model cannot be scored by these metrics."""
+    given, paired = f"metrics={_choice('metrics') or '...'}", issubclass(_class(metrics), PairedEvaluator)
+    if not isinstance(model, ImageToImage):
+        if paired:
+            yield f"{given} compares pairs, and noise makes none; type metrics=none"
+    elif not model.directions[model.direction("")].truth:
+        if paired:
+            yield (
+                f"{given}: no image is known that should come of another with this model; type metrics=inception,"
+                " metrics=lite0, ... (images of the other domain) or metrics=none"
+            )
+    elif not paired:
+        yield f"{given}: this model does not draw images from noise; type metrics=paired or metrics=none"
+
+
+def _to_begin_with(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
+    """What a training needs from elsewhere: another run's networks, those that a loss looks through."""
+    if model.pretrained and not cfg.ckpt:
+        try:
+            pretrained.require(model, model.pretrained)
+        except ConfigError as error:
+            yield from error.faults
+    try:
+        model.configure_model()
+    except ConfigError as error:
+        yield from error.faults
+        return
+    given, used = set(model.make_optimizer), {phase.optimizer or phase.name for phase in model.phases()}
+    for name in sorted(given - used):
+        yield f"model.optimizers.{name}: the model has no use for it{nearest(name, sorted(used))}; leave it out"
+    for name in sorted(used - given):
+        yield f"model.optimizers.{name} is not given: the model needs one of that name"
+
+
+def _network_nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
+    """The networks of the model, by name."""
+    for name, node in dict(cfg.model).items():
+        if name in ("loss", "augment") or not isinstance(node, DictConfig):
+            continue
+        if "_target_" in node and not node.get("_partial_"):
+            target = get_object(node._target_)
+            if inspect.isclass(target) and issubclass(target, nn.Module):
+                yield str(name), node
+
+
+def _lacks_labels(node: DictConfig) -> bool:
+    """Whether a network cannot be made without classes, and could with some."""
+    if node.get("classes") != 0:
+        return False
+    conditional = copy.deepcopy(node)
+    conditional.classes = 2
+    try:
+        on_meta(conditional)
+    except Exception:  # said by _networks
+        return False
+    try:
+        on_meta(node)
+    except ConfigError:
+        return True
+    return False
+
+
+def _needs_labels(cfg: DictConfig, networks: list[str]) -> str:
+    conditioned = [name for name in networks if "conditioning" in cfg.model[name]]
+    undo = " ".join(f"model.{name}.conditioning=none" for name in conditioned)
+    if any(cfg.model[name].conditioning == "auxiliary" for name in conditioned):
+        undo += " technique=none"
+    if len(conditioned) < len(networks):
+        undo = "another model, as model=dcgan"
+    return (
+        f"data={_choice('data') or cfg.data._target_} has no labels (data.classes={cfg.data.get('classes', 0)}) and"
+        f" model={_choice('model') or cfg.model._target_} needs some; type data.classes=N where it has N classes (of a"
+        f" folder: its subfolders), or {undo}"
+    )
+
+
+def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfig) -> Iterator[str]:
+    expected = [2, cfg.data.channels, cfg.data.resolution, cfg.data.resolution]
+    labels: dict[str, tuple[torch.Tensor, ...]] = {}
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        classes = int(getattr(network, "classes", 0))
+        if classes and classes != cfg.data.classes:
+            yield f"model.{name} has {classes} classes and data {cfg.data.classes}; set both by data.classes"
+            return
+        labels[name] = (torch.zeros(2, dtype=torch.int64, device="meta"),) if classes else ()
+    try:
+        z = torch.empty([2, int(generator.latent_dim)], device="meta")  # type: ignore[arg-type]
+        images = generator(z, *labels["generator"])
+        made = list(images.shape)
+        if made != expected:
+            points = made[1:] == [2, 1, 1]
+            how = "type data=ring or data=grid" if points else "set both by data.resolution and data.channels"
+            yield f"model.generator makes images {made[1:]} and data has {expected[1:]}; {how}"
+        discriminator(torch.empty(expected, device="meta"), *labels["discriminator"])
+    except Exception as error:
+        yield f"model.discriminator cannot read images {expected[1:]} ({_short(error)})"
+
+
+def on_meta(node: DictConfig, **other: Any) -> nn.Module:
+    """A network or a model without memory for its weights: its shapes alone; `other` as in `build.make`."""
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        return build.make(node, **other)
+
+
+def _optimizers(cfg: DictConfig) -> Iterator[str]:
+    for name, node in cfg.model.get("optimizers", {}).items():
+        try:
+            build.make(node)([nn.Parameter(torch.empty(1))])
+        except Exception as error:
+            yield f"model.optimizers.{name}: {_short(error.__cause__ or error)}"
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160]

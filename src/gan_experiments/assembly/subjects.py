@@ -1,0 +1,213 @@
+"""What can be scored: the generator of a run, at one checkpoint or several, and folders of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, ListConfig
+from torch import Tensor
+
+from gan_experiments import files
+from gan_experiments.assembly import build, check, trained
+from gan_experiments.contracts import ConfigError
+from gan_experiments.data.stored import StoredImages
+from gan_experiments.layers.standing_statistics import take_standing_statistics
+from gan_experiments.models.image_to_image import ImageToImage, TranslatedSet
+from gan_experiments.models.latents import Sampler
+from gan_experiments.models.noise_to_image import NoiseToImage
+from gan_experiments.runs import resume
+
+STANDING = 1 << 31  # chunks of the noise for batch norm's statistics: none of those that are scored
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Images to be scored: `sample` makes them, `labels(n, batch_size)` says the classes of the first n, int64 [n].
+
+    `sample` is an `evaluator.Sample`, or `Translations` of a model that translates.
+
+    `name` tells it from the others, `position` is where on a curve over the checkpoints or truncations it stands;
+    `extra`, `facts` and `ema` join the passport, of which `facts` are in no name; `averaged` says whether there is an
+    averaged generator at all. `config` is of the run; a folder has none, and `number` images, which are `stored`. What
+    is translated without partners has `number` images too, and the `real` ones that they should look like.
+    """
+
+    name: str
+    sample: Any
+    device: torch.device
+    folder: Path
+    position: float = 0.0
+    images: int = 0
+    ema: bool | None = None
+    number: int | None = None
+    config: DictConfig | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    real: Any = None
+    stored: StoredImages | None = None
+    averaged: bool = False
+
+    def labels(self, n: int, batch_size: int) -> Tensor | None:
+        """The classes of the first `n` images, int64 [n]; None where they have none."""
+        if self.stored is not None:
+            return None if self.stored.labels is None else self.stored.labels[:n]
+        if not isinstance(self.sample, Sampler):
+            return None
+        starts = range(0, n, batch_size)
+        chunks = [self.sample.labels(index, min(batch_size, n - start)) for index, start in enumerate(starts)]
+        return None if chunks[0] is None else torch.cat([chunk for chunk in chunks if chunk is not None])
+
+    @property
+    def tag(self) -> str:
+        """What the names of its files end in, so that two ways of drawing from one checkpoint do not meet."""
+        words = [f"{key}{str(value).split()[0]}" for key, value in self.extra.items()]
+        return "".join(f"-{word}" for word in [*words, *(["live"] if self.ema is False and self.averaged else [])])
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of a folder's classes; empty for a generator, whose classes are its data's."""
+        return self.stored.class_names if self.stored is not None else []
+
+
+def of_folder(cfg: DictConfig, batch_size: int) -> Subject:
+    """The images of `fake=`, a folder or zip archive, `batch_size` a chunk."""
+    stored = StoredImages(cfg.fake, "fake")
+    number = cfg.n or len(stored)
+    if len(stored) < 2:
+        raise ConfigError(f"fake={cfg.fake} holds a single image: two or more are needed")
+    if number > len(stored):
+        raise ConfigError(
+            f"n={number}: fake={cfg.fake} holds {len(stored)} images; type n={len(stored)} or leave it out"
+        )
+
+    def sample(index: int, n: int) -> Tensor | list[Tensor]:
+        return stored.images(index * batch_size, index * batch_size + n)
+
+    device = trained.device_of(cfg.device)
+    name = Path(cfg.fake).stem
+    return Subject(name, sample, device, Path("outputs") / "scores" / name, number=number, stored=stored)
+
+
+def checkpoints_of(cfg: DictConfig) -> list[Path]:
+    """The checkpoints that `run=` names; with `checkpoints=true` every one of the run, in the order of their images."""
+    given = [str(word) for word in ([cfg.run] if isinstance(cfg.run, str) else cfg.run)]
+    found = [resume.find(word, key="run") for word in given]
+    if not cfg.checkpoints:
+        return found
+    at: dict[int, Path] = {}
+    for path in found:
+        for checkpoint in sorted(path.parent.glob("[!.]*.ckpt")):
+            at.setdefault(int(resume.load(checkpoint, key="run")["gan_experiments"]["images_seen"]), checkpoint)
+    return [at[images] for images in sorted(at)]
+
+
+def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
+    """The generator at a checkpoint, once for each truncation; each is ready until the next one is asked for."""
+    run = trained.open_run(str(checkpoint), cfg.device, cfg.trust)
+    model = run.model
+    settings = cfg.get("metrics") or run.cfg.metrics
+    if settings and (faults := [*check.metrics_of(settings, model)]):
+        raise ConfigError(*faults)
+    if isinstance(model, ImageToImage):
+        yield _of_translator(cfg, run, model)
+        return
+    assert isinstance(model, NoiseToImage), "every variant is of one of the two families"
+    if cfg.to is not None:
+        raise ConfigError(f"to={cfg.to}: this model draws images from noise; leave it out")
+    ema = bool(cfg.ema) and bool(model.averages)
+    several = list(cfg.truncation) if isinstance(cfg.truncation, ListConfig) else [cfg.truncation]
+    law = cfg.get("labels") or (settings or {}).get("labels") or "data"
+    for truncation in several:
+        sampler = model.sampler(cfg.seed, ema, truncation, law)
+        extra: dict[str, Any] = sampler.passport | ({} if truncation is None else {"truncation": truncation})
+        if cfg.standing_statistics:
+            _stand(sampler, cfg.standing_statistics, run.cfg.data.batch_size)
+            extra["standing_statistics"] = f"{cfg.standing_statistics} batches of {run.cfg.data.batch_size}"
+        if cfg.seed:
+            extra["noise_seed"] = cfg.seed
+        yield Subject(
+            name=f"{model.images_seen:,} images" + ("" if truncation is None else f", truncation {truncation:g}"),
+            sample=sampler,
+            device=model.device,
+            folder=run.folder,
+            position=model.images_seen if len(several) == 1 else (truncation or float("nan")),
+            images=model.images_seen,
+            ema=ema,
+            config=run.cfg,
+            extra=extra,
+            averaged=bool(model.averages),
+        )
+
+
+def _of_translator(cfg: DictConfig, run: trained.Trained, model: ImageToImage) -> Subject:
+    """Translations of held-out pairs, or of held-out images without partners, with the real ones of their domain."""
+    to = model.direction("" if cfg.to is None else str(cfg.to))
+    paired = bool(model.directions[to].truth)
+    of_pairs = ("real", "bootstrap", "pictures") if paired else ()
+    for key in ("truncation", "standing_statistics", "path_length", "by_class", "labels", *of_pairs):
+        if cfg.get(key):
+            what = "images of its data's pairs" if paired else "images into others"
+            raise ConfigError(f"{key}={cfg[key]}: this model translates {what}; leave it out")
+    ema = bool(cfg.ema) and bool(model.averages)
+    sample, real = (model.sampler(cfg.seed, ema, to), None) if paired else _unpaired(cfg, run, model, to, ema)
+    number: int | None = None
+    facts: dict[str, Any] = {}
+    name = f"{model.images_seen:,} images"
+    if isinstance(sample, TranslatedSet):
+        number, facts = sample.number, sample.facts
+        name += f", {sample.number:,} of the split {sample.source.split} to {to}"
+    return Subject(
+        name=name,
+        sample=sample,
+        number=number,
+        facts=facts,
+        real=real,
+        extra={} if to == model.direction("") else {"to": files.clean_name(to)},
+        device=model.device,
+        folder=run.folder,
+        position=model.images_seen,
+        images=model.images_seen,
+        ema=ema,
+        config=run.cfg,
+        averaged=bool(model.averages),
+    )
+
+
+def _unpaired(
+    cfg: DictConfig, run: trained.Trained, model: ImageToImage, to: str, ema: bool
+) -> tuple[TranslatedSet, Any]:
+    """Translations of the images of the run's data or of `data=`, and the real images that they should look like."""
+    settings = cfg.get("metrics") or run.cfg.metrics
+    if not settings:
+        raise ConfigError(f"run={cfg.run} was trained with metrics=none: type metrics=inception, metrics=lite0, ...")
+    data = build.make(cfg.get("data") or run.cfg.data)
+    data.prepare_data()
+    data.setup("fit")
+    split = settings.get("split") or "train"
+    sample, real = model.translated(data, cfg.seed, ema, split, settings.batch_size, cfg.n or settings.num_fake, to)
+    if cfg.n and sample.number < cfg.n:
+        raise ConfigError(
+            f"n={cfg.n}: the split {sample.source.split} holds {sample.number} images to translate;"
+            f" type n={sample.number} or leave it out"
+        )
+    return sample, real
+
+
+def _stand(sampler: Sampler, batches: int, batch_size: int) -> None:
+    """Take the statistics of the generator's batch norms over noise of the same kind."""
+    model = sampler.model
+    network = model.network("generator", sampler.ema)
+    dtype = next(network.parameters()).dtype
+
+    def inputs() -> Iterator[tuple[Tensor, ...]]:
+        for index in range(STANDING, STANDING + batches):
+            z = model.fixed_noise(batch_size, sampler.chunk_seed(index), sampler.truncation)
+            labels = sampler.labels(index, batch_size)
+            yield (z.to(model.device, dtype), *(() if labels is None else (labels.to(model.device),)))
+
+    if not take_standing_statistics(network, inputs()):
+        raise ConfigError("standing_statistics: this generator has no batch norm; leave it out")

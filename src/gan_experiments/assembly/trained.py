@@ -1,0 +1,125 @@
+"""A trained model, opened from a run folder or a checkpoint, for the verbs that use one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from gan_experiments.assembly import build, check
+from gan_experiments.contracts import ConfigError
+from gan_experiments.engine.module import AdversarialModule
+from gan_experiments.runs import quoting, resume
+
+MISFITS = (ArithmeticError, AttributeError, LookupError, OmegaConfBaseException, RuntimeError, TypeError, ValueError)
+"""What a model says to a config, a state or weights that are not its own."""
+
+
+@dataclass
+class Trained:
+    """A model with its weights, in evaluation mode, the config that it was trained with, and where its results go."""
+
+    model: AdversarialModule
+    cfg: DictConfig
+    folder: Path
+
+
+def open_run(given: str, device: str = "auto", trusted: Any = None) -> Trained:
+    """The model of a run folder or a checkpoint, on a device ("auto": the accelerator where there is one).
+
+    `trusted` is the option `trust=`: what else the config in the file may name. Raises ConfigError where there is no
+    such run, its config names more than that, or its checkpoint does not fit the model of its own config.
+    """
+    path = resume.find(given, key="run")
+    checkpoint = resume.load(path, key="run")
+    folder = resume.run_folder(path) or path.parent
+    cfg = build.from_plain(checkpoint["gan_experiments"]["config"], folder, f"run={given}: its config", trusted)
+    try:
+        model = build.build_model(cfg)
+        model.on_load_checkpoint(checkpoint)
+        model.load_state_dict(checkpoint["state_dict"])
+        if model.class_names and getattr(model, "classes", 0) not in (0, len(model.class_names)):
+            raise ValueError(f"{len(model.class_names)} names of {getattr(model, 'classes', 0)} classes")
+    except MISFITS as error:
+        raise ConfigError(
+            f"run={given}: its weights do not fit its config ({' '.join(str(error).split())[:160]})"
+        ) from error
+    return Trained(model.eval().to(device_of(device)), cfg, folder)
+
+
+OF_THE_WEIGHTS = ("model", "data", "augment", "technique", "loss", "perceptual", "experiment")
+"""Groups on which it depends which weights there are."""
+
+
+def _shapes(state: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Each name of a state dict; a layer's own state, which is no tensor, has no shape."""
+    return {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
+
+
+def require_fit(cfg: DictConfig, path: Path) -> None:
+    """Raise ConfigError where the weights or the optimizers of a checkpoint do not fit a config, and say what differs.
+
+    Needs no data: the shapes alone are compared.
+    """
+    checkpoint = resume.load(path)
+    saved = checkpoint["gan_experiments"]
+    model: Any = check.on_meta(cfg.model)
+    model.on_load_checkpoint(checkpoint)
+    here, there = _shapes(model.state_dict()), _shapes(checkpoint["state_dict"])
+    optimizers, states = cfg.model.optimizers, checkpoint.get("optimizer_states", [])
+    if here == there and len(optimizers) == len(states):
+        return
+    names = sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
+    wrong = f"{len(optimizers)} optimizers here and {len(states)} there"
+    if names:
+        wrong = f"{names[0]} is {here.get(names[0], 'not')} here and {there.get(names[0], 'not')} there"
+    typed = [word for word in resume.overrides() if word not in saved.get("overrides", [])]
+    own = [word for word in typed if resume.key_of(word).partition(".")[0] in OF_THE_WEIGHTS]
+    differ = _differences(cfg, saved, {resume.key_of(word) for word in own}) or [wrong]
+    undo = f"leave out {' '.join(own)} to go on with it" if own else "go on with the config that it was trained with"
+    raise ConfigError(
+        f"ckpt={cfg.ckpt} does not fit what is to be trained: {'; '.join(differ)}; {undo}, or leave out ckpt= to begin"
+        " anew"
+    )
+
+
+def _differences(cfg: DictConfig, saved: dict[str, Any], typed: set[str]) -> list[str]:
+    """Say which keys that the weights depend on differ from those of a saved config: those typed, else the first."""
+    now, then = (resume.flat(config) for config in (resume.plain(cfg), saved["config"]))
+    changed = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
+    before = {resume.key_of(word): quoting.value_of(word) for word in saved.get("overrides", [])}
+    said = []
+    for key in sorted(typed):
+        chosen, own = resume.choice(key), [name for name in changed if name == key or name.startswith(f"{key}.")]
+        if chosen:
+            was = before.get(key) or str(then.get(f"{key}._target_", "another")).rpartition(".")[2]
+            said.append(f"{key} is {chosen} here and was {was} there")
+        else:
+            said += [_both(name, now, then) for name in own[:1]]
+    return said or [_both(key, now, then) for key in changed if key.partition(".")[0] in OF_THE_WEIGHTS][:2]
+
+
+def _both(key: str, now: dict[str, Any], then: dict[str, Any]) -> str:
+    return f"{key} is {now.get(key, 'not set')} here and was {then.get(key, 'not set')} there"
+
+
+def device_of(given: str) -> torch.device:
+    """The device that was asked for; of "auto" the accelerator where there is one.
+
+    Raises ConfigError for a device that is none, or is not here.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if given == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(given)
+    except RuntimeError:
+        device = None
+    here = [torch.device("cpu"), *([accelerator] if accelerator else [])]
+    if device is None or device.type not in [one.type for one in here]:
+        raise ConfigError(f"device={given} is not here: type device={' or '.join(one.type for one in here)}")
+    return device

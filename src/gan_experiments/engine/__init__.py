@@ -1,0 +1,1 @@
+"""The engine of every variant: phases, averages of weights, optimizers, the LightningModule."""

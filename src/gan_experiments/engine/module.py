@@ -1,0 +1,511 @@
+"""The alternation, written once: a variant lists its phases, the engine carries them out.
+
+Who minimises which loss, with which optimizer and how often is the variant's affair. Which parameters ask for
+gradients, backward, averaging over ranks, accumulation, clipping, the step, learning rates, weight averages and logging
+is done here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gan_experiments import distributed
+from gan_experiments.bounds import Place, Positive
+from gan_experiments.contracts import Batch, ConfigError, NotFinite
+from gan_experiments.engine.averages import WeightAverage
+from gan_experiments.engine.optimizers import fuse
+from gan_experiments.engine.phases import Phase, _parameters, _Step
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class RunSettings:
+    """What belongs to the run and not to the algorithm; set by `build.py`."""
+
+    images: int = 0
+    seed: int = 0
+    accumulate: int = 1
+    log_every: int = 50
+    config: dict[str, Any] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """Networks in evaluation mode; afterwards each of their modules is in the mode that it was in."""
+    training = [module for network in networks for module in network.modules() if module.training]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class AdversarialModule(L.LightningModule):
+    """A LightningModule whose training is a list of phases.
+
+    A variant passes its networks by name to `__init__` (they become attributes) and returns its `phases()`.
+
+    Args:
+        networks: every network of the variant, by name.
+        optimizers: a callable `parameters -> Optimizer` for each optimizer that the phases name.
+        schedules: for some of the optimizers, a callable `images seen -> factor of the learning rate`.
+        ema: for some of the networks, the arguments of their `WeightAverage`.
+        clip_grad_norm: largest norm of the gradient of one optimizer step; None leaves it as it is.
+        pretrained: a run folder or checkpoint with whose networks of the same names a run begins, see `pretrained.py`.
+
+    A parameter that asks for no gradient when the training begins is frozen: nothing trains, averages or reduces it,
+    and a module that has no others stays in evaluation mode.
+
+    Everything that a step draws derives from (seed, batch, phase), so a resumed run draws what an unbroken one does,
+    and each rank takes its rows of what is drawn for the whole batch, so the result is the same on any number of ranks.
+    """
+
+    needs: frozenset[str] = frozenset({"real"})
+    """The keys that a batch must hold, see `contracts.BATCH_KEYS`."""
+    lipschitz: bool = False
+    """Whether the variant holds its discriminator Lipschitz, as the Wasserstein loss needs."""
+    per_sample_penalty: bool = False
+    """Whether a penalty looks at each sample's own gradient, which batch norm would mix with the others'."""
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        optimizers: Mapping[str, Callable[[list[nn.Parameter]], Optimizer]],
+        schedules: Mapping[str, Callable[[int], float] | None] | None = None,
+        ema: Mapping[str, Mapping[str, Any]] | None = None,
+        clip_grad_norm: Positive | None = None,
+        pretrained: Place | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.network_names = tuple(networks)
+        for name, network in networks.items():
+            setattr(self, name, network)
+        self.averages = nn.ModuleDict(
+            {name: WeightAverage(networks[name], **settings) for name, settings in (ema or {}).items()}
+        )
+        self.make_optimizer = dict(optimizers)
+        self.schedules = {name: factor for name, factor in (schedules or {}).items() if factor}
+        self.clip_grad_norm = clip_grad_norm
+        self.pretrained = pretrained
+        self.run = RunSettings()
+
+        self.class_names: list[str] = []  # of the data that it is trained on; saved
+        self.class_counts: list[int] = []  # images of each class there; saved, and none where it is not known
+        self.epoch: int | None = None  # images of an epoch; None before a training, and of data without an end
+        self.batches = 0  # batches done; saved, unlike Lightning's batch_idx it never starts again
+        self.images_seen = 0  # real images shown, all ranks together
+        self.rate_factor = 1.0  # of every learning rate; below 1 once a failing run went back
+        self.reseeded = 0  # how often a failing run went back to other draws
+        self._images_before = 0
+        self._averaged_at: dict[str, int] = dict.fromkeys(self.averages, 0)
+        self._history: dict[str, list[tuple[int, Tensor]]] = {}
+        self._histograms: dict[str, Tensor] = {}
+        self._once: dict[tuple[str, int], Any] = {}
+        self._batch: Batch = {}
+        self._micro = 0
+        self._rng: torch.Generator | None = None
+        self._frozen: frozenset[int] | None = None  # ids of parameters; None before the first training
+        self._asking: Tensor | None = None
+        self.stop_asked = False  # this rank wants to end the run
+        self.stop_agreed = False  # every rank knows that one does
+        self.paused_seconds = 0.0
+
+    # ---------------------------------------------------------------- what a variant writes
+
+    def phases(self) -> list[Phase]:
+        """The phases of one batch, in the order in which they are carried out."""
+        raise NotImplementedError(f"{type(self).__name__} lists no phases")
+
+    def due(self, phase: Phase) -> bool:
+        """Whether a phase is carried out on this batch; a variant may say otherwise, the same on every rank."""
+        return (self.batches + 1) % phase.every == 0
+
+    @property
+    def stage(self) -> int:
+        """Another number once what trains is so different that its gradients compare with none of before."""
+        return 0
+
+    def after_step(self, phase: Phase) -> None:
+        """What is to be done when the optimizer of a phase has stepped."""
+
+    def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
+        """What the n cells of a sample sheet are made from, the same at each; `fixed` are rows of the data."""
+        raise NotImplementedError(f"{type(self).__name__} draws no sheets")
+
+    def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
+        """The cells of a sample sheet, images [n, k, C, H, W] in [-1, 1], k side by side."""
+        raise NotImplementedError(f"{type(self).__name__} draws no sheets")
+
+    def typical_labels(self, n: int, seed: int) -> Tensor | None:
+        """Labels int64 [n] in the proportions of the data; None where nothing is made by class, or all are as large."""
+        return None
+
+    def sheet_columns(self, n: int) -> int | None:
+        """How many of the n cells of a sheet make a row; None for a sheet that is about square."""
+        return None
+
+    def name_classes(self, names: list[str]) -> None:
+        """Take up the names of the data's classes, by their numbers; none where they have none."""
+        self.class_names = names
+
+    # ---------------------------------------------------------------- what a variant may use
+
+    def draw(self, sampler: Callable[..., Tensor], n: int, *shape: int, shared: bool = False) -> Tensor:
+        """What `sampler` (torch.randn, torch.rand) draws for the whole batch of all ranks: this part's [n, *shape].
+
+        With `shared` every part of the batch gets the same [n, *shape]: numbers that all of its samples have in common.
+        """
+        assert self._rng is not None, "draw() is for the losses of a phase"
+        if shared:
+            return sampler((n, *shape), generator=self._rng, device=self.device)
+        parts = distributed.world_size() * self.run.accumulate
+        whole = sampler((n * parts, *shape), generator=self._rng, device=self.device)
+        part = distributed.rank() * self.run.accumulate + self._micro
+        return whole[part * n : (part + 1) * n]
+
+    def whole(self, key: str) -> Tensor:
+        """The rows [N, ...] under a key of the whole batch of all ranks, in the order in which `draw` numbers them."""
+        return distributed.gather_rows(self._batch[key])
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returned the first time that this batch asked for `name`: the phases of a batch can share it."""
+        key = (name, self._micro)
+        if key not in self._once:
+            self._once[key] = make()
+        return self._once[key]
+
+    def observe(self, **values: Tensor) -> None:
+        """Log what the discriminator says of `real`, `fake`, ...: the mean logit as D(real), and a histogram."""
+        for name, logits in values.items():
+            self._remember(f"D({name})", logits.detach().float().mean())
+            self._histograms[f"histogram/D({name})"] = logits.detach()
+
+    def network(self, name: str, ema: bool = True) -> nn.Module:
+        """A network by name: its weight average where it has one and `ema` asks for it, else the one in training."""
+        return self.averages[name].network if ema and name in self.averages else getattr(self, name)  # type: ignore[return-value]
+
+    def trained_parameters(self, network: nn.Module) -> list[nn.Parameter]:
+        """The parameters of a network that are not frozen."""
+        frozen = self._frozen
+        return [p for p in network.parameters() if (p.requires_grad if frozen is None else id(p) not in frozen)]
+
+    def numbers(self) -> dict[str, float]:
+        """What is recorded beside the losses, by name; read at every `log_every`-th batch."""
+        return {}
+
+    def passed(self, interval: int) -> bool:
+        """Whether the last batch reached or crossed a multiple of `interval` images."""
+        return interval > 0 and self.images_seen // interval > self._images_before // interval
+
+    def at_end(self) -> bool:
+        """Whether the run's images have all been seen."""
+        return self.images_seen >= self.run.images
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around work that is not training (sheets, scores, checkpoints), to keep it out of the images per second."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.paused_seconds += time.perf_counter() - start
+
+    # ---------------------------------------------------------------- one batch
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Carry out the phases that are due on a batch of [n, ...] rows per key, n on each rank."""
+        n = len(next(iter(batch.values())))
+        batch = {key: rows.to(self.dtype) if rows.is_floating_point() else rows for key, rows in batch.items()}
+        self._batch = batch
+        self._once.clear()
+        self._histograms.clear()
+        self._seed_layers()
+        asked = self._asking
+        stepped = set()
+        for step in self._steps:
+            if self.due(step.phase):
+                self._minimise(step, batch, n)
+                self.after_step(step.phase)
+                stepped.add(step.phase.name)
+        self._batch = {}
+        self._once.clear()
+        self.batches += 1
+        self._images_before = self.images_seen
+        self.images_seen += n * distributed.world_size()
+        self._update_averages(stepped)
+        # Ranks ask with the gradients of one batch and hear after the next, so that nobody waits for the device.
+        self.stop_agreed = self.stop_asked if self._asking is None else bool(asked)
+
+    def _minimise(self, step: _Step, batch: Batch, n: int) -> None:
+        for parameter in step.idle:
+            parameter.requires_grad = False
+        for parameter in step.asking:
+            parameter.requires_grad = True
+
+        phase, accumulate = step.phase, self.run.accumulate
+        history: dict[str, list[Tensor]] = {}
+        for micro, part in enumerate(self._parts(batch, n // accumulate)):
+            self._micro = micro
+            self._seed_draws(phase.name)
+            terms = phase.loss(part)
+            total = torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
+            if total.requires_grad:
+                self.manual_backward(total if accumulate == 1 else total / accumulate)
+            for name, term in terms.items():
+                history.setdefault(name, []).append(term.detach())
+        self._micro = 0
+        for name, parts in history.items():
+            self._remember(f"{phase.name}/{name}", parts[0] if accumulate == 1 else torch.stack(parts).mean())
+
+        if total.requires_grad:
+            self._optimize(step)
+
+    def _optimize(self, step: _Step) -> None:
+        name = step.optimizer
+        optimizer = self._optimizers[name]
+        factor = self.rate_factor * (self.schedules[name](self.images_seen) if name in self.schedules else 1.0)
+        for group, base in zip(optimizer.param_groups, self._base_rates[name], strict=True):
+            group["lr"] = base * factor
+        # Ranks are averaged inside the closure: before mixed precision looks for overflow, and before clipping.
+        optimizer.step(closure=lambda: self._average_step(step))
+        # One kernel leaves no trace: a backward through what they were would be taken for one through what they are.
+        torch.autograd.graph.increment_version(step.trained)
+        for parameter in step.asking:
+            parameter.grad = None
+
+    def _average_step(self, step: _Step) -> None:
+        self._asking = distributed.average_step_(step.trained, self._running, self.stop_asked)
+
+    def _parts(self, batch: Batch, size: int) -> Iterator[Batch]:
+        if self.run.accumulate == 1:
+            yield batch
+            return
+        for part in range(self.run.accumulate):
+            yield {key: rows[part * size : (part + 1) * size] for key, rows in batch.items()}
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip the averaged and unscaled gradients, and log their norm."""
+        # The first norms tell what is usual (see `callbacks/health.py`).
+        rarest = max(step.phase.every for step in self._steps)
+        logged = self.batches < 20 or (self.batches + 1) % self.run.log_every < rarest
+        if self.clip_grad_norm is None and not logged:
+            return
+        name = next(name for name, own in self._optimizers.items() if own.optimizer is optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.clip_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_grad_norm, norm)
+        self._remember(f"gradient_norm/{name}", norm, must_be_finite=False)
+
+    def _update_averages(self, stepped: set[str]) -> None:
+        for name, phases in self._stepped_by.items():
+            if phases & stepped:
+                images = self.images_seen - self._averaged_at[name]
+                self.averages[name].update(getattr(self, name), images, self.images_seen)  # type: ignore[operator]
+                self._averaged_at[name] = self.images_seen
+
+    # ---------------------------------------------------------------- randomness
+
+    def _seed(self, *words: object) -> int:
+        text = repr((self.run.seed, self.batches, *words, *([self.reseeded] if self.reseeded else [])))
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+    def _seed_layers(self) -> None:
+        # What layers draw by themselves (dropout) differs between ranks, as it should, and is the same after a resume.
+        # torch.manual_seed would look for every kind of accelerator each time.
+        seed = self._seed("layers", distributed.rank())
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
+
+    def _seed_draws(self, phase: str) -> None:
+        if self._rng is None or self._rng.device != self.device:
+            self._rng = torch.Generator(self.device)
+        self._rng.manual_seed(self._seed("draws", phase))
+
+    # ---------------------------------------------------------------- what is logged
+
+    def _remember(self, name: str, scalar: Tensor, must_be_finite: bool = True) -> None:
+        # Kept as tensors on the device: reading a number here would wait for the device at every step.
+        self._history.setdefault(name if must_be_finite else f"?{name}", []).append((self.images_seen, scalar.detach()))
+
+    def flush(self) -> dict[str, float]:
+        """The mean over ranks, and over the batches since the last flush, of everything logged.
+
+        Raises:
+            NotFinite: a term of a loss was not finite; names the phase, the term and the images seen by then.
+        """
+        numbers = self._read_history()
+        self._history.clear()
+        return {name.lstrip("?"): sum(value for _, value in rows) / len(rows) for name, rows in numbers.items()}
+
+    def require_finite(self) -> None:
+        """Raise NotFinite where a loss since the last flush, or a parameter, is not finite, naming it."""
+        self._read_history()
+        total = torch.stack([parameter.detach().float().sum() for parameter in self.parameters()])
+        if not torch.isfinite(total).all():
+            names = [name for name, p in self.named_parameters() if not torch.isfinite(p).all()]
+            if names:
+                raise NotFinite(f"the weights {names[0]!r} are not finite after {self.images_seen:,} images")
+
+    def _read_history(self) -> dict[str, list[tuple[int, float]]]:
+        if not self._history:
+            return {}
+        values = torch.stack([s.float().to(self.device) for rows in self._history.values() for _, s in rows])
+        distributed.average_([values])
+        flat = iter(values.tolist())
+        numbers = {name: [(images, next(flat)) for images, _ in rows] for name, rows in self._history.items()}
+        broken = [
+            (images, name, value)
+            for name, rows in numbers.items()
+            for images, value in rows
+            if not name.startswith("?") and not math.isfinite(value)
+        ]
+        if broken:
+            images, name, value = min(broken)
+            phase, _, term = name.partition("/")
+            what = f"the term {term!r} of the phase {phase!r}" if term else name
+            raise NotFinite(f"{what} became {value} after {images:,} images")
+        return numbers
+
+    def histograms(self) -> dict[str, Tensor]:
+        """The last values of everything observed, by name."""
+        return dict(self._histograms)
+
+    def learning_rates(self) -> dict[str, float]:
+        """The learning rate of each optimizer's first group at its last step."""
+        return {name: optimizer.param_groups[0]["lr"] for name, optimizer in self._optimizers.items()}
+
+    # ---------------------------------------------------------------- Lightning's hooks
+
+    def setup(self, stage: str) -> None:
+        """Learn what the classes of the data are called and how large they are: a checkpoint tells without the data."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.name_classes(list(getattr(data, "class_names", [])))
+        self.class_counts = list(getattr(data, "class_counts", []))
+        self.epoch = getattr(data, "size", None)
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """One optimizer for each name that the phases use, over all parameters of its phases."""
+        networks = [getattr(self, name) for name in self.network_names]
+        if self._frozen is None:  # later, a phase may have left what it does not train without gradients
+            self._frozen = frozenset(id(p) for network in networks for p in network.parameters() if not p.requires_grad)
+        self._trainable = [parameter for network in networks for parameter in self.trained_parameters(network)]
+        for average in self.averages.values():
+            average.frozen = self._frozen  # type: ignore[assignment]
+        self._steps = [self._prepare(phase) for phase in self.phases()]
+        self._stepped_by = {}
+        for name in self.averages:
+            own = {id(parameter) for parameter in getattr(self, name).parameters()}
+            steps = [step for step in self._steps if own & {id(parameter) for parameter in step.trained}]
+            self._stepped_by[name] = {step.phase.name for step in steps}
+        parameters: dict[str, dict[int, nn.Parameter]] = {}
+        for step in self._steps:
+            shared = parameters.setdefault(step.optimizer, {})
+            shared.update({id(parameter): parameter for parameter in step.trained})
+        missing = sorted(set(parameters) ^ set(self.make_optimizer))
+        if missing:
+            raise ValueError(f"phases and optimizers do not match: {', '.join(missing)}")
+        optimizers = {name: self.make_optimizer[name](list(own.values())) for name, own in parameters.items()}
+        for optimizer in optimizers.values():
+            fuse(optimizer)
+        self._base_rates = {name: [g["lr"] for g in optimizer.param_groups] for name, optimizer in optimizers.items()}
+        self._optimizer_names = tuple(optimizers)
+        return list(optimizers.values())
+
+    def _prepare(self, phase: Phase) -> _Step:
+        assert self._frozen is not None
+        trained, kept = (
+            [p for p in parameters if id(p) not in self._frozen]
+            for parameters in (phase.parameters(), _parameters(phase.keeps))
+        )
+        if not trained:
+            raise ConfigError(
+                f"the phase {phase.name!r} has nothing to train: every parameter of its networks is frozen"
+            )
+        asking = list({id(parameter): parameter for parameter in (*trained, *kept)}.values())
+        known = {id(parameter) for parameter in asking}
+        idle = [parameter for parameter in self._trainable if id(parameter) not in known]
+        return _Step(phase, phase.optimizer or phase.name, trained, asking, idle)
+
+    def on_fit_start(self) -> None:
+        """Find the wrapped optimizers by name once: Lightning's look-up builds a list at each call."""
+        wrapped = self.optimizers()
+        wrapped = wrapped if isinstance(wrapped, list) else [wrapped]
+        self._optimizers = dict(zip(self._optimizer_names, wrapped, strict=True))
+        still = {id(buffer) for module in self._frozen_modules() for buffer in module.eval().buffers()}
+        buffers = [buffer for name in self.network_names for buffer in getattr(self, name).buffers()]
+        self._running = [buffer for buffer in buffers if buffer.is_floating_point() and id(buffer) not in still]
+        self._asking = None
+        self.stop_asked = self.stop_agreed = False
+
+    def _frozen_modules(self) -> Iterator[nn.Module]:
+        """The modules of the networks that have parameters, all of them frozen."""
+        for name in self.network_names:
+            for module in getattr(self, name).modules():
+                if any(True for _ in module.parameters()) and not self.trained_parameters(module):
+                    yield module
+
+    def on_fit_end(self) -> None:
+        """Leave every network as trainable as it came."""
+        for parameter in self._trainable:
+            parameter.requires_grad_(True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the counters, the run's config and what was typed for it, in plain types."""
+        checkpoint["gan_experiments"] = {
+            "batches": self.batches,
+            "images_seen": self.images_seen,
+            "averaged_at": dict(self._averaged_at),
+            "rate_factor": self.rate_factor,
+            "reseeded": self.reseeded,
+            "unlogged": self._read_history(),
+            "class_names": self.class_names,
+            "class_counts": self.class_counts,
+            "config": self.run.config,
+            "overrides": self.run.overrides,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the counters where they were, and the names of the classes where no data are here to tell them."""
+        saved = checkpoint["gan_experiments"]
+        if not self.class_names:
+            self.name_classes(saved.get("class_names", []))
+        self.class_counts = self.class_counts or saved.get("class_counts", [])
+        self.batches = saved["batches"]
+        self.images_seen = self._images_before = saved["images_seen"]
+        self._averaged_at = dict(saved["averaged_at"])
+        # A run that goes back to an earlier state keeps what it goes back with.
+        self.rate_factor = min(self.rate_factor, saved.get("rate_factor", 1.0))
+        self.reseeded = max(self.reseeded, saved.get("reseeded", 0))
+        unlogged = saved.get("unlogged", {})
+        self._history = {k: [(n, torch.tensor(value)) for n, value in rows] for k, rows in unlogged.items()}
+
+
+def number_of(name: str, names: Sequence[str], words: str) -> int:
+    """Find the number of the class of a name; says so where the name is also the number of another class.
+
+    `words` are what the user typed.
+    """
+    number = names.index(name)
+    if name.isdigit() and int(name) != number and int(name) < len(names):
+        other = names[int(name)]
+        log.warning("%s is the class of that name, number %d; number %s is the class %s", words, number, name, other)
+    return number

@@ -1,0 +1,76 @@
+"""Points of a latent space: fixed samples of a generator, walks, spherical interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_experiments.contracts import AS_THE_DATA, UNIFORM
+from gan_experiments.layers.labels import even
+
+if TYPE_CHECKING:
+    from gan_experiments.models.noise_to_image import NoiseToImage
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws fixed images chunk by chunk, each the same on every rank."""
+
+    model: NoiseToImage
+    seed: int
+    ema: bool
+    truncation: float | None
+    law: str = "data"
+
+    def __call__(self, index: int, n: int) -> Tensor:
+        """The images [n, C, H, W] in [-1, 1] of chunk `index`."""
+        z = self.model.fixed_noise(n, self.chunk_seed(index), self.truncation)
+        return self.model.sample(z, self.ema, self.labels(index, n), self.truncation)
+
+    def labels(self, index: int, n: int) -> Tensor | None:
+        """The classes int64 [n] that chunk `index` is asked for; None for a generator without classes."""
+        return self.model.fixed_labels(n, self.chunk_seed(index), self.law)
+
+    @property
+    def passport(self) -> dict[str, str]:
+        """What a score's passport says of the classes; nothing without any, and where both laws are the same."""
+        model = self.model
+        if not model.classes or (model.counts() and even(model.counts())):
+            return {}
+        return {"labels": AS_THE_DATA if model.counts(self.law) else UNIFORM}
+
+    def along(self, z: Tensor) -> Tensor:
+        """The images [n, C, H, W] of places z [n, latent_dim], as the generator makes them, without bounds.
+
+        Calls with as many places have the same classes.
+        """
+        labels = self.model.fixed_labels(len(z), self.seed, self.law)
+        return self.model.sample(z, self.ema, labels, self.truncation, bounded=False)
+
+    def chunk_seed(self, index: int) -> int:
+        """Where the draws of a chunk begin: a generator on the CPU reads 32 bits, so no seed is shifted beyond them."""
+        return (self.seed * 0x9E3779B1 + index) % 2**32  # far from the chunks of other seeds
+
+
+def closed_walk(stations: Tensor, steps: int, arcs: bool = True) -> Iterator[Tensor]:
+    """Places [n, d] on n closed walks through `stations` [places, n, d], `steps` each, along arcs or straight."""
+    for here, there in zip(stations, stations.roll(-1, dims=0), strict=True):
+        for step in range(steps):
+            yield slerp(here, there, step / steps) if arcs else here.lerp(there, step / steps)
+
+
+def slerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
+    """Spherical interpolation of rows [n, d], a at t = 0 and b at t = 1 (White 2016, arXiv:1609.04468)."""
+    cosine = F.cosine_similarity(a, b, dim=-1).clamp(-1, 1)[:, None]
+    angle = torch.arccos(cosine)
+    sine = torch.sin(angle)
+    # Nearly parallel rows: the straight line is the limit.
+    straight = sine < 1e-6
+    weights = [torch.sin((1 - t) * angle) / sine, torch.sin(t * angle) / sine]
+    weight_a, weight_b = (torch.where(straight, s, w) for s, w in zip((1 - t, t), weights, strict=True))
+    return weight_a * a + weight_b * b

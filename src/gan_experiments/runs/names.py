@@ -1,0 +1,84 @@
+"""Names of the folders of sweeps and of their jobs, by the words of the command."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import ListConfig, OmegaConf
+
+from gan_experiments.runs import resume
+
+COMMAND = "command.txt"
+"""In a sweep's folder: what was typed. Its presence says that the folder is a sweep's."""
+
+
+LEADING = ("model", "data", "loss", "augment", "experiment", "seed")
+"""Keys that come first in the name of a folder."""
+
+
+OF_THE_SWEEP = ("hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher", "hydra.mode", "hydra.run")
+"""Words of the whole sweep, which no job has to know."""
+
+
+def folder_of(words: Sequence[str]) -> str:
+    """The folder of the sweep that these words start: the same words, the same folder."""
+    kept = [word for word in words if word not in ("-m", "--multirun") and _defines_the_sweep(word)]
+    return f"outputs/sweeps/{_readable(kept, 60)[0]}-{_digest(kept)}"
+
+
+def _defines_the_sweep(word: str) -> bool:
+    key = resume.key_of(word)
+    if key.startswith(("hydra/sweeper", "hydra.sweeper.params")):
+        return True
+    return not key.startswith(("hydra.", "hydra/")) and (key == "sweep" or key not in resume.ONCE)
+
+
+def job_folder(words: ListConfig | list[str]) -> str:
+    """The name of a job's folder, by all of its own words in any order (`${job_folder:...}` in the configs)."""
+    if isinstance(words, ListConfig):
+        words = OmegaConf.to_container(words, resolve=False)  # type: ignore[assignment]
+    kept = [word.lstrip("+") for word in words if resume.key_of(word) not in resume.ONCE]
+    text, exact = _readable(kept, 80)
+    return text if exact else f"{text}-{_digest(kept)}"
+
+
+def _readable(words: list[str], length: int) -> tuple[str, bool]:
+    """`model=dcgan`, `seed=0` -> "model-dcgan_seed-0", in characters that no shell, grammar or file system minds.
+
+    What tells most comes first. Also says whether the text stands for these words alone.
+    """
+
+    def importance(word: str) -> tuple[int, bool, str]:
+        key = resume.key_of(word)
+        return LEADING.index(key) if key in LEADING else len(LEADING), "." in key, word
+
+    ordered = sorted(words, key=importance)
+    full = "_".join(word.replace("=", "-", 1) for word in ordered)
+    text = full
+    if len(text) > length:  # the last two names of a key say enough
+        pairs = [word.partition("=") for word in ordered]
+        text = "_".join(".".join(key.split(".")[-2:]) + (mark and f"-{value}") for key, mark, value in pairs)
+    text = re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:length].strip("-_.")
+    return text or "as_configured", not words or text == full
+
+
+def _digest(words: list[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(words)).encode()).hexdigest()[:6]
+
+
+def name() -> str | None:
+    """The name of the sweep that the run belongs to (`${sweep_name:}` in the configs); None where there is none."""
+    if not HydraConfig.initialized():
+        return None
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        return Path(hydra.sweep.dir).resolve().name
+    if OmegaConf.is_missing(hydra.runtime, "output_dir"):
+        return None
+    place = Path(hydra.runtime.output_dir).parent  # a job that goes on by itself, or in a process of its own
+    return place.resolve().name if (place / COMMAND).is_file() else None

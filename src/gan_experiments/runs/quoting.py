@@ -1,0 +1,56 @@
+"""Words of a command: quoted for Hydra, which reads them, and for the shell, in which they are typed.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+
+def quoted(text: object) -> str:
+    """Return a text in quotes, as a value that Hydra reads as it stands."""
+    escaped = str(text).replace("${", r"\${")  # else an interpolation
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", escaped)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
+
+
+def word(key: str, value: object) -> str:
+    """Return `key=value` for Hydra, with quotes only where a text needs them."""
+    if isinstance(value, (bool, int, float)):
+        return f"{key}={value}"
+    text = str(value)
+    plain = text and "${" not in text and _parsed(f"{key}={text}") == text
+    return f"{key}={text if plain else quoted(text)}"
+
+
+def value_of(word: str) -> str:
+    """Return the value of a word of the command line, without the quotes that it has for Hydra."""
+    text = word.partition("=")[2]
+    value = _parsed(word) if text[:1] in ("'", '"') else None
+    return value.replace(r"\${", "${") if isinstance(value, str) else text
+
+
+verb: list[str] = []
+"""The verb that was typed before the words of this command, if any."""
+
+
+def command(*words: str) -> str:
+    """Return the command that starts this program again with other words, as it is typed in a shell."""
+    script = sys.argv[0]
+    program = ["python", script] if script.endswith(".py") else [script.rpartition("/")[2]]
+    if script.endswith("__main__.py"):
+        program = ["python", "-m", "gan_experiments"]
+    return shlex.join([*program, *verb, *words])
+
+
+def _parsed(word: str) -> object:
+    try:
+        return OverridesParser.create().parse_override(word).value()
+    except HydraException:
+        return None

@@ -1,0 +1,52 @@
+"""What configs can say besides values: the resolvers of `${...}`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from gan_experiments import processes
+from gan_experiments.runs import names
+
+
+def register_resolvers() -> None:
+    """Teach the configs what they cannot say themselves: RESOLVERS."""
+    for name, resolver in RESOLVERS.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def output_dir() -> str:
+    """Hydra's folder of this run."""
+    if HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
+        return HydraConfig.get().runtime.output_dir
+    return "outputs"  # nothing runs: the config is only printed
+
+
+def _fastest_precision(accelerator: str) -> str:
+    import torch
+
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    # bfloat16 without AMX's tiles is slower than float32 on a CPU.
+    return "bf16-mixed" if accelerator in ("auto", "cpu") and torch.cpu._is_amx_tile_supported() else "32-true"
+
+
+RESOLVERS: dict[str, Callable[..., Any]] = {
+    "times": lambda a, b: round(float(a) * float(b)),
+    "below": lambda a, b, x, y: x if a < b else y,
+    "r1_gamma": lambda resolution, batch: 2e-4 * resolution**2 / batch,
+    "outputs": output_dir,
+    "fastest_precision": _fastest_precision,
+    "run_name": processes.run_name,
+    "sweep_name": names.name,
+    "job_folder": names.job_folder,
+}
+"""What configs can say besides values.
+
+`${times:a,b}` (whole), `${below:a,b,x,y}` (x where a < b, else y), `${r1_gamma:resolution,batch}` (StyleGAN2-ADA's
+rule, 0.0002 · resolution² / batch), `${outputs:}` (the run folder), `${fastest_precision:accelerator}`, `${run_name:}`,
+`${sweep_name:}` (null for a run that belongs to none), `${job_folder:words}`. None reads the environment or a file.
+"""

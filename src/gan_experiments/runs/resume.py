@@ -1,0 +1,213 @@
+"""Checkpoints as files: find one, read it, go on from it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from gan_experiments import files, processes
+from gan_experiments.contracts import ConfigError
+from gan_experiments.runs import run_folder as folders
+from gan_experiments.runs import saved, trust
+from gan_experiments.runs.quoting import quoted, value_of
+from gan_experiments.runs.saved import load
+
+log = logging.getLogger(__name__)
+
+ONCE = ("ckpt", "check", "resume", "existing", "sweep", "hydra.run.dir", "output", "trust")
+"""Keys that belong to one command and not to the run."""
+EVALUATOR, AUTOMATIC = (f"gan_experiments.metrics.evaluator.{name}" for name in ("Evaluator", "Automatic"))
+CONFIG, LAST = Path("config.yaml"), Path("checkpoints") / "last.ckpt"
+
+
+def find(given: str, key: str = "ckpt") -> Path:
+    """The checkpoint at a path: the file itself, or `checkpoints/last.ckpt` of a run folder."""
+    path = Path(given)
+    inside = path / "checkpoints" / "last.ckpt"
+    if path.is_file():
+        return path
+    if inside.is_file():
+        return inside
+    if path.is_dir():
+        raise ConfigError(
+            f"{key}={given}: that folder has no checkpoints/last.ckpt; type the folder of a run that got so far"
+        )
+    raise ConfigError(f"{key}={given}: there is no such file or folder; type {key}= a run folder or a checkpoint")
+
+
+def to_make(folder: Path, existing: str, key: str = "out") -> bool:
+    """Whether a run folder is to be written; not where a run is there that `existing` "keep" leaves as it is.
+
+    Raises ConfigError where one is there and `existing` is "refuse".
+    """
+    return len(files.to_write((folder / name for name in (CONFIG, LAST)), existing, f"another {key}=")) == 2
+
+
+def write(checkpoint: dict[str, Any], folder: Path) -> None:
+    """Make a run folder of a checkpoint that no training wrote: its config, and the checkpoint, whole or not at all."""
+    import torch
+
+    config = OmegaConf.to_yaml(OmegaConf.create(checkpoint["gan_experiments"]["config"]))
+    with files.whole(folder / LAST) as unfinished:
+        torch.save(checkpoint, unfinished)
+        files.write_text(folder / CONFIG, config)
+
+
+def run_folder(checkpoint: Path) -> Path | None:
+    """The run folder in which a checkpoint lies, None where it has been taken elsewhere."""
+    folder = checkpoint.resolve().parents[1]
+    return folder if (folder / "config.yaml").is_file() else None
+
+
+def command_line(words: list[str]) -> list[str]:
+    """The words of a command that names a checkpoint, with those of the run that wrote it before them.
+
+    What is typed now wins. The run goes on in its own folder, unless that is gone or `hydra.run.dir=` says where. With
+    `resume=true`, and where torchrun or SLURM starts a run anew, the checkpoint is looked for.
+
+    The words out of the file do only what `trust` lets them. `trust=` itself is left out, so that no run records it.
+    """
+    for word in words:
+        if key_of(word) == "resume" and word.partition("=")[2].lower() not in ("true", "false"):
+            raise ConfigError(f"{word}: true or false is needed; type resume=true")
+    typed = {key_of(word): value_of(word) for word in words if not word.startswith("-")}
+    trusted = trust.typed(words)
+    words = [word for word in words if key_of(word) != "trust"]
+    if typed.get("ckpt", "null") in ("", "null"):
+        if typed.get("resume", "").lower() != "true" and not processes.restarted():
+            return words
+        folder = _unfinished(words, typed)
+        words = [word for word in words if key_of(word) not in ("ckpt", "hydra.run.dir")]
+        if folder is not None:
+            words.append(f"hydra.run.dir={quoted(folder)}")
+        if folder is None or not (folder / "checkpoints" / "last.ckpt").is_file():
+            return words
+        typed |= {"ckpt": f"{folder}", "hydra.run.dir": f"{folder}"}
+        words.append(f"ckpt={quoted(folder / 'checkpoints' / 'last.ckpt')}")
+    path = find(typed["ckpt"])
+    before = [
+        word for word in load(path)["gan_experiments"].get("overrides", []) if key_of(word) not in {*typed, *ONCE}
+    ]
+    trust.require_words(before, f"ckpt={typed['ckpt']}: it", trusted)
+    folder = run_folder(path)
+    here = [f"hydra.run.dir={quoted(folder)}"] if folder and "hydra.run.dir" not in typed else []
+    return [*before, *words, *here]
+
+
+def _unfinished(words: list[str], typed: dict[str, str]) -> Path | None:
+    """The folder in which to go on: the one typed, that of a restarted run, or the latest run of the same words."""
+    if "hydra.run.dir" in typed:
+        return Path(typed["hydra.run.dir"]).resolve()
+    if processes.restarted():
+        return (Path("outputs") / processes.run_name()).resolve()
+    wanted = _of_the_run(words)
+    notes = sorted(Path("outputs").glob("*/*/.hydra/overrides.yaml"), key=lambda path: path.stat().st_mtime)
+    same = (path for path in reversed(notes) if _of_the_run(OmegaConf.to_container(OmegaConf.load(path))) == wanted)
+    found = next(same, None)
+    return found.parents[1].resolve() if found else None
+
+
+def _of_the_run(words: Any) -> list[str]:
+    """The words that say what is trained, in order."""
+    words = [word for word in words if not word.startswith(("-", "hydra.", "hydra/"))]
+    return sorted(word for word in words if key_of(word) not in ONCE)
+
+
+def finished(cfg: DictConfig) -> bool:
+    """Whether the run that `resume=true` has found is over already."""
+    return bool(cfg.resume and cfg.ckpt) and load(find(cfg.ckpt))["gan_experiments"]["images_seen"] >= cfg.images
+
+
+def goes_on(cfg: DictConfig) -> bool:
+    """Whether a run goes on in its folder: by `ckpt=` or `resume=true`, started again, or as a job of a sweep.
+
+    What is there is then its own. A finished run without a checkpoint does not go on.
+    """
+    folder = Path(cfg.output).resolve()
+    if (
+        processes.restarted()
+        or processes.sweep()
+        or (HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
+    ):
+        return True
+    if cfg.ckpt:
+        return find(cfg.ckpt).resolve().is_relative_to(folder)
+    ended = folders.outcome(folder)
+    begun = (folder / ".hydra" / "overrides.yaml").is_file() and (ended is None or ended.status != "finished")
+    return bool(cfg.resume) and begun
+
+
+def choice(group: str) -> str:
+    """The name of the file that Hydra has composed for a group; nothing where it has not."""
+    return str(HydraConfig.get().runtime.choices.get(group) or "") if HydraConfig.initialized() else ""
+
+
+def overrides() -> list[str]:
+    """What was typed for the run in progress; nothing where Hydra did not start it."""
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return [word for word in typed if key_of(word) not in ONCE]
+
+
+def prepare(cfg: DictConfig) -> Path | None:
+    """The checkpoint that a config goes on from, None for none; says where the config files have changed since.
+
+    Raises ConfigError where the checkpoint already holds as many images as are asked for.
+    """
+    if not cfg.ckpt:
+        return None
+    path = find(cfg.ckpt)
+    checkpoint = load(path)
+    before = checkpoint["gan_experiments"]
+    if before["images_seen"] >= cfg.images:
+        raise ConfigError(
+            f"ckpt={cfg.ckpt} has already seen {before['images_seen']:,} images and images={cfg.images}:"
+            f" type images={2 * before['images_seen']} to go on"
+        )
+    saved.require_training(checkpoint, path)
+    typed = {key_of(word) for word in overrides()}
+    now, then = (flat(OmegaConf.to_container(OmegaConf.create(c))) for c in (_resolved(cfg), before["config"]))
+    for key in sorted(set(now) | set(then)):
+        known = any(key == word or key.startswith(f"{word}.") for word in (*typed, *ONCE))
+        if not known and "${" not in f"{then.get(key)}" and now.get(key) != then.get(key):
+            log.warning("%s is %s now and was %s when the checkpoint was written", key, now.get(key), then.get(key))
+    return path
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config in plain types, with the run folder left open: enough to run it again elsewhere."""
+    folder = cfg.output
+
+    def open_folder(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: open_folder(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [open_folder(item) for item in value]
+        return "${output}" if value == folder else value
+
+    resolved = open_folder(OmegaConf.to_container(cfg, resolve=True))
+    resolved.pop("existing", None)  # of the command alone, and not in the configs of earlier runs
+    resolved.pop("trust", None)
+    return {**resolved, "output": "${outputs:}", "ckpt": None, "check": False, "resume": False}
+
+
+def _resolved(cfg: DictConfig) -> Any:
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted keys; `metrics=auto` reads as what runs were scored by before there was such."""
+    if not isinstance(node, dict):
+        return {prefix: EVALUATOR if node == AUTOMATIC else node}
+    return {
+        k: v for key, value in node.items() for k, v in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
+
+
+def key_of(word: str) -> str:
+    """The key that a word of the command line is about."""
+    return word.partition("=")[0].lstrip("+~").partition("@")[0]

@@ -1,0 +1,1 @@
+"""What each verb does, as `gan-experiments VERB` has it."""

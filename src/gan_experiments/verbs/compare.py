@@ -1,0 +1,55 @@
+"""Set runs side by side: `gan-experiments compare outputs/sweeps/2026-11-22/12-00-00 outputs/...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+
+def compare(cfg: DictConfig) -> int:
+    """Print the tables; write them, the curves, the sheets and a page that holds them all."""
+    from gan_experiments import files
+    from gan_experiments.assembly import check
+    from gan_experiments.comparison import figures, page, read, table
+    from gan_experiments.contracts import ConfigError
+
+    check.require_options(cfg, "compare")
+    given = [str(word) for word in ([cfg.runs] if isinstance(cfg.runs, str) else cfg.runs or [])]
+    if not given:
+        raise ConfigError("nothing to compare: type the folders of runs or of sweeps after the command")
+    runs, notes = read.runs(given, cfg.trust)
+    settings, doubled = table.settings(runs)
+    notes += doubled
+    groups = table.groups(settings)
+    if len(settings) > figures.MOST:
+        settings = table.ranked(settings, groups)
+        notes.append(f"Of {len(settings)} settings the first {figures.MOST} by score are drawn.")
+    drawn = settings[: figures.MOST]
+    tables = table.tables(settings, groups)
+    usual = (Path(given[0]) if given[1:] == [] and Path(given[0]).is_dir() else Path("outputs")) / "comparison"
+    out = files.place(cfg.out, usual, cfg.existing)
+    panels, sheets = figures.panels(drawn, groups), figures.sheets(drawn)
+    pictures = [*(["curves.png"] if panels else []), *(["samples.png"] if sheets else [])]
+    written = ["table.md", "table.csv", "index.html", *pictures]
+    wanted = [path.name for path in files.to_write((out / name for name in written), cfg.existing)]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out={out}: that folder cannot be made ({error.strerror}); type out= another") from error
+    text = "\n".join([*(f"{table.prose(note)}\n" for note in notes), *(laid.markdown() for laid in tables)])
+    if "curves.png" in wanted:
+        figures.write_curves(out / "curves.png", panels, drawn)
+    if "samples.png" in wanted:
+        figures.write_sheets(out / "samples.png", sheets)
+    shown = "".join(f"![{name.partition('.')[0]}]({name})\n\n" for name in pictures)
+    if "table.md" in wanted:
+        files.write_text(out / "table.md", f"# Comparison\n\n{text}\n{shown}")
+    if "table.csv" in wanted:
+        table.write_csv(out / "table.csv", settings, groups)
+    if "index.html" in wanted:
+        html = page.page(settings, tables, notes, panels, sheets, out)
+        files.write_text(out / "index.html", html.encode("utf-8", "replace").decode())  # a folder can have any name
+    print(text)
+    print(f"{out}: {', '.join(written)}")
+    return 0

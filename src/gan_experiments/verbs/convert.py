@@ -1,0 +1,71 @@
+"""Weights of NVIDIA's StyleGAN2-ADA: `gan-experiments convert weights=ffhq.pkl out=outputs/ffhq`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from gan_experiments.runs import configs
+
+if TYPE_CHECKING:
+    from gan_experiments.engine.module import AdversarialModule
+
+
+def convert(cfg: DictConfig) -> int:
+    """Write a run folder of model=stylegan2 with the weights of a file, as if it had been trained here."""
+    from gan_experiments import files
+    from gan_experiments.assembly import build, check, report
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.official import files as official
+    from gan_experiments.official import stylegan2
+    from gan_experiments.runs import resume
+
+    check.require_options(cfg, "convert")
+    path = Path(cfg.weights)
+    folder = files.place(cfg.out, Path("outputs") / path.stem, cfg.existing)
+    if not resume.to_make(folder, cfg.existing):
+        print(f"{report.shown(folder)} is there already, and kept")
+        return 0
+    networks = official.read(path, "weights")
+    try:
+        average, judge = networks.get("G_ema", networks.get("G")), networks.get("D")
+        assert average is not None, "read() has seen to it"
+        settings = stylegan2.settings(average, judge)
+        states = {"averages.generator.network": stylegan2.generator(average)}
+        states["generator"] = stylegan2.generator(networks.get("G", average))
+        if judge is not None:
+            states["discriminator"] = stylegan2.discriminator(judge, settings["data.resolution"])
+    except ConfigError as error:
+        raise ConfigError(*(f"weights={cfg.weights}: it {fault}" for fault in error.faults)) from error
+    model = build.build_model(_config(settings, folder))
+    for place, state in states.items():
+        model.get_submodule(place).load_state_dict(state)
+    resume.write(_checkpoint(model), folder)
+    sizes = [f"{name} {number:,}" for name, number in build.parameters(model).items() if name in states]
+    print(f"{report.shown(folder)}  ({', '.join(sizes)})")
+    return 0
+
+
+def _config(settings: dict[str, Any], folder: Path) -> DictConfig:
+    """The config of a run of model=stylegan2 with these settings."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()  # it has composed this verb's own config, and is done
+    words = [f"{key}={value}" for key, value in settings.items()]
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
+        composed = hydra.compose("run", overrides=["model=stylegan2", "data=folder", "metrics=none", *words])
+    composed.output = str(folder)
+    return composed
+
+
+def _checkpoint(model: AdversarialModule) -> dict[str, Any]:
+    """What a training that has seen no image would save of it."""
+    import lightning as L
+
+    checkpoint: dict[str, Any] = {"state_dict": model.state_dict(), "pytorch-lightning_version": L.__version__}
+    checkpoint |= {"epoch": 0, "global_step": 0}
+    model.on_save_checkpoint(checkpoint)
+    return checkpoint

@@ -1,0 +1,63 @@
+"""Train a model."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig) -> int:
+    """Check, build, train; the exit status."""
+    from gan_experiments import processes, signals
+    from gan_experiments.assembly import build, check, report, trained
+    from gan_experiments.contracts import RankDied
+    from gan_experiments.runs import resume, run_folder
+
+    typed = {resume.key_of(word) for word in resume.overrides()}
+    check.require_readable(cfg)
+    processes.adopt(cfg.trainer, resume.choice("trainer"), "trainer.devices" in typed)
+    check.require(cfg)
+    if resume.finished(cfg):
+        folder = Path(cfg.output)
+        if run_folder.outcome(folder) is None:  # killed after its last checkpoint
+            run_folder.record(folder, run_folder.Outcome("finished", cfg.images, f"done: {cfg.images:,} images"))
+        print(f"{report.shown(folder)} has seen its {cfg.images:,} images before")
+        return 0
+    if cfg.ckpt:
+        trained.require_fit(cfg, resume.find(cfg.ckpt))
+    checkpoint = resume.prepare(cfg)
+    if cfg.check:
+        report.tell_forecast(cfg)
+        return 0
+    parts = build.build(cfg)
+    if parts.trainer.is_global_zero:
+        for remark in check.remarks(cfg, parts.model):
+            log.warning("%s", remark)
+    stopped: signals.Stopped | None = None
+    parts.on_death(lambda message: report.broken_off(parts, message))
+    try:
+        parts.train(checkpoint)
+    except signals.Stopped as error:  # before the first batch, or the second one: at once
+        stopped = error
+        parts.end_other_ranks()
+    except Exception as error:
+        known = run_folder.mistake(error)
+        if isinstance(known, RankDied):
+            report.broken_off(parts, str(known))
+            return 1
+        message = " ".join(str(known or repr(error)).split())
+        run_folder.record(parts.folder, run_folder.Outcome("failed", parts.model.images_seen, message))
+        parts.finish()
+        raise
+    with signals.waiting():
+        lines, status = report.closing(parts, stopped)
+        state, said = "stopped" if status else "finished", lines.strip().partition("\n")[0]
+        run_folder.record(parts.folder, run_folder.Outcome(state, parts.model.images_seen, said))
+        if lines:
+            print(lines, flush=True)
+        parts.finish()
+    return status

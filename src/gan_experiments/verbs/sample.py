@@ -1,0 +1,126 @@
+"""Draw from a trained model: `gan-experiments sample run=outputs/2026-11-21/12-00-00 n=64`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gan_experiments.assembly.trained import Trained
+    from gan_experiments.models.noise_to_image import NoiseToImage
+
+CHUNK = 64
+
+
+def sample(cfg: DictConfig) -> int:
+    """Write a sheet, single images where `singles` asks for them, and an interpolation where `interpolation` does."""
+    import torch
+
+    from gan_experiments import drawing, files
+    from gan_experiments.assembly import check, report, trained
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.models.noise_to_image import NoiseToImage
+
+    check.require_options(cfg, "sample")
+    run = trained.open_run(cfg.run, cfg.device, cfg.trust)
+    model, usual = run.model, run.folder / "drawn" / f"{run.model.images_seen:08d}"
+    out = files.place(cfg.out, usual, cfg.existing)
+    label, columns = _labels(model, cfg) if isinstance(model, NoiseToImage) else (None, None)
+    singles = _singles(run, cfg, label, out / "images") if cfg.singles else []
+    sheet, walk = out / "sheet.png", out / "interpolation.gif"
+    wanted = set(files.to_write([sheet, *singles, *([walk] if cfg.interpolation else [])], cfg.existing))
+    cells = _drawn(run, cfg, label)
+    real = None  # of points, the picture shows where they should be
+    if cells[0].shape[1:] == (2, 1, 1):
+        if cfg.singles:
+            raise ConfigError("singles=true: points of the plane are no images; leave it out")
+        real = _data(run.cfg).fixed(1000)["real"]
+    if sheet in wanted:
+        drawing.save_png(drawing.sheet(torch.stack(cells), columns, behind=real), sheet)
+    print(report.shown(sheet))
+    for path, cell in zip(singles, cells, strict=False):
+        if path in wanted:  # of input, output and back, the output
+            drawing.save_png(drawing.to_uint8(cell[min(1, len(cell) - 1)]), path)
+    if singles:
+        print(f"{report.shown(out / 'images')}  ({len(cells)} images)")
+    if cfg.interpolation and isinstance(model, NoiseToImage):
+        if walk in wanted:
+            frames = _walk(model, cfg, label)
+            drawing.save_gif([drawing.sheet(f, behind=real) for f in frames], walk, seconds=len(frames) / 20)
+        print(report.shown(walk))
+    return 0
+
+
+def _drawn(run: Trained, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
+    """The cells of the sheet."""
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.models.noise_to_image import NoiseToImage
+
+    model = run.model
+    if not isinstance(model, NoiseToImage):
+        for key in ("class", "labels"):
+            if cfg[key] is not None:
+                raise ConfigError(f"{key}={cfg[key]}: this model translates images and knows no classes; leave it out")
+        if cfg.interpolation:
+            raise ConfigError("interpolation: this model translates images and has no latent space; leave it out")
+        return list(model.sheet(model.sheet_inputs(_data(run.cfg).fixed(cfg.n), cfg.n), cfg.ema).cpu())
+    z = model.fixed_noise(cfg.n, cfg.seed, cfg.truncation)
+    drawn: list[Tensor] = []
+    for start in range(0, cfg.n, CHUNK):
+        rows = slice(start, start + CHUNK)
+        drawn += [*model.sample(z[rows], cfg.ema, None if label is None else label[rows], cfg.truncation).cpu()]
+    return [image[None] for image in drawn]
+
+
+def _walk(model: NoiseToImage, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
+    """The cells of each frame of the interpolation."""
+    import torch
+
+    walk = model.walk(cfg.interpolation, n=16, seed=cfg.seed)
+    label = None if label is None else label[torch.arange(16) % cfg.n]
+    return [model.sample(z, cfg.ema, label, cfg.truncation)[:, None] for z in walk]
+
+
+def _singles(run: Trained, cfg: DictConfig, label: Tensor | None, folder: Path) -> list[Path]:
+    """A file for each image, in a folder of its class where there are classes."""
+    from gan_experiments import files
+
+    if label is None:
+        return [folder / f"{index:06d}.png" for index in range(cfg.n)]
+    classes = files.clean_names(run.model.class_names or _data(run.cfg).class_names)
+    return [folder / classes[number] / f"{index:06d}.png" for index, number in enumerate(label.tolist())]
+
+
+def _labels(model: NoiseToImage, cfg: DictConfig) -> tuple[Tensor | None, int | None]:
+    """The classes int64 [n] of the images, None where there are none, and the columns of a sheet of them, None for any.
+
+    They are the one that was asked for, or as the law that was; else in turn, a class a column. Single images are a
+    data set: of unequal classes, as often as the data have them.
+    """
+    import torch
+
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.layers.labels import even
+
+    if cfg["class"] is not None:
+        return torch.full((cfg.n,), model.class_number(cfg["class"])), None
+    law = cfg.labels or ("data" if cfg.singles and not even(model.counts()) else None)
+    if law and not model.classes:
+        raise ConfigError(f"labels={law}: this generator knows no classes; leave it out")
+    if law:
+        return model.fixed_labels(cfg.n, cfg.seed, law), None
+    return model.sheet_labels(cfg.n, cfg.seed), model.sheet_columns(cfg.n)
+
+
+def _data(cfg: DictConfig) -> Any:
+    """The data that a run was trained on, opened."""
+    from gan_experiments.assembly import build
+
+    data = build.make(cfg.data)
+    data.prepare_data()
+    data.setup("fit")
+    return data

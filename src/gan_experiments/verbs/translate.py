@@ -1,0 +1,422 @@
+"""Turn images into others: `gan-experiments translate run=outputs/2026-11-21/12-00-00 images=a.jpg`."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gan_experiments.contracts import Batch
+    from gan_experiments.data.masks import Mask
+    from gan_experiments.data.photos import Photo
+    from gan_experiments.models.image_to_image import ImageToImage
+
+CELL = 256  # pixels a side on the contact sheet
+FEW = 8  # images of each of which a line is said
+CELLS = 24  # images whose cells are kept until the sheet is drawn; others are read again
+NAMED = 20  # images that are named among those left out
+FOLDER = "translated"
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image, where its translation goes, and its mask where the model reads one."""
+
+    image: Path
+    result: Path
+    mask: Path | None
+
+
+@dataclass
+class Told:
+    """Collects what is to be said of the images: a line of each of a few, of many what stands out and a summary."""
+
+    many: bool
+    shares: list[float] = field(default_factory=list)
+    lost: dict[str, list[str]] = field(default_factory=dict)
+
+    def of(self, image: Path, photo: Photo, mask: Mask | None) -> Iterator[str]:
+        """Yield how an image and its mask were understood, where that is to be said at once."""
+        for words in photo.lost:
+            self.lost.setdefault(words, []).append(image.name)
+        if mask is not None:
+            self.shares.append(mask.share)
+            if not self.many or mask.share > 0.5:
+                yield f"{image.name}: {_percent(mask.share)} of it is hole, {mask.seen} in the mask"
+
+    def summary(self) -> Iterator[str]:
+        """Yield what the images have in common."""
+        if self.many and self.shares:
+            least, middle, most = (_percent(sorted(self.shares)[i]) for i in (0, len(self.shares) // 2, -1))
+            yield f"of an image, {least} to {most} is hole, {middle} of half of them or less"
+        if any(share > 0.5 for share in self.shares):
+            yield "where a mask is black in the hole, type hole=black"
+        for words, names in self.lost.items():
+            yield f"{names[0]}{f' and {len(names) - 1} others' if len(names) > 1 else ''}: {words}"
+
+
+def translate(cfg: DictConfig) -> int:
+    """Translate each image, then write the contact sheet; the exit status.
+
+    An image that cannot be done is left out and named at the end, by a ConfigError.
+    """
+    from gan_experiments.data import limits
+
+    with limits.at_most(cfg.max_pixels, "max_pixels"):
+        return _translate(cfg)
+
+
+def _translate(cfg: DictConfig) -> int:
+    from gan_experiments import files
+    from gan_experiments.assembly import report, trained
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.data.photos import sheet_of
+    from gan_experiments.models.image_to_image import ImageToImage
+
+    _require(cfg)
+    run = trained.open_run(cfg.run, cfg.device, cfg.trust)
+    model = run.model
+    if not isinstance(model, ImageToImage):
+        raise ConfigError(
+            f"run={cfg.run}: this model draws images from noise; type gan-experiments sample run={cfg.run}"
+        )
+    to = model.direction("" if cfg.to is None else str(cfg.to))
+    out = Path(str(cfg.out)).expanduser() if cfg.out else run.folder / FOLDER / files.clean_name(to)
+    jobs, sheet = _plan(cfg, out, run.folder / FOLDER), sheet_of(out)
+    wanted = set(files.to_write([*(job.result for job in jobs), *([sheet] if cfg.sheet else [])], cfg.existing))
+    left = [job for job in jobs if job.result in wanted]
+    cells: dict[Path, Tensor] = {}
+    began = time.monotonic()
+    told = Told(len(left) > FEW)
+    done, faults, stopped = _do(left, _translator(cfg, model, to, run.cfg.data), _masks(cfg, jobs), told, cells)
+    for line in told.summary():
+        print(line)
+    if done:
+        last = report.shown(jobs[0].result if len(jobs) == 1 else out)
+        print(f"{last}  ({done} image{'s' * (done > 1)} to {to}, {time.monotonic() - began:.1f} s)")
+    elif not left:
+        print("all of them are there already")
+    if stopped:
+        print(f"stopped: {done} of {len(left)} images are done; the same command with existing=keep goes on")
+        return 128 + stopped
+    if sheet in wanted:
+        _write_sheet(jobs[: cfg.sheet + len(faults)], cells, sheet, run.cfg.data.channels, cfg.sheet)
+    if faults:
+        more = [f"... and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
+        raise ConfigError(*faults[:NAMED], *more)
+    return 0
+
+
+def _do(
+    jobs: list[Job],
+    translated: Callable[[Path, Mask | None], tuple[Photo, Tensor]],
+    mask_of: Callable[[Job], Mask | None],
+    told: Told,
+    cells: dict[Path, Tensor],
+) -> tuple[int, list[str], int]:
+    """Do what can be done: how many images, why others are left out, and the number of the signal that ended it or 0.
+
+    Of the first images `cells` gets what the contact sheet shows. Raises ConfigError where a result cannot be written.
+    """
+    from tqdm import tqdm
+
+    from gan_experiments.assembly import report
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.data.decode import UnreadableImageError
+    from gan_experiments.data.photos import write_photo
+
+    done, faults = 0, []
+    with tqdm(jobs, "images", disable=None, leave=False) as bar, report.stoppable() as stopped:  # where somebody looks
+        for job in bar:
+            name = report.shown(job.image)
+            try:
+                mask = mask_of(job)
+                photo, made = translated(job.image, mask)
+            except UnreadableImageError as error:
+                faults.append(f"{name} is left out: it cannot be decoded ({error})")
+                continue
+            except ConfigError as error:
+                faults += [f"{name} is left out: {fault}" for fault in error.faults]
+                continue
+            for line in told.of(job.image, photo, mask):
+                bar.write(line)
+            try:
+                write_photo(made, job.result, photo)
+            except ConfigError as error:  # no other can be written either
+                ready = f"; {done} of {len(jobs)} images are done, existing=keep goes on" if done else ""
+                raise ConfigError(f"{error}{ready}") from error
+            done += 1
+            if len(cells) < CELLS:
+                cells[job.result] = _pair(photo, made)
+    return done, faults, stopped[0] if stopped else 0
+
+
+def _require(cfg: DictConfig) -> None:
+    """Raise one ConfigError with what is wrong with the options before anything is opened."""
+    from gan_experiments.assembly import check
+    from gan_experiments.contracts import ConfigError
+
+    if nothing := [
+        f"{key} is not given: type {key}=..." for key in ("run", "images") if cfg.get(key) in (None, "", [])
+    ]:
+        raise ConfigError(*nothing)
+    check.require_options(cfg, "translate")
+
+
+def _given(cfg: DictConfig, model: ImageToImage, to: str) -> Batch:
+    """What the model is told beside the image and its mask; raises ConfigError where it lacks some, or reads none."""
+    import torch
+
+    from gan_experiments.contracts import BATCH_KEYS, ConfigError
+
+    also = model.directions[to].also
+    faults = []
+    for key in ("mask", "label"):
+        if cfg[key] is None and key in also:
+            faults.append(f"this model reads {key} too ({BATCH_KEYS[key]}): type {key}=...")
+        elif cfg[key] is not None and key not in also:
+            faults.append(f"{key}={cfg[key]}: this model does not read it to make {to} of an image; leave it out")
+    classes = sum(way.number is not None for way in model.directions.values())
+    if not faults and cfg.label is not None and cfg.label >= classes:
+        faults.append(f"label={cfg.label}: this model has {classes} classes; type label=0 to label={classes - 1}")
+    if faults:
+        raise ConfigError(*faults)
+    return {} if cfg.label is None else {"label": torch.tensor([cfg.label])}
+
+
+def _sizes(cfg: DictConfig, model: ImageToImage, height: int, width: int) -> tuple[int, int, int]:
+    """The tile, the overlap and the multiple at which tiles lie; networks of one size get tiles of that."""
+    from gan_experiments.data.tiles import tiling
+
+    multiple = 1 if model.only else model.multiple
+    return *tiling(model.only or cfg.tile, height, width, multiple), multiple
+
+
+def _other_tile(cfg: DictConfig, model: ImageToImage) -> Iterator[str]:
+    """Say where tiles are of another size than what was typed."""
+    if cfg.tile is None and not model.only:
+        return
+    tile, *_ = _sizes(cfg, model, 1, 1)
+    if model.only:
+        yield f"this network takes {tile}x{tile} pixels alone: larger images are cut into tiles of that size"
+    elif tile != cfg.tile:
+        yield f"tile={cfg.tile}: this network takes sides that {model.multiple} divides; tiles have {tile} pixels"
+
+
+def _translator(
+    cfg: DictConfig, model: ImageToImage, to: str, data: DictConfig
+) -> Callable[[Path, Mask | None], tuple[Photo, Tensor]]:
+    """The function of an image's path and mask that gives the image and what the model makes of it.
+
+    Raises ConfigError where the model reads what is not given, or does not read what is.
+    """
+    from gan_experiments.data.photos import read_photo
+
+    given, bounds = _given(cfg, model, to), data.get("range")
+    if bounds == "auto":
+        print("data.range=auto: files of more than 8 bits are read by their kind here")
+    for line in _other_tile(cfg, model):
+        print(line)
+
+    def translated(image: Path, mask: Mask | None) -> tuple[Photo, Tensor]:
+        photo = read_photo(image, data.channels, tuple(bounds) if bounds and bounds != "auto" else None)
+        return photo, _made(model, photo, mask, given, to, cfg, image.name)
+
+    return translated
+
+
+def _made(
+    model: ImageToImage, photo: Photo, mask: Mask | None, given: Batch, to: str, cfg: DictConfig, name: str
+) -> Tensor:
+    """What the model makes of a photograph: uint8 [C, H, W].
+
+    The mask lies on the image as a further channel, so that it is cut into tiles as the image is. Norms that take the
+    statistics of what they see are given those of a sample of the whole image, lest each tile is a picture of its own;
+    what the model should know of the whole of it, it is asked once. Raises ConfigError where it cannot be done.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.data.batches import to_float
+    from gan_experiments.data.tiles import number_of_tiles, sample_of, tiled
+    from gan_experiments.layers.shared_statistics import shared_statistics
+
+    channels, height, width = photo.pixels.shape
+    if mask is not None and mask.pixels.shape[1:] != (height, width):
+        found = f"{mask.pixels.shape[2]}x{mask.pixels.shape[1]}"
+        raise ConfigError(f"its mask is {found} and it is {width}x{height}: give one of the same size")
+    tile, overlap, multiple = _sizes(cfg, model, height, width)
+    number = number_of_tiles(height, width, tile, overlap, multiple)
+    several = number > 1
+    whole = to_float(_fitted(photo.pixels, min(tile, max(height, width)))).to(next(model.parameters()))
+    given = model.overview(whole) | given
+    hidden = None if several else True  # None: where nobody looks
+    with tqdm(total=number + several, desc=name, unit="tile", disable=hidden, leave=False) as bar:
+
+        def function(rows: Tensor) -> Tensor:
+            image, *hole = rows.split([channels, *([] if mask is None else [1])], dim=1)
+            batch = {key: values.expand(len(rows), *values.shape[1:]) for key, values in given.items()}
+            batch |= {key: (values > 0).to(values) for key, values in zip(("mask",), hole, strict=False)}
+            made = model.translate({model.directions[to].reads: image, **batch}, to, cfg.ema, cfg.seed)
+            bar.update()
+            return made
+
+        def sample() -> Tensor:
+            return function(to_float(sample_of(stack, tile, multiple)).to(model.device))
+
+        stack = photo.pixels if mask is None else torch.cat([photo.pixels, mask.pixels])
+        try:
+            with shared_statistics(model, sample) if several else nullcontext():
+                return tiled(function, stack, tile, overlap, multiple, model.scale, model.device)
+        except torch.OutOfMemoryError:
+            raise ConfigError(
+                f"tile={cfg.tile} is too large for the memory of {model.device}; type tile={tile // 2}"
+            ) from None
+
+
+def _plan(cfg: DictConfig, out: Path, earlier: Path) -> list[Job]:
+    """What there is to do; raises ConfigError with all that is in its way.
+
+    What an earlier command made, in `out` or below `earlier`, is not translated again unless it is named itself.
+    """
+    from gan_experiments.assembly.report import shown
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.data.photos import base_of, find_photos, suffix_of
+
+    found: dict[tuple[Path, Path], None] = {}
+    for word in [str(word) for word in ([cfg.images] if isinstance(cfg.images, str | int) else cfg.images)]:
+        base = base_of(word).resolve()
+        ours = [place.resolve() for place in (out, earlier)]
+        ours = [place for place in ours if place != base and place.is_relative_to(base)]
+        for image, name in find_photos(word, "images"):
+            if not any(image.resolve().is_relative_to(place) for place in ours):
+                found[image, name] = None
+    if not found:
+        raise ConfigError(f"images={cfg.images}: nothing but earlier results is there; name the images themselves")
+    jobs = [
+        Job(image, out / name.with_suffix(suffix_of(image)), _mask_beside(cfg, image, name)) for image, name in found
+    ]
+    results: dict[Path, Path] = {}
+    faults = []
+    originals = {image.resolve() for image, _ in found}
+    for job in jobs:
+        if job.result.resolve() in originals:
+            faults.append(f"out={cfg.out}: {shown(job.result)} is itself to be translated; type another out=")
+        elif results.setdefault(job.result, job.image) != job.image:
+            both = f"{shown(results[job.result])} and {shown(job.image)}"
+            faults.append(f"{both} would both become {shown(job.result)}: translate them one at a time")
+    if faults:
+        raise ConfigError(*faults[:5])
+    return jobs
+
+
+def _mask_beside(cfg: DictConfig, image: Path, name: Path) -> Path | None:
+    """The mask of an image: the file that was given, or that of the same name in the folder that was given.
+
+    In the folder, one at the image's own place below its folder comes first. It may not be there.
+    """
+    from gan_experiments.data.photos import is_photo
+
+    if cfg.mask is None:
+        return None
+    path = Path(str(cfg.mask)).expanduser()
+    if not path.is_dir():
+        return path
+    places = [path / name.parent, path]
+    alike = (file for place in places for file in sorted(place.glob(f"{glob.escape(image.stem)}.*")) if is_photo(file))
+    return next(alike, path / name)
+
+
+def _masks(cfg: DictConfig, jobs: list[Job]) -> Callable[[Job], Mask | None]:
+    """Give the function that reads the mask of a job; one that all share is read now.
+
+    The function raises ConfigError for a mask that is not there, not to be read, or leaves nothing to fill in or to go
+    by; a shared one raises it here.
+    """
+    from gan_experiments.assembly.report import shown
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.data.decode import UnreadableImageError
+    from gan_experiments.data.masks import read_mask
+
+    def read(path: Path) -> Mask:
+        if not path.is_file():
+            wanted = "give an image, or a folder with one of each name"
+            raise ConfigError(f"mask={shown(path)} does not exist: {wanted}")
+        try:
+            return read_mask(path, cfg.hole)
+        except UnreadableImageError as error:
+            raise ConfigError(f"mask={shown(path)}: {error}") from None
+
+    alone = {job.mask for job in jobs if job.mask}
+    shared = read(alone.pop()) if len(alone) == 1 else None
+    return lambda job: shared or (None if job.mask is None else read(job.mask))
+
+
+def _write_sheet(jobs: list[Job], cells: dict[Path, Tensor], sheet: Path, channels: int, most: int) -> None:
+    """Write the first images beside what was made of them, now or by an earlier command."""
+    import torch
+
+    from gan_experiments import drawing
+    from gan_experiments.assembly import report
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.data.decode import UnreadableImageError
+    from gan_experiments.data.photos import read_photo
+
+    shown = []
+    for job in jobs:
+        if job.result not in cells and job.result.is_file():
+            with contextlib.suppress(UnreadableImageError):
+                cells[job.result] = _pair(read_photo(job.image, channels), read_photo(job.result, channels).pixels)
+        if job.result in cells:
+            shown.append(cells[job.result])
+    if not shown:
+        return
+    try:
+        drawing.save_png(drawing.sheet(torch.stack(shown[:most])), sheet)
+    except OSError as error:
+        raise ConfigError(
+            f"{sheet} cannot be written ({error.strerror or error}); type sheet=0 or out=<another folder>"
+        ) from error
+    print(report.shown(sheet))
+
+
+def _pair(photo: Photo, made: Tensor) -> Tensor:
+    """An image beside what was made of it, float [2, C, CELL, CELL] in [-1, 1]."""
+    from gan_experiments.models.image_to_image import side_by_side
+
+    return side_by_side(_cell(photo.pixels), _cell(made))[0]
+
+
+def _percent(share: float) -> str:
+    """A share in percent, to two figures: never 0 or 100 where it is neither."""
+    return f"{100 * share:.2g}%" if share < 0.995 else f"{100 * share:.4g}%"
+
+
+def _cell(pixels: Tensor) -> Tensor:
+    """An image uint8 [C, H, W] on a white square, float [1, C, CELL, CELL] in [-1, 1]."""
+    from torch.nn import functional as F
+
+    from gan_experiments.data.batches import to_float
+
+    small = _fitted(pixels, CELL)
+    down, right = (CELL - side for side in small.shape[2:])
+    return to_float(F.pad(small, (right // 2, right - right // 2, down // 2, down - down // 2), value=255))
+
+
+def _fitted(pixels: Tensor, longer: int) -> Tensor:
+    """An image uint8 [C, H, W] of another size, uint8 [1, C, h, w], the longer of h and w as given."""
+    from torch.nn import functional as F
+
+    height, width = (max(1, round(side * longer / max(pixels.shape[1:]))) for side in pixels.shape[1:])
+    return F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True)
