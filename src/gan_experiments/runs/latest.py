@@ -1,4 +1,4 @@
-"""`run=latest`: the run in outputs/ that wrote a checkpoint last; `latest:model=dcgan,seed=1` is the last of that kind."""
+"""`run=latest`: the run in outputs/ that wrote a checkpoint last; `latest:model=dcgan` is the last of that kind."""
 
 from __future__ import annotations
 
