@@ -19,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Transformer
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
+from hydra.errors import InstantiationException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -31,7 +32,7 @@ from gan_experiments.contracts import ConfigError, TrainingFailure, higher_is_be
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, Trial
 
 
 class Search(Sweeper):
@@ -56,11 +57,6 @@ class Search(Sweeper):
         sampler: DictConfig,
         params: DictConfig | None,
     ) -> None:
-        for key, count in {"n_trials": n_trials, "n_jobs": n_jobs}.items():
-            if type(count) is not int or count < 1:
-                raise ConfigError(f"hydra.sweeper.{key}={count}: a whole number is needed; type hydra.sweeper.{key}=1")
-        if direction not in (None, "minimize", "maximize"):
-            raise ConfigError(f"hydra.sweeper.direction={direction}: type hydra.sweeper.direction=minimize or maximize")
         self.study_name, self.storage, self.direction = study_name, storage, direction
         self.n_trials, self.n_jobs, self.sampler = n_trials, n_jobs, sampler
         self.params = [f"{key!s}={value}" for key, value in (params or {}).items()]
@@ -86,7 +82,8 @@ class Search(Sweeper):
             raise ConfigError("optuna is not installed: type pip install 'gan-experiments[sweep]'") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        direction = self.direction or better_direction(self.config)
+        direction = self._direction()
+        self._sampler(0)  # or its error would come when the study has begun
         space, fixed = self._space([*self.params, *arguments])
         self._require_composed(space, fixed)
         wanted, done, launched, failed = (1 if start.check else self.n_trials), 0, 0, False
@@ -97,10 +94,7 @@ class Search(Sweeper):
             done = self._take_stock(study, space)
         while done < wanted and not start.asked_to_stop():
             study.sampler = self._sampler(done)
-            trials = [study.ask(space) for _ in range(min(self.n_jobs, wanted - done))]
-            for trial in trials:
-                for key, value in fixed.items():
-                    trial.set_user_attr(key, value)
+            trials = [_asked(study, space, fixed) for _ in range(min(self.n_jobs, wanted - done))]
             words = [_words(trial.params, fixed) for trial in trials]
             returned: Sequence[JobReturn] = self.launcher.launch(words, initial_job_idx=launched)
             done, launched = done + len(trials), launched + len(trials)
@@ -111,6 +105,16 @@ class Search(Sweeper):
                     done = wanted
         if not start.check and not start.asked_to_stop():
             self._conclude(study, failed)
+
+    def _direction(self) -> str:
+        """The direction of the search; ConfigError where a setting is not to be understood or there is no score."""
+        for key, count in {"n_trials": self.n_trials, "n_jobs": self.n_jobs}.items():
+            if type(count) is not int or count < 1:
+                raise ConfigError(f"hydra.sweeper.{key}={count}: a whole number is needed; type hydra.sweeper.{key}=1")
+        if self.direction not in (None, "minimize", "maximize"):
+            raise ConfigError(f"hydra.sweeper.direction={self.direction}: type minimize or maximize, or leave it out")
+        better = better_direction(self.config)
+        return self.direction or better
 
     def _space(self, words: list[str]) -> tuple[dict[str, BaseDistribution], dict[str, str]]:
         """The keys that are searched with their distributions, and the others with their values; later words win."""
@@ -151,8 +155,9 @@ class Search(Sweeper):
                 study_name=self.study_name, storage=storage, direction=direction, load_if_exists=True
             )
         except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError) as error:
-            why = str(error).strip().splitlines()[0]
-            raise ConfigError(f"{url} cannot be opened ({why}); type hydra.sweep.dir= another folder") from error
+            why = str(error).strip().splitlines()[0].rstrip(".")
+            others = "hydra.sweep.dir= another folder or hydra.sweeper.storage= another database"
+            raise ConfigError(f"{url} cannot be opened ({why}): type {others}") from error
         if study.direction.name.lower() != direction:
             raise ConfigError(
                 f"{url} holds a search to {study.direction.name.lower()} and this is one to {direction}:"
@@ -209,7 +214,12 @@ class Search(Sweeper):
     def _sampler(self, done: int) -> Any:
         """Make the sampler anew, seeded by the trials before: a search draws the same whether it was stopped or not."""
         seed = self.sampler.get("seed")
-        return instantiate(self.sampler, **({} if seed is None else {"seed": seed + done}))
+        try:
+            return instantiate(self.sampler, **({} if seed is None else {"seed": seed + done}))
+        except InstantiationException as error:
+            why = " ".join(str(error.__cause__ or error).split())
+            known = "hydra.sweeper.sampler._target_=optuna.samplers.TPESampler"
+            raise ConfigError(f"hydra.sweeper.sampler={self.sampler}: {why}; type for example {known}") from error
 
     def _conclude(self, study: Study, failed: bool) -> None:
         """Write the best values into the sweep's folder; raise TrainingFailure where no trial has a score."""
@@ -248,7 +258,8 @@ def _distribution(word: Override) -> BaseDistribution:
             numbers = sorted(value.range())
             low, high, step = numbers[0], numbers[-1], abs(value.step)
         else:
-            return CategoricalDistribution([*word.sweep_iterator(Transformer.encode)])  # type: ignore[list-item]
+            each: Any = word.sweep_iterator()
+            return CategoricalDistribution([x if isinstance(x, (int, float)) else Transformer.str(x) for x in each])
         log = "log" in value.tags
         if isinstance(low, int) and isinstance(high, int):
             return IntDistribution(low, high, log=log, step=step or 1)
@@ -258,6 +269,17 @@ def _distribution(word: Override) -> BaseDistribution:
         raise ConfigError(
             f"{word.input_line}: {error}; type for example {key}='interval(1, 2)' or {key}=1,2"
         ) from error
+
+
+def _asked(study: Study, space: dict[str, BaseDistribution], fixed: dict[str, str]) -> Trial:
+    """Ask for the values of a trial; ConfigError where the sampler cannot search such a space."""
+    try:
+        trial = study.ask(space)
+    except ValueError as error:
+        raise ConfigError(f"hydra.sweeper.sampler: {error}; type another hydra.sweeper.sampler._target_=") from error
+    for key, value in fixed.items():
+        trial.set_user_attr(key, value)
+    return trial
 
 
 def _words(params: dict[str, Any], fixed: dict[str, Any]) -> list[str]:
