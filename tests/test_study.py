@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,6 +135,12 @@ def test_a_search_that_cannot_be_is_refused(search: Any, words: list[str], setti
     with pytest.raises(ConfigError, match=line):
         search(*words, job=lr, **settings)
     assert not Path("s/study.db").exists()
+
+
+def test_without_optuna_it_is_told_what_to_install(search: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ConfigError, match=r"type pip install 'gan-experiments\[sweep\]'"):
+        search(LR, job=lr)
 
 
 def test_hydra_finds_the_sweeper_and_a_choice_that_is_not_there_is_told_first(tmp_path: Path) -> None:
