@@ -346,7 +346,7 @@ def test_who_evaluates_is_told_what_is_missing(metrics: str) -> None:
 def test_a_search_needs_a_score() -> None:
     cfg = compose(Path("r"), *PHOTOS)
     with pytest.raises(ConfigError, match="sweep=optuna has no score to go by"):
-        study.take_up(cfg, only_checked=True)
+        study.better_direction(cfg)
 
 
 # ------------------------------------------------------------------------------------------ while parts are made

@@ -423,6 +423,7 @@ def test_works_from_a_wheel_and_as_a_module(tmp_path: Path) -> None:
     wheel = next(tmp_path.glob("gan_experiments-*.whl"))
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     assert (tmp_path / "site" / "gan_experiments" / "conf" / "model" / "dcgan.yaml").exists()
+    assert (tmp_path / "site" / "hydra_plugins" / "gan_experiments_sweeper.py").exists()
     done = subprocess.run(
         [sys.executable, "-m", "gan_experiments", "model=dcgn"],
         cwd=tmp_path,

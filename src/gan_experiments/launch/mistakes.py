@@ -16,14 +16,14 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_experiments.runs import resume
 from gan_experiments.runs.configs import conf_dir, nearest
 
-PLUGINS = ("optuna", "joblib", "submitit_local", "submitit_slurm")
+PLUGINS = ("joblib", "submitit_local", "submitit_slurm")
 
 
 def explain(error: Exception, config: str) -> str:  # noqa: PLR0911
     """One line for an error in the composition of the config."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        if name in PLUGINS and group in ("hydra/sweeper", "hydra/launcher"):
+        if name in PLUGINS and group == "hydra/launcher":
             return f"{name} is not installed: type pip install 'gan-experiments[sweep]'"
         options = error.options or sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
         known = [option for option in options if not option.startswith("_")]

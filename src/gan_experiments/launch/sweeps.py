@@ -109,7 +109,7 @@ class Sweep:
         return sweep, words
 
     def begin(self, config: DictConfig) -> None:
-        """Make the folder; take up the study; pass signals on to jobs in other processes."""
+        """Make the folder; pass signals on to jobs in other processes."""
         self.folder = Path(config.hydra.sweep.dir).absolute()
         self._new = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -117,10 +117,6 @@ class Sweep:
         for left in (self.folder / ".jobs").glob(f"{self.host}-*"):  # by a start that was killed
             if not _alive(int(left.name.rpartition("-")[2])):
                 shutil.rmtree(left, ignore_errors=True)
-        if "optuna" in str(config.hydra.sweeper.get("_target_")):
-            from gan_experiments.launch import study
-
-            study.take_up(config, only_checked=self.check)
         if config.hydra.runtime.choices.get("hydra/launcher") not in (None, "basic"):
             _pass_signals_on(self._ask_to_stop)
 
@@ -129,7 +125,7 @@ class Sweep:
     def job(self, verb: Callable[[DictConfig], int], cfg: DictConfig) -> float | None:
         """Do one job, unless it is done: the best value of its first score, None where it has none."""
         folder = Path(HydraConfig.get().runtime.output_dir)
-        if self._asked_to_stop():
+        if self.asked_to_stop():
             run_folder.forget(folder)
             return None
         self._settle_in()
@@ -218,7 +214,8 @@ class Sweep:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(note.pid, number)
 
-    def _asked_to_stop(self) -> int:
+    def asked_to_stop(self) -> int:
+        """The number of the signal by which jobs in other processes were asked to stop; 0 for none."""
         path = self._notes / "stop"
         return int(path.read_text()) if path.exists() else 0
 
@@ -232,9 +229,6 @@ class Sweep:
             return error.code if isinstance(error.code, int) else 1
         if self.folder is None:
             raise error
-        if str(error) in ("No trials are completed yet.", "Record does not exist."):  # optuna looked for the best one
-            print("no trial has a score: there is no best one", file=sys.stderr)
-            return 0 if any(note.state == "failed" for note in self._read()) else 1
         print(f"the sweep broke off ({type(error).__name__}: {' '.join(str(error).split())[:300]})", file=sys.stderr)
         return 1
 
@@ -242,7 +236,7 @@ class Sweep:
         """Say what came of the jobs; the exit status of the sweep, where `status` does not say it already."""
         if self.folder is not None:
             notes = self._read() if self._notes.exists() else []
-            stopped = self._asked_to_stop()
+            stopped = self.asked_to_stop()
             for note in notes:
                 if note.state == "running":
                     note.state, note.message, note.status = "failed", "its process was killed", 1
