@@ -21,7 +21,7 @@ from support import run
 
 from gan_experiments.contracts import ConfigError, TrainingFailure
 from gan_experiments.launch import study, sweeps
-from gan_experiments.runs import run_folder
+from gan_experiments.runs import names, run_folder
 
 LR = "lr=tag(log, interval(1e-4, 1e-2))"
 TPE = {"_target_": "optuna.samplers.TPESampler", "seed": 0}
@@ -46,7 +46,7 @@ class Launcher:
     def _return(self, words: list[str]) -> JobReturn:
         score = self.job(dict(word.split("=", 1) for word in words))
         if score is None:
-            run_folder.record(self.folder / sweeps.job_folder(words), run_folder.Outcome("failed", 0, "no"))
+            run_folder.record(self.folder / names.job_folder(words), run_folder.Outcome("failed", 0, "no"))
         returned = JobReturn(status=JobStatus.COMPLETED)
         returned.return_value = score
         return returned
