@@ -17,11 +17,12 @@ from torch import Tensor
 from gan_experiments import build, check, images, launch
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
-from gan_experiments.contracts import ConfigError, higher_is_better
+from gan_experiments.contracts import ConfigError
 from gan_experiments.data.images import Digits
 from gan_experiments.data.toy import Grid, Ring
 from gan_experiments.evaluate import evaluate
 from gan_experiments.metrics.modes import ModeEvaluator
+from gan_experiments.metrics.names import higher_is_better
 from gan_experiments.metrics.passports import unlike
 from gan_experiments.sample import sample
 

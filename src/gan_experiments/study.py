@@ -13,7 +13,8 @@ from omegaconf import DictConfig, open_dict, read_write
 from optuna.trial import TrialState
 
 from gan_experiments import run_folder, scoring, sweeps
-from gan_experiments.contracts import ConfigError, higher_is_better
+from gan_experiments.contracts import ConfigError
+from gan_experiments.metrics.names import higher_is_better
 
 
 def take_up(config: DictConfig, only_checked: bool) -> None:
