@@ -1,6 +1,14 @@
-"""One feature pass, many scores: `from gan_experiments.metrics import FrechetDistance`, or `collection(["fid", "is"])`.
+"""One feature pass, many scores: each a `torchmetrics.Metric`, for any Lightning module.
 
-The scores are `torchmetrics.Metric`s; torch is imported once one is asked for.
+    from gan_experiments.metrics import FrechetDistance, collection
+
+    self.fid = FrechetDistance()                                     # in __init__
+    self.fid.update(features_of(images), real=True)                  # in validation_step, [n, D]
+    self.fid.update(features_of(fakes), real=False)
+    self.log("fid", self.fid)
+
+`collection(["fid", "kid", "is"])` is a `MetricCollection` of several that share the features. torch is imported once a
+score is asked for.
 """
 
 from typing import Any

@@ -317,6 +317,10 @@ def values_of(metrics: Iterable[Any], real: RealStatistics | Tensor, fake: Tenso
     if not finite(fake) or (isinstance(real, Tensor) and not finite(real)):
         return {name: (math.nan, None) for metric in metrics for name in metric.chosen}
     samples = Samples(real, fake, max((metric.neighbours for metric in metrics), default=0))
+    found: Values = {}
+    for metric in metrics:
+        if not isinstance(metric, NeighbourMetric):
+            found |= metric.values(samples)
     looking = [metric for metric in metrics if isinstance(metric, NeighbourMetric)]
     seen = [metric.begin(samples) for metric in looking]
     if looking:
@@ -326,10 +330,6 @@ def values_of(metrics: Iterable[Any], real: RealStatistics | Tensor, fake: Tenso
                 distances = between(rows, columns)
                 for metric, noted in zip(looking, seen, strict=True):
                     metric.look(noted, rows, columns, distances)
-    found: Values = {}
-    for metric in metrics:
-        if not isinstance(metric, NeighbourMetric):  # `in` would ask for equality, which torchmetrics composes
-            found |= metric.values(samples)
     for metric, noted in zip(looking, seen, strict=True):
         found |= metric.end(noted, samples)
     return found
