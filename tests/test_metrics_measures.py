@@ -41,9 +41,11 @@ from gan_experiments.metrics import (
     collection,
     names,
 )
+from gan_experiments.metrics import metric as metric_module
 from gan_experiments.metrics.evaluator import SCORES, USUAL, Evaluator
 from gan_experiments.metrics.extractors import DigitsExtractor
 from gan_experiments.metrics.metric import FeatureMetric, gather, in_order
+from gan_experiments.metrics.neighbours import SquaredDistances
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.metrics.scores import kernel_distance
 
@@ -60,7 +62,7 @@ def fed(metric: Any, parts: int = 3) -> Any:
     """The metric after it was given all, in batches."""
     for real, table in ((True, REAL), (False, FAKE)):
         for batch in table.chunk(parts):
-            metric.update(batch, real=real)
+            metric.update(features=batch, real=real)
     return metric
 
 
@@ -115,7 +117,9 @@ def test_a_scalar_for_one_score_and_a_dict_for_several() -> None:
         PrecisionRecall(scores=["density"])
 
 
-def test_a_collection_shares_the_features_and_scores_as_each_alone() -> None:
+def test_a_collection_shares_what_it_can_and_scores_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = []
+    monkeypatch.setattr(metric_module, "SquaredDistances", lambda *both: passes.append(both) or SquaredDistances(*both))
     whole = collection([*USUAL, "mind"], {"kid_subsets": 4, "density_k": 2})
     assert isinstance(whole, MetricCollection)
     logits = features(37, 2)
@@ -123,6 +127,7 @@ def test_a_collection_shares_the_features_and_scores_as_each_alone() -> None:
         whole.update(features=REAL[start : start + 15], real=True)
         whole.update(features=FAKE[start : start + 15], logits=logits[start : start + 15], real=False)
     found = whole.compute()
+    assert (len(passes), whole.compute()) == (1, found)
     kept = [metric.fake_features for metric in whole.values(copy_state=False) if isinstance(metric, FeatureMetric)]
     assert len({state[0].data_ptr() for state in kept}) == 1
     alone = [FrechetDistance(), KernelDistance(subsets=4), PrecisionRecall(), DensityCoverage(2), Memorised()]
@@ -185,6 +190,9 @@ class Anybodys(L.LightningModule):
         self.log_dict(self.more)
 
 
+SHARED = ["recall", "fid", "density", "kid"]
+
+
 def logged(rows: tuple[list[Tensor], list[Tensor]], folder: Path, **settings: Any) -> dict[str, Tensor]:
     """What Lightning has logged of tables in batches."""
     loader: Any = DataLoader(list(zip(*rows, strict=True)), batch_size=None)
@@ -204,8 +212,14 @@ def _rank(rank: int, port: int, folder: Path) -> None:
     parts = 2 - rank
     rows = list(REAL.flip(0)[mine].chunk(parts)), list(FAKE[ours].chunk(parts))
     found = logged(rows, folder, devices=2, strategy="ddp", num_nodes=1)
+    shared = collection(SHARED)
+    for real, tables in zip((True, False), rows, strict=True):
+        for table in tables:
+            shared.update(features=table, real=real)
+    together = shared.compute()
+    assert sum(map(len, shared["fid"].real_features)) == sum(map(len, rows[0]))  # its own again
     empty = torch.zeros(0) if rank == 0 else FAKE
-    torch.save((found, gather(empty), gather(torch.zeros(0))), folder / f"{rank}.pt")
+    torch.save((found, together, gather(empty), gather(torch.zeros(0))), folder / f"{rank}.pt")
 
 
 def test_in_anybodys_module_two_ranks_score_as_one_to_the_last_bit(tmp_path: Path) -> None:
@@ -218,8 +232,9 @@ def test_in_anybodys_module_two_ranks_score_as_one_to_the_last_bit(tmp_path: Pat
     assert set(one) == {"fid", "kid", "is", "recall", "memorised", "mind"}
     assert one["fid"] == fed(FrechetDistance()).compute()
     for rank in range(2):
-        found, gathered, nothing = torch.load(tmp_path / f"{rank}.pt")
+        found, together, gathered, nothing = torch.load(tmp_path / f"{rank}.pt")
         assert found == one
+        assert together == fed(collection(SHARED)).compute()
         assert torch.equal(torch.cat(gathered), FAKE)
         assert not any(map(len, nothing))
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
 from gan_experiments.metrics.likeness import luma
@@ -165,10 +165,14 @@ class FeatureMetric(GenerativeMetric):
 
     def compute(self) -> Tensor | dict[str, Tensor]:
         """Return the score of all images on all ranks; see the class. Raises ValueError for fewer than two."""
+        return self._told(values_of([self], *self.tables()), self.device)
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Return all real and all fake features, in order. Raises ValueError for fewer than two of either."""
         real, fake = self._all("real_features"), self._all("fake_features")
         if min(len(real), len(fake)) < 2:
             raise ValueError(f"{len(real)} real and {len(fake)} fake images: {type(self).__name__} needs two of each")
-        return self._told(values_of([self], real, fake), self.device)
+        return real, fake
 
     def reset(self) -> None:
         """Forget the features; the real ones only with `reset_real_features`."""
@@ -201,6 +205,21 @@ class NeighbourMetric(FeatureMetric):
     def end(self, seen: dict[str, Tensor], samples: Samples) -> Values:
         """Compute the scores of what was seen."""
         raise NotImplementedError
+
+
+class Together(MetricCollection):
+    """A collection whose metrics of features are computed together: gathered once, with one pass over the distances."""
+
+    def compute(self) -> dict[str, Any]:
+        """Return every score by its name."""
+        metrics: list[Any] = [m for m in self.values(copy_state=False) if isinstance(m, FeatureMetric)]
+        if len(metrics) > 1 and any(metric._computed is None for metric in metrics):
+            with metrics[0].sync_context(dist_sync_fn=metrics[0].dist_sync_fn):
+                tables = metrics[0].tables()
+            values = values_of(metrics, *tables)
+            for metric in metrics:
+                metric._computed = metric._told(values, metric.device)  # which its `compute` returns
+        return super().compute()
 
 
 class PairMetric(GenerativeMetric):

@@ -62,11 +62,11 @@ def published_with(extractor: str) -> tuple[str, ...]:
 
 
 def collection(names: Sequence[str], constants: Mapping[str, Any] | None = None) -> MetricCollection:
-    """Return the metrics that compute these scores; those that are of the same share what they are given.
+    """Return the metrics that compute these scores; those of features share them, and are computed together.
 
     `constants` are arguments by their keys in a config: see `GenerativeMetric.keys`.
     """
-    from torchmetrics import MetricCollection
+    from gan_experiments.metrics.metric import Together
 
     given = constants or {}
     made: dict[str, Any] = {}
@@ -76,4 +76,4 @@ def collection(names: Sequence[str], constants: Mapping[str, Any] | None = None)
         made["_".join(metric.chosen)] = metric
     shared = [name for name, metric in made.items() if metric.of in ("features", "neighbours")]
     groups = [*([shared] if shared else []), *([name] for name in made if name not in shared)]
-    return MetricCollection(made, compute_groups=groups)
+    return Together(made, compute_groups=groups)
