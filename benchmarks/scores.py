@@ -33,9 +33,12 @@ from gan_experiments.assembly import build
 from gan_experiments.data.images import Digits
 from gan_experiments.metrics.evaluator import SCORES, Evaluator, Score
 from gan_experiments.metrics.extractors import DigitsExtractor, Extractor, InceptionExtractor
-from gan_experiments.metrics.neighbours import neighbour_scores
+from gan_experiments.metrics.metric import values_of
+from gan_experiments.metrics.names import collection
 from gan_experiments.metrics.real_statistics import RealStatistics
-from gan_experiments.metrics.scores import frechet_distance, inception_score, kernel_distance, moments, square_root
+from gan_experiments.metrics.scores import frechet_distance, moments, square_root
+
+NEIGHBOURS = ("precision", "recall", "density", "coverage", "memorised")
 
 
 class Pixels:
@@ -128,6 +131,11 @@ def agreement(arguments: argparse.Namespace) -> None:
     with_prdc()
 
 
+def metrics(*names: str, **constants: int) -> list:
+    """The metrics of these scores."""
+    return list(collection(names, constants).values(copy_state=False))
+
+
 def with_prdc() -> None:
     """prdc from the same features: the digits' own, 1,000 noised ones against 4,000."""
     try:
@@ -142,7 +150,7 @@ def with_prdc() -> None:
     fake = (fresh + noise).round().clamp(0, 255).to(torch.uint8)
     features = [torch.cat([extractor.extract(part)[0] for part in images.split(500)]) for images in (real, fake)]
     theirs = compute_prdc(*(x.double().numpy() for x in features), nearest_k=5)
-    ours = neighbour_scores(*features, list(theirs), 5, 5)
+    ours = {name: value for name, (value, _) in values_of(metrics(*theirs, manifold_k=5), *features).items()}
     print()
     head("digits, k = 5", "ours", "prdc", "relative difference")
     for name, value in theirs.items():
@@ -220,23 +228,23 @@ def cost(arguments: argparse.Namespace) -> None:
     logits = torch.randn(n, 1008, generator=torch.Generator().manual_seed(2))
     once, statistics = spent(lambda: RealStatistics.of(real))
     near_once, statistics = spent(lambda: statistics.with_neighbours(5))
-    generator = torch.Generator()
+    together = ", ".join(NEIGHBOURS)
     times = {
-        "fid": spent(lambda: frechet_distance(statistics.mean, statistics.cov, *moments(fake), statistics.root))[0],
-        "kid": spent(lambda: kernel_distance(real, fake, 100, 1000, generator))[0],
-        "is": spent(lambda: inception_score(logits, 10, generator))[0],
-        "precision, recall, density, coverage, memorised": spent(
-            lambda: neighbour_scores(real, fake, SCORES[3:], 3, 5, statistics.nearest)
-        )[0],
+        "fid": spent(lambda: values_of(metrics("fid"), statistics, fake))[0],
+        "kid": spent(lambda: values_of(metrics("kid"), statistics, fake))[0],
+        "mind": spent(lambda: values_of(metrics("mind"), statistics, fake))[0],
+        "is": spent(lambda: metrics("is")[0].values(logits))[0],
+        together: spent(lambda: values_of(metrics(*NEIGHBOURS), statistics, fake))[0],
     }
     head(f"{n:,} images, {d} features", "CPU s", "of the pass and FID")
     alone = n * per_image + times["fid"]
     row("pass, from the time for one image", n * per_image, n * per_image / alone)
     for name, seconds in times.items():
         row(name, seconds, seconds / alone)
-    row("all", sum(times.values()) + n * per_image, (sum(times.values()) + n * per_image) / alone)
+    usual = sum(times.values()) - times["mind"]
+    row("the usual ones", usual + n * per_image, (usual + n * per_image) / alone)
     print(f"(once for each real data set: statistics {once:.1f} CPU s, neighbours {near_once:.1f} CPU s)")
-    near = times["precision, recall, density, coverage, memorised"]
+    near = times[together]
     most = 5 * n * per_image
     more = 1 + (times["kid"] + 5 * times["is"] + 25 * near) / (most + times["fid"])
     print(f"(at 50,000 images, the time for neighbours growing with the square: {more:.2f})")

@@ -18,10 +18,11 @@ from gan_experiments import drawing
 from gan_experiments.assembly import build, check
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
-from gan_experiments.contracts import ConfigError, higher_is_better
+from gan_experiments.contracts import ConfigError
 from gan_experiments.data.images import Digits
 from gan_experiments.data.toy import Grid, Ring
 from gan_experiments.metrics.modes import ModeEvaluator
+from gan_experiments.metrics.names import higher_is_better
 from gan_experiments.metrics.passports import unlike
 from gan_experiments.runs import configs
 from gan_experiments.verbs.evaluate import evaluate

@@ -7,7 +7,9 @@ import torch
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from gan_experiments.metrics import neighbours
-from gan_experiments.metrics.neighbours import SquaredDistances, blocks, nearest, neighbour_scores
+from gan_experiments.metrics.metric import values_of
+from gan_experiments.metrics.names import collection
+from gan_experiments.metrics.neighbours import SquaredDistances, blocks, nearest
 
 ALL = ("precision", "recall", "density", "coverage", "memorised")
 
@@ -15,6 +17,13 @@ ALL = ("precision", "recall", "density", "coverage", "memorised")
 def spread(n: int, d: int, shift: float = 0.0) -> torch.Tensor:
     """Features that look drawn and are the same with every library."""
     return (torch.arange(n * d, dtype=torch.float64).square() * 0.7312 + shift).sin().view(n, d).float()
+
+
+def neighbour_scores(real, fake, names, manifold_k=3, density_k=5):
+    """The scores of features, by name, from one pass over the distances."""
+    metrics = collection(names, {"manifold_k": manifold_k, "density_k": density_k}).values(copy_state=False)
+    found = values_of(metrics, real, fake)
+    return {name: found[name][0] for name in names}
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,8 @@ from PIL import Image
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gan_experiments.contracts import ConfigError
-from gan_experiments.metrics.paired import PairedEvaluator, luma, pairs_of, psnr, ssim
+from gan_experiments.metrics.likeness import luma, psnr, ssim
+from gan_experiments.metrics.paired import PairedEvaluator, pairs_of
 
 CONF = Path(__file__).parents[1] / "conf" / "metrics"
 

@@ -9,13 +9,8 @@ from torch import nn
 from torchmetrics.functional.image import perceptual_path_length as torchmetrics_path_length
 
 from gan_experiments.contracts import ConfigError
-from gan_experiments.metrics.path_length import (
-    full_precision,
-    latent_pairs,
-    perceptual_path_length,
-    shrink,
-    trimmed_moments,
-)
+from gan_experiments.metrics.measures.path_length import shrink, trimmed_moments
+from gan_experiments.metrics.path_length import full_precision, latent_pairs, perceptual_path_length
 from gan_experiments.networks.stylegan2 import StyleGAN2Generator
 
 

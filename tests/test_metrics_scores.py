@@ -15,7 +15,7 @@ from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from gan_experiments.drawing import to_uint8
-from gan_experiments.metrics.evaluator import higher_is_better
+from gan_experiments.metrics.names import higher_is_better
 from gan_experiments.metrics.scores import frechet_distance, inception_score, kernel_distance, moments, square_root
 
 float64 = torch.float64

@@ -54,10 +54,3 @@ class RankDied(TrainingFailure):
 
 class NotFinite(TrainingFailure):
     """A loss or a weight became infinite or NaN."""
-
-
-def higher_is_better(name: str) -> bool:
-    """Say whether more of the score `name` ("fid", "is_digits", ...) is better; it is not for a distance."""
-    score = name.removeprefix("intra_").split("_", maxsplit=1)[0]
-    better = ("is", "precision", "recall", "density", "coverage", "psnr", "ssim", "modes", "high")  # high_quality
-    return score in better

@@ -14,9 +14,9 @@ import lightning as L
 from gan_experiments import distributed, files
 from gan_experiments.bounds import Place, Whole
 from gan_experiments.callbacks.record import log_metrics, log_passports
-from gan_experiments.contracts import higher_is_better
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.metrics.evaluator import Evaluator, Judge
+from gan_experiments.metrics.names import higher_is_better
 from gan_experiments.metrics.passports import unlike
 from gan_experiments.models.image_to_image import ImageToImage
 from gan_experiments.models.latents import Sampler

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from gan_experiments import files
 from gan_experiments.comparison.read import Run
 from gan_experiments.comparison.table import Group, Setting
-from gan_experiments.contracts import higher_is_better
+from gan_experiments.metrics.names import higher_is_better
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

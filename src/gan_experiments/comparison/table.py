@@ -15,7 +15,8 @@ import numpy as np
 
 from gan_experiments import files
 from gan_experiments.comparison.read import Run, Scored, matters, natural
-from gan_experiments.contracts import UNIFORM, higher_is_better
+from gan_experiments.contracts import UNIFORM
+from gan_experiments.metrics.names import higher_is_better
 from gan_experiments.metrics.passports import UNSTATED, measurement, short_name
 
 DASH = "–"

@@ -26,7 +26,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from gan_experiments.contracts import ConfigError, TrainingFailure, higher_is_better
+from gan_experiments.contracts import ConfigError, TrainingFailure
 from gan_experiments.launch import sweeps
 from gan_experiments.runs import names, run_folder
 
@@ -239,6 +239,7 @@ class Search(Sweeper):
 def better_direction(config: DictConfig) -> str:
     """The better direction of the first score; ConfigError where there is none to go by."""
     from gan_experiments.assembly import scoring
+    from gan_experiments.metrics.names import higher_is_better
 
     here, missing = scoring.settled(config)
     if not here.metrics or "scores" not in config.callbacks:

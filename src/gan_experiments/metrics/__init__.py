@@ -1,1 +1,30 @@
-"""One feature pass, many scores."""
+"""One feature pass, many scores: each a `torchmetrics.Metric`, for any Lightning module.
+
+    from gan_experiments.metrics import FrechetDistance, collection
+
+    self.fid = FrechetDistance()                                     # in __init__
+    self.fid.update(features_of(images), real=True)                  # in validation_step, [n, D]
+    self.fid.update(features_of(fakes), real=False)
+    self.log("fid", self.fid)
+
+`collection(["fid", "kid", "is"])` is a `MetricCollection` of several that share the features. torch is imported once a
+score is asked for.
+"""
+
+from typing import Any
+
+from gan_experiments.metrics.names import classes, collection, higher_is_better
+
+__all__ = ["collection", "higher_is_better"]
+
+
+def __getattr__(name: str) -> Any:
+    """Return the class of a score by its name: see `measures`."""
+    if name[0].isupper() and name in classes():
+        return classes()[name]
+    raise AttributeError(f"module {__name__} has no attribute {name}")
+
+
+def __dir__() -> list[str]:
+    """List the classes too."""
+    return sorted([*globals(), *classes()])

@@ -15,22 +15,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gan_experiments.bounds import Batch, Depth, OneOf, Place, Rhythm, Scored, Seed, Threads
-from gan_experiments.contracts import ConfigError, higher_is_better  # noqa: F401  (for those who look for it here)
+from gan_experiments.contracts import ConfigError
 from gan_experiments.data.cache import cache_root
 from gan_experiments.drawing import to_uint8
 from gan_experiments.layers.labels import LAWS
+from gan_experiments.metrics import names
 from gan_experiments.metrics.extractors import Extractor
-from gan_experiments.metrics.neighbours import RARE, neighbour_scores
+from gan_experiments.metrics.metric import GenerativeMetric, Measurement, Values, values_of
 from gan_experiments.metrics.passports import versions
 from gan_experiments.metrics.ranks import Ranks, cpu_threads
 from gan_experiments.metrics.real_statistics import RealStatistics, alone
-from gan_experiments.metrics.scores import frechet_distance, inception_score, kernel_distance, moments
 
-OF_NEIGHBOURS = ("precision", "recall", "density", "coverage", "memorised")
-SCORES = ("fid", "kid", "is", *OF_NEIGHBOURS)
+USUAL = ("fid", "kid", "is", "precision", "recall", "density", "coverage", "memorised")
+SCORES = (*USUAL, *(name for name in names.of("features", "neighbours", "logits") if name not in USUAL))
+"""Every score that an extractor's features or logits give, the usual ones first."""
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "torch-fidelity")
-
-Values = dict[str, tuple[float, float | None]]
 
 
 class RealImages(Protocol):
@@ -115,7 +114,7 @@ class Judge(Protocol):
 class Evaluator:
     """Compute the scores of a generator from one pass, the same to the last bit on any number of ranks.
 
-    `scores` are among SCORES; what each of them is, `scores.py` and `neighbours.py` say. `num_fake` images are compared
+    `scores` are among SCORES; what each of them is, its class in `measures/` says. `num_fake` images are compared
     with all real ones of the split named `split` (or `num_real` of them, drawn by `seed`), for which the caller asks
     the data module. `batch_size` images go through the extractor at a time, on each rank. The real features are kept
     under `cache`, by default $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments; of jobs that start together one
@@ -131,7 +130,7 @@ class Evaluator:
     def __init__(
         self,
         extractor: Extractor,
-        scores: Sequence[str] = SCORES,
+        scores: Sequence[str] = USUAL,
         num_fake: Scored = 10_000,
         num_real: Scored | None = None,
         split: str = "train",
@@ -149,10 +148,10 @@ class Evaluator:
         faults = []
         if not scores or set(scores) - set(SCORES):
             faults.append(f"metrics.scores=[{','.join(scores)}]: type some of [{','.join(SCORES)}], or metrics=none")
-        if "is" in scores and not extractor.classes:
-            faults.append(
-                f"metrics.scores: 'is' needs a classifier's logits, and {extractor.name} gives none; leave 'is' out"
-            )
+        for name in set(scores) & set(names.of("logits")):
+            if not extractor.classes:
+                why = f"needs a classifier's logits, and {extractor.name} gives none"
+                faults.append(f"metrics.scores: '{name}' {why}; leave '{name}' out")
         if labels not in LAWS:
             faults.append(f"metrics.labels={labels}: type metrics.labels={' or '.join(LAWS)}")
         least = {
@@ -181,8 +180,16 @@ class Evaluator:
         self.seed = seed
         self.threads = threads
         self.labels = labels
-        self.kid_subsets, self.kid_subset_size, self.is_splits = kid_subsets, kid_subset_size, is_splits
-        self.manifold_k, self.density_k = manifold_k, density_k
+        self.manifold_k = manifold_k
+        constants = {
+            "seed": seed,
+            "kid_subsets": kid_subsets,
+            "kid_subset_size": kid_subset_size,
+            "is_splits": is_splits,
+            "manifold_k": manifold_k,
+            "density_k": density_k,
+        }
+        self.metrics = names.collection(scores, constants)
 
     def limited(self, number: int) -> Evaluator:
         """Return the same evaluator for at most `number` fake images."""
@@ -240,13 +247,12 @@ class Evaluator:
         guesses = None
         halves = self._halves(bootstrap) if ranks.rank == 0 else []
         with cpu_threads(self.threads):
-            features, logits = self._pass(sample, self.num_fake, ranks, "fake", logits="is" in self.scores)
+            features, logits = self._pass(sample, self.num_fake, ranks, "fake", logits=bool(self._logit_metrics))
             try:
                 if ranks.rank == 0:
                     guesses = logits.argmax(dim=1) if logits.shape[1] else None
-                    values = self._of_logits(logits, self.is_splits)
-                    parts = max(1, self.is_splits // 2)  # of half the images: as large as those of all
-                    intervals |= interval(values, [self._of_logits(logits[half], parts) for half in halves])
+                    values = self._of_logits(logits)
+                    intervals |= interval(values, [self._of_logits(logits[half], half=True) for half in halves])
             except Exception as error:  # the other ranks wait for an answer
                 values = error
             del logits  # with the real features there would not be room for it
@@ -254,7 +260,8 @@ class Evaluator:
             try:
                 if statistics is not None and not isinstance(values, Exception):
                     found = self._of_features(features, statistics)
-                    intervals |= interval(found, [self._of_features(features[h], statistics) for h in halves])
+                    few = [self._of_features(features[half], statistics, half=True) for half in halves]
+                    intervals |= interval(found, few)
                     values |= found
                     for name, (mine, theirs) in classes.items():
                         alike = RealStatistics.of(statistics.features[theirs]).with_neighbours(self._reach(theirs))
@@ -266,12 +273,14 @@ class Evaluator:
             raise values
         passport = self._passport(real, len(rows), ema) | dict(extra or {})
         scores = {}
+        measured = Measurement(self.num_fake, len(rows), len(real), real.split, self.extractor.features)
+        metric_of = {name: metric for metric in self._metrics for name in metric.chosen}
         for name in self.scores:
             value, std = values[name]
             known_as = self.extractor.names(name)
-            notes = self._notes(name, value, real, len(rows))
+            notes = _notes(metric_of[name], name, value, measured)
             scores[known_as] = Score(known_as, value, std, passport | notes, intervals.get(name))
-            if by_class and name != "is":
+            if by_class and metric_of[name].of != "logits":
                 alone = torch.tensor([found[name][0] for found in by_class.values()], dtype=torch.float64)
                 notes = {**notes, "estimator": f"mean and std over {len(alone)} classes of the {notes['estimator']}"}
                 mean, spread = alone.mean().item(), alone.std(correction=0).item()
@@ -372,13 +381,21 @@ class Evaluator:
                 statistics.save(path)
         return statistics
 
-    def _reach(self, images: Sequence[int] | Tensor) -> int:
-        """How many neighbours of each of these real images the scores look at."""
-        return min(max(self.manifold_k, self.density_k), len(images) - 1) if self._neighbours else 0
+    @property
+    def _metrics(self) -> list[Any]:
+        return list(self.metrics.values(copy_state=False))
 
     @property
-    def _neighbours(self) -> list[str]:
-        return [name for name in self.scores if name in OF_NEIGHBOURS]
+    def _logit_metrics(self) -> list[Any]:
+        return [metric for metric in self._metrics if metric.of == "logits"]
+
+    @property
+    def _feature_metrics(self) -> list[Any]:
+        return [metric for metric in self._metrics if metric.of != "logits"]
+
+    def _reach(self, images: Sequence[int] | Tensor) -> int:
+        """How many neighbours of each of these real images the scores look at."""
+        return min(max((metric.neighbours for metric in self._feature_metrics), default=0), len(images) - 1)
 
     def _pass(self, chunk: Sample, total: int, ranks: Ranks, what: str, logits: bool) -> tuple[Tensor, Tensor]:
         """Return features [total, D] and logits [total, K or 0], ordered as the chunks; complete on rank 0 alone."""
@@ -401,26 +418,12 @@ class Evaluator:
         features, found = (ranks.collect(table).to(ranks.scoring_place) for table in tables)
         return features, found
 
-    def _of_logits(self, logits: Tensor, parts: int) -> Values:
-        if "is" not in self.scores:
-            return {}
-        if not finite(logits):
-            return {"is": (math.nan, None)}
-        return {"is": inception_score(logits, parts, torch.Generator().manual_seed(self.seed))}
+    def _of_logits(self, logits: Tensor, half: bool = False) -> Values:
+        metrics = [metric.halved() if half else metric for metric in self._logit_metrics]
+        return {name: value for metric in metrics for name, value in metric.values(logits).items()}
 
-    def _of_features(self, fake: Tensor, real: RealStatistics) -> Values:
-        if not finite(fake):
-            return {name: (math.nan, None) for name in self.scores if name != "is"}
-        values: Values = {}
-        if "fid" in self.scores:
-            values["fid"] = frechet_distance(real.mean, real.cov, *moments(fake), real.root), None
-        if "kid" in self.scores:
-            generator = torch.Generator().manual_seed(self.seed)
-            values["kid"] = kernel_distance(real.features, fake, self.kid_subsets, self.kid_subset_size, generator)
-        if names := self._neighbours:
-            near = neighbour_scores(real.features, fake, names, self.manifold_k, self.density_k, real.nearest)
-            values |= {name: (value, None) for name, value in near.items()}
-        return values
+    def _of_features(self, fake: Tensor, real: RealStatistics, half: bool = False) -> Values:
+        return values_of((metric.halved() if half else metric for metric in self._feature_metrics), real, fake)
 
     def _passport(self, real: RealImages, num_real: int, ema: bool | None) -> dict[str, Any]:
         return {
@@ -436,30 +439,6 @@ class Evaluator:
             "seed": self.seed,
             "versions": versions(*LIBRARIES),
         }
-
-    def _notes(self, name: str, value: float, real: RealImages, num_real: int) -> dict[str, Any]:
-        """Say how the score `name` was estimated, and what speaks against trusting it."""
-        size = min(self.kid_subset_size, self.num_fake, num_real)
-        estimator = {
-            "fid": "squared Frechet distance of Gaussians, unbiased covariances",
-            "kid": f"unbiased MMD^2, kernel (x.y/D+1)^3, mean and std over {self.kid_subsets} subsets of {size}",
-            "is": f"mean and std over {min(self.is_splits, self.num_fake)} parts of the shuffled fake images",
-            "precision": f"share of fake images in a real ball, k={min(self.manifold_k, num_real - 1)}",
-            "recall": f"share of real images in a fake ball, k={min(self.manifold_k, self.num_fake - 1)}",
-            "density": f"real balls around a fake image over k, k={min(self.density_k, num_real - 1)}",
-            "coverage": f"share of real balls with a fake image, k={min(self.density_k, num_real - 1)}",
-            "memorised": f"share of fake images as near to a real one as only {RARE:.0%} of the real ones are",
-        }[name]
-        doubts = []
-        if name == "fid" and min(self.num_fake, num_real) < self.extractor.features:
-            doubts.append(f"fewer images than feature dimensions ({self.extractor.features})")
-        if name == "memorised" and not real.split.startswith("train"):
-            doubts.append(f"the images of the split {real.split} are not those that were trained on")
-        elif name == "memorised" and num_real < len(real):
-            doubts.append(f"only {num_real} of {len(real)} training images were looked at")
-        if math.isnan(value):
-            doubts.append("some fake images are not finite")
-        return {"estimator": estimator, "warnings": doubts}
 
 
 class Automatic(Evaluator):
@@ -498,6 +477,7 @@ def interval(values: Values, halves: Sequence[Values]) -> dict[str, tuple[float,
     return found
 
 
-def finite(table: Tensor) -> bool:
-    """Say whether all of a table [N, D] is finite, without a copy of it."""
-    return bool(table.sum(dim=1).isfinite().all())
+def _notes(metric: GenerativeMetric, name: str, value: float, measured: Measurement) -> dict[str, Any]:
+    """Say how the score `name` was estimated, and what speaks against trusting it."""
+    doubts = metric.doubts(name, measured) + (["some fake images are not finite"] if math.isnan(value) else [])
+    return {"estimator": metric.estimator(name, measured), "warnings": doubts}

@@ -31,6 +31,7 @@ from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d
 from gan_experiments.bounds import Place
 from gan_experiments.contracts import ConfigError
 from gan_experiments.files import require_unpacked
+from gan_experiments.metrics.names import published_with
 
 PUBLISHED_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 DIGITS_WEIGHTS = Path(__file__).with_name("digits_classifier.pt")
@@ -130,7 +131,7 @@ class InceptionExtractor(Extractor):
             self.suffix = f"_inception{ours}_clean" if ours else "_clean"
         else:
             self.suffix = f"_inception{ours}"
-            self.published = () if ours else ("fid", "kid", "is")
+            self.published = () if ours else published_with(self.name)
         try:
             copy = clean_copy(path)
             with torch.random.fork_rng(devices=[]):  # it draws initial weights before it loads these

@@ -12,11 +12,14 @@ from torch import Tensor
 from gan_experiments.bounds import Batch, Samples
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.toy import Modes
+from gan_experiments.metrics import names
 from gan_experiments.metrics.evaluator import Measured, Sample, Score
+from gan_experiments.metrics.measures.mode_coverage import ModeCoverage
+from gan_experiments.metrics.metric import Measurement, Values
 from gan_experiments.metrics.passports import versions
 from gan_experiments.metrics.ranks import Ranks
 
-SCORES = ("modes", "high_quality")
+SCORES = tuple(names.of("points"))
 
 
 class Split(Protocol):
@@ -98,7 +101,8 @@ class ModeEvaluator:
             assert isinstance(made, Tensor), "points are of one size"
             points[start : start + len(made)] = made.flatten(1).to(points)
         points = ranks.collect(points).cpu()
-        found: dict[str, float] = ranks.tell(modes.coverage(points)._asdict())
+        metric = ModeCoverage(modes.centres, modes.std, self.scores)
+        found: Values = ranks.tell(metric.values(points))
         passport = {
             "num_fake": self.num_fake,
             "split": modes.split,
@@ -109,14 +113,11 @@ class ModeEvaluator:
         }
         whole = bool(ranks.tell(points.isfinite().all().item()))
         doubts = [] if whole else ["some points are not finite"]
-        estimators = {
-            "modes": "modes that are the nearest to a point within three standard deviations",
-            "high_quality": "share of points within three standard deviations of the nearest mode; 0.989 of real ones",
-        }
-        scores = {
-            name: Score(name, float(found[name]), None, passport | {"estimator": estimators[name], "warnings": doubts})
-            for name in self.scores
-        }
+        measured = Measurement(self.num_fake, len(modes.centres), len(modes.centres), modes.split, 2)
+        scores = {}
+        for name in self.scores:
+            notes = {"estimator": metric.estimator(name, measured), "warnings": doubts}
+            scores[name] = Score(name, *found[name], passport | notes)
         return Measured(scores, {}, points if rank == 0 else None, None, (), None)
 
 

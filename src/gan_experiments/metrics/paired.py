@@ -22,17 +22,18 @@ from gan_experiments.data.sources import Files
 from gan_experiments.data.stored import pixels_in
 from gan_experiments.drawing import to_uint8
 from gan_experiments.losses.perceptual import LPIPS
+from gan_experiments.metrics import names
 from gan_experiments.metrics.evaluator import Measured, Score
-from gan_experiments.metrics.extractors import plain_float32
+from gan_experiments.metrics.metric import Measurement
 from gan_experiments.metrics.passports import versions
 from gan_experiments.metrics.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
-SCORES = ("psnr", "ssim", "l1", "lpips")
+USUAL = ("psnr", "ssim", "l1")
+SCORES = (*USUAL, *(name for name in names.of("pairs") if name not in USUAL))
+"""Every score of pairs of images, the usual ones first."""
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "pillow")
-WINDOW, SIGMA = 11, 1.5
-HIGHEST_PSNR = 100.0  # dB
 
 
 class Translates(Protocol):
@@ -56,10 +57,10 @@ class Translates(Protocol):
 class PairedEvaluator:
     """Compute scores of images against the real images that they should be.
 
-    `scores` are among SCORES: `psnr` in dB, at most HIGHEST_PSNR, which identical images have; `ssim`; `l1`, the mean
-    absolute difference of images in [0, 1]; `lpips`, called `lpips_<net>` in what is found. With `y_channel` PSNR and
-    SSIM are of the luma of colour images, and called `psnr_y` and `ssim_y`. `crop_border` pixels on each side are left
-    out of all. `lpips_net` and `lpips_weights` are those of `losses.perceptual.LPIPS`.
+    `scores` are among SCORES; what each of them is, its class in `measures/` says. With `y_channel` PSNR and SSIM are
+    of the luma of colour images, and called `psnr_y` and `ssim_y` in what is found. `crop_border` pixels on each side
+    are left out of all. LPIPS is called `lpips_<net>`; `lpips_net` and `lpips_weights` are those of
+    `losses.perceptual.LPIPS`.
 
     Of a model the translations of held-out pairs are scored: of the data's split named `split` (None: "test", or else
     "val"), all or `num_fake` of them, evenly spread.
@@ -69,7 +70,7 @@ class PairedEvaluator:
 
     def __init__(
         self,
-        scores: Sequence[str] = ("psnr", "ssim", "l1"),
+        scores: Sequence[str] = USUAL,
         y_channel: bool = False,
         crop_border: Annotated[int, Field(ge=0, le=2**17)] = 0,
         lpips_net: str = "alex",
@@ -86,13 +87,24 @@ class PairedEvaluator:
             faults.append(f"metrics.num_fake={num_fake} is too few: type metrics.num_fake=1 or more")
         if faults:
             raise ConfigError(*faults)
-        self.y_channel, self.crop_border = y_channel, crop_border
-        self.lpips = LPIPS(lpips_net, lpips_weights, "metrics.lpips_") if "lpips" in scores else None
-        on_luma = "_y" if y_channel else ""
-        names = {"psnr": f"psnr{on_luma}", "ssim": f"ssim{on_luma}", "lpips": f"lpips_{lpips_net}"}
-        self.names = {score: names.get(score, score) for score in scores}
+        self.crop_border = crop_border
+        constants = {
+            "y_channel": y_channel,
+            "crop_border": crop_border,
+            "lpips_net": lpips_net,
+            "lpips_weights": lpips_weights,
+        }
+        self.metrics = names.collection(scores, constants)
+        made: Any = self.metrics.values(copy_state=False)
+        self._metric = {name: metric for metric in made for name in metric.chosen}
+        self.names = {score: self._metric[score].known_as for score in scores}
         self.split, self.num_fake = split, num_fake
         self._told = False
+
+    @property
+    def lpips(self) -> LPIPS | None:
+        """The network of the score "lpips"; None without it."""
+        return self._metric["lpips"].network if "lpips" in self._metric else None
 
     def real(self, data: Any) -> HeldOut:
         """The held-out pairs of a data module; raises ConfigError where it has none."""
@@ -220,35 +232,19 @@ class PairedEvaluator:
                 f"pair {name}: the fake image is {list(fake.shape)} and the real one {list(real.shape)}, [C, H, W]: "
                 "give two of the same size"
             )
-        least = {"ssim": WINDOW, "lpips": self.lpips.smallest if self.lpips else 1}
         inner = min(real.shape[1:]) - 2 * self.crop_border
         for score, known_as in self.names.items():
-            if inner < least.get(score, 1):
+            smallest = self._metric[score].smallest
+            if inner < smallest:
                 raise ConfigError(
                     f"pair {name}: {real.shape[1]}x{real.shape[2]} pixels, {self.crop_border} off each side, are too "
-                    f"few for {known_as}: give images whose short side is {least.get(score, 1) + 2 * self.crop_border} "
+                    f"few for {known_as}: give images whose short side is {smallest + 2 * self.crop_border} "
                     "or more, or another metrics.crop_border or metrics.scores"
                 )
 
     def _values(self, name: str, fake: Tensor, real: Tensor) -> dict[str, float]:
         self._require_alike(name, fake, real)
-        border = self.crop_border
-        inside = slice(border, -border or None)
-        fake, real = fake[:, inside, inside], real[:, inside, inside]
-        x, y = fake.double(), real.double()
-        seen = (luma(x), luma(y)) if self.y_channel and len(x) == 3 else (x, y)
-        found = {}
-        for score in self.names:
-            if score == "psnr":
-                found[score] = psnr(*seen)
-            elif score == "ssim":
-                found[score] = ssim(*seen)
-            elif score == "l1":
-                found[score] = (x - y).abs().mean().item() / 255
-            elif self.lpips is not None:
-                with plain_float32(x.device):
-                    a, b = (image[None].float() / 127.5 - 1 for image in (fake, real))
-                    found[score] = self.lpips.to(x.device)(a, b).item()
+        found = {score: self._metric[score].value(fake, real) for score in self.names}
         for score, value in found.items():
             if not math.isfinite(value):
                 raise ConfigError(f"pair {name}: {self.names[score]} is {value}: its weights are not whole")
@@ -256,70 +252,15 @@ class PairedEvaluator:
 
     def _notes(self, score: str, values: list[float], colours: set[int]) -> dict[str, Any]:
         """Say how a score was computed, and what speaks against trusting it."""
-        on_luma = self.y_channel and score in ("psnr", "ssim")
-        named = {1: "grey", 3: "Y of BT.601, 16..235, not rounded" if on_luma else "RGB"}
-        notes: dict[str, Any] = {"channel": " and ".join(named[number] for number in sorted(colours))}
-        notes["data_range"] = {"psnr": 255, "ssim": 255, "l1": 1, "lpips": 2}[score]
-        how = {
-            "psnr": f"PSNR over all of an image's values, at most {HIGHEST_PSNR:g} dB",
-            "ssim": f"{WINDOW}x{WINDOW} Gaussian window of sigma {SIGMA} where it fits, K1 0.01, K2 0.03, by channel",
-            "l1": "absolute difference of an image's values",
-            "lpips": "LPIPS 0.1 at the image's own size",
-        }[score]
-        notes["estimator"] = f"{how}; mean and std over images"
-        doubts = []
-        if any(map(math.isnan, values)):
-            doubts.append("some translations are not finite")
-        if score == "psnr" and (same := sum(value >= HIGHEST_PSNR for value in values)):
-            doubts.append(f"{same} of {len(values)} pairs are identical or nearly so, and count {HIGHEST_PSNR:g} dB")
-        if score == "lpips" and self.lpips is not None:
-            notes["weights_hash"] = self.lpips.weights_hash
-            if not self.lpips.published:
-                doubts.append("the network's weights are not those that are published")
-        return notes | {"warnings": doubts}
-
-
-def luma(image: Tensor) -> Tensor:
-    """RGB [3, H, W] in 0..255 -> Y of BT.601 [1, H, W] in 16..235, as MATLAB's rgb2ycbcr has it before rounding.
-
-    BasicSR does not round either. MATLAB does where its image is uint8, which takes 0.01 to 0.02 dB off a PSNR of 32.
-    """
-    weights = image.new_tensor([65.481, 128.553, 24.966]).view(3, 1, 1) / 255
-    return (image * weights).sum(dim=0, keepdim=True) + 16
-
-
-def psnr(x: Tensor, y: Tensor) -> float:
-    """Return the peak signal-to-noise ratio in dB of two images in 0..255, at most HIGHEST_PSNR (else infinite)."""
-    error = (x - y).square().mean().item() / 255**2
-    return -10 * math.log10(max(error, 10 ** (-HIGHEST_PSNR / 10)))
-
-
-def ssim(x: Tensor, y: Tensor) -> float:
-    """Return the structural similarity of two images [C, H, W] in 0..255, float64, H and W of WINDOW or more.
-
-    Wang et al. 2004, section III-B, over the places where the window fits, as the authors' code has it; the channels'
-    mean. torchmetrics' agrees, its reflected borders cut off, and takes 15 to 60 times as long.
-    """
-    mean_x, mean_y = _blur(x), _blur(y)
-    variances = _blur(x.square()) + _blur(y.square()) - mean_x.square() - mean_y.square()
-    covariance = _blur(x * y) - mean_x * mean_y
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    contrast = (2 * covariance + c2) / (variances + c2)
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
-    return (luminance * contrast).mean().item()
-
-
-def _blur(image: Tensor) -> Tensor:
-    """Average over a Gaussian window [C, H, W] -> [C, H - 10, W - 10]; a convolution in float64 takes far longer."""
-    places = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
-    weights = torch.softmax(-places.square() / (2 * SIGMA**2), dim=0).tolist()
-    for dim in (1, 2):
-        size = image.shape[dim] - WINDOW + 1
-        total = image.narrow(dim, 0, size) * weights[0]
-        for start, weight in enumerate(weights[1:], 1):
-            total.add_(image.narrow(dim, start, size), alpha=weight)
-        image = total
-    return image
+        metric = self._metric[score]
+        doubts = ["some translations are not finite"] if any(map(math.isnan, values)) else []
+        return {
+            "channel": " and ".join({1: "grey", 3: metric.colour}[number] for number in sorted(colours)),
+            "data_range": metric.data_range,
+            "estimator": metric.estimator(score, Measurement(len(values), len(values), len(values), "", 0)),
+            **metric.facts,
+            "warnings": doubts + metric.doubts_of(values),
+        }
 
 
 def pairs_of(fake: str | Path, real: str | Path) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -332,11 +273,11 @@ def pairs_of(fake: str | Path, real: str | Path) -> Iterator[tuple[str, Tensor, 
     sides = Files(fake, "fake"), Files(real, "real")
     fakes, reals = (_images(files) for files in sides)
     faults = []
-    for files, names, others in ((sides[0], fakes, reals), (sides[1], reals, fakes)):
-        if alone := sorted(names.keys() - others.keys()):
+    for files, mine, others in ((sides[0], fakes, reals), (sides[1], reals, fakes)):
+        if alone := sorted(mine.keys() - others.keys()):
             some = ", ".join(alone[:3]) + (", ..." if len(alone) > 3 else "")
             faults.append(
-                f"{files.where}: {len(alone)} of {len(names)} images have no partner ({some}): pairs have the same "
+                f"{files.where}: {len(alone)} of {len(mine)} images have no partner ({some}): pairs have the same "
                 "path below fake=... and real=..., but for the suffix"
             )
     if faults:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.metrics.extractors import plain_float32
+from gan_experiments.metrics.measures.path_length import EPSILON, PathLength
 from gan_experiments.models.latents import slerp
 
-EPSILON = 1e-4
 SAMPLINGS = ("full", "end")
 
 
@@ -45,12 +43,13 @@ def perceptual_path_length(
         resolution: larger images are averaged over squares, of the whole factor that makes the short side this long.
         device: where both compute, in true float32: TF32's rounding would outweigh the step.
     """
-    found = []
+    metric = PathLength(distance, epsilon, resolution)
     with plain_float32(torch.device(device)):
         for index, start in enumerate(range(0, n, batch_size)):
-            here, there = generate_pair(index, min(batch_size, n - start))
-            found.append(distance(shrink(here, resolution), shrink(there, resolution)).cpu().double() / epsilon**2)
-    return trimmed_moments(torch.cat(found))
+            metric.update(*generate_pair(index, min(batch_size, n - start)))
+    mean, std = metric.values(torch.cat(metric.lengths)[:, 0])["ppl"]
+    assert std is not None, "a path length has one"
+    return mean, std
 
 
 @contextmanager
@@ -64,25 +63,6 @@ def full_precision(network: nn.Module) -> Iterator[None]:
     finally:
         for block, half in blocks.items():
             block.half_dtype = half
-
-
-def trimmed_moments(distances: Tensor) -> tuple[float, float]:
-    """Return mean and standard deviation of those distances [n] that lie within the 1st and the 99th percentile.
-
-    Of the values nearest to a percentile the outer one is the bound, as in NVIDIA's code. NaN where any is not finite.
-    """
-    if not distances.isfinite().all():
-        return math.nan, math.nan
-    low = distances.quantile(0.01, interpolation="lower")
-    high = distances.quantile(0.99, interpolation="higher")
-    kept = distances[(distances >= low) & (distances <= high)].double()
-    return kept.mean().item(), kept.std(correction=0).item()
-
-
-def shrink(images: Tensor, resolution: int) -> Tensor:
-    """Average images [N, C, H, W] over squares, whose side is the whole factor by which they exceed `resolution`."""
-    factor = min(images.shape[-2:]) // resolution
-    return F.avg_pool2d(images, factor) if factor > 1 else images
 
 
 def latent_pairs(

@@ -12,8 +12,8 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from gan_experiments import drawing, files
-from gan_experiments.contracts import higher_is_better
 from gan_experiments.metrics.evaluator import Evaluator, Measured, RealImages, Sample
+from gan_experiments.metrics.names import higher_is_better
 from gan_experiments.metrics.neighbours import nearest, nearest_real, realism
 
 PAIRS, SHOWN, ACROSS, ROWS = 32, 64, 12, 20

@@ -1,0 +1,21 @@
+"""SSIM: how alike two images are in luminance, contrast and structure."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gan_experiments.metrics.likeness import SIGMA, WINDOW, ssim
+from gan_experiments.metrics.metric import LumaMetric
+
+
+class SSIM(LumaMetric):
+    """The structural similarity: Wang et al. 2004, section III-B; `ssim_y` of the luma."""
+
+    scores = ("ssim",)
+    higher_is_better = True
+    smallest = WINDOW
+    how = f"{WINDOW}x{WINDOW} Gaussian window of sigma {SIGMA} where it fits, K1 0.01, K2 0.03, by channel"
+
+    def likeness(self, fake: Tensor, real: Tensor) -> float:
+        """Compute the mean over the places where the window fits."""
+        return ssim(self.seen(fake), self.seen(real))
