@@ -29,6 +29,7 @@ ELSEWHERE = {
     "joblib": "test_launchers.py",
     "optuna": "test_sweeps.py",
     "make test": "what runs this",
+    "make wheel": "test_commands.py",
     "make install": "what has made this possible",
 }
 """Commands that start processes, which other tests do at length; here they are composed."""
@@ -63,7 +64,7 @@ def shown(page: Path) -> list[str]:
     begin = r"(?:(?:srun .*)?python |torchrun .*)?(?:src/gan_experiments/)?run\.py .*|make \w+"
     begin += r"|gan-experiments (?:\w+ .+|\S+=.*)"
     found = [re.split(r"\s+#", line)[0].strip() for line in lines if re.match(begin, line)]
-    return [line for line in found if "benchmarks/" not in line and not re.search(r"=\.\.\.", line)]
+    return [line for line in found if not re.search(r"benchmarks/|VERB|=\.\.\.", line)]
 
 
 COMMANDS = list(dict.fromkeys(command for page in PAGES for command in shown(page)))

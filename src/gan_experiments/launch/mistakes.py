@@ -24,7 +24,7 @@ def explain(error: Exception, config: str) -> str:  # noqa: PLR0911
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         if name in PLUGINS and group == "hydra/launcher":
-            return f"{name} is not installed: type pip install 'gan-experiments[sweep]'"
+            return f"{name} is not installed: type pip install hydra-{name.partition('_')[0]}-launcher"
         options = error.options or sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
         known = [option for option in options if not option.startswith("_")]
         return (

@@ -80,7 +80,7 @@ class Search(Sweeper):
         try:
             import optuna
         except ImportError as error:
-            raise ConfigError("optuna is not installed: type pip install 'gan-experiments[sweep]'") from error
+            raise ConfigError("optuna is not installed: type pip install 'optuna>=4,<5'") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         direction = self._direction()

@@ -74,7 +74,7 @@ def _safetensors(path: Path) -> dict[str, Network]:
     try:
         from safetensors.torch import load_file
     except ImportError as error:
-        raise ConfigError("safetensors is not installed: type pip install 'gan-experiments[convert]'") from error
+        raise ConfigError("safetensors is not installed: type pip install safetensors") from error
     return _by_prefix(load_file(path))
 
 
