@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from support import REPOSITORY, run
 
 from gan_experiments import __version__
-from gan_experiments.launch import entry, help_text
+from gan_experiments.launch import command, entry, help_text
 from gan_experiments.runs import latest, resume
 
 
@@ -61,6 +61,17 @@ def test_a_word_that_is_no_verb(tmp_path: Path) -> None:
     done = run("smaple", "run=r", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("smaple: there is no such verb (did you mean sample?): type it, or begin with ")
+
+
+def test_a_word_while_torch_is_loaded(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a terminal alone, and gone when it is there."""
+    command._load()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    command._load()
+    assert capsys.readouterr().err == ""
+    monkeypatch.delitem(sys.modules, "torch")
+    command._load()
+    assert capsys.readouterr().err == "loading torch ...\r\033[K"
 
 
 # ------------------------------------------------------------------------------------------ run=latest

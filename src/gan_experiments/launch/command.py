@@ -153,6 +153,16 @@ def _stays(cfg: DictConfig, folder: Path) -> bool:
     return found == "kept"
 
 
+def _load() -> None:
+    """Import what takes seconds, with a word on the terminal for as long as it does."""
+    if "torch" in sys.modules or not sys.stderr.isatty() or not run_folder.first_rank():
+        return
+    print("loading torch ...", end="", file=sys.stderr, flush=True)
+    import lightning  # noqa: F401
+
+    print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
 def _single(verb: Callable[[DictConfig], int], cfg: DictConfig, config: str) -> int:
     """Do the one job of a command; its exit status.
 
@@ -164,6 +174,7 @@ def _single(verb: Callable[[DictConfig], int], cfg: DictConfig, config: str) -> 
         from gan_experiments.assembly import options
 
         options.require(cfg, config)
+    _load()
     trains, folder = config == "run" and not cfg.check, Path(output_dir())
     run_folder.take_note(cfg)
     if trains and _stays(cfg, folder):
