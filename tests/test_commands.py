@@ -385,6 +385,7 @@ def test_check_true_measures_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     assert "generator parameters" in done.stdout
     assert "steps                                    100  (6,400 images)" in done.stdout
+    assert "_target_" not in done.stdout  # --cfg job prints the config
 
 
 # ------------------------------------------------------------------------------------------ as installed

@@ -15,7 +15,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -66,16 +66,14 @@ def _data(cfg: DictConfig) -> list[str]:
 
 
 def forecast(cfg: DictConfig, data: Sequence[str] = ()) -> str:
-    """The resolved run, parameter counts, scores, images per step; memory and time measured on a few batches of noise.
+    """Parameter counts, images per step, scores; memory and time measured on a few batches of noise.
 
     Where these would take longer than a minute they are parts of batches, and the time is as much longer. `data` are
     lines about the data.
     """
-    config = build.plain(cfg)
     build.quieten()
     model = build.build_model(cfg)
-    lines = [OmegaConf.to_yaml(OmegaConf.create(config)).rstrip(), ""]
-    lines += [*data, ""] if data else []
+    lines = [*data, ""] if data else []
     lines += [f"{name + ' parameters':30}{count:>14,}" for name, count in build.parameters(model).items()]
     seconds, memory, measured = _measure(cfg, model)
     batch, steps = cfg.data.batch_size, -(-cfg.images // cfg.data.batch_size)
