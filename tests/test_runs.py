@@ -235,6 +235,8 @@ def test_what_is_printed_can_be_typed(name: str, tmp_path: Path, monkeypatch: py
     python, script, word, images = shlex.split(report.go_on(Path(name), 16))
     assert (python, script, images) == ("python", "run.py", "images=16")
     assert Path(quoting.value_of(word)) == Path(name) / "checkpoints" / "last.ckpt"
+    program, verb, word_of_verb = shlex.split(quoting.of_verb("sample", run=name))
+    assert (program, verb, quoting.value_of(word_of_verb)) == ("gan-experiments", "sample", name)
     saved: dict[str, Any] = {"gan_experiments": {"overrides": ["seed=1"]}}
     monkeypatch.setattr(resume, "load", lambda path, key="ckpt": saved)
     words = resume.command_line([word])

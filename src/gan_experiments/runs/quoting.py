@@ -49,6 +49,11 @@ def command(*words: str) -> str:
     return shlex.join([*program, *verb, *words])
 
 
+def of_verb(verb: str, **options: object) -> str:
+    """Return the command of a verb with these options, as it is typed in a shell."""
+    return shlex.join(["gan-experiments", verb, *(word(key, value) for key, value in options.items())])
+
+
 def _parsed(word: str) -> object:
     try:
         return OverridesParser.create().parse_override(word).value()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from gan_experiments.runs import configs
+from gan_experiments.runs import configs, quoting
 
 
 def explore(cfg: DictConfig) -> int:
@@ -29,7 +29,7 @@ def explore(cfg: DictConfig) -> int:
     model = run.model
     if not isinstance(model, NoiseToImage):
         raise ConfigError(
-            f"run={cfg.run}: this model translates images; type gan-experiments translate run={cfg.run} images=..."
+            f"run={cfg.run}: this model translates images; type {quoting.of_verb('translate', run=cfg.run)} images=..."
         )
     for group in own:
         cfg[group] = run.cfg[group]

@@ -82,13 +82,14 @@ def _translate(cfg: DictConfig) -> int:
     from gan_experiments.contracts import ConfigError
     from gan_experiments.data.photos import sheet_of
     from gan_experiments.models.image_to_image import ImageToImage
+    from gan_experiments.runs import quoting
 
     _require(cfg)
     run = trained.open_run(cfg.run, cfg.device, cfg.trust)
     model = run.model
     if not isinstance(model, ImageToImage):
         raise ConfigError(
-            f"run={cfg.run}: this model draws images from noise; type gan-experiments sample run={cfg.run}"
+            f"run={cfg.run}: this model draws images from noise; type {quoting.of_verb('sample', run=cfg.run)}"
         )
     to = model.direction("" if cfg.to is None else str(cfg.to))
     out = Path(str(cfg.out)).expanduser() if cfg.out else run.folder / FOLDER / files.clean_name(to)
