@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gan_experiments.images import to_uint8
 from learning import EVERYWHERE, Cell, composed, narrow, parser, rates, told
 from torch import Tensor
 
@@ -32,7 +33,6 @@ from gan_experiments import drawing
 from gan_experiments.assembly import build, trained
 from gan_experiments.contracts import Batch
 from gan_experiments.data.resize import imresize
-from gan_experiments.drawing import to_uint8
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.models.image_to_image import ImageToImage, side_by_side
 
@@ -450,7 +450,7 @@ class Translation(Cell):
         )
 
         def score(fakes: list[Tensor], truths: list[Tensor]) -> dict[str, float]:
-            fakes, truths = ([to_uint8(task.seen(rows))[0] for rows in drawing] for drawing in (fakes, truths))
+            fakes, truths = ([to_uint8(task.seen(rows))[0] for rows in images] for images in (fakes, truths))
             cut = zip(fakes, truths, strict=True)
             return {name.replace("_y", ""): found.value for name, found in judge.evaluate(cut).items()}
 

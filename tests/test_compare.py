@@ -21,7 +21,7 @@ from gan_experiments import drawing
 from gan_experiments.assembly import build
 from gan_experiments.comparison import figures, page, read, table
 from gan_experiments.contracts import ConfigError
-from gan_experiments.verbs import compare
+from gan_experiments.launch import entry
 
 PASSPORT = {
     "extractor": "digits",
@@ -394,12 +394,12 @@ def test_bare_words_are_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name in odd:
         (tmp_path / name).mkdir()
     others, runs = ["out=x", "--cfg", "job"], ["gone", *odd]
-    typed = compare.words([*others[:1], *runs, *others[1:]])
+    typed = entry.folders_gathered([*others[:1], *runs, *others[1:]])
     assert typed[:-1] == others
     (override,) = OverridesParser.create().parse_overrides(typed[-1:])
     assert override.key_or_group == "runs"
     assert override.value() == runs
-    assert compare.words(["runs=[a,b]"]) == ["runs=[a,b]"]
+    assert entry.folders_gathered(["runs=[a,b]"]) == ["runs=[a,b]"]
 
 
 def test_compare(tmp_path: Path) -> None:

@@ -270,13 +270,13 @@ def test_the_number_of_classes_counts_those_left(tmp_path: Path) -> None:
 def test_an_old_cache_opens_and_one_with_classes_of_no_image_is_built_anew(tmp_path: Path) -> None:
     def aged(tree: Tree, name: str) -> tuple[Folder, int]:
         root = write(tmp_path / name, tree, "folder")
-        drawing = cached(Files(root), Settings(S, 1), str(tmp_path / "cache"))
-        facts = json.loads((drawing.folder / "facts.json").read_text())
+        images = cached(Files(root), Settings(S, 1), str(tmp_path / "cache"))
+        facts = json.loads((images.folder / "facts.json").read_text())
         del facts["met"], facts["empty_classes"], facts["checksum"]
         facts["class_names"] = sorted({path.split("/")[0] for path in tree if "/" in path})
-        (drawing.folder / "facts.json").write_text(json.dumps(facts))
-        (drawing.folder / VERIFIED).unlink()
-        return folder(root, tmp_path, classes=2), (drawing.folder / "images.npy").stat().st_ino
+        (images.folder / "facts.json").write_text(json.dumps(facts))
+        (images.folder / VERIFIED).unlink()
+        return folder(root, tmp_path, classes=2), (images.folder / "images.npy").stat().st_ino
 
     data, before = aged({"cat/a.png": A, "dog/b.png": B}, "right")
     assert data.understood() == ["classes   2: cat 1, dog 1"]

@@ -164,7 +164,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_end(tmp_path: Path) -> None:
     assert [outcome.status for outcome in _jobs(tmp_path / "s").values()] == ["stopped"]
     again = run(*words, folder=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert [outcome.images for outcome in _jobs(tmp_path / "s").values()] == [3840, 3840]
+    assert [outcome.images for outcome in _jobs(tmp_path / "s").values()] == [3840, 3840], again.stdout + again.stderr
     alone = run(*words[:-3], "hydra.run.dir=alone", "seed=0", folder=tmp_path)
     assert alone.returncode == 0, alone.stderr
     ends = [resume.load(path)["state_dict"] for path in (first, tmp_path / "alone" / "checkpoints" / "last.ckpt")]

@@ -44,14 +44,14 @@ class Negative(ImageToImage):
         self.sizes: list[tuple[int, ...]] = []
 
     def turn(self, batch: Batch, to: str, ema: bool, draw: Any) -> Tensor:
-        drawing = batch["input"]
-        self.sizes.append(tuple(drawing.shape[2:]))
+        images = batch["input"]
+        self.sizes.append(tuple(images.shape[2:]))
         if to == "dark":
-            return drawing * 0 - 1
+            return images * 0 - 1
         if self.masked:
-            return drawing * (1 - batch["mask"]) - batch["mask"]
-        drawing = torch.nn.functional.interpolate(-drawing, scale_factor=float(self.scale))
-        return drawing + self.noise * draw(torch.rand, len(drawing), 1, 1, 1)
+            return images * (1 - batch["mask"]) - batch["mask"]
+        images = torch.nn.functional.interpolate(-images, scale_factor=float(self.scale))
+        return images + self.noise * draw(torch.rand, len(images), 1, 1, 1)
 
 
 @pytest.fixture
@@ -396,7 +396,7 @@ def test_the_attributes_of_a_photograph_are_those_of_all_of_it(model: Any, tmp_p
     """Dark at the left and bright at the right: being bright is an attribute of the whole, taken from every tile."""
     made = model(build.build_model(attributes(tmp_path / "run")))
     asked = []
-    made.judge = lambda images: (None, drawing.mean((1, 2, 3))[:, None].expand(-1, 2))  # Male and Young where bright
+    made.judge = lambda images: (None, images.mean((1, 2, 3))[:, None].expand(-1, 2))  # Male and Young where bright
     made.generator.register_forward_pre_hook(lambda _, given: asked.append(given[1]))
     pixels = torch.cat([torch.zeros(3, 48, 70), torch.full((3, 48, 90), 255.0)], dim=2)
     drawing.save_png(pixels.to(torch.uint8), tmp_path / "a.png")
@@ -545,8 +545,8 @@ def test_what_systems_keep_beside_images_is_passed_over(
     monkeypatch.chdir(tmp_path)
     for name in ("0.png", "deep/1.png", *JUNK):
         picture(Path("in") / name, format="PNG")
-    verb(f"images={drawing}", "out=out")
-    assert names(tmp_path / "out") == TAKEN[drawing]
+    verb(f"images={images}", "out=out")
+    assert names(tmp_path / "out") == TAKEN[images]
 
 
 def test_what_cannot_be_done_is_left_out_and_the_rest_goes_on(

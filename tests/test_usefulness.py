@@ -88,7 +88,7 @@ def test_labels_for_one_percent_come_from_that_percent_alone(thirds: tuple[Subse
     blackened = replace(real, pixels=real.pixels.masked_fill(black[:, None, None, None], 0))
 
     def given(images: Subset, share: float) -> torch.Tensor | None:
-        return Usefulness(drawing, test, unlabelled, 10, recipe).labelled(share, 3).labels
+        return Usefulness(images, test, unlabelled, 10, recipe).labelled(share, 3).labels
 
     expected = recipe.predict(recipe.train([(part, 32)], 10, seed=3), unlabelled)
     assert len(expected.unique()) > 1
