@@ -140,7 +140,7 @@ def test_a_search_that_cannot_be_is_refused(search: Any, words: list[str], setti
 
 def test_without_optuna_it_is_told_what_to_install(search: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ConfigError, match=r"type pip install 'gan-experiments\[sweep\]'"):
+    with pytest.raises(ConfigError, match="type pip install 'optuna>=4,<5'"):
         search(LR, job=lr)
 
 
