@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gan_experiments.images import to_uint8
 from learning import EVERYWHERE, Cell, composed, narrow, parser, rates, told
 from torch import Tensor
 
@@ -33,6 +32,7 @@ from gan_experiments import drawing
 from gan_experiments.assembly import build, trained
 from gan_experiments.contracts import Batch
 from gan_experiments.data.resize import imresize
+from gan_experiments.drawing import to_uint8
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.models.image_to_image import ImageToImage, side_by_side
 

@@ -37,7 +37,7 @@ from gan_experiments.contracts import Batch
 from gan_experiments.data.images import ImageData
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.launch import entry
-from gan_experiments.runs import configs
+from gan_experiments.runs import configs, run_folder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODELS = sorted(path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml"))
@@ -311,6 +311,7 @@ def _become(
         sys.argv = argv
         sys.modules["__main__"].__spec__ = None  # ranks are started as this script, not as `python -m pytest`
         GlobalHydra.instance().clear()
+        run_folder._command = run_folder._Command()  # of a command that a test did in this process
         logging.getLogger().handlers.clear()  # pytest's
         main()
     except SystemExit as ended:
