@@ -63,7 +63,7 @@ def fault(key: str, node: DictConfig, name: str, hint: Any, usual: Any = None) -
         value = node[name]
         value = OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else _outline(value)
     except InterpolationToMissingValueError:
-        return None  # said by _missing
+        return None  # said by `missing`
     except OmegaConfBaseException as error:
         return f"{key}: {' '.join(str(error).split())[:160]}"
     return bounds.fault(key, value, hint, usual)

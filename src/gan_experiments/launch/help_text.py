@@ -54,10 +54,9 @@ def of_verb(verb: str, what: str) -> str:
     if groups:
         lines += ["", "Choices (GROUP=CHOICE)"]
         lines += [line for group, about in groups for line in _row(f"{group}=", about, wide)]
-    for group in ("what",) if verb == "explore" else ():
-        for path in sorted((conf_dir() / group).glob("*.yaml")):
-            about = path.read_text().partition("\n")[0].lstrip("# ")
-            lines += ["", f"{group}={path.stem}: {about}", *_options(path, f"{group}.", wide)]
+    for path in sorted((conf_dir() / "what").glob("*.yaml")) if verb == "explore" else ():
+        about = path.read_text().partition("\n")[0].lstrip("# ")
+        lines += ["", f"what={path.stem}: {about}", *_options(path, "what.", wide)]
     if verb in LAST:
         lines += ["", LAST[verb]]
     return "\n".join(lines)

@@ -31,7 +31,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from gan_experiments import processes, signals
+from gan_experiments import files, processes, signals
 from gan_experiments.contracts import ConfigError
 from gan_experiments.runs import resume, run_folder
 from gan_experiments.runs.names import COMMAND, OF_THE_SWEEP, folder_of
@@ -198,12 +198,10 @@ class Sweep:
 
     def _write(self, note: Note) -> None:
         self._notes.mkdir(parents=True, exist_ok=True)
-        path = self._notes / f"{Path(note.folder).name}.json"
-        path.with_suffix(".tmp").write_text(json.dumps(asdict(note)))
-        os.replace(path.with_suffix(".tmp"), path)
+        files.write_text(self._notes / f"{Path(note.folder).name}.json", json.dumps(asdict(note)))
 
     def _read(self) -> list[Note]:
-        paths = sorted(self._notes.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        paths = sorted(self._notes.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
         return [Note(**json.loads(path.read_text())) for path in paths]
 
     def _ask_to_stop(self, number: int) -> None:
