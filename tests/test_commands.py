@@ -391,13 +391,22 @@ def test_check_true_measures_and_leaves_nothing(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------ as installed
 
 
+LATE = ("torchmetrics.functional", "scipy.signal", "wandb", "optuna", "tensorboard")
+"""Modules of which this run needs none, and each of which takes a second or more to import."""
+
+
 def test_works_uninstalled(tmp_path: Path) -> None:
-    """Nothing asks for the installed package's metadata: all of a run, with scores, where there is none."""
+    """Nothing asks for the installed package's metadata: all of a run, with scores, where there is none.
+
+    And nothing is imported that it does not need; the rest of torchmetrics is there when it is asked for.
+    """
     script = (
         "import sys; sys.path[0] = sys.argv.pop(1); import importlib.metadata as m; real = m.Distribution.from_name\n"
     )
     script += "def gone(name):\n    if 'gan' in name: raise m.PackageNotFoundError(name)\n    return real(name)\n"
-    script += "m.Distribution.from_name = gone\nfrom gan_experiments.launch import entry\nentry.main()"
+    script += "m.Distribution.from_name = gone\nfrom gan_experiments.launch import entry\n"
+    script += f"try: entry.main()\nfinally:\n    print('imported', [name for name in {LATE} if name in sys.modules])\n"
+    script += "    import torchmetrics; print(torchmetrics.MeanMetric.__mro__[-1], torchmetrics.functional.__name__)"
     done = subprocess.run(
         [sys.executable, "-c", script, str(REPOSITORY / "src"), *NARROW, "images=64", "logger=none"],
         cwd=tmp_path,
@@ -406,6 +415,7 @@ def test_works_uninstalled(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("imported []\n<class 'object'> torchmetrics.functional\n")
 
 
 def test_works_from_a_wheel_and_as_a_module(tmp_path: Path) -> None:

@@ -1,3 +1,7 @@
 """GAN experiments on PyTorch Lightning: see `run.py`."""
 
 __version__ = "0.1.0"
+
+from gan_experiments.imports import torchmetrics_later
+
+torchmetrics_later()

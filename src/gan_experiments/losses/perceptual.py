@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics.functional.image.lpips import _NoTrainLpips
 from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights, VGG19_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
@@ -65,6 +64,8 @@ class LPIPS(nn.Module):
     """
 
     def __init__(self, net: str = "alex", weights: str | None = None, key: str = "") -> None:
+        from torchmetrics.functional.image.lpips import _NoTrainLpips  # with scipy: two seconds that only LPIPS pays
+
         super().__init__()
         if net not in SMALLEST:
             raise ConfigError(f"{key}net={net}: type alex, vgg or squeeze")
