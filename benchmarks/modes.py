@@ -49,8 +49,8 @@ def train(folder: Path, words: list[str]) -> None:
     check.require(cfg)
     last = folder / "checkpoints" / "last.ckpt"
     run = build.build(cfg)
-    run.train(last if last.exists() else None)
-    run.finish()
+    with run.opened():
+        run.train(last if last.exists() else None)
     (folder / "finished").touch()
 
 

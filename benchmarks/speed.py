@@ -334,8 +334,8 @@ def measure(case: Case, seconds: float) -> tuple[DictConfig, list[Round]]:
         cycle = max(phase.every for phase in run.model.phases())
         turns = TakingTurns(lambda: next(steps), cycle, seconds)
         run.trainer.callbacks.append(turns)  # type: ignore[attr-defined]
-        run.train(None)
-        run.finish()
+        with run.opened():
+            run.train(None)
     return cfg, turns.rounds
 
 

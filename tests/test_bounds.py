@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import jsonschema
 import pytest
 import yaml
 from hydra.utils import get_object
@@ -15,7 +17,7 @@ from omegaconf import OmegaConf
 from support import REPOSITORY, Started, compose, run
 
 from gan_experiments import bounds, processes
-from gan_experiments.assembly import check, options
+from gan_experiments.assembly import check, options, signatures
 from gan_experiments.contracts import ConfigError
 from gan_experiments.launch import mistakes
 from gan_experiments.runs import resume
@@ -62,15 +64,15 @@ NAMES = {"classes", "named", "styles"}
 
 def test_every_number_of_every_class_that_a_config_names_has_bounds() -> None:
     targets = [target for target in _targets() if target.startswith("gan_experiments.") and "DDP" not in target]
-    hints = {(t, key): hint for t in targets for key, hint in check._signature(get_object(t)).hints.items()}
-    hints |= {("WeightAverage", key): hint for key, hint in check._signature(check.WeightAverage).hints.items()}
+    hints = {(t, key): hint for t in targets for key, hint in signatures.signature(get_object(t)).hints.items()}
+    hints |= {("WeightAverage", key): hint for key, hint in signatures.signature(check.WeightAverage).hints.items()}
     assert len(hints) > 400
     assert not [key for key, hint in hints.items() if _bare(hint) and key[1] not in NAMES]
 
 
 def test_every_value_of_every_choice_is_one_that_its_class_takes() -> None:
     for target, values in _targets().items():
-        hints = check._signature(get_object(target)).hints
+        hints = signatures.signature(get_object(target)).hints
         for file, key, value in values:
             plain = yaml.safe_dump(value)
             if key in hints and "${" not in plain and "???" not in plain:
@@ -87,6 +89,20 @@ def test_every_option_of_every_verb_has_a_type_which_its_usual_value_is_of(verb:
         if key in usual and "${" not in f"{usual[key]}" and usual[key] != "???" and key not in groups:
             assert bounds.fault(key, usual[key], hint) is None
         assert not _bare(hint) or key in ("class", "to", "images", "runs")
+
+
+def test_an_editor_is_told_the_same(tmp_path: Path) -> None:
+    """The schema that `--schema` prints takes every config of the repository, and no value that its class does not."""
+    done = run("--schema", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    schema = jsonschema.Draft202012Validator(json.loads(done.stdout))
+    schema.check_schema(schema.schema)
+    for path in sorted(CONF.rglob("*.yaml")):
+        found = OmegaConf.to_container(OmegaConf.load(path))
+        assert not [(path.name, error.message) for error in schema.iter_errors(found)]
+    dcgan = OmegaConf.to_container(OmegaConf.load(CONF / "model" / "dcgan.yaml"))
+    for key, value in {"n_critic": 0, "widht": 3, "generator": {**dcgan["generator"], "width": "abc"}}.items():
+        assert not schema.is_valid({**dcgan, key: value})
 
 
 # ------------------------------------------------------------------------------------------ wrong values

@@ -25,6 +25,7 @@ from support import MODELS, REPOSITORY, compose, model_class, shrink, small_data
 
 from gan_experiments import processes
 from gan_experiments.assembly import build, check, scoring
+from gan_experiments.callbacks.callback import find
 from gan_experiments.callbacks.health import Health
 from gan_experiments.contracts import ConfigError
 from gan_experiments.launch import study
@@ -396,14 +397,14 @@ class Refuses(torch.nn.Module):
 def test_a_callback_or_a_logger_set_to_null_is_left_out() -> None:
     cfg = tiny("callbacks=default", "callbacks.health=null", "logger=wandb", "logger.wandb=null")
     made = build.build(cfg)
-    assert made.callback(Health) is None
+    assert find(made.trainer, Health) is None
     assert [type(logger).__name__ for logger in made.trainer.loggers] == ["MetricsFile"]
 
 
 def test_what_an_experiment_sets_of_callbacks_is_for_those_that_there_are() -> None:
     cfg = tiny("experiment=ring_gan", "callbacks=none")
     assert not [*check._unknown_keys(cfg)]
-    assert build.build(cfg).callback(Health) is None
+    assert find(build.build(cfg).trainer, Health) is None
     cfg = tiny("callbacks=default", "+callbacks.helth.every=5")
     known = "callbacks.helth: no callback has this name (did you mean health?); leave it out"
     assert [*check._unknown_keys(cfg)] == [known]

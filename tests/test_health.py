@@ -238,8 +238,8 @@ def _train(cfg: Any, fault: Fault, checkpoint: Path | None = None) -> dict[str, 
     cfg.ckpt = str(checkpoint) if checkpoint else None
     parts = build.build(cfg)
     parts.trainer.callbacks.insert(2, fault)  # type: ignore[attr-defined]
-    parts.train(checkpoint)
-    parts.finish()
+    with parts.opened():
+        parts.train(checkpoint)
     return resume.load(Path(cfg.output) / "checkpoints" / "last.ckpt")
 
 

@@ -217,7 +217,12 @@ def fits(value: Any, hint: Any) -> bool:
 
 def needed(hint: Any) -> str:
     """What a type hint allows, in words."""
-    return _words(_adapter(hint).json_schema())
+    return _words(schema(hint))
+
+
+def schema(hint: Any) -> dict[str, Any]:
+    """Return the JSON Schema of the values that a type hint allows."""
+    return _adapter(hint).json_schema()
 
 
 def _of_each(hint: Any) -> Any:
@@ -267,7 +272,7 @@ def _examples(value: Any, usual: Any, hint: Any) -> list[Any]:
                 found.append(number(word))
     elif isinstance(value, int) and not isinstance(value, bool):
         found += [{0: False, 1: True}.get(value), f"./{value}"]
-    found += [usual, *_of_schema(_adapter(hint).json_schema())]
+    found += [usual, *_of_schema(schema(hint))]
     return [one for one in found if one is not None]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import importlib.util
@@ -9,7 +10,7 @@ import json
 import logging
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_experiments import files, processes
+from gan_experiments import files, processes, signals
 from gan_experiments.assembly import pretrained, scoring
+from gan_experiments.callbacks.callback import find
 from gan_experiments.callbacks.health import Health
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
@@ -35,6 +37,7 @@ from gan_experiments.distributed import Launcher
 from gan_experiments.drawing import save_png
 from gan_experiments.engine.module import AdversarialModule, RunSettings
 from gan_experiments.layers.sync_batch_norm import OverAllRanks
+from gan_experiments.loggers.run_logger import run_loggers
 from gan_experiments.runs import resolvers, resume, run_folder, trust
 from gan_experiments.runs.resume import plain
 
@@ -72,9 +75,8 @@ class Run:
             log.info("%s", "\n  ".join(understood(self.data)))
             if self.missing:
                 log.warning("%s", self.missing)
-            for logger in self.trainer.loggers:
-                if hasattr(logger, "start"):
-                    logger.start(self.model.run.config)
+            for logger in run_loggers(self.trainer):
+                logger.start(self.model.run.config)
             files.write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.model.run.config)))
             files.write_text(self.folder / "parameters.json", json.dumps(parameters(self.model), indent=1))
             save_png(real_sheet(self.data), self.folder / "samples" / "real.png")
@@ -83,16 +85,20 @@ class Run:
                 self.trainer.fit(self.model, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
                 return
             except TrainingFailure as failure:
-                health = self.callback(Health)
+                health = find(self.trainer, Health)
                 checkpoint = health.way_back(self.trainer, self.model, failure) if health else None
                 if checkpoint is None:
                     raise
 
-    def finish(self) -> None:
-        """Close what was opened, so that the next run of this process starts afresh."""
-        for logger in self.trainer.loggers:
-            if hasattr(logger, "finish"):
-                logger.finish()
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Close at the end what the training opens, so that the next run of this process starts afresh."""
+        try:
+            yield
+        finally:
+            with signals.waiting():
+                for logger in run_loggers(self.trainer):
+                    logger.finish()
 
     def end_other_ranks(self) -> None:
         """End the ranks that this process has started."""
@@ -103,10 +109,6 @@ class Run:
         """Have `end` done, in a thread of its own, where a rank that this process has started dies and it hangs."""
         if isinstance(self.trainer.strategy.launcher, Launcher):
             self.trainer.strategy.launcher.on_death = end
-
-    def callback(self, kind: type) -> Any:
-        """The callback of that kind, or None."""
-        return next((c for c in self.trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
 
 
 def understood(data: Any) -> list[str]:
@@ -193,6 +195,17 @@ def _data(cfg: DictConfig) -> Any:
     return data
 
 
+def open_data(node: DictConfig) -> Any:
+    """Make a data module of its config and open its data, decoded where they are not yet.
+
+    Raises ConfigError where they are not there, or not as the config asks for.
+    """
+    data = make(node)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
 def build_model(cfg: DictConfig) -> AdversarialModule:
     """The model of a config, its weights drawn from the config's seed."""
     L.seed_everything(cfg.seed, verbose=False)
@@ -258,7 +271,7 @@ def _number_of_devices(devices: Any) -> int | None:
     return number if number > 0 or number == -1 else None
 
 
-def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -> L.Trainer:
+def build_trainer(cfg: DictConfig, callbacks: Sequence[Any], loggers: list[Any]) -> L.Trainer:
     """Lightning's Trainer, with all that our callbacks do switched off."""
     node = cfg.trainer
     try:
@@ -270,7 +283,7 @@ def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[An
         raise ConfigError(f"{given}: {' '.join(str(error).split())}") from error
 
 
-def _trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -> L.Trainer:
+def _trainer(cfg: DictConfig, callbacks: Sequence[Any], loggers: list[Any]) -> L.Trainer:
     node = cfg.trainer
     plugins: list[Any] = [OverAllRanks()] if node.sync_batchnorm else []
     if processes.slurm():  # a requeue is `Stopping`'s: Lightning's own would save in the middle of a batch
@@ -283,7 +296,7 @@ def _trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list[Any]) -
         precision=node.precision,
         plugins=plugins,
         logger=loggers,
-        callbacks=callbacks,
+        callbacks=list(callbacks),
         max_epochs=-1,
         num_sanity_val_steps=0,
         log_every_n_steps=1_000_000_000,

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-import logging
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
-from types import SimpleNamespace
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from hydra.utils import get_class, get_object
@@ -20,6 +15,7 @@ from torch import nn
 
 from gan_experiments import bounds, processes
 from gan_experiments.assembly import build, options, pretrained
+from gan_experiments.assembly.signatures import SPECIAL, Signature, signature, silent
 from gan_experiments.contracts import ConfigError
 from gan_experiments.engine.averages import WeightAverage
 from gan_experiments.engine.module import AdversarialModule
@@ -30,18 +26,8 @@ from gan_experiments.models.noise_to_image import NoiseToImage
 from gan_experiments.runs import resume
 from gan_experiments.runs.configs import conf_dir, keys_gone, nearest
 
-SPECIAL = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 ALONE = ("logger", "trainer", "callbacks", "augment", "metrics", "loss", "perceptual", "data", "model")
 """The groups of a run of which one choice is taken; `technique` takes several."""
-OPTIMIZERS = {  # what torch's own signatures leave open
-    "lr": bounds.Rate,
-    "betas": tuple[bounds.BelowOne, bounds.BelowOne],
-    "eps": bounds.NotNegative,
-    "weight_decay": bounds.NotNegative,
-    "momentum": bounds.NotNegative,
-    "dampening": bounds.Finite,
-    "alpha": bounds.BelowOne,
-}
 
 
 def require(cfg: DictConfig) -> None:
@@ -230,8 +216,8 @@ def _arguments_of(cfg: DictConfig, computed: bool) -> Iterator[str]:
     for path, node in nodes:
         target = node._get_node("_target_")
         try:
-            with _silent("hydra.utils"):
-                takes = _signature(get_object(node["_target_"]))
+            with silent("hydra.utils"):
+                takes = signature(get_object(node["_target_"]))
         except Exception as error:  # an import that fails, whatever its reason
             cause = error.__cause__
             if what := build.not_installed(cause.name if isinstance(cause, ModuleNotFoundError) else None):
@@ -242,24 +228,13 @@ def _arguments_of(cfg: DictConfig, computed: bool) -> Iterator[str]:
             continue
         yield from _arguments_of_node(path, node, takes, str(target).rpartition(".")[2], computed)
     averages = cfg.get("model") and cfg.model.get("ema")
-    takes = _signature(WeightAverage)
+    takes = signature(WeightAverage)
     for name, node in averages.items() if isinstance(averages, DictConfig) else ():
         if not isinstance(node, DictConfig):
             continue  # said of the whole
         yield from _arguments_of_node(
             f"model.ema.{name!s}", node, takes, "WeightAverage", computed, frozenset({"network"})
         )
-
-
-@contextmanager
-def _silent(name: str) -> Iterator[None]:
-    """Keep back what a logger says of an error that is answered here."""
-    logger = logging.getLogger(name)
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
 
 
 def _arguments_of_node(
@@ -276,55 +251,6 @@ def _arguments_of_node(
         if not OmegaConf.is_missing(node, key) and (computed or not OmegaConf.is_interpolation(node, key)):
             found = options.fault(f"{path}.{key}", node, key, takes.hints[key], takes.usual.get(key))
             yield from () if found is None else [found]
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a callable takes: the type of each argument, its usual value, those that it needs; or anything besides."""
-
-    hints: dict[str, Any]
-    usual: dict[str, Any]
-    required: frozenset[str]
-    anything: bool
-
-
-@cache
-def _signature(target: Any) -> Signature:
-    """What a callable takes; the `**kwargs` of a class go to its parent."""
-    classes = [c for c in inspect.getmro(target) if "__init__" in vars(c)] if inspect.isclass(target) else [None]
-    hints: dict[str, Any] = {}
-    usual: dict[str, Any] = {}
-    required: set[str] = set()
-    anything = True
-    for owner in classes:
-        function = target if owner is None else vars(owner)["__init__"]
-        parameters = list(inspect.signature(function).parameters.values())[0 if owner is None else 1 :]
-        for one in parameters:
-            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name not in hints:
-                hints[one.name] = _hint(one, function, target)
-                if one.default is not one.empty:
-                    usual[one.name] = one.default
-                elif one.name != "networks":
-                    required.add(one.name)
-        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
-            anything = False
-            break
-    hints.pop("networks", None)
-    return Signature(hints, usual, frozenset(required), anything)
-
-
-def _hint(parameter: inspect.Parameter, function: Any, target: Any) -> Any:
-    """The type of a parameter; Any where it cannot be told."""
-    if inspect.isclass(target) and issubclass(target, torch.optim.Optimizer) and parameter.name in OPTIMIZERS:
-        return OPTIMIZERS[parameter.name]
-    if parameter.annotation is parameter.empty:
-        return Any
-    stub = SimpleNamespace(__annotations__={"it": parameter.annotation})
-    try:
-        hint = get_type_hints(stub, vars(sys.modules[function.__module__]), include_extras=True)["it"]
-    except Exception:  # a name that is imported for the type checker alone, or none at all
-        return Any
-    return hint | None if parameter.default is None else hint
 
 
 def _unread(cfg: DictConfig) -> Iterator[str]:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from gan_experiments import distributed, processes, signals
 from gan_experiments.assembly import build, check, scoring
+from gan_experiments.callbacks.callback import RunCallback, find
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
@@ -28,6 +29,7 @@ from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.images import NotDownloadedError, without_downloads
 from gan_experiments.engine.module import AdversarialModule
+from gan_experiments.loggers.run_logger import run_loggers
 from gan_experiments.metrics.passports import doubts
 from gan_experiments.runs import quoting, resume, run_folder
 from gan_experiments.runs.run_folder import shown
@@ -58,9 +60,7 @@ def tell_forecast(cfg: DictConfig) -> None:
 
 def _data(cfg: DictConfig) -> list[str]:
     """What was understood of the data."""
-    data = build.make(cfg.data)
-    data.prepare_data()
-    data.setup("fit")
+    data = build.open_data(cfg.data)
     first, *rest = build.understood(data)
     return [first, *(f"  {line}" for line in rest)]
 
@@ -99,9 +99,10 @@ def closing(run: build.Run, at_once: signals.Stopped | None = None) -> tuple[str
 
     `at_once` is the signal that broke the training off. One that came when all images had been seen ends nothing.
     """
-    model, stopping = run.model, run.callback(Stopping)
-    sheets, scores, checkpoints = (run.callback(kind) for kind in (SampleSheets, Scores, Checkpoints))
-    number = int(at_once.number if at_once else stopping.signal or 0)
+    model, stopping = run.model, find(run.trainer, Stopping)
+    sheets, scores = find(run.trainer, SampleSheets), find(run.trainer, Scores)
+    checkpoints = find(run.trainer, Checkpoints)
+    number = int(at_once.number if at_once else (stopping and stopping.signal) or 0)
     if model.at_end() and (at_once is None or (checkpoints is not None and checkpoints.saved_at == model.images_seen)):
         number = 0
     if not run.trainer.is_global_zero:
@@ -124,7 +125,7 @@ def closing(run: build.Run, at_once: signals.Stopped | None = None) -> tuple[str
     if sheets is not None and sheets.latest is not None:
         lines.append(f"  samples  {shown(sheets.latest)}   training.gif beside it shows how they came about")
     lines.append(f"  run      {shown(run.folder)}")
-    lines += [f"  W&B      {logger.where()}" for logger in run.trainer.loggers if hasattr(logger, "where")]
+    lines += [f"  W&B      {logger.where()}" for logger in run_loggers(run.trainer) if logger.where()]
     if checkpoints is not None and checkpoints.last.exists():
         lines.append(f"  go on    {go_on(run.folder, 0 if number else 2 * model.images_seen)}")
     return "\n".join(lines), 128 + number if number else 0
@@ -136,6 +137,17 @@ def _extractor(cfg: DictConfig) -> str:
         return ""
     of = cfg.metrics.get("extractor") or {}
     return str(of.get("name") or (of or cfg.metrics)["_target_"].rpartition(".")[2])
+
+
+def close(run: build.Run, at_once: signals.Stopped | None = None) -> int:
+    """Record how a training ended, print its last lines, and return the exit status; see `closing`."""
+    with signals.waiting():
+        lines, status = closing(run, at_once)
+        state, said = "stopped" if status else "finished", lines.strip().partition("\n")[0]
+        run_folder.record(run.folder, run_folder.Outcome(state, run.model.images_seen, said))
+        if lines:
+            print(lines, flush=True)
+    return status
 
 
 def broken_off(run: build.Run, why: str) -> None:
@@ -230,7 +242,7 @@ class _NoiseData(L.LightningDataModule):
         return DataLoader(self.noise, batch_size=None)
 
 
-class _Stopwatch(L.Callback):
+class _Stopwatch(RunCallback):
     """Times cycles of `cycle` batches, each with more of their `images` than the last, until the time is up.
 
     A batch has two images or more in each of the `parts` of each rank, as some models need.
@@ -249,12 +261,12 @@ class _Stopwatch(L.Callback):
         sizes += [self.images] * (1 if self.cycle > 1 else 3)
         self.plan = [size for size in sizes for _ in range(self.cycle)]
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Batch, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, module: AdversarialModule, batch: Batch, *_: Any) -> None:
         rows = self.plan[len(self.times)] // trainer.world_size
         batch.update({key: values[:rows] for key, values in batch.items()})
         self._start = time.perf_counter()
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
         module.flush()  # waits for the device
         self.times.append(time.perf_counter() - self._start)
         done = len(self.times)

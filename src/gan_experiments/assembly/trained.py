@@ -27,6 +27,10 @@ class Trained:
     cfg: DictConfig
     folder: Path
 
+    def data(self) -> Any:
+        """Open the data that it was trained on."""
+        return build.open_data(self.cfg.data)
+
 
 def open_run(given: str, device: str = "auto", trusted: Any = None) -> Trained:
     """The model of a run folder or a checkpoint, on a device ("auto": the accelerator where there is one).

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_experiments import distributed
-from gan_experiments.augment.diffaugment import Draw
+from gan_experiments.augment.augmentation import Augmentation, Draw
 from gan_experiments.bounds import Positive, Rhythm, Share
 from gan_experiments.contracts import ConfigError
 
@@ -46,7 +46,7 @@ PEAK = 5  # the tap of SYM6 that is taken for its middle
 POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # of natural images in the four bands, the lowest first
 
 
-class ADA(nn.Module):
+class ADA(Augmentation):
     """Augment all that D sees, each image by transformations drawn with probability p, which follows D's overfitting.
 
     p is adjusted by r_t = E[sign D(x)] over the augmented real images (section 3): up while it is above the target,
@@ -96,7 +96,9 @@ class ADA(nn.Module):
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
-        """Take note of what D says of augmented real images, `[n]` on each rank."""
+        """Take note of what D says of augmented real images, `[n]` on each rank, where p follows it."""
+        if self.target is None:
+            return
         n = len(real_logits)
         total = n * real_logits.sign().to(self.signs).mean()
         mean = distributed.mean_over_ranks(torch.stack([total, torch.full_like(total, n)]))
@@ -116,8 +118,18 @@ class ADA(nn.Module):
         self.p.clamp_(min=0)
         self.signs.zero_()
 
+    @property
+    def needs_zero_at_chance(self) -> bool:  # type: ignore[override]
+        """Whether p follows the signs of the logits."""
+        return self.target is not None
+
+    def follow(self, p: float) -> None:
+        """Set p, where no target moves it."""
+        if self.target is None:
+            self.p.fill_(p)
+
     def numbers(self) -> dict[str, float]:
-        """What is recorded while it trains: p."""
+        """Return p."""
         return {"p": self.p.item()}
 
     def forward(self, images: Tensor, draw: Draw | None = None) -> Tensor:

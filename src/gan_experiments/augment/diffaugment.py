@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from gan_experiments.augment.augmentation import Augmentation, Draw
 from gan_experiments.contracts import ConfigError
 
-Draw = Callable[..., Tensor]
-"""`draw(torch.rand, n, 1, 1, 1)` gives this rank's n rows of the numbers drawn for the whole batch."""
 
-
-class DiffAugment(nn.Module):
+class DiffAugment(Augmentation):
     """Augment all that D sees, reals and fakes, in D's step and in G's, which its gradients pass (section 3.2).
 
     `policy` names the kinds in their order, separated by commas: "color", "translation", "cutout". Raises ConfigError

@@ -9,11 +9,12 @@ import lightning as L
 
 from gan_experiments import files
 from gan_experiments.bounds import Place, Whole
+from gan_experiments.callbacks.callback import RunCallback, find
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.engine.module import AdversarialModule
 
 
-class Checkpoints(L.Callback):
+class Checkpoints(RunCallback):
     """Writes `checkpoints/last.ckpt` every `every` images and at the end, `best.ckpt` beside it at each best score.
 
     And one that stays, `00100000.ckpt`, every `keep` images, for those who want to look back.
@@ -37,15 +38,16 @@ class Checkpoints(L.Callback):
         """The file to go on from."""
         return self.folder / "last.ckpt"
 
-    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Remove what a kill in the middle of a checkpoint left in the run's folder."""
         if trainer.is_global_zero:
             for left in self.folder.glob(".*.unfinished.ckpt"):
                 left.unlink(missing_ok=True)
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
         """Save where a checkpoint is due."""
-        best = any(isinstance(c, Scores) and c.best_at == module.images_seen for c in trainer.callbacks)  # type: ignore[attr-defined]
+        scores = find(trainer, Scores)
+        best = scores is not None and scores.best_at == module.images_seen
         due = module.passed(self.every) or module.at_end() or trainer.should_stop
         if best:
             self.save(trainer, module, self.folder / "best.ckpt")

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from gan_experiments import files
 from gan_experiments.bounds import Count, OneOf, PartOf, Whole
+from gan_experiments.callbacks.callback import RunCallback, find
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.record import Record, log_metrics
 from gan_experiments.contracts import ConfigError, NotFinite, TrainingFailure
@@ -148,7 +149,7 @@ class Unwell(TrainingFailure):
     """A sign of failure that the config does not let pass."""
 
 
-class Health(L.Callback):
+class Health(RunCallback):
     """Says in one line what fails and what usually helps; by `action` also stops there, or goes back and tries again.
 
     A sign counts once `patience` looks in a row have shown it, and is gone once as many have not: the recorded numbers
@@ -209,7 +210,7 @@ class Health(L.Callback):
 
     # ---------------------------------------------------------------- looking
 
-    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Choose what the samples are made from and compared with."""
         data, labels = trainer.datamodule, module.typical_labels(self.n, module.run.seed)  # type: ignore[attr-defined]
         fixed = data.fixed(self.n) if labels is None else data.of_classes(labels)
@@ -223,14 +224,15 @@ class Health(L.Callback):
         if self.action == "back" and module.images_seen == 0:
             self._checkpoints(trainer).save(trainer, module, self._good(trainer))
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_start(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
         """Lay a checkpoint aside that has just been written and may prove good."""
         if self.candidate == module.images_seen and trainer.is_global_zero:
             _link(self._checkpoints(trainer).last, self._aside(trainer))
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
         """Look at what is new."""
-        numbers = next((c.fresh for c in trainer.callbacks if isinstance(c, Record)), {})  # type: ignore[attr-defined]
+        record = find(trainer, Record)
+        numbers = record.fresh if record else {}
         if numbers:
             self._look(trainer, module, self._read(numbers, module.stage), self._outwitted(numbers))
         if module.passed(self.every):
@@ -245,12 +247,12 @@ class Health(L.Callback):
         if checkpoints and self.candidate < 0 and self._well() and module.passed(checkpoints.every):
             self.candidate, self.quiet = module.images_seen, dict.fromkeys(self.SIGNS, 0)
 
-    def on_train_end(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
+    def on_train_end(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Tidy up after a run that is complete; one that was asked to stop goes on with what was laid aside."""
         if trainer.is_global_zero and module.at_end() and self._checkpoints(trainer):
             self._aside(trainer).unlink(missing_ok=True)
 
-    def on_exception(self, trainer: L.Trainer, module: AdversarialModule, exception: BaseException) -> None:  # type: ignore[override]
+    def on_exception(self, trainer: L.Trainer, module: AdversarialModule, exception: BaseException) -> None:
         """Add what usually helps to what the engine says of a number that is not finite."""
         if isinstance(exception, NotFinite):
             exception.args = (f"{exception}; {advice('not_finite', module)}",)
@@ -374,7 +376,7 @@ class Health(L.Callback):
 
     @staticmethod
     def _checkpoints(trainer: L.Trainer) -> Any:
-        return next((c for c in trainer.callbacks if isinstance(c, Checkpoints)), None)  # type: ignore[attr-defined]
+        return find(trainer, Checkpoints)
 
     def _good(self, trainer: L.Trainer) -> Path:
         return self._checkpoints(trainer).folder / "good.ckpt"

@@ -11,6 +11,7 @@ import lightning as L
 from tqdm import tqdm
 
 from gan_experiments.bounds import Positive
+from gan_experiments.callbacks.callback import RunCallback, find
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.engine.module import AdversarialModule
@@ -18,7 +19,7 @@ from gan_experiments.engine.module import AdversarialModule
 log = logging.getLogger(__name__)
 
 
-class Progress(L.Callback):
+class Progress(RunCallback):
     """A bar that counts images on a terminal; elsewhere a line of text now and then.
 
     Args:
@@ -31,7 +32,7 @@ class Progress(L.Callback):
         self._next = 0.0
         self._began = (0.0, 0)
 
-    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Open the bar where the run stands."""
         self._next = time.monotonic() + self.seconds
         if trainer.is_global_zero and sys.stderr.isatty():
@@ -45,7 +46,7 @@ class Progress(L.Callback):
                 smoothing=0.05,
             )
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
         """Move the bar; renew the numbers beside it when there are new ones."""
         if not trainer.is_global_zero:
             return
@@ -59,11 +60,11 @@ class Progress(L.Callback):
                 "%*s / %s images  %s", 9, f"{module.images_seen:,}", f"{module.run.images:,}", self._numbers(trainer)
             )
 
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Leave the finished bar on the screen."""
         self._close()
 
-    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: L.Trainer, module: AdversarialModule, exception: BaseException) -> None:
         """Leave the bar as it is."""
         self._close()
 
@@ -75,16 +76,16 @@ class Progress(L.Callback):
     def _numbers(self, trainer: L.Trainer) -> str:
         """Images/s, the loss of each phase (the sum of its terms; metrics.csv has them apart) and the last scores."""
         parts: list[str] = []
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Record):
-                if "images_per_second" in callback.latest and self._bar is None:
-                    parts.append(f"{callback.latest['images_per_second']:,.0f} images/s")
-                losses: dict[str, float] = {}
-                for name, value in callback.latest.items():
-                    phase, _, term = name.partition("/")
-                    if term and phase in callback.phases:
-                        losses[phase] = losses.get(phase, 0.0) + value
-                parts += [f"{phase} {loss:.3g}" for phase, loss in losses.items()]
-            if isinstance(callback, Scores) and callback.history:
-                parts += [f"{name} {value:.3g}" for name, value in callback.history[-1].items() if name != "images"]
+        if record := find(trainer, Record):
+            if "images_per_second" in record.latest and self._bar is None:
+                parts.append(f"{record.latest['images_per_second']:,.0f} images/s")
+            losses: dict[str, float] = {}
+            for name, value in record.latest.items():
+                phase, _, term = name.partition("/")
+                if term and phase in record.phases:
+                    losses[phase] = losses.get(phase, 0.0) + value
+            parts += [f"{phase} {loss:.3g}" for phase, loss in losses.items()]
+        scores = find(trainer, Scores)
+        if scores and scores.history:
+            parts += [f"{name} {value:.3g}" for name, value in scores.history[-1].items() if name != "images"]
         return "  ".join(parts)

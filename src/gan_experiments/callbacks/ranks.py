@@ -8,11 +8,12 @@ import lightning as L
 
 from gan_experiments import distributed
 from gan_experiments.bounds import Whole
+from gan_experiments.callbacks.callback import RunCallback
 from gan_experiments.contracts import TrainingFailure
 from gan_experiments.engine.module import AdversarialModule
 
 
-class RankGuard(L.Callback):
+class RankGuard(RunCallback):
     """Every `every` images and before the last checkpoint: stops the run where a tensor differs between the ranks.
 
     Parameters, their averages and buffers are compared bit by bit, by one number for each tensor; the optimizers'
@@ -25,7 +26,7 @@ class RankGuard(L.Callback):
     def __init__(self, every: Whole) -> None:
         self.every = every
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
         """Compare where it is due; raises TrainingFailure, on every rank, naming the first tensor that differs."""
         if distributed.world_size() > 1 and self.every and (module.passed(self.every) or module.at_end()):
             with module.paused():

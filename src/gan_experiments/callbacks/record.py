@@ -9,7 +9,9 @@ from typing import Any
 import lightning as L
 from torch import Tensor
 
+from gan_experiments.callbacks.callback import RunCallback
 from gan_experiments.engine.module import AdversarialModule
+from gan_experiments.loggers.run_logger import run_loggers
 
 
 def log_metrics(trainer: L.Trainer, metrics: dict[str, float], images: int) -> None:
@@ -20,26 +22,23 @@ def log_metrics(trainer: L.Trainer, metrics: dict[str, float], images: int) -> N
 
 def log_passports(trainer: L.Trainer, passports: dict[str, dict[str, Any]]) -> None:
     """Give the passports of the scores, by name, to every logger that keeps them."""
-    for logger in trainer.loggers:
-        if hasattr(logger, "log_passports"):
-            logger.log_passports(passports)
+    for logger in run_loggers(trainer):
+        logger.log_passports(passports)
 
 
 def log_picture(trainer: L.Trainer, name: str, path: Path, images: int) -> None:
     """Give an image file to every logger that takes pictures."""
-    for logger in trainer.loggers:
-        if hasattr(logger, "log_picture"):
-            logger.log_picture(name, path, images)
+    for logger in run_loggers(trainer):
+        logger.log_picture(name, path, images)
 
 
 def log_histograms(trainer: L.Trainer, histograms: dict[str, Tensor], images: int) -> None:
     """Give distributions to every logger that takes them."""
-    for logger in trainer.loggers:
-        if hasattr(logger, "log_histograms"):
-            logger.log_histograms(histograms, images)
+    for logger in run_loggers(trainer):
+        logger.log_histograms(histograms, images)
 
 
-class Record(L.Callback):
+class Record(RunCallback):
     """Every `log_every` batches: each term of each loss, D(real) and D(fake), gradient norms, learning rates, images/s.
 
     And what the model, its augmentation and its techniques tell of themselves, see `AdversarialModule.numbers`.
@@ -53,15 +52,14 @@ class Record(L.Callback):
         self.phases: set[str] = set()  # whose terms are among them
         self._since: tuple[float, int] = (0.0, 0)
 
-    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Start the clock; after a resume, forget what was recorded beyond the checkpoint."""
         self.phases = {phase.name for phase in module.phases()}
-        for logger in trainer.loggers:
-            if trainer.is_global_zero and hasattr(logger, "forget_after"):
-                logger.forget_after(module.images_seen if module.batches else -1)
+        for logger in run_loggers(trainer) if trainer.is_global_zero else ():
+            logger.forget_after(module.images_seen if module.batches else -1)
         self._restart(module)
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
         """Record at each `log_every`-th batch and after the last one."""
         self.fresh = {}
         if module.batches % module.run.log_every and not module.at_end():

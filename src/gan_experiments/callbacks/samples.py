@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from gan_experiments.bounds import Cells, Place, Positive, Whole
+from gan_experiments.callbacks.callback import RunCallback
 from gan_experiments.callbacks.record import log_picture
 from gan_experiments.drawing import save_gif, save_png, sheet
 from gan_experiments.engine.module import AdversarialModule
 
 
-class SampleSheets(L.Callback):
+class SampleSheets(RunCallback):
     """Saves `samples/<images seen, eight digits>.png` every `every` images, before the first and after the last one.
 
     Args:
@@ -35,19 +36,19 @@ class SampleSheets(L.Callback):
         self._inputs: dict[str, Tensor] = {}
         self._real: Tensor | None = None
 
-    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Choose the inputs; draw the sheet of the untrained networks."""
         fixed = trainer.datamodule.fixed(self.n)  # type: ignore[attr-defined]
         self._inputs, self._real = module.sheet_inputs(fixed, self.n), fixed.get("real")
         if module.images_seen == 0:
             self._draw(trainer, module)
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
         """Draw a sheet where one is due."""
         if module.passed(self.every) or module.at_end():
             self._draw(trainer, module)
 
-    def on_train_end(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
+    def on_train_end(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Join the sheets to a GIF."""
         if trainer.is_global_zero:
             sheets = sorted(p for p in self.folder.glob("[0-9]*.png") if p.stem.isdigit() and len(p.stem) >= 8)

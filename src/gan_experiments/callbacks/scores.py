@@ -13,6 +13,7 @@ import lightning as L
 
 from gan_experiments import distributed, files
 from gan_experiments.bounds import Place, Whole
+from gan_experiments.callbacks.callback import RunCallback
 from gan_experiments.callbacks.record import log_metrics, log_passports
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.metrics.evaluator import Evaluator, Judge
@@ -24,7 +25,7 @@ from gan_experiments.models.latents import Sampler
 log = logging.getLogger(__name__)
 
 
-class Scores(L.Callback):
+class Scores(RunCallback):
     """Scores every `every` images, before the first image and after the last; the first score listed decides the best.
 
     Writes `scores.json`: under "history" the values at each number of images seen, under "last" and "best" the scores
@@ -55,12 +56,12 @@ class Scores(L.Callback):
         """The images seen when the best score was measured; -1 before any."""
         return int(self.best.get("images", -1))
 
-    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Score the untrained generator."""
         if self.at_start and module.images_seen == 0:
             self._score(trainer, module)
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
         """Score where it is due."""
         if module.passed(self.every) or module.at_end():
             self._score(trainer, module)

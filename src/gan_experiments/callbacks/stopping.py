@@ -8,10 +8,11 @@ from typing import Any
 import lightning as L
 
 from gan_experiments import signals
+from gan_experiments.callbacks.callback import RunCallback
 from gan_experiments.engine.module import AdversarialModule
 
 
-class Stopping(L.Callback):
+class Stopping(RunCallback):
     """Ends the run after the batch in which its images are complete, or a signal arrived (see `signals.py`).
 
     The batch is carried out to its end, so that what is saved is a state that an unbroken run passes through. A second
@@ -24,11 +25,11 @@ class Stopping(L.Callback):
         self._module: AdversarialModule | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
-    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Forget the signals of an earlier training."""
         self.signal, self._module = None, module
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_start(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
         """Take over the signals at the first batch (only a program's main thread can)."""
         if not self._previous:
             self._previous = signals.handle(self._asked)
@@ -41,7 +42,7 @@ class Stopping(L.Callback):
             self._module.stop_asked = True
         signals.say(f"\n{self.signal.name}: saving after this batch; once more to stop at once")
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
         """Tell Lightning to stop, every rank after the same batch: one that stops alone leaves the others waiting."""
         if module.stop_agreed and self.signal is None:
             self.signal = signal.SIGTERM
@@ -54,6 +55,6 @@ class Stopping(L.Callback):
         if self.signal is not None:
             signals.requeue(self.signal)
 
-    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: L.Trainer, module: AdversarialModule, exception: BaseException) -> None:
         """Give the signals back, as Lightning leaves out the teardown of a run that failed."""
         signals.give_back(self._previous)

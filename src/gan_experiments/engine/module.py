@@ -142,8 +142,14 @@ class AdversarialModule(L.LightningModule):
         """Another number once what trains is so different that its gradients compare with none of before."""
         return 0
 
+    def before_batch(self) -> None:
+        """Set what a batch is to find, by the images seen so far."""
+
     def after_step(self, phase: Phase) -> None:
         """What is to be done when the optimizer of a phase has stepped."""
+
+    def after_batch(self) -> None:
+        """Act once the counters count the batch, before any callback: checkpoints hold what is done here."""
 
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
         """What the n cells of a sample sheet are made from, the same at each; `fixed` are rows of the data."""
@@ -201,6 +207,14 @@ class AdversarialModule(L.LightningModule):
         """A network by name: its weight average where it has one and `ema` asks for it, else the one in training."""
         return self.averages[name].network if ema and name in self.averages else getattr(self, name)  # type: ignore[return-value]
 
+    def optimizer_of(self, name: str) -> Optimizer:
+        """Return the optimizer of that name, as the phases have it, of a training that goes on."""
+        return self._optimizers[name].optimizer
+
+    def learning_rate(self, name: str) -> float:
+        """Return the learning rate of the next step of an optimizer's first group, after schedule and way back."""
+        return self._base_rates[name][0] * self._rate_factor_of(name)
+
     def trained_parameters(self, network: nn.Module) -> list[nn.Parameter]:
         """The parameters of a network that are not frozen."""
         frozen = self._frozen
@@ -236,6 +250,7 @@ class AdversarialModule(L.LightningModule):
         self._batch = batch
         self._once.clear()
         self._histograms.clear()
+        self.before_batch()
         self._seed_layers()
         asked = self._asking
         stepped = set()
@@ -252,6 +267,7 @@ class AdversarialModule(L.LightningModule):
         self._update_averages(stepped)
         # Ranks ask with the gradients of one batch and hear after the next, so that nobody waits for the device.
         self.stop_agreed = self.stop_asked if self._asking is None else bool(asked)
+        self.after_batch()
 
     def _minimise(self, step: _Step, batch: Batch, n: int) -> None:
         for parameter in step.idle:
@@ -280,7 +296,7 @@ class AdversarialModule(L.LightningModule):
     def _optimize(self, step: _Step) -> None:
         name = step.optimizer
         optimizer = self._optimizers[name]
-        factor = self.rate_factor * (self.schedules[name](self.images_seen) if name in self.schedules else 1.0)
+        factor = self._rate_factor_of(name)
         for group, base in zip(optimizer.param_groups, self._base_rates[name], strict=True):
             group["lr"] = base * factor
         # Ranks are averaged inside the closure: before mixed precision looks for overflow, and before clipping.
@@ -289,6 +305,9 @@ class AdversarialModule(L.LightningModule):
         torch.autograd.graph.increment_version(step.trained)
         for parameter in step.asking:
             parameter.grad = None
+
+    def _rate_factor_of(self, optimizer: str) -> float:
+        return self.rate_factor * (self.schedules[optimizer](self.images_seen) if optimizer in self.schedules else 1.0)
 
     def _average_step(self, step: _Step) -> None:
         self._asking = distributed.average_step_(step.trained, self._running, self.stop_asked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import json
 import os
 import signal
 import sys
@@ -42,6 +43,8 @@ def main() -> None:
         do(first)
     if first in VERSION:
         _say(f"gan-experiments {__version__}")
+    if first == "--schema":
+        _say(json.dumps(importlib.import_module("gan_experiments.assembly.signatures").json_schema(), indent=1))
     if first.isidentifier():
         near = difflib.get_close_matches(first, VERBS, n=1, cutoff=0.7)
         meant = (

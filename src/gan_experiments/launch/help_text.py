@@ -38,7 +38,10 @@ def overview(verbs: Mapping[str, str]) -> str:
     lines = ["gan-experiments VERB key=value ...", ""]
     lines += [f"  {verb:12} {what}" for verb, what in verbs.items()]
     lines += ["", "Without a verb it trains: gan-experiments model=wgan_gp data=celeba."]
-    lines += ["gan-experiments VERB --help explains the options of one; --version prints the version."]
+    lines += [
+        "gan-experiments VERB --help explains the options of one; --version prints the version.",
+        "--schema prints a JSON Schema by which an editor completes and checks config files.",
+    ]
     return "\n".join(lines)
 
 

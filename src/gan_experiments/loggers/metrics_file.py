@@ -7,14 +7,14 @@ import io
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from gan_experiments import files
 from gan_experiments.bounds import Place
+from gan_experiments.loggers.run_logger import RunLogger
 
 
-class MetricsFile(Logger):
+class MetricsFile(RunLogger):
     """A CSV file whose first column is the images seen; a new name adds a column, rows are only ever appended.
 
     Args:

@@ -11,9 +11,10 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 
 from gan_experiments.bounds import Place
+from gan_experiments.loggers.run_logger import RunLogger
 
 
-class TensorBoardRun(TensorBoardLogger):
+class TensorBoardRun(RunLogger, TensorBoardLogger):
     """TensorBoard's files in `tensorboard/` of the run folder.
 
     Args:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gan_experiments import files, processes
 from gan_experiments.contracts import ConfigError
+from gan_experiments.loggers.run_logger import RunLogger
 from gan_experiments.metrics.passports import short_name
 
 MODES = {"online": "online", "offline": "offline", "disabled": "disabled", "run": "online", "dryrun": "offline"}
@@ -26,7 +27,7 @@ MODES = {"online": "online", "offline": "offline", "disabled": "disabled", "run"
 OFFLINE = "type logger.wandb.mode=offline to upload later with `wandb sync`"
 
 
-class WandbRun(WandbLogger):
+class WandbRun(RunLogger, WandbLogger):
     """A W&B run in the run folder, the same run again when training goes on from a checkpoint there.
 
     Under a `wandb agent` it is the run that the agent has made for this start.

@@ -111,15 +111,18 @@ class Growing(NoiseToImage):
             for average in (False, True):
                 self.network(name, average).grown = self.grown  # type: ignore[assignment]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Grow after the batch, and before the checkpoint."""
+    def before_batch(self) -> None:
+        """Be as far as the images seen ask for."""
         self.grow()
-        before = self.stage
-        super().training_step(batch, batch_idx)
+        self._stage_before = self.stage
+
+    def after_batch(self) -> None:
+        """Grow; Adam begins again with another resolution or fade."""
+        super().after_batch()
         self.grow()
-        if self.stage != before:
-            for optimizer in self._optimizers.values():
-                optimizer.optimizer.state.clear()
+        if self.stage != self._stage_before:
+            for name in self.make_optimizer:
+                self.optimizer_of(name).state.clear()
 
     def real(self, batch: Batch) -> Tensor:
         """The real images [n, C, R, R] of a batch, with R as the networks have it, and with their fade."""

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gan_experiments.augment.ada import ADA
+from gan_experiments.augment.augmentation import Augmentation
 from gan_experiments.bounds import OneOf, Rhythm
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.engine.module import AdversarialModule, evaluating, number_of
@@ -61,7 +61,7 @@ class NoiseToImage(AdversarialModule):
         generator: nn.Module,
         discriminator: nn.Module,
         loss: AdversarialLoss,
-        augment: nn.Module | None = None,
+        augment: Augmentation | None = None,
         techniques: Mapping[str, Technique] | None = None,
         n_critic: Rhythm = 1,
         generator_batch: Annotated[int, Field(ge=1, le=64)] = 1,
@@ -117,7 +117,9 @@ class NoiseToImage(AdversarialModule):
                 f"model.generator_batch={self.generator_batch}: loss=relativistic_paired pairs each fake with a real"
                 " image; type model.generator_batch=1, or loss=relativistic_average"
             )
-        if isinstance(self.augment, ADA) and self.augment.target is not None and not self.loss.zero_is_chance:
+        if self.augment and not isinstance(self.augment, Augmentation):
+            yield f"augment._target_: {type(self.augment).__name__} is no Augmentation, see augment/augmentation.py"
+        elif self.augment and self.augment.needs_zero_at_chance and not self.loss.zero_is_chance:
             yield (
                 f"augment=ada: {type(self.loss).__name__} gives logits whose sign does not tell how sure the"
                 " discriminator is; type augment.target=null augment.p=0.2 for a fixed p, or augment=diffaugment"
@@ -211,20 +213,20 @@ class NoiseToImage(AdversarialModule):
             self.discriminator.set_reference(fixed["real"].to(reference.rows), label)  # type: ignore[operator]
 
     def observe(self, **values: Tensor) -> None:
-        """Show ADA the logits of the real images too."""
+        """Show the augmentation the logits of the real images too."""
         super().observe(**values)
-        if isinstance(self.augment, ADA) and self.augment.target is not None:
+        if self.augment:
             self.augment.observe(values["real"])
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Let ADA move its p after the batch, and before the checkpoint."""
-        super().training_step(batch, batch_idx)
-        if isinstance(self.augment, ADA):
+    def after_batch(self) -> None:
+        """Let the augmentation change its strength."""
+        super().after_batch()
+        if self.augment:
             self.augment.adjust(self.batches)
 
     def numbers(self) -> dict[str, float]:
         """What the augmentation and the techniques say of themselves: `augment/p`, `top_k/share`, ..."""
-        told: dict[str, dict[str, float]] = {"augment": getattr(self.augment, "numbers", dict)()}
+        told: dict[str, dict[str, float]] = {"augment": self.augment.numbers() if self.augment else {}}
         told |= {name: technique.numbers(self) for name, technique in self.techniques.items()}
         return {f"{name}/{key}": value for name, numbers in told.items() for key, value in numbers.items()}
 

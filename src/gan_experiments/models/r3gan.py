@@ -13,9 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import Tensor
 
-from gan_experiments.augment.ada import ADA
 from gan_experiments.bounds import BelowOne, Count, NotNegative, Share
-from gan_experiments.contracts import Batch
 from gan_experiments.losses.penalties import r1_penalty
 from gan_experiments.models.noise_to_image import NoiseToImage, Turn
 from gan_experiments.schedules import Cosine
@@ -53,16 +51,15 @@ class R3GAN(NoiseToImage):
         first, last = values
         return last + (first - last) * self.share(self.images_seen)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def before_batch(self) -> None:
         """Set for this batch what the engine's schedules do not."""
-        for optimizer in self._optimizers.values():
-            for group in optimizer.param_groups:
+        for name in self.make_optimizer:
+            for group in self.optimizer_of(name).param_groups:
                 group["betas"] = (group["betas"][0], self.now(self.beta2))
         for average in self.averages.values():
             average.half_life = self.now(self.half_life)  # type: ignore[assignment]
-        if isinstance(self.augment, ADA) and self.augment.target is None:
-            self.augment.p.fill_(self.now(self.augment_p))
-        super().training_step(batch, batch_idx)
+        if self.augment:
+            self.augment.follow(self.now(self.augment_p))
 
     def discriminator_loss(self, turn: Turn) -> dict[str, Tensor]:
         """Equation 7: plus γ/2 ‖∇D(x)‖² + γ/2 ‖∇D(G(z))‖², of the images as they enter the augmentation."""

@@ -86,7 +86,7 @@ class UnrolledGAN(NoiseToImage):
         buffers = {name: buffer.clone() for name, buffer in logits.named_buffers()}
         # One vector: one reduction over the ranks a step, and few small operations.
         theta = torch.cat([parameter.detach().flatten() for parameter in own.values()]).requires_grad_()
-        step = unrolled(self._optimizers["discriminator"].optimizer, self._rate("discriminator"))
+        step = unrolled(self.optimizer_of("discriminator"), self.learning_rate("discriminator"))
 
         def judge() -> tuple[Tensor, Tensor]:
             parts = theta.split([shape.numel() for shape in shapes.values()])
@@ -97,11 +97,6 @@ class UnrolledGAN(NoiseToImage):
             (gradient,) = torch.autograd.grad(self.loss.discriminator(*judge()), theta, create_graph=True)
             theta = step(theta, distributed.mean_over_ranks(gradient))
         return judge()
-
-    def _rate(self, name: str) -> float:
-        """The learning rate of an optimizer's next step."""
-        factor = self.schedules[name](self.images_seen) if name in self.schedules else 1.0
-        return self._base_rates[name][0] * self.rate_factor * factor
 
 
 class _Logits(nn.Module):

@@ -256,6 +256,22 @@ def outcome(folder: Path) -> Outcome | None:
         return None
 
 
+@contextlib.contextmanager
+def running(folder: Path, images: Callable[[], int]) -> Iterator[None]:
+    """Record as the folder's outcome that what is done inside failed, after `images()` images.
+
+    An error that says that another rank has died comes out as RankDied; the folder's outcome is then left to others.
+    """
+    try:
+        yield
+    except Exception as error:
+        known = mistake(error)
+        if isinstance(known, RankDied):
+            raise known from error
+        record(folder, Outcome("failed", images(), " ".join(str(known or repr(error)).split())))
+        raise
+
+
 def attempt(work: Callable[[], int], folder: Path) -> tuple[int, str]:
     """Do the work of a sweep's job: its exit status, and one line where it failed.
 

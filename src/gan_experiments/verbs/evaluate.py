@@ -163,9 +163,7 @@ def _real(cfg: DictConfig, subject: Subject, judge: Judge) -> Any:
         return subject.real
     node = cfg.get("data") or (subject.config and subject.config.data)
     assert node, "_faults asks for one"
-    data = build.make(node)
-    data.prepare_data()
-    data.setup("fit")
+    data = build.open_data(node)
     return judge.real(data)
 
 

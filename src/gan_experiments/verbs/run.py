@@ -39,25 +39,14 @@ def run(cfg: DictConfig) -> int:
             log.warning("%s", remark)
     stopped: signals.Stopped | None = None
     parts.on_death(lambda message: report.broken_off(parts, message))
-    try:
-        parts.train(checkpoint)
-    except signals.Stopped as error:  # before the first batch, or the second one: at once
-        stopped = error
-        parts.end_other_ranks()
-    except Exception as error:
-        known = run_folder.mistake(error)
-        if isinstance(known, RankDied):
-            report.broken_off(parts, str(known))
+    with parts.opened():
+        try:
+            with run_folder.running(parts.folder, lambda: parts.model.images_seen):
+                parts.train(checkpoint)
+        except signals.Stopped as error:  # before the first batch, or the second one: at once
+            stopped = error
+            parts.end_other_ranks()
+        except RankDied as error:
+            report.broken_off(parts, str(error))
             return 1
-        message = " ".join(str(known or repr(error)).split())
-        run_folder.record(parts.folder, run_folder.Outcome("failed", parts.model.images_seen, message))
-        parts.finish()
-        raise
-    with signals.waiting():
-        lines, status = report.closing(parts, stopped)
-        state, said = "stopped" if status else "finished", lines.strip().partition("\n")[0]
-        run_folder.record(parts.folder, run_folder.Outcome(state, parts.model.images_seen, said))
-        if lines:
-            print(lines, flush=True)
-        parts.finish()
-    return status
+        return report.close(parts, stopped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -38,7 +38,7 @@ def sample(cfg: DictConfig) -> int:
     if cells[0].shape[1:] == (2, 1, 1):
         if cfg.singles:
             raise ConfigError("singles=true: points of the plane are no images; leave it out")
-        real = _data(run.cfg).fixed(1000)["real"]
+        real = run.data().fixed(1000)["real"]
     if sheet in wanted:
         drawing.save_png(drawing.sheet(torch.stack(cells), columns, behind=real), sheet)
     print(report.shown(sheet))
@@ -67,7 +67,7 @@ def _drawn(run: Trained, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
                 raise ConfigError(f"{key}={cfg[key]}: this model translates images and knows no classes; leave it out")
         if cfg.interpolation:
             raise ConfigError("interpolation: this model translates images and has no latent space; leave it out")
-        return list(model.sheet(model.sheet_inputs(_data(run.cfg).fixed(cfg.n), cfg.n), cfg.ema).cpu())
+        return list(model.sheet(model.sheet_inputs(run.data().fixed(cfg.n), cfg.n), cfg.ema).cpu())
     z = model.fixed_noise(cfg.n, cfg.seed, cfg.truncation)
     drawn: list[Tensor] = []
     for start in range(0, cfg.n, CHUNK):
@@ -91,7 +91,7 @@ def _singles(run: Trained, cfg: DictConfig, label: Tensor | None, folder: Path) 
 
     if label is None:
         return [folder / f"{index:06d}.png" for index in range(cfg.n)]
-    classes = files.clean_names(run.model.class_names or _data(run.cfg).class_names)
+    classes = files.clean_names(run.model.class_names or run.data().class_names)
     return [folder / classes[number] / f"{index:06d}.png" for index, number in enumerate(label.tolist())]
 
 
@@ -114,13 +114,3 @@ def _labels(model: NoiseToImage, cfg: DictConfig) -> tuple[Tensor | None, int | 
     if law:
         return model.fixed_labels(cfg.n, cfg.seed, law), None
     return model.sheet_labels(cfg.n, cfg.seed), model.sheet_columns(cfg.n)
-
-
-def _data(cfg: DictConfig) -> Any:
-    """The data that a run was trained on, opened."""
-    from gan_experiments.assembly import build
-
-    data = build.make(cfg.data)
-    data.prepare_data()
-    data.setup("fit")
-    return data

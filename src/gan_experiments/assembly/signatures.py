@@ -1,0 +1,154 @@
+"""What a class takes: the arguments of its constructor with their types, and a JSON Schema of them."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
+from typing import Any, get_type_hints
+
+import torch
+from hydra.utils import get_object
+
+from gan_experiments import bounds
+from gan_experiments.runs.configs import conf_dir
+
+SPECIAL = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+"""Keys of a node that are no arguments."""
+TARGET = re.compile(r"_target_: *([\w.]+)")
+HOLDS = ["object", "array"]
+LATER = r"\$\{|^\?\?\?$"  # interpolations, and what is to be typed
+OPTIMIZERS = {  # what torch's own signatures leave open
+    "lr": bounds.Rate,
+    "betas": tuple[bounds.BelowOne, bounds.BelowOne],
+    "eps": bounds.NotNegative,
+    "weight_decay": bounds.NotNegative,
+    "momentum": bounds.NotNegative,
+    "dampening": bounds.Finite,
+    "alpha": bounds.BelowOne,
+}
+
+
+@contextmanager
+def silent(name: str) -> Iterator[None]:
+    """Keep back what a logger says of an error that is answered here."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a callable takes: the type of each argument, its usual value, those that it needs; or anything besides."""
+
+    hints: dict[str, Any]
+    usual: dict[str, Any]
+    required: frozenset[str]
+    anything: bool
+
+
+@cache
+def signature(target: Any) -> Signature:
+    """What a callable takes; the `**kwargs` of a class go to its parent."""
+    classes = [c for c in inspect.getmro(target) if "__init__" in vars(c)] if inspect.isclass(target) else [None]
+    hints: dict[str, Any] = {}
+    usual: dict[str, Any] = {}
+    required: set[str] = set()
+    anything = True
+    for owner in classes:
+        function = target if owner is None else vars(owner)["__init__"]
+        parameters = list(inspect.signature(function).parameters.values())[0 if owner is None else 1 :]
+        for one in parameters:
+            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name not in hints:
+                hints[one.name] = _hint(one, function, target)
+                if one.default is not one.empty:
+                    usual[one.name] = one.default
+                elif one.name != "networks":
+                    required.add(one.name)
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            anything = False
+            break
+    hints.pop("networks", None)
+    return Signature(hints, usual, frozenset(required), anything)
+
+
+def _hint(parameter: inspect.Parameter, function: Any, target: Any) -> Any:
+    """The type of a parameter; Any where it cannot be told."""
+    if inspect.isclass(target) and issubclass(target, torch.optim.Optimizer) and parameter.name in OPTIMIZERS:
+        return OPTIMIZERS[parameter.name]
+    if parameter.annotation is parameter.empty:
+        return Any
+    stub = SimpleNamespace(__annotations__={"it": parameter.annotation})
+    try:
+        hint = get_type_hints(stub, vars(sys.modules[function.__module__]), include_extras=True)["it"]
+    except Exception:  # a name that is imported for the type checker alone, or none at all
+        return Any
+    return hint | None if parameter.default is None else hint
+
+
+def json_schema() -> dict[str, Any]:
+    """Return a JSON Schema by which an editor completes and checks the configs, and one's own beside them.
+
+    It knows the arguments of each class that a config names by `_target_`, with their types and bounds; a value may
+    always be an interpolation, `${...}`, or `???` for one to be typed.
+    """
+    classes = sorted(set(TARGET.findall("\n".join(path.read_text() for path in sorted(conf_dir().rglob("*.yaml"))))))
+    known = {name: schema for name in classes if (schema := _of_class(name))}
+    chosen = [
+        {
+            "if": {"required": ["_target_"], "properties": {"_target_": {"const": name}}},
+            "then": {"$ref": f"#/$defs/{name}"},
+        }
+        for name in known
+    ]
+    inside = {"anyOf": [{"$ref": "#"}, {"type": "array", "items": {"$ref": "#/$defs/any"}}, {"not": {"type": HOLDS}}]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configs of gan_experiments",
+        "type": ["object", "null"],
+        "properties": {"_target_": {"type": "string", "examples": list(known)}},
+        "additionalProperties": {"$ref": "#/$defs/any"},
+        "allOf": chosen,
+        "$defs": {"any": inside, **known},
+    }
+
+
+def _of_class(name: str) -> dict[str, Any] | None:
+    """Return the schema of a node that makes an object of that class; None where its package is not installed."""
+    try:
+        with silent("hydra.utils"):
+            takes = signature(get_object(name))
+    except Exception:
+        return None
+    arguments = {key: _of_value(hint, takes.usual.get(key)) for key, hint in takes.hints.items()}
+    closed = {} if takes.anything else {"propertyNames": {"enum": [*arguments, *sorted(SPECIAL), "defaults"]}}
+    return {"properties": arguments, **closed}
+
+
+def _of_value(hint: Any, usual: Any) -> dict[str, Any]:
+    """Return the schema of one argument."""
+    default = {"default": usual} if isinstance(usual, (bool, int, float, str)) else {}
+    return {**_or_later(bounds.schema(hint)), **default}
+
+
+def _or_later(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that takes an interpolation wherever it takes a value, and of nodes those that are known."""
+    if "anyOf" in schema:
+        return {"anyOf": [_or_later(option) for option in schema["anyOf"]]}
+    if "_target_" in schema.get("what", ""):
+        schema = {"$ref": "#"}
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            schema = {**schema, key: _or_later(schema[key])}
+    if "prefixItems" in schema:
+        schema = {**schema, "prefixItems": [_or_later(item) for item in schema["prefixItems"]]}
+    return {"anyOf": [schema, {"type": "string", "pattern": LATER}]} if schema else {}

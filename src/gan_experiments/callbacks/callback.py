@@ -1,0 +1,43 @@
+"""The base of this package's callbacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import lightning as L
+
+from gan_experiments.engine.module import AdversarialModule
+
+Kind = TypeVar("Kind")
+
+if TYPE_CHECKING:  # to mypy a hook that takes the one module there is would be none of Lightning's
+    _Callback = object
+else:
+    _Callback = L.Callback
+
+
+class RunCallback(_Callback):
+    """A Lightning callback whose hooks are given an `AdversarialModule`.
+
+    A hook does its work inside `module.paused()` where it takes time that the images per second should not count.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
+        """Prepare, before the first batch of a training or of one that goes on."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
+        """Act before a batch."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
+        """Act after a batch, when `module.images_seen` counts it."""
+
+    def on_train_end(self, trainer: L.Trainer, module: AdversarialModule) -> None:
+        """Act after the last batch."""
+
+    def on_exception(self, trainer: L.Trainer, module: AdversarialModule, exception: BaseException) -> None:
+        """Act where the training ends by an error; `on_train_end` is then left out."""
+
+
+def find(trainer: L.Trainer, kind: type[Kind]) -> Kind | None:
+    """Return the trainer's callback of that class, or None."""
+    return next((c for c in trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
