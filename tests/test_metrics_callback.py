@@ -11,6 +11,7 @@ from gan_experiments.assembly import report
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import AS_THE_DATA
+from gan_experiments.loggers.run_logger import RunLogger
 from gan_experiments.loggers.wandb_run import WandbRun
 from gan_experiments.metrics.evaluator import Score
 from gan_experiments.metrics.passports import doubts, short_name, unlike
@@ -45,14 +46,26 @@ class Runs(SimpleNamespace):
         return None
 
 
+class Passports(RunLogger):
+    """Keeps the passports that it is given."""
+
+    name, version = "passports", ""
+
+    def __init__(self, kept):
+        super().__init__()
+        self.log_passports = kept.append
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+    def log_hyperparams(self, params, *_, **__):
+        pass
+
+
 @pytest.fixture
 def score(tmp_path):
     logged = []
-    trainer = SimpleNamespace(
-        datamodule=None,
-        is_global_zero=True,
-        loggers=[SimpleNamespace(log_metrics=lambda *_, **__: None, log_passports=logged.append)],
-    )
+    trainer = SimpleNamespace(datamodule=None, is_global_zero=True, loggers=[Passports(logged)])
     callback = Scores(str(tmp_path), Judge(), every=1)
 
     def at(images, judge):
@@ -144,12 +157,12 @@ def test_evaluate_and_a_runs_last_lines_tell_doubts(capsys, tmp_path):
     assert capsys.readouterr().out.splitlines()[1] == "fid: fewer images than feature dimensions (64)"
     scores = Scores(str(tmp_path), None, every=1)
     scores.history, scores.last = [{"images": 8, "fid": 1.0}], {"images": 8, "scores": {"fid": doubtful.to_dict()}}
-    parts = {Scores: scores, Stopping: Stopping()}
     run = SimpleNamespace(
-        trainer=SimpleNamespace(is_global_zero=True, loggers=[]),
+        trainer=SimpleNamespace(is_global_zero=True, loggers=[], callbacks=[scores, Stopping()]),
         model=SimpleNamespace(images_seen=8, at_end=lambda: True),
         folder=tmp_path,
         missing="",
-        callback=parts.get,
     )
-    assert "           fid: fewer images than feature dimensions (64)" in report.closing(run)[0].splitlines()
+    lines = report.closing(run)[0].splitlines()
+    assert "           fid: fewer images than feature dimensions (64)" in lines
+    assert ["fid", "1"] in [line.split() for line in lines]

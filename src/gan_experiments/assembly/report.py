@@ -109,17 +109,11 @@ def closing(run: build.Run, at_once: signals.Stopped | None = None) -> tuple[str
         return "", 128 + number if at_once and number else 0
     lines = ["", f"{'stopped at' if number else 'done:'} {model.images_seen:,} images"]
     if scores is not None and scores.history:
-        first, last = scores.history[0], scores.history[-1]
-        row = [
-            f"{k} {first[k]:.4g} -> {v:.4g}" if first is not last else f"{k} {v:.4g}"
-            for k, v in last.items()
-            if k != "images"
-        ]
-        lines.append(
-            f"  scores   {'   '.join(row)}   (scores.json; from {first['images']:,} to {last['images']:,} images)"
-        )
+        lines += ["  scores   in scores.json", *_table(scores.history[0], scores.history[-1])]
         told = {name: score["passport"] for name, score in scores.last["scores"].items()}
         lines += [f"           {doubt}" for doubt in doubts(told)]
+    if (curves := run.folder / "curves.png").exists():
+        lines.append(f"  curves   {shown(curves)}")
     if run.missing:
         lines.append(f"  missing  {run.missing}")
     if sheets is not None and sheets.latest is not None:
@@ -137,6 +131,15 @@ def _extractor(cfg: DictConfig) -> str:
         return ""
     of = cfg.metrics.get("extractor") or {}
     return str(of.get("name") or (of or cfg.metrics)["_target_"].rpartition(".")[2])
+
+
+def _table(first: dict[str, float], last: dict[str, float]) -> list[str]:
+    """Return the scores in a column, as they were measured first and last."""
+    rows = [first, last] if first is not last else [last]
+    heads = [f"{row['images']:,} images" for row in rows]
+    lines = ["    " + " " * 20 + "".join(f"{head:>18}" for head in heads)]
+    names = [name for name in last if name != "images"]
+    return [*lines, *(f"    {name:20}" + "".join(f"{row[name]:>18.4g}" for row in rows) for name in names)]
 
 
 def close(run: build.Run, at_once: signals.Stopped | None = None) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -18,9 +20,12 @@ from gan_experiments.engine.module import AdversarialModule
 
 log = logging.getLogger(__name__)
 
+WIDTH = 80  # columns of a terminal
+SHORT = {"generator": "G", "discriminator": "D"}
+
 
 class Progress(RunCallback):
-    """A bar that counts images on a terminal; elsewhere a line of text now and then.
+    """A bar that counts images on a terminal; elsewhere a line of text now and then. Scores are a row of a table.
 
     Args:
         seconds: from one line to the next where there is no terminal.
@@ -30,11 +35,13 @@ class Progress(RunCallback):
         self.seconds = seconds
         self._bar: tqdm | None = None
         self._next = 0.0
-        self._began = (0.0, 0)
+        self._columns: list[str] = []
+        self._told = -1
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
-        """Open the bar where the run stands."""
+        """Open the bar where the run stands; tell what the untrained generator scores."""
         self._next = time.monotonic() + self.seconds
+        self._told = -1
         if trainer.is_global_zero and sys.stderr.isatty():
             self._bar = tqdm(
                 total=module.run.images,
@@ -42,14 +49,17 @@ class Progress(RunCallback):
                 unit="img",
                 unit_scale=True,
                 bar_format="{percentage:3.0f}% |{bar:12}| {n_fmt}/{total_fmt}, {remaining} left, {rate_fmt}{postfix}",
-                dynamic_ncols=True,
+                ncols=min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns),
                 smoothing=0.05,
             )
+        if trainer.is_global_zero:
+            self._tell_scores(trainer, module)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
         """Move the bar; renew the numbers beside it when there are new ones."""
         if not trainer.is_global_zero:
             return
+        self._tell_scores(trainer, module)
         if self._bar is not None:
             self._bar.update(module.images_seen - self._bar.n)
             if module.batches % module.run.log_every == 0:
@@ -74,18 +84,45 @@ class Progress(RunCallback):
             self._bar = None
 
     def _numbers(self, trainer: L.Trainer) -> str:
-        """Images/s, the loss of each phase (the sum of its terms; metrics.csv has them apart) and the last scores."""
-        parts: list[str] = []
-        if record := find(trainer, Record):
-            if "images_per_second" in record.latest and self._bar is None:
-                parts.append(f"{record.latest['images_per_second']:,.0f} images/s")
-            losses: dict[str, float] = {}
-            for name, value in record.latest.items():
-                phase, _, term = name.partition("/")
-                if term and phase in record.phases:
-                    losses[phase] = losses.get(phase, 0.0) + value
-            parts += [f"{phase} {loss:.3g}" for phase, loss in losses.items()]
+        """Images/s, and the loss of each phase (the sum of its terms; metrics.csv has them apart)."""
+        record = find(trainer, Record)
+        if record is None:
+            return ""
+        losses: dict[str, float] = {}
+        for name, value in record.latest.items():
+            phase, _, term = name.partition("/")
+            if term and phase in record.phases:
+                losses[phase] = losses.get(phase, 0.0) + value
+        if self._bar is not None:  # which tells the rate itself
+            return " ".join(f"{SHORT.get(phase, phase)} {loss:.3g}" for phase, loss in losses.items())
+        rate = [f"{record.latest['images_per_second']:,.0f} images/s"] if "images_per_second" in record.latest else []
+        return "  ".join([*rate, *(f"{phase} {loss:.3g}" for phase, loss in losses.items())])
+
+    def _tell_scores(self, trainer: L.Trainer, module: AdversarialModule) -> None:
+        """Print a row of the scores once they have been measured, under their names where these are new."""
         scores = find(trainer, Scores)
-        if scores and scores.history:
-            parts += [f"{name} {value:.3g}" for name, value in scores.history[-1].items() if name != "images"]
-        return "  ".join(parts)
+        row = scores.history[-1] if scores and scores.history else {}
+        if row.get("images") != module.images_seen or self._told == module.images_seen:
+            return
+        self._told = module.images_seen
+        names = columns([name for name in row if name != "images"])
+        if names != self._columns:
+            self._columns = names
+            self._print(f"{'images':>10}" + "".join(f"{name:>{len(name) + 2}}" for name in names))
+        values = "".join(f"{row[name]:>{len(name) + 2}.4g}" for name in names)
+        self._print(f"{module.images_seen:>10,}{values}")
+
+    def _print(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            log.info("%s", line)
+
+
+def columns(names: Sequence[str]) -> list[str]:
+    """Return as many of the scores' names, from the first on, as have room beside the images in a line."""
+    kept: list[str] = []
+    for name in names:
+        if 10 + sum(len(other) + 2 for other in (*kept, name)) <= WIDTH:
+            kept.append(name)
+    return kept
