@@ -5,16 +5,20 @@ Nothing here imports torch at the top: the command line is read before that.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import itertools
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gan_experiments import files
 from gan_experiments.contracts import ConfigError
+
+Item = TypeVar("Item")
 
 PORTS_ABOVE = 10_000  # from the port where the ranks of a SLURM job meet to that of our own store
 JOB_OF = "GAN_EXPERIMENTS_JOB_OF"
@@ -36,6 +40,26 @@ def rank() -> int:
     """The number of this process among all of its run, from 0."""
     names = ("SLURM_PROCID",) if slurm() else ("RANK",) if torchrun() else ("NODE_RANK", "LOCAL_RANK")
     return max(int(os.environ.get(name, "0")) for name in names)
+
+
+@contextlib.contextmanager
+def said(what: str) -> Iterator[None]:
+    """Show a word on the first rank's terminal for as long as the work inside takes."""
+    shown = sys.stderr.isatty() and not rank()
+    if shown:
+        print(f"{what} ...", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def watched(items: Sequence[Item], what: str) -> Iterable[Item]:
+    """Return items that show on the first rank's terminal how many of them are done, once they take two seconds."""
+    from tqdm import tqdm
+
+    return tqdm(items, what, delay=2, leave=False, disable=True if rank() else None)
 
 
 _parent = os.getppid()

@@ -75,7 +75,8 @@ def forecast(cfg: DictConfig, data: Sequence[str] = ()) -> str:
     model = build.build_model(cfg)
     lines = [*data, ""] if data else []
     lines += [f"{name + ' parameters':30}{count:>14,}" for name, count in build.parameters(model).items()]
-    seconds, memory, measured = _measure(cfg, model)
+    with processes.said("measuring a few batches"):
+        seconds, memory, measured = _measure(cfg, model)
     batch, steps = cfg.data.batch_size, -(-cfg.images // cfg.data.batch_size)
     rate = batch / seconds
     here, missing = scoring.settled(cfg, fetch=False)

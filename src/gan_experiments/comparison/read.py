@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from gan_experiments import processes
 from gan_experiments.contracts import ConfigError
 from gan_experiments.runs import resume
 
@@ -148,7 +149,8 @@ def runs(given: list[str], trusted: Any = None) -> tuple[list[Run], list[str]]:
         raise ConfigError(f"no run in {', '.join(empty)}: {A_RUN}; type such folders, or sweeps of them")
     if not folders:
         raise ConfigError(*notes)
-    return [read(folder, trusted) for folder in folders], [*notes, *(f"No run in {word}: {A_RUN}." for word in empty)]
+    read_ones = [read(folder, trusted) for folder in processes.watched([*folders], "runs")]
+    return read_ones, [*notes, *(f"No run in {word}: {A_RUN}." for word in empty)]
 
 
 def _run_folders(path: Path) -> Iterator[Path]:

@@ -154,13 +154,10 @@ def _stays(cfg: DictConfig, folder: Path) -> bool:
 
 
 def _load() -> None:
-    """Import what takes seconds, with a word on the terminal for as long as it does."""
-    if "torch" in sys.modules or not sys.stderr.isatty() or not run_folder.first_rank():
-        return
-    print("loading torch ...", end="", file=sys.stderr, flush=True)
-    import lightning  # noqa: F401
-
-    print("\r\033[K", end="", file=sys.stderr, flush=True)
+    """Import what takes seconds, where somebody looks, with a word on the terminal for as long as it does."""
+    if "torch" not in sys.modules and sys.stderr.isatty():
+        with processes.said("loading torch"):
+            import lightning  # noqa: F401
 
 
 def _single(verb: Callable[[DictConfig], int], cfg: DictConfig, config: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pickle
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from http.client import HTTPException
@@ -293,7 +294,7 @@ def find_weights(net: str, weights: str | None, key: str, otherwise: str = "") -
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(url, str(path), hash_prefix(url), progress=False)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix(url), progress=sys.stderr.isatty())
         except (OSError, HTTPException, RuntimeError) as error:  # the last for another hash
             raise ConfigError(
                 f"torchvision's weights of {net}, {path.name}, are needed and no download came through "

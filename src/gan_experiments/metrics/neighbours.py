@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gan_experiments import processes
+
 BLOCK = 1024  # rows and columns: 8 MB of distances
 SAME = 1e-12  # of the squared lengths: features nearer than this are equal as float32
 
@@ -54,7 +56,7 @@ def nearest(x: Tensor, k: int) -> Tensor:
         found[rows] = torch.cat([found[rows], new], dim=1).topk(k, largest=False).values
 
     between = SquaredDistances(x, x)
-    for i, rows in enumerate(parts):
+    for i, rows in enumerate(processes.watched(parts, "neighbours")):
         for columns in parts[i:]:  # the other half is the same
             distances = between(rows, columns)
             if rows == columns:
@@ -70,7 +72,7 @@ def nearest_real(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     found = torch.full((len(fake),), torch.inf, dtype=torch.float64, device=fake.device)
     which = torch.zeros(len(fake), dtype=torch.int64, device=fake.device)
     between = SquaredDistances(real, fake)
-    for column in blocks(len(fake)):
+    for column in processes.watched(blocks(len(fake)), "neighbours"):
         for row in blocks(len(real)):
             distances, rows = between(row, column).min(dim=0)
             closer = distances < found[column]
@@ -89,7 +91,7 @@ def realism(real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
     real, reach = real[small], reach[small]
     found = torch.zeros(len(fake), dtype=torch.float64, device=fake.device)
     between = SquaredDistances(real, fake)
-    for column in blocks(len(fake)):
+    for column in processes.watched(blocks(len(fake)), "neighbours"):
         for row in blocks(len(real)):
             quotients = reach[row, None] / between(row, column)
             torch.maximum(found[column], quotients.nan_to_num(1.0).amax(dim=0), out=found[column])

@@ -20,7 +20,7 @@ def sample(cfg: DictConfig) -> int:
     """Write a sheet, single images where `singles` asks for them, and an interpolation where `interpolation` does."""
     import torch
 
-    from gan_experiments import drawing, files
+    from gan_experiments import drawing, files, processes
     from gan_experiments.assembly import check, report, trained
     from gan_experiments.contracts import ConfigError
     from gan_experiments.models.noise_to_image import NoiseToImage
@@ -42,7 +42,7 @@ def sample(cfg: DictConfig) -> int:
     if sheet in wanted:
         drawing.save_png(drawing.sheet(torch.stack(cells), columns, behind=real), sheet)
     print(report.shown(sheet))
-    for path, cell in zip(singles, cells, strict=False):
+    for path, cell in zip(processes.watched(singles, "files"), cells, strict=False):
         if path in wanted:  # of input, output and back, the output
             drawing.save_png(drawing.to_uint8(cell[min(1, len(cell) - 1)]), path)
     if singles:
@@ -68,9 +68,11 @@ def _drawn(run: Trained, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
         if cfg.interpolation:
             raise ConfigError("interpolation: this model translates images and has no latent space; leave it out")
         return list(model.sheet(model.sheet_inputs(run.data().fixed(cfg.n), cfg.n), cfg.ema).cpu())
+    from gan_experiments import processes
+
     z = model.fixed_noise(cfg.n, cfg.seed, cfg.truncation)
     drawn: list[Tensor] = []
-    for start in range(0, cfg.n, CHUNK):
+    for start in processes.watched(range(0, cfg.n, CHUNK), f"times {CHUNK} images"):
         rows = slice(start, start + CHUNK)
         drawn += [*model.sample(z[rows], cfg.ema, None if label is None else label[rows], cfg.truncation).cpu()]
     return [image[None] for image in drawn]
