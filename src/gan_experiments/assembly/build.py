@@ -30,6 +30,7 @@ from gan_experiments.callbacks.health import Health
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import ConfigError, TrainingFailure
+from gan_experiments.data.module import DataModule
 from gan_experiments.data.shown import real_sheet
 from gan_experiments.distributed import Launcher
 from gan_experiments.drawing import save_png
@@ -58,7 +59,7 @@ class Run:
     folder: Path
     cfg: DictConfig
     model: AdversarialModule
-    data: L.LightningDataModule
+    data: DataModule
     trainer: L.Trainer
     missing: str = ""  # what `metrics=auto` would have scored by, had it been here
 
@@ -109,7 +110,7 @@ class Run:
         return next((c for c in self.trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
 
 
-def understood(data: Any) -> list[str]:
+def understood(data: DataModule) -> list[str]:
     """What data hold, and how the files they come from were understood, a line each."""
     return [data.describe(), *data.understood()]
 
@@ -186,8 +187,8 @@ class Parts:
             raise ConfigError(*dict.fromkeys(self.faults))
 
 
-def _data(cfg: DictConfig) -> Any:
-    data = make(cfg.data)
+def _data(cfg: DictConfig) -> DataModule:
+    data: DataModule = make(cfg.data)
     data.channels_last = cfg.trainer.channels_last
     data.prepare_data()
     return data
