@@ -194,6 +194,14 @@ def _data(cfg: DictConfig) -> DataModule:
     return data
 
 
+def open_data(node: DictConfig) -> DataModule:
+    """The data of a config, prepared and set up, for the verbs that only look at them."""
+    data: DataModule = make(node)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
 def build_model(cfg: DictConfig) -> AdversarialModule:
     """The model of a config, its weights drawn from the config's seed."""
     L.seed_everything(cfg.seed, verbose=False)

@@ -582,7 +582,8 @@ def _how(generator: nn.Module, cfg: DictConfig) -> str:
         return "set both by data.resolution and data.channels"
     files = {file.stem: _class(OmegaConf.load(file)) for file in sorted((conf_dir() / "data").glob("*.yaml"))}
     needs = _class(cfg.model).needs
-    return f"type data={' or data='.join(n for n, c in files.items() if c.kind == kind and needs <= c.provides)}"
+    fitting = [name for name, data in files.items() if data.kind == kind and needs <= data.provides]
+    return f"type data={' or data='.join(fitting)}" if fitting else f"type data= a choice of {kind.name}"
 
 
 def on_meta(node: DictConfig, **other: Any) -> nn.Module:

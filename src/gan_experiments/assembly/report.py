@@ -60,10 +60,7 @@ def tell_forecast(cfg: DictConfig) -> None:
 
 def _data(cfg: DictConfig) -> list[str]:
     """What was understood of the data."""
-    data = build.make(cfg.data)
-    data.prepare_data()
-    data.setup("fit")
-    first, *rest = build.understood(data)
+    first, *rest = build.understood(build.open_data(cfg.data))
     return [first, *(f"  {line}" for line in rest)]
 
 

@@ -184,9 +184,7 @@ def _unpaired(
     settings = cfg.get("metrics") or run.cfg.metrics
     if not settings:
         raise ConfigError(f"run={cfg.run} was trained with metrics=none: type metrics=inception, metrics=lite0, ...")
-    data = build.make(cfg.get("data") or run.cfg.data)
-    data.prepare_data()
-    data.setup("fit")
+    data = build.open_data(cfg.get("data") or run.cfg.data)
     split = settings.get("split") or "train"
     sample, real = model.translated(data, cfg.seed, ema, split, settings.batch_size, cfg.n or settings.num_fake, to)
     if cfg.n and sample.number < cfg.n:

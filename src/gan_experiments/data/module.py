@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from lightning import LightningDataModule
@@ -23,28 +23,13 @@ from gan_experiments.data.batches import HeldOut, Shapes, Stream, StreamLoader
 from gan_experiments.kinds import Kind
 
 
-class Reference(Protocol):
-    """Real samples of one split, for the scores; an evaluator may ask for more than this."""
-
-    @property
-    def split(self) -> str:
-        """The name of the split: "train", "test", ..."""
-
-    @property
-    def fingerprint(self) -> str:
-        """A name of the content: another one whenever the samples are others."""
-
-    def __len__(self) -> int:
-        """The number of samples."""
-
-
 class DataModule(LightningDataModule, ABC):
     """Batches without end, samples for sheets and scores, and what is to be said of them.
 
     Constructors take their settings as keyword arguments of plain types, which are the keys of the config; a mistake in
     them raises ConfigError in one line. They read no file: `prepare_data` does, once a node, and `setup` on each rank.
-    `batch_size`, `classes`, `seed`, `resolution` and `channels` must be among the arguments of every data module, as
-    configs refer to `data.batch_size`, ...
+    `batch_size`, `classes` and `seed` are among the arguments of every data module, as configs refer to them;
+    `resolution` and `channels` where its models' configs do (`data.resolution`, ...).
     """
 
     provides: frozenset[str]
@@ -89,7 +74,9 @@ class DataModule(LightningDataModule, ABC):
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
         """Return the endless batches of one rank, each a pure function of (seed, number of the batch).
 
-        Rank r of `world` gets rows [r B / world, (r + 1) B / world) of each batch of B = `batch_size` items.
+        A `Stream` makes batch `number` by its method `batch`; `ShuffledStream` is one that shows each item once an
+        epoch. Draws come from `batches.generator(seed, what, number)`, so that a run that goes on draws the same. Rank
+        r of `world` gets rows [r B / world, (r + 1) B / world) of each batch of B = `batch_size` items.
         """
 
     @abstractmethod
@@ -98,9 +85,10 @@ class DataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def reference(self, split: str = "train") -> Any:
-        """Return the real samples of a split for the scores, a `Reference`; raises ConfigError for an unknown split.
+        """Return the real samples of a split for the scores; raises ConfigError for an unknown split.
 
-        What else it must have is a matter of the evaluator: `metrics.evaluator.RealImages` of those of images.
+        It has the name of its `split`, and a `fingerprint` that differs whenever the samples do. What else it must have
+        is a matter of the evaluator: `metrics.evaluator.RealImages` says so for images.
         """
 
     # ---------------------------------------------------------------- what it may write
@@ -120,7 +108,8 @@ class DataModule(LightningDataModule, ABC):
     def held_out(self, split: str | None = None) -> HeldOut:
         """Return the held-out items of `split` that have a ground truth; None: of the only such split.
 
-        Raises ConfigError where there are none.
+        They are read one by one, as batches of one item in the form that a model gets. Raises ConfigError where there
+        are none.
         """
         raise ConfigError(f"{self.title} has no images that should come of others: type metrics=none")
 
@@ -161,7 +150,10 @@ class DataModule(LightningDataModule, ABC):
         return Classes(self.classes if "label" in self.provides else 0, tuple(self.class_counts))
 
     def noise(self, n: int, keys: Iterable[str]) -> Batch:
-        """Return n items of random numbers in the form of a batch, to measure time and memory by; no file is read."""
+        """Return n items of random numbers in the form of a batch, to measure time and memory by; no file is read.
+
+        Data with keys of other dtypes than label and float write their own.
+        """
         return {key: self._fill(key, (n, *self.shapes[key])) for key in keys}
 
     @staticmethod

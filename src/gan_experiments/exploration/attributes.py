@@ -141,10 +141,7 @@ class Attributes:
 
     def _learnt(self, extractor: Extractor, generator: Explored) -> tuple[Tensor, Tensor, list[str]]:
         """A linear model of the features of real images: weights [K, D], offsets [K] and the names of the classes."""
-        data = build.make(self.data)
-        data.prepare_data()
-        data.setup("fit")
-        real = data.reference()
+        real = build.open_data(self.data).reference()
         names = real.class_names
         if real.labels is None or len(names) < 2:
             raise ConfigError(

@@ -163,10 +163,7 @@ def _real(cfg: DictConfig, subject: Subject, judge: Judge) -> Any:
         return subject.real
     node = cfg.get("data") or (subject.config and subject.config.data)
     assert node, "_faults asks for one"
-    data = build.make(node)
-    data.prepare_data()
-    data.setup("fit")
-    return judge.real(data)
+    return judge.real(build.open_data(node))
 
 
 def _classes(cfg: DictConfig, subject: Subject, evaluator: Evaluator, real: Any) -> Tensor | None:

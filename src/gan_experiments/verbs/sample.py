@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gan_experiments.assembly.trained import Trained
-    from gan_experiments.data.module import DataModule
     from gan_experiments.models.noise_to_image import NoiseToImage
 
 CHUNK = 64
@@ -22,7 +21,7 @@ def sample(cfg: DictConfig) -> int:
     import torch
 
     from gan_experiments import drawing, files
-    from gan_experiments.assembly import check, report, trained
+    from gan_experiments.assembly import build, check, report, trained
     from gan_experiments.contracts import ConfigError
     from gan_experiments.models.noise_to_image import NoiseToImage
 
@@ -38,7 +37,7 @@ def sample(cfg: DictConfig) -> int:
     sheet, walk = out / "sheet.png", out / "interpolation.gif"
     wanted = set(files.to_write([sheet, *singles, *([walk] if cfg.interpolation else [])], cfg.existing))
     cells = _drawn(run, cfg, label)
-    real = _data(run.cfg).fixed(kind.behind)["real"] if kind.behind else None
+    real = build.open_data(run.cfg.data).fixed(kind.behind)["real"] if kind.behind else None
     if sheet in wanted:
         drawing.save_png(kind.sheet(torch.stack(cells), columns, real=real), sheet)
     print(report.shown(sheet))
@@ -57,6 +56,7 @@ def sample(cfg: DictConfig) -> int:
 
 def _drawn(run: Trained, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
     """The cells of the sheet."""
+    from gan_experiments.assembly import build
     from gan_experiments.contracts import ConfigError
     from gan_experiments.models.noise_to_image import NoiseToImage
 
@@ -67,7 +67,8 @@ def _drawn(run: Trained, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
                 raise ConfigError(f"{key}={cfg[key]}: this model translates images and knows no classes; leave it out")
         if cfg.interpolation:
             raise ConfigError("interpolation: this model translates images and has no latent space; leave it out")
-        return list(model.sheet(model.sheet_inputs(_data(run.cfg).fixed(cfg.n), cfg.n), cfg.ema).cpu())
+        fixed = build.open_data(run.cfg.data).fixed(cfg.n)
+        return list(model.sheet(model.sheet_inputs(fixed, cfg.n), cfg.ema).cpu())
     z = model.fixed_noise(cfg.n, cfg.seed, cfg.truncation)
     drawn: list[Tensor] = []
     for start in range(0, cfg.n, CHUNK):
@@ -88,11 +89,12 @@ def _walk(model: NoiseToImage, cfg: DictConfig, label: Tensor | None) -> list[Te
 def _singles(run: Trained, cfg: DictConfig, label: Tensor | None, folder: Path) -> list[Path]:
     """A file for each image, in a folder of its class where there are classes."""
     from gan_experiments import files
+    from gan_experiments.assembly import build
 
     names = [f"{index:06d}{run.model.kind.suffix}" for index in range(cfg.n)]
     if label is None:
         return [folder / name for name in names]
-    classes = files.clean_names(run.model.class_names or _data(run.cfg).class_names)
+    classes = files.clean_names(run.model.class_names or build.open_data(run.cfg.data).class_names)
     return [folder / classes[number] / name for number, name in zip(label.tolist(), names, strict=True)]
 
 
@@ -114,13 +116,3 @@ def _labels(model: NoiseToImage, cfg: DictConfig) -> tuple[Tensor | None, int | 
     if law:
         return model.conditions(cfg.n, cfg.seed, law), None
     return model.conditions.of_sheet(cfg.n, cfg.seed), model.conditions.columns(cfg.n)
-
-
-def _data(cfg: DictConfig) -> DataModule:
-    """The data that a run was trained on, opened."""
-    from gan_experiments.assembly import build
-
-    data: DataModule = build.make(cfg.data)
-    data.prepare_data()
-    data.setup("fit")
-    return data
