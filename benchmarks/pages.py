@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image, ImageChops
 
 from gan_experiments.assembly import build
+from gan_experiments.kinds import Points
 from gan_experiments.runs import configs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -369,7 +370,8 @@ def all_translated(results: list[Result]) -> str:
 @cache
 def on_points() -> list[str]:
     """The models that draw points of the plane."""
-    return [model for model in models() if composed(f"model={model}").data.resolution == 1]
+    kinds = {model: get_class(composed(f"model={model}").data._target_).kind for model in models()}
+    return [model for model, kind in kinds.items() if isinstance(kind, Points)]
 
 
 # ---------------------------------------------------------------- results

@@ -45,7 +45,7 @@ from torch import Tensor, nn
 
 from gan_experiments.assembly import build
 from gan_experiments.data.cache import ImageArray
-from gan_experiments.data.images import ImageData
+from gan_experiments.data.image_module import ImageData
 from gan_experiments.engine.averages import WeightAverage
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.engine.optimizers import fuse

@@ -34,7 +34,7 @@ from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import Batch
-from gan_experiments.data.images import ImageData
+from gan_experiments.data.image_module import ImageData
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.launch import entry
 from gan_experiments.runs import configs, run_folder

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from gan_experiments.assembly import build, trained
 from gan_experiments.comparison.read import Run, Scored
 from gan_experiments.comparison.table import Setting, groups
+from gan_experiments.conditions import Classes, Rows, classes_at
 from gan_experiments.contracts import AS_THE_DATA, UNIFORM, ConfigError
 from gan_experiments.data.cache import ImageArray
 from gan_experiments.data.images import Digits
-from gan_experiments.layers.labels import classes_at
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.extractors import DigitsExtractor
 from gan_experiments.metrics.passports import unlike
@@ -53,7 +53,7 @@ class Perfect(nn.Module):
 
 def model_of(generator: nn.Module, counts: list[int]) -> NoiseToImage:
     model = DCGAN(loss=None, generator=generator, discriminator=nn.Identity(), optimizers={})  # type: ignore[arg-type]
-    model.class_counts = counts
+    model.data_conditions = Classes(len(counts), tuple(counts))
     return model
 
 
@@ -91,15 +91,33 @@ def test_equal_classes_are_drawn_as_ever() -> None:
     even, uneven, unknown = (model_of(Conditional(), counts) for counts in ([500] * 10, [900, *[100] * 9], []))
     expected = torch.randint(10, (500,), generator=torch.Generator().manual_seed(7))
     for model in (even, unknown):
-        drawn = model.fixed_labels(500, 7)
+        drawn = model.conditions(500, 7)
         assert drawn is not None
         assert torch.equal(drawn, expected)
     assert (even.sampler(0).passport, unknown.sampler(0).passport) == ({}, {"labels": UNIFORM})
-    drawn, all_alike = uneven.fixed_labels(2000, 7), uneven.fixed_labels(2000, 7, "uniform")
+    drawn, all_alike = uneven.conditions(2000, 7), uneven.conditions(2000, 7, "uniform")
     assert drawn is not None
     assert all_alike is not None
     assert drawn.bincount()[0] / 2000 == pytest.approx(0.5, abs=0.05)
     assert all_alike.bincount()[0] / 2000 == pytest.approx(0.1, abs=0.03)
+
+
+def test_conditions_come_as_often_as_in_the_data() -> None:
+    """Of one method, whoever draws: by a seed, or by numbers that ranks share."""
+    conditions, data = Classes(3, (700, 0, 300)), Digits(limit=25)
+    places = torch.linspace(0, 1, 1001)[:-1]
+    assert torch.equal(conditions(1000, lambda n: places), classes_at(places, 3, [700, 0, 300]))
+    assert (conditions(1000, 0).bincount() / 1000).tolist() == pytest.approx([0.7, 0, 0.3], abs=0.05)  # type: ignore[union-attr]
+    assert (conditions(900, 0, "uniform").bincount() / 900).tolist() == pytest.approx([1 / 3] * 3, abs=0.06)  # type: ignore[union-attr]
+    assert data.conditions == Classes(10, tuple(data.class_counts))
+    assert Digits(classes=0).conditions(5, 0) is None
+    rows = Rows(torch.arange(12).view(6, 2))
+    drawn = rows(9, 1)
+    assert drawn[:6].sort(0).values.tolist() == rows.rows.tolist()  # type: ignore[index]
+    assert torch.equal(drawn[6:], drawn[:3])  # type: ignore[index]
+    assert rows(3, lambda n: torch.tensor([0, 0.5, 0.999])).tolist() == [[0, 1], [6, 7], [10, 11]]  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match="labels=uniform: these conditions are drawn as the data have them"):
+        rows(3, 0, "uniform")
 
 
 class Conditional(nn.Module):
@@ -110,7 +128,7 @@ def test_a_sheet_has_a_class_a_column_or_the_datas_classes() -> None:
     model = model_of(Conditional(), [900, *[100] * 9])
     roomy, narrow = model.sheet_inputs({}, 20)["label"], model.sheet_inputs({}, 8)["label"]
     assert roomy.tolist() == [*range(10)] * 2
-    assert narrow.tolist() == model.fixed_labels(8, 0).tolist()  # type: ignore[union-attr]
+    assert narrow.tolist() == model.conditions(8, 0).tolist()  # type: ignore[union-attr]
 
 
 def test_single_images_are_drawn_as_the_data_have_them() -> None:
@@ -119,9 +137,9 @@ def test_single_images_are_drawn_as_the_data_have_them() -> None:
     assert sample._labels(uneven, asked)[0].tolist() == [*range(10)] * 2  # type: ignore[union-attr]
     asked.singles = True
     assert sample._labels(even, asked)[0].tolist() == [*range(10)] * 2  # type: ignore[union-attr]
-    assert torch.equal(sample._labels(uneven, asked)[0], uneven.fixed_labels(20, 3))  # type: ignore[arg-type]
+    assert torch.equal(sample._labels(uneven, asked)[0], uneven.conditions(20, 3))  # type: ignore[arg-type]
     asked.labels = "uniform"
-    assert torch.equal(sample._labels(uneven, asked)[0], uneven.fixed_labels(20, 3, "uniform"))  # type: ignore[arg-type]
+    assert torch.equal(sample._labels(uneven, asked)[0], uneven.conditions(20, 3, "uniform"))  # type: ignore[arg-type]
     asked["class"] = 4
     assert sample._labels(uneven, asked)[0].tolist() == [4] * 20  # type: ignore[union-attr]
 
@@ -131,10 +149,13 @@ def test_the_health_of_uneven_classes_is_that_of_typical_samples() -> None:
     counts = data.class_counts
     assert sum(counts) == 25
     assert len(set(counts)) > 1
-    labels = model_of(Conditional(), counts).typical_labels(40, 0)
+    conditions = model_of(Conditional(), counts).conditions
+    assert conditions == data.conditions
+    labels = conditions(40, 0)
+    assert not conditions.even
     assert labels is not None
     assert torch.equal(data.of_classes(labels)["label"], labels)
-    assert model_of(Conditional(), [3] * 10).typical_labels(40, 0) is None
+    assert model_of(Conditional(), [3] * 10).conditions.even
 
 
 @pytest.mark.parametrize("model", LAW)
@@ -147,7 +168,7 @@ def test_labels_in_training_and_in_the_checkpoint(tmp_path: Path) -> None:
     cfg = small(tmp_path / "run", "cdcgan", "data.limit=25", "model.fake_labels=data", "images=8")
     module: Any = train(cfg, every=8)
     counts = build.make(cfg.data).class_counts
-    assert module.class_counts == counts
+    assert module.data_conditions == Classes(10, tuple(counts))
     module._seed_draws("generator")
     batch = {"real": torch.zeros(400, 1, 32, 32), "label": torch.zeros(400, dtype=torch.int64)}
     _, label = Turn(module, batch).inputs(400)
@@ -160,7 +181,7 @@ def test_labels_in_training_and_in_the_checkpoint(tmp_path: Path) -> None:
 
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     opened: Any = trained.open_run(str(path), "cpu").model
-    assert opened.class_counts == counts
+    assert opened.conditions == Classes(10, tuple(counts))
     assert opened.sampler(0).passport == {"labels": AS_THE_DATA}
     checkpoint = torch.load(path, weights_only=True)
     del checkpoint["gan_experiments"]["class_counts"]

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hydra.utils import get_class
+from omegaconf import OmegaConf
 from support import REPOSITORY, SMALL_DATA, compose, ready, small_data
 
-from gan_experiments.assembly import build, report
+from gan_experiments import contracts
+from gan_experiments.assembly import build, check
 from gan_experiments.contracts import BATCH_KEYS, Batch
-from gan_experiments.data.images import ImageData
+from gan_experiments.data import module
+from gan_experiments.data.image_module import ImageData
+from gan_experiments.data.module import DataModule
+from gan_experiments.kinds import Kind
 
 CHOICES = {path.stem for path in (REPOSITORY / "conf" / "data").glob("*.yaml")}
 FIXED_FORM = {"mnist", "fashion_mnist", "cifar10", "celeba"}  # see test_data_images.py
@@ -23,6 +30,37 @@ def described(batch: Batch) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
 
 def test_every_choice_is_known() -> None:
     assert SMALL_DATA.keys() | FIXED_FORM | INLINE == CHOICES
+
+
+@pytest.mark.parametrize("choice", sorted(CHOICES))
+def test_every_choice_fulfils_the_contract(choice: str) -> None:
+    """As a class, before any file is read: what `check` and a model ask."""
+    data = get_class(OmegaConf.load(REPOSITORY / "conf" / "data" / f"{choice}.yaml")._target_)
+    assert issubclass(data, DataModule)
+    assert not data.__abstractmethods__
+    assert isinstance(data.kind, Kind)
+    assert data.provides <= BATCH_KEYS.keys()
+
+
+def test_a_class_that_is_no_data_module_is_refused(tmp_path: Path) -> None:
+    cfg = compose(tmp_path, "metrics=none")
+    cfg.data._target_ = "types.SimpleNamespace"
+    assert [fault for fault in check.faults(cfg) if "this is no data module; derive the class from" in fault]
+
+
+def test_a_data_module_says_what_its_own_keys_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contracts, "BATCH_KEYS", known := dict(BATCH_KEYS))
+    monkeypatch.setattr(module, "BATCH_KEYS", known)
+
+    def declare(**attributes: Any) -> type:
+        return type("Captioned", (DataModule,), attributes)
+
+    declare(keys={"tokens": "words, int64 [N, 77]"}, provides=frozenset({"real", "tokens"}))
+    assert known["tokens"] == "words, int64 [N, 77]"
+    with pytest.raises(TypeError, match="Captioned provides tone: say in `keys` what that is"):
+        declare(provides=frozenset({"real", "tone"}))
+    with pytest.raises(ValueError, match="batches have a key 'tokens' already: words"):
+        declare(keys={"tokens": "coins"})
 
 
 @pytest.mark.parametrize("choice", sorted(CHOICES - FIXED_FORM))
@@ -40,8 +78,9 @@ def test_batches_are_as_the_data_say(choice: str, tmp_path: Path) -> None:
     forms = described(batch)
     assert {key: shape for key, (_, shape) in forms.items()} == shapes
     assert described(data.fixed(3)) == forms
-    assert described(report._Noise(shapes, 2).batch(4)) == forms
-    for key, rows in {**batch, **report._Noise(shapes, 2).batch(4)}.items():
+    noise = data.noise(4, data.provides)
+    assert described(noise) == forms
+    for key, rows in {**batch, **noise}.items():
         if key in ("domain", "mask"):
             assert set(rows.unique().tolist()) <= {0.0, 1.0}
         elif rows.is_floating_point() and isinstance(data, ImageData):

@@ -22,7 +22,8 @@ from gan_experiments.contracts import ConfigError
 from gan_experiments.data import limits
 from gan_experiments.data.cache import cached
 from gan_experiments.data.decode import decode, pixels_of
-from gan_experiments.data.images import Folder, ImageData, read_idx
+from gan_experiments.data.image_module import ImageData
+from gan_experiments.data.images import Folder, read_idx
 from gan_experiments.data.limits import UnreadableImageError, at_most
 from gan_experiments.data.masks import read_mask
 from gan_experiments.data.photos import read_photo

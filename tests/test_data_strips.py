@@ -13,7 +13,8 @@ from support import batches, ready, require_exact
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.decode import LONGEST, shortened
-from gan_experiments.data.images import Folder, ImageData
+from gan_experiments.data.image_module import ImageData
+from gan_experiments.data.images import Folder
 from gan_experiments.data.paired import Paired
 from gan_experiments.data.unpaired import Unpaired
 

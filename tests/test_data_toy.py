@@ -95,7 +95,8 @@ def test_ranks_share_the_batches_of_one(world: int) -> None:
 def test_going_on_equals_never_stopping(start: int) -> None:
     assert equal(take(ring().stream(), 8 - start, start), take(ring().stream(), 8)[start:])
     data = ring()
-    data.trainer = SimpleNamespace(global_rank=1, world_size=2, lightning_module=SimpleNamespace(batches=start))
+    module, strategy = SimpleNamespace(batches=start), SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(global_rank=1, world_size=2, lightning_module=module, strategy=strategy)
     assert equal([next(iter(data.train_dataloader()))], take(ring().stream(1, 2), 1, start))
 
 

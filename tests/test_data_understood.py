@@ -25,7 +25,9 @@ from gan_experiments.assembly import build, report
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.cache import VERIFIED, cached
 from gan_experiments.data.decode import decode
-from gan_experiments.data.images import MNIST, Folder, ImageData, without_downloads
+from gan_experiments.data.download import without_downloads
+from gan_experiments.data.image_module import ImageData
+from gan_experiments.data.images import MNIST, Folder
 from gan_experiments.data.masked import Masked
 from gan_experiments.data.met import About, lines
 from gan_experiments.data.paired import Paired
@@ -496,7 +498,7 @@ def test_a_sheet_of_what_the_network_is_shown(choice: str, tmp_path: Path, monke
         said.extend([below, titles])
         return drawing.captioned(cells, below, titles)
 
-    monkeypatch.setattr("gan_experiments.data.shown.captioned", captioned)
+    monkeypatch.setattr("gan_experiments.kinds.captioned", captioned)
     words = small_data(tmp_path / "run", choice) if choice in SMALL_DATA else []
     data = build.make(compose(tmp_path / "run", f"data={choice}", *words, "metrics=none").data)
     data.prepare_data()

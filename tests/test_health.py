@@ -17,6 +17,7 @@ from gan_experiments.assembly import build, check
 from gan_experiments.callbacks import health
 from gan_experiments.callbacks.health import Health, Unwell
 from gan_experiments.contracts import ConfigError, NotFinite
+from gan_experiments.kinds import IMAGE
 from gan_experiments.runs import resume
 
 CHANCE = 2 * math.log(2)
@@ -50,15 +51,16 @@ def test_vanished_and_exploded() -> None:
 
 
 def test_twins() -> None:
+    share = lambda samples, of: health.share_of_twins(IMAGE.vectors(samples), IMAGE.vectors(of))  # noqa: E731
     generator = torch.Generator().manual_seed(0)
     real = torch.rand(64, 1, 16, 16, generator=generator)
-    assert health.share_of_twins(torch.rand(64, 1, 16, 16, generator=generator), real) == 0
+    assert share(torch.rand(64, 1, 16, 16, generator=generator), real) == 0
     one, eight = real[:1].expand(64, -1, -1, -1), real[:8].repeat(8, 1, 1, 1)
     noise = 0.01 * torch.randn(real.shape, generator=generator)
-    assert health.share_of_twins(one + noise, real) == 1
-    assert health.share_of_twins(eight + noise, real) == 1
+    assert share(one + noise, real) == 1
+    assert share(eight + noise, real) == 1
     half = torch.cat([one[:24], real[24:]])
-    assert health.share_of_twins(half, real) == pytest.approx(24 / 64)
+    assert share(half, real) == pytest.approx(24 / 64)
     assert health.modes_collapsed(24 / 64) is None
     assert health.modes_collapsed(0.9) == "the samples have collapsed: 90% of them have a twin"
 

@@ -21,6 +21,7 @@ LAYERS = [  # from the ground up; a file imports from its own room or from a row
     {"files"},
     {"processes"},
     {"signals", "drawing", "schedules"},
+    {"kinds", "conditions"},
     {"runs"},
     {"distributed"},
     {"layers"},

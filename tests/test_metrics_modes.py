@@ -14,13 +14,13 @@ from PIL import Image
 from support import REPOSITORY, compose, train
 from torch import Tensor
 
-from gan_experiments import drawing
 from gan_experiments.assembly import build, check
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.images import Digits
 from gan_experiments.data.toy import Grid, Ring
+from gan_experiments.kinds import POINTS, scatter
 from gan_experiments.metrics.modes import ModeEvaluator
 from gan_experiments.metrics.names import higher_is_better
 from gan_experiments.metrics.passports import unlike
@@ -92,18 +92,18 @@ def test_what_makes_no_sense_says_what_to_type() -> None:
 
 def test_fakes_are_drawn_over_real_points() -> None:
     cells, behind = torch.zeros(1, 1, 2, 1, 1), torch.tensor([[0.0, 0.0], [0.75, 0.75]])[:, :, None, None]
-    picture = drawing.sheet(cells, smallest=101, behind=behind)
+    picture = POINTS.sheet(cells, smallest=101, real=behind)
     assert picture.shape == (3, 101, 101)
 
     def at(x: float, y: float) -> tuple[int, ...]:
         column, row = round((x / 1.5 + 1) / 2 * 98) + 1, 99 - round((y / 1.5 + 1) / 2 * 98)
         return tuple(picture[:, row, column].tolist())
 
-    assert at(0, 0) == drawing.FAKE
-    assert at(0.75, 0.75) == drawing.REAL
+    assert at(0, 0) == POINTS.fake_colour
+    assert at(0.75, 0.75) == POINTS.real_colour
     assert at(0.75, -0.75) == at(-0.75, 0.75) == (255, 255, 255)
-    beyond = drawing.scatter([(torch.tensor([[1e9, -1e9], [torch.nan, 0]]), drawing.FAKE)], 101)
-    assert tuple(beyond[:, 99, 99].tolist()) == drawing.FAKE
+    beyond = scatter([(torch.tensor([[1e9, -1e9], [torch.nan, 0]]), POINTS.fake_colour)], 101)
+    assert tuple(beyond[:, 99, 99].tolist()) == POINTS.fake_colour
 
 
 # In a run

@@ -27,7 +27,7 @@ from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import ConfigError, RankDied
-from gan_experiments.data.images import ImageData
+from gan_experiments.data.image_module import ImageData
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.launch import command, entry
 from gan_experiments.runs import configs, quoting, resume, run_folder

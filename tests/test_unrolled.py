@@ -338,5 +338,5 @@ def test_unknown_choices_of_the_toy_networks() -> None:
 
 
 def test_a_network_of_points_on_images_is_told_where_points_are(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"makes images \[2, 1, 1\] .*; type data=ring or data=grid"):
+    with pytest.raises(ConfigError, match=r"makes images \[2, 1, 1\] .*; type data=grid or data=ring"):
         check.require(compose(tmp_path, "data=digits", "model=unrolled_gan"))

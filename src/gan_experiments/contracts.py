@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -21,16 +22,28 @@ BATCH_KEYS: dict[str, str] = {
     "domain": "float [N, domains]: 1 for each domain or attribute that an image of real has, else 0",
     "mask": "float [N, 1, H, W]: 1 where an image of real is to be filled in, else 0",
 }
-"""Every key that a batch may hold.
+"""Every key that a batch may hold; a data module adds its own by `DataModule.keys`.
 
 A data module names those that it `provides`, with the `shapes` of their items, and a model those that it `needs`.
 """
 
+LAWS = ("data", "uniform")
+"""How the conditions of generated samples are drawn: in the proportions of the data, or each as likely."""
 AS_THE_DATA, UNIFORM = "in the proportions of the data", "uniform"
-"""How often generated images are of each class, as a score's passport says it.
+"""The same two in the passport of a score.
 
 The first is the rule: such scores are compared with those of generators without classes.
 """
+
+
+def register_keys(sentences: Mapping[str, str]) -> None:
+    """Add keys to BATCH_KEYS, each with the sentence that says what its rows are.
+
+    Raises ValueError for a key that has another sentence already.
+    """
+    for key, sentence in sentences.items():
+        if BATCH_KEYS.setdefault(key, sentence) != sentence:
+            raise ValueError(f"batches have a key {key!r} already: {BATCH_KEYS[key]}")
 
 
 class ConfigError(Exception):

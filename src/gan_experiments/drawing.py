@@ -14,26 +14,19 @@ from torchvision.utils import make_grid
 
 from gan_experiments import files
 
-REAL, FAKE = (200, 200, 200), (31, 119, 180)
-"""Colours of points."""
-
 
 def to_uint8(images: Tensor) -> Tensor:
     """Images in [-1, 1] -> uint8, each to the nearest of the 256 levels."""
     return ((images.float() + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
 
 
-def sheet(cells: Tensor, columns: int | None = None, smallest: int = 512, behind: Tensor | None = None) -> Tensor:
+def sheet(cells: Tensor, columns: int | None = None, smallest: int = 512) -> Tensor:
     """Cells [n, k, C, H, W] in [-1, 1], k images side by side in each -> one uint8 image [3, h, w], about square.
 
     There are `columns` cells in a row where that is given. Small images are enlarged by a whole factor until the sheet
-    is at least `smallest` pixels wide. Points, images of two channels and one pixel, are drawn in their plane, over the
-    points `behind` [m, 2, 1, 1].
+    is at least `smallest` pixels wide.
     """
-    n, k, channels, height, width = cells.shape
-    if (channels, height, width) == (2, 1, 1):
-        real = [] if behind is None else [(behind.reshape(-1, 2), REAL)]
-        return scatter([*real, (cells.reshape(-1, 2), FAKE)], smallest)
+    n, k, _, height, width = cells.shape
     across = columns or max(1, round(math.sqrt(n * height / (k * width))))
     grid = make_grid(to_uint8(cells.flatten(0, 1).cpu()), nrow=across * k, padding=2, pad_value=255)
     factor = max(1, math.ceil(smallest / grid.shape[-1]))
@@ -67,21 +60,6 @@ def captioned(cells: Tensor, below: Sequence[str], titles: Sequence[str], smalle
             write(text, left + place * factor * width, top + factor * height, factor * width)
         write(title, left, top + factor * height + lines[0], wide - 3)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-
-
-def scatter(layers: Sequence[tuple[Tensor, tuple[int, int, int]]], side: int, edge: float = 1.5) -> Tensor:
-    """Points [n, 2] and their colour, over those before them -> a uint8 image [3, side, side] of [-edge, edge]².
-
-    Points beyond lie on its border, those that are not finite in its middle.
-    """
-    picture = torch.full((3, side, side), 255, dtype=torch.uint8)
-    for points, colour in layers:
-        places = ((points.float().cpu() / edge).clamp(-1, 1).nan_to_num() + 1) / 2 * (side - 3)  # each 3 pixels wide
-        x, y = places.round().long().T
-        for right in range(3):
-            for up in range(3):
-                picture[:, side - 1 - y - up, x + right] = torch.tensor(colour, dtype=torch.uint8)[:, None]
-    return picture
 
 
 def save_png(image: Tensor, path: Path) -> None:

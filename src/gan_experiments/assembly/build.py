@@ -32,6 +32,7 @@ from gan_experiments.callbacks.health import Health
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import ConfigError, TrainingFailure
+from gan_experiments.data.module import DataModule
 from gan_experiments.data.shown import real_sheet
 from gan_experiments.distributed import Launcher
 from gan_experiments.drawing import save_png
@@ -61,7 +62,7 @@ class Run:
     folder: Path
     cfg: DictConfig
     model: AdversarialModule
-    data: L.LightningDataModule
+    data: DataModule
     trainer: L.Trainer
     missing: str = ""  # what `metrics=auto` would have scored by, had it been here
 
@@ -111,7 +112,7 @@ class Run:
             self.trainer.strategy.launcher.on_death = end
 
 
-def understood(data: Any) -> list[str]:
+def understood(data: DataModule) -> list[str]:
     """What data hold, and how the files they come from were understood, a line each."""
     return [data.describe(), *data.understood()]
 
@@ -188,19 +189,19 @@ class Parts:
             raise ConfigError(*dict.fromkeys(self.faults))
 
 
-def _data(cfg: DictConfig) -> Any:
-    data = make(cfg.data)
+def _data(cfg: DictConfig) -> DataModule:
+    data: DataModule = make(cfg.data)
     data.channels_last = cfg.trainer.channels_last
     data.prepare_data()
     return data
 
 
-def open_data(node: DictConfig) -> Any:
+def open_data(node: DictConfig) -> DataModule:
     """Make a data module of its config and open its data, decoded where they are not yet.
 
     Raises ConfigError where they are not there, or not as the config asks for.
     """
-    data = make(node)
+    data: DataModule = make(node)
     data.prepare_data()
     data.setup("fit")
     return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -17,8 +18,10 @@ from gan_experiments import bounds, processes
 from gan_experiments.assembly import build, options, pretrained
 from gan_experiments.assembly.signatures import SPECIAL, Signature, signature, silent
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.module import DataModule
 from gan_experiments.engine.averages import WeightAverage
 from gan_experiments.engine.module import AdversarialModule
+from gan_experiments.kinds import kind_of
 from gan_experiments.layers.spectral_norm import SpectralNorm
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.models.image_to_image import ImageToImage
@@ -89,7 +92,7 @@ def faults(cfg: DictConfig) -> Iterator[str]:
         return
     typed = [*options.faults(cfg, "run")]
     wrong = [*_unknown_keys(cfg), *typed, *_arguments(cfg, computed=not typed)]
-    wrong = wrong or [*_names(cfg), *_numbers(cfg)]
+    wrong = wrong or [*_no_data_module(cfg), *_names(cfg), *_numbers(cfg)]
     yield from wrong
     yield from options.missing(cfg)
     yield from _unread(cfg)
@@ -160,7 +163,7 @@ def _numbers(cfg: DictConfig) -> Iterator[str]:
 
 def _too_large(cfg: DictConfig, parts: int) -> Iterator[str]:
     """A batch whose images alone are more than the memory here: each as float32, with a fake and both gradients."""
-    image = 4 * 4 * cfg.data.channels * cfg.data.resolution**2
+    image = 4 * 4 * math.prod(kind_of(_class(cfg.data)).shape(cfg.data))
     if cfg.data.batch_size * image > parts * (here := processes.memory()):
         most = max(1, int(here / image / 64)) * parts
         yield (
@@ -295,6 +298,15 @@ def _kind_of_data(cfg: DictConfig) -> Iterator[str]:
         return
     if not needs <= provides:
         yield _other_data(cfg, needs)
+
+
+def _no_data_module(cfg: DictConfig) -> Iterator[str]:
+    target = get_object(cfg.data._target_)
+    if not (inspect.isclass(target) and issubclass(target, DataModule)):
+        yield (
+            f"data._target_={cfg.data._target_}: this is no data module; derive the class from"
+            f" {DataModule.__module__}.{DataModule.__name__}, which says what it must have"
+        )
 
 
 def _other_data(cfg: DictConfig, needs: frozenset[str]) -> str:
@@ -470,7 +482,7 @@ def _needs_labels(cfg: DictConfig, networks: list[str]) -> str:
 
 
 def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfig) -> Iterator[str]:
-    expected = [2, cfg.data.channels, cfg.data.resolution, cfg.data.resolution]
+    expected = [2, *kind_of(_class(cfg.data)).shape(cfg.data)]
     labels: dict[str, tuple[torch.Tensor, ...]] = {}
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         classes = int(getattr(network, "classes", 0))
@@ -483,12 +495,21 @@ def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfi
         images = generator(z, *labels["generator"])
         made = list(images.shape)
         if made != expected:
-            points = made[1:] == [2, 1, 1]
-            how = "type data=ring or data=grid" if points else "set both by data.resolution and data.channels"
-            yield f"model.generator makes images {made[1:]} and data has {expected[1:]}; {how}"
+            yield f"model.generator makes images {made[1:]} and data has {expected[1:]}; {_how(generator, cfg)}"
         discriminator(torch.empty(expected, device="meta"), *labels["discriminator"])
     except Exception as error:
         yield f"model.discriminator cannot read images {expected[1:]} ({_short(error)})"
+
+
+def _how(generator: nn.Module, cfg: DictConfig) -> str:
+    """What to type where a generator makes other samples than those of the data."""
+    kind = kind_of(generator)
+    if kind == kind_of(_class(cfg.data)):
+        return "set both by data.resolution and data.channels"
+    files = {file.stem: _class(OmegaConf.load(file)) for file in sorted((conf_dir() / "data").glob("*.yaml"))}
+    needs = _class(cfg.model).needs
+    fitting = [name for name, data in files.items() if data.kind == kind and needs <= data.provides]
+    return f"type data={' or data='.join(fitting)}" if fitting else f"type data= a choice of {kind.name}"
 
 
 def on_meta(node: DictConfig, **other: Any) -> nn.Module:

@@ -9,14 +9,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from gan_experiments import distributed, processes, signals
@@ -26,8 +26,10 @@ from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.callbacks.stopping import Stopping
+from gan_experiments.conditions import Conditions
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.images import NotDownloadedError, without_downloads
+from gan_experiments.data.download import NotDownloadedError, without_downloads
+from gan_experiments.data.module import DataModule
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.loggers.run_logger import run_loggers
 from gan_experiments.metrics.passports import doubts
@@ -60,8 +62,7 @@ def tell_forecast(cfg: DictConfig) -> None:
 
 def _data(cfg: DictConfig) -> list[str]:
     """What was understood of the data."""
-    data = build.open_data(cfg.data)
-    first, *rest = build.understood(data)
+    first, *rest = build.understood(build.open_data(cfg.data))
     return [first, *(f"  {line}" for line in rest)]
 
 
@@ -179,10 +180,10 @@ def _measure(cfg: DictConfig, model: AdversarialModule) -> tuple[float, float, i
     cycle = max(phase.every for phase in model.phases())
     stopwatch = _Stopwatch(cfg.data.batch_size, cfg.trainer.accumulate, cycle)
     trainer = build.build_trainer(cfg, [stopwatch], [])
-    shapes = build.make(cfg.data).shapes
+    data: DataModule = build.make(cfg.data)
     model.images_seen = cfg.images  # for what grows, and is largest then
-    noise = _Noise({key: shapes[key] for key in model.needs}, cfg.data.batch_size // trainer.world_size)
-    trainer.fit(model, datamodule=_NoiseData(noise))
+    rows = cfg.data.batch_size // trainer.world_size
+    trainer.fit(model, datamodule=_NoiseData(partial(data.noise, keys=model.needs), rows))
     memory = float((1 if sys.platform == "darwin" else 1024) * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     if model.device.type == "cuda":
         memory = float(torch.cuda.max_memory_allocated(model.device))
@@ -219,31 +220,27 @@ def stoppable() -> Iterator[list[int]]:
 
 
 class _Noise(IterableDataset):
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], rows: int) -> None:
-        self.shapes, self.rows = shapes, rows
+    def __init__(self, make: Callable[[int], Batch], rows: int) -> None:
+        self.make, self.rows = make, rows
 
     def __iter__(self) -> Any:
         while True:
-            yield self.batch(self.rows)
-
-    def batch(self, n: int) -> Batch:
-        return {key: self._fill(key, (n, *shape)) for key, shape in self.shapes.items()}
-
-    @staticmethod
-    def _fill(key: str, shape: tuple[int, ...]) -> Tensor:
-        if key == "label":
-            return torch.zeros(shape, dtype=torch.int64)
-        noise = torch.rand(shape, dtype=torch.get_default_dtype())
-        return noise.round() if key in ("domain", "mask") else noise * 2 - 1
+            yield self.make(self.rows)
 
 
 class _NoiseData(L.LightningDataModule):
-    def __init__(self, noise: _Noise) -> None:
+    """As much of a `DataModule` as a training asks for."""
+
+    class_names: tuple[str, ...] = ()
+    conditions = Conditions()
+    size = None
+
+    def __init__(self, make: Callable[[int], Batch], rows: int) -> None:
         super().__init__()
-        self.noise, self.fixed = noise, noise.batch
+        self.fixed, self.rows = make, rows
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(self.noise, batch_size=None)
+        return DataLoader(_Noise(self.fixed, self.rows), batch_size=None)
 
 
 class _Stopwatch(RunCallback):

@@ -18,7 +18,6 @@ from typing import Annotated, Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from gan_experiments.callbacks.callback import RunCallback, find
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.record import Record, log_metrics
 from gan_experiments.contracts import ConfigError, NotFinite, TrainingFailure
+from gan_experiments.data.module import DataModule
 from gan_experiments.engine.module import AdversarialModule
 
 log = logging.getLogger(__name__)
@@ -84,19 +84,18 @@ def modes_collapsed(twins: float) -> str | None:
 
 
 def share_of_twins(samples: Tensor, real: Tensor) -> float:
-    """The share of samples [n, C, H, W] that have a twin among them, by the distances within the real images [m, ...].
+    """The share of samples [n, d] that have a twin among them, by the distances within the real ones [m, d].
 
-    At 8x8 pixels, where noise and strokes that are a little thicker do not count. Finds a generator that makes one
-    image, and one that makes a dozen, whose samples are on average as far apart as they should be.
+    Both are the small vectors of their kind, see `Kind.vectors`. Finds a generator that makes one image, and one that
+    makes a dozen, whose samples are on average as far apart as they should be.
     """
     usual = _nearest(real).median()
     return (_nearest(samples) < TWIN * usual).float().mean().item()
 
 
-def _nearest(images: Tensor) -> Tensor:
-    """The distance of each image [n, C, H, W] to the next one, [n]."""
-    small = F.adaptive_avg_pool2d(images.float(), 8).flatten(1)
-    distances = torch.cdist(small, small, compute_mode="donot_use_mm_for_euclid_dist")
+def _nearest(vectors: Tensor) -> Tensor:
+    """The distance of each vector [n, d] to the next one, [n]."""
+    distances = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
     return distances.fill_diagonal_(torch.inf).min(dim=1).values
 
 
@@ -212,12 +211,13 @@ class Health(RunCallback):
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Choose what the samples are made from and compared with."""
-        data, labels = trainer.datamodule, module.typical_labels(self.n, module.run.seed)  # type: ignore[attr-defined]
+        data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
+        labels = None if module.conditions.even else module.conditions(self.n, module.run.seed)
         fixed = data.fixed(self.n) if labels is None else data.of_classes(labels)
         real = [rows for key, rows in sorted(fixed.items()) if key.startswith(("real", "target", "high"))]
         distinct = min(len(rows.unique(dim=0)) for rows in real)  # of few images some come twice
         n = min(self.n, distinct * len(real))
-        self._real = torch.cat([rows[: n // len(real)] for rows in real])
+        self._real = module.kind.vectors(torch.cat([rows[: n // len(real)] for rows in real]))
         self._inputs = module.sheet_inputs(fixed, n) | ({} if labels is None else {"label": labels[:n]})
         self._chance = loss_at_chance(module)
         self._looks = self.looks_needed(module.run.log_every)
@@ -288,7 +288,8 @@ class Health(RunCallback):
         if trainer.is_global_zero:
             with torch.random.fork_rng(devices=[]):
                 cells = module.sheet(self._inputs, ema=False)
-            twins = share_of_twins(cells[:, min(1, cells.shape[1] - 1)].cpu(), self._real)
+            samples = module.kind.vectors(cells[:, min(1, cells.shape[1] - 1)].cpu())
+            twins = share_of_twins(samples, self._real)
         return trainer.strategy.broadcast(twins)
 
     # ---------------------------------------------------------------- judging and acting

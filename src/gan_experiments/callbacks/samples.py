@@ -12,7 +12,8 @@ from torch import Tensor
 from gan_experiments.bounds import Cells, Place, Positive, Whole
 from gan_experiments.callbacks.callback import RunCallback
 from gan_experiments.callbacks.record import log_picture
-from gan_experiments.drawing import save_gif, save_png, sheet
+from gan_experiments.data.module import DataModule
+from gan_experiments.drawing import save_gif, save_png
 from gan_experiments.engine.module import AdversarialModule
 
 
@@ -38,7 +39,8 @@ class SampleSheets(RunCallback):
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Choose the inputs; draw the sheet of the untrained networks."""
-        fixed = trainer.datamodule.fixed(self.n)  # type: ignore[attr-defined]
+        data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
+        fixed = data.fixed(self.n)
         self._inputs, self._real = module.sheet_inputs(fixed, self.n), fixed.get("real")
         if module.images_seen == 0:
             self._draw(trainer, module)
@@ -60,5 +62,6 @@ class SampleSheets(RunCallback):
                 with torch.random.fork_rng(devices=[]):
                     cells = module.sheet(self._inputs, self.ema)
                 self.latest = self.folder / f"{module.images_seen:08d}.png"
-                save_png(sheet(cells, module.sheet_columns(len(cells)), behind=self._real), self.latest)
+                columns = module.conditions.columns(len(cells))
+                save_png(module.kind.sheet(cells, columns, real=self._real), self.latest)
                 log_picture(trainer, "samples", self.latest, module.images_seen)

@@ -15,6 +15,7 @@ from gan_experiments import distributed, files
 from gan_experiments.bounds import Place, Whole
 from gan_experiments.callbacks.callback import RunCallback
 from gan_experiments.callbacks.record import log_metrics, log_passports
+from gan_experiments.data.module import DataModule
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.metrics.evaluator import Evaluator, Judge
 from gan_experiments.metrics.names import higher_is_better
@@ -101,7 +102,7 @@ class Scores(RunCallback):
                 log_passports(trainer, {name: score["passport"] for name, score in told.items()})
             log_metrics(trainer, values, images)
 
-    def _asked(self, data: Any, module: AdversarialModule, ema: bool) -> tuple[Judge, Any, Any, dict[str, Any]]:
+    def _asked(self, data: DataModule, module: AdversarialModule, ema: bool) -> tuple[Judge, Any, Any, dict[str, Any]]:
         """What scores, what makes the images, what they are compared with, and what joins the passport."""
         judge, seed = self.evaluator, module.run.seed
         assert judge is not None, "there is one"

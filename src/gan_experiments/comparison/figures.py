@@ -230,13 +230,13 @@ def sheets(found: Sequence[Setting]) -> list[Sheet]:
 
 
 def crop(picture: Image.Image, resolution: int | None) -> Image.Image:
-    """The first rows and columns of a sheet that `images.sheet` laid out; the whole sheet where it is another's."""
+    """The first rows and columns of a sheet that `drawing.sheet` laid out; the whole sheet where it is another's."""
     for factor in range(1, 65):
         width, rest = divmod(picture.width, factor)
         cells, odd = divmod(width - 2, (resolution or 0) + 2)
         laid_out = cells and not rest and not odd and max(1, math.ceil(512 / width)) == factor
-        if resolution and resolution > 1 and laid_out:  # points are drawn in one plane
-            pitch = factor * (resolution + 2)
+        pitch = factor * ((resolution or 0) + 2)
+        if resolution and laid_out and _white_between(picture, pitch, 2 * factor):
             picture = picture.crop(
                 (
                     *(0, 0, min(picture.width, COLUMNS * pitch + 2 * factor)),
@@ -247,6 +247,12 @@ def crop(picture: Image.Image, resolution: int | None) -> Image.Image:
     if picture.width > WIDEST:
         picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)), Image.Resampling.LANCZOS)
     return picture
+
+
+def _white_between(picture: Image.Image, pitch: int, gap: int) -> bool:
+    """Whether cells lie `pitch` pixels apart, with `gap` white pixels to the left of each."""
+    pixels = np.asarray(picture)
+    return all((pixels[:, left : left + gap] == 255).all() for left in range(0, picture.width, pitch))
 
 
 def write_sheets(path: Path, cut: Sequence[Sheet]) -> None:

@@ -149,9 +149,9 @@ class BatchStream(ShuffledStream):
         return batch
 
 
-def item_shapes(keys: Iterable[str], channels: int, resolution: int) -> Shapes:
-    """Return the shape of one item of each key: () of a label, [C, H, W] of all others."""
-    return {key: () if key == "label" else (channels, resolution, resolution) for key in sorted(keys)}
+def item_shapes(keys: Iterable[str], shape: tuple[int, ...]) -> Shapes:
+    """Return the shape of one item of each key: () of a label, `shape` of all others."""
+    return {key: () if key == "label" else shape for key in sorted(keys)}
 
 
 class StreamLoader(DataLoader):

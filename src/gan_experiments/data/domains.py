@@ -13,7 +13,8 @@ from gan_experiments.bounds import Classes, Place, Width
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import HeldOut, Part, Shapes, to_float
 from gan_experiments.data.cache import ImageArray, cached
-from gan_experiments.data.images import CelebA, Folder, spread_rows
+from gan_experiments.data.image_module import spread_rows
+from gan_experiments.data.images import CelebA, Folder
 from gan_experiments.data.sources import Files
 
 

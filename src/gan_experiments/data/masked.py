@@ -16,7 +16,7 @@ from gan_experiments.bounds import Place, Whole, Width
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import MASK, HeldOut, Shapes, Stream, to_float
 from gan_experiments.data.cache import ImageArray, cached
-from gan_experiments.data.images import CroppedData, FromFiles, spread_rows
+from gan_experiments.data.image_module import CroppedData, FromFiles, spread_rows
 
 _FIXED = 2**32  # the number of no batch: the masks of `fixed`
 

@@ -23,7 +23,8 @@ from gan_experiments.data.batches import (
 )
 from gan_experiments.data.cache import ImageArray
 from gan_experiments.data.decode import Range, Reading, UnreadableImageError, pixels_of
-from gan_experiments.data.images import FromFiles, fetch_public, spread_rows
+from gan_experiments.data.download import fetch_public
+from gan_experiments.data.image_module import FromFiles, spread_rows
 from gan_experiments.data.met import lines
 from gan_experiments.data.paired import TwoFolders, stem
 from gan_experiments.data.resize import imresize

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from gan_experiments.bounds import Classes, Count, Depth, Positive, Seed, Width
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import Shapes, Stream, StreamLoader, generator, item_shapes
+from gan_experiments.data.batches import Shapes, Stream, generator, item_shapes
+from gan_experiments.data.module import DataModule
+from gan_experiments.kinds import POINTS
 
 _TRAINING, _FIXED, _SAMPLES = range(3)  # what is drawn, so that no two draws share their numbers
 
@@ -100,7 +100,7 @@ class MixtureStream(Stream):
         }
 
 
-class MixtureData(LightningDataModule):
+class MixtureData(DataModule):
     """Points drawn anew for each batch from equally likely Gaussians of one size, labelled by them.
 
     `centres` `[K, 2]` and `std`, the standard deviation of each coordinate, are in the batches' unit, `unit` of the
@@ -110,6 +110,7 @@ class MixtureData(LightningDataModule):
     """
 
     provides: frozenset[str] = frozenset({"real", "label"})
+    kind = POINTS
     centres: Tensor
     std: float
     unit: float
@@ -125,7 +126,6 @@ class MixtureData(LightningDataModule):
             )
         self.batch_size, self.classes, self.seed = batch_size, classes, seed
         self.resolution, self.channels = resolution, channels
-        self.channels_last = False  # set by build.py; a point does not care
         if not classes:
             self.provides = self.provides - {"label"}
 
@@ -142,11 +142,6 @@ class MixtureData(LightningDataModule):
         self.centres, self.std = centres / self.unit, std / self.unit
 
     @property
-    def title(self) -> str:
-        """Name for messages."""
-        return type(self).__name__
-
-    @property
     def class_counts(self) -> list[int]:
         """How likely each class is, in proportion; empty where there are none."""
         return [1] * self.classes
@@ -154,25 +149,16 @@ class MixtureData(LightningDataModule):
     @property
     def shapes(self) -> Shapes:
         """Shape of one item of each key of a batch."""
-        return item_shapes(self.provides, self.channels, self.resolution)
+        return item_shapes(self.provides, self.kind.shape(self))
 
     def describe(self) -> str:
         """Return one line for the terminal."""
         line = f"{self.title}: new points of {len(self.centres)} Gaussians in the plane"
         return f"{line}, standard deviation {self.unit * self.std:g}, in units of {self.unit:g}"
 
-    def understood(self) -> list[str]:
-        """Return nothing: there are no files."""
-        return []
-
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
         """Return the endless batches of one rank."""
         return MixtureStream(self.centres, self.std, self.batch_size, self.seed, rank, world)
-
-    def train_dataloader(self) -> DataLoader:
-        """Return a loader that never ends; it goes on at the batch that the model's counter `batches` says."""
-        rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        return StreamLoader(self.stream(rank, world), self._position)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Leave the labels out where there are no `classes`."""
@@ -197,9 +183,6 @@ class MixtureData(LightningDataModule):
     def reference(self, split: str = "train") -> Modes:
         """Return the Gaussians, for `metrics.modes`; every split is of the same ones."""
         return Modes(self.title, split, self.centres, self.std)
-
-    def _position(self) -> int:
-        return 0 if self.trainer is None else int(getattr(self.trainer.lightning_module, "batches", 0))
 
 
 class Ring(MixtureData):

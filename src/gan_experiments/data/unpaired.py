@@ -13,7 +13,8 @@ from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import BatchStream, HeldOut, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.decode import Range, Reading, pixels_of, shortened
-from gan_experiments.data.images import ANYWHERE, FromFiles, fetch_public, spread_rows
+from gan_experiments.data.download import fetch_public
+from gan_experiments.data.image_module import ANYWHERE, FromFiles, spread_rows
 from gan_experiments.data.met import lines
 from gan_experiments.data.sources import Files, splits_of
 from gan_experiments.data.whole import SquareStream, WholeImages, cached_whole

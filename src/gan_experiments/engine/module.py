@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
@@ -23,10 +23,15 @@ from torch.optim import Optimizer
 
 from gan_experiments import distributed
 from gan_experiments.bounds import Place, Positive
+from gan_experiments.conditions import Classes, Conditions
 from gan_experiments.contracts import Batch, ConfigError, NotFinite
 from gan_experiments.engine.averages import WeightAverage
 from gan_experiments.engine.optimizers import fuse
 from gan_experiments.engine.phases import Phase, _parameters, _Step
+from gan_experiments.kinds import IMAGE, Kind
+
+if TYPE_CHECKING:
+    from gan_experiments.data.module import DataModule
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +112,7 @@ class AdversarialModule(L.LightningModule):
         self.run = RunSettings()
 
         self.class_names: list[str] = []  # of the data that it is trained on; saved
-        self.class_counts: list[int] = []  # images of each class there; saved, and none where it is not known
+        self.data_conditions = Conditions()  # of the data too; saved, as far as they are classes
         self.epoch: int | None = None  # images of an epoch; None before a training, and of data without an end
         self.batches = 0  # batches done; saved, unlike Lightning's batch_idx it never starts again
         self.images_seen = 0  # real images shown, all ranks together
@@ -159,13 +164,15 @@ class AdversarialModule(L.LightningModule):
         """The cells of a sample sheet, images [n, k, C, H, W] in [-1, 1], k side by side."""
         raise NotImplementedError(f"{type(self).__name__} draws no sheets")
 
-    def typical_labels(self, n: int, seed: int) -> Tensor | None:
-        """Labels int64 [n] in the proportions of the data; None where nothing is made by class, or all are as large."""
-        return None
+    @property
+    def kind(self) -> Kind:
+        """What a sample is."""
+        return IMAGE
 
-    def sheet_columns(self, n: int) -> int | None:
-        """How many of the n cells of a sheet make a row; None for a sheet that is about square."""
-        return None
+    @property
+    def conditions(self) -> Conditions:
+        """What samples are conditioned on; nothing, unless a variant says otherwise."""
+        return Conditions()
 
     def name_classes(self, names: list[str]) -> None:
         """Take up the names of the data's classes, by their numbers; none where they have none."""
@@ -416,10 +423,10 @@ class AdversarialModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Learn what the classes of the data are called and how large they are: a checkpoint tells without the data."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.name_classes(list(getattr(data, "class_names", [])))
-        self.class_counts = list(getattr(data, "class_counts", []))
-        self.epoch = getattr(data, "size", None)
+        data: DataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.name_classes(list(data.class_names))
+        self.data_conditions = data.conditions
+        self.epoch = data.size
 
     def configure_optimizers(self) -> list[Optimizer]:
         """One optimizer for each name that the phases use, over all parameters of its phases."""
@@ -497,7 +504,7 @@ class AdversarialModule(L.LightningModule):
             "reseeded": self.reseeded,
             "unlogged": self._read_history(),
             "class_names": self.class_names,
-            "class_counts": self.class_counts,
+            "class_counts": list(self.data_conditions.counts),
             "config": self.run.config,
             "overrides": self.run.overrides,
         }
@@ -507,7 +514,8 @@ class AdversarialModule(L.LightningModule):
         saved = checkpoint["gan_experiments"]
         if not self.class_names:
             self.name_classes(saved.get("class_names", []))
-        self.class_counts = self.class_counts or saved.get("class_counts", [])
+        if not self.data_conditions.counts and (counts := saved.get("class_counts")):
+            self.data_conditions = Classes(len(counts), tuple(counts))
         self.batches = saved["batches"]
         self.images_seen = self._images_before = saved["images_seen"]
         self._averaged_at = dict(saved["averaged_at"])

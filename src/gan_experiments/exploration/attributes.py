@@ -141,8 +141,7 @@ class Attributes:
 
     def _learnt(self, extractor: Extractor, generator: Explored) -> tuple[Tensor, Tensor, list[str]]:
         """A linear model of the features of real images: weights [K, D], offsets [K] and the names of the classes."""
-        data = build.open_data(self.data)
-        real = data.reference()
+        real = build.open_data(self.data).reference()
         names = real.class_names
         if real.labels is None or len(names) < 2:
             raise ConfigError(

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from gan_experiments.contracts import ConfigError
+from gan_experiments.kinds import Image
 from gan_experiments.models.noise_to_image import NoiseToImage
 
 CHUNK = 32  # images at a time
@@ -25,7 +26,8 @@ class Explored:
     others z [latent_dim]. A conditional generator makes images of the class `only`, a number or a name, else of each in
     turn. `truncation` is ψ for w, or the largest |z|; None for none.
 
-    Raises ConfigError where there is no such class, for a truncation that makes no sense, and for points.
+    Raises ConfigError where there is no such class, for a truncation that makes no sense, and where samples are no
+    images.
     """
 
     def __init__(
@@ -48,9 +50,9 @@ class Explored:
         if truncation is not None and truncation <= 0 and not self.styled:
             raise ConfigError(f"truncation={truncation}: the largest |z| is above 0; type for example truncation=1")
         self.shape = self.images(self.latents(1), self.labels(1)).shape[1:]
-        if self.shape[1:] == (1, 1):
+        if not isinstance(model.kind, Image):
             raise ConfigError(
-                "this generator makes points of the plane and no images; type gan-experiments sample run=..."
+                f"this generator makes {model.kind.name} and no images; type gan-experiments sample run=..."
             )
 
     def require_styles(self, what: str) -> None:

@@ -1,33 +1,13 @@
-"""How networks take class labels, and how often fakes are given each."""
+"""How networks take class labels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
-
-LAWS = ("data", "uniform")
-"""How the classes of fakes are drawn: in the proportions of the data, or each as likely."""
-
-
-def classes_at(places: Tensor, classes: int, counts: Sequence[int] = ()) -> Tensor:
-    """The classes int64 `[n]` at places `[n]` in [0, 1), where each is as wide as its share of `counts`.
-
-    They are equally wide without counts.
-    """
-    if even(counts):
-        return (places * classes).long().clamp_(max=classes - 1)
-    bounds = torch.tensor(counts, dtype=torch.float64).cumsum(0)[:-1] / sum(counts)
-    return torch.bucketize(places, bounds.to(places), right=True)
-
-
-def even(counts: Sequence[int]) -> bool:
-    """Whether all counts are the same, or there are none."""
-    return len(set(counts)) < 2
 
 
 def conditioned_classes(conditioning: str, classes: int, choices: Sequence[str], network: str) -> int:

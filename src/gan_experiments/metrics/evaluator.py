@@ -15,10 +15,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gan_experiments.bounds import Batch, Depth, OneOf, Place, Rhythm, Scored, Seed, Threads
-from gan_experiments.contracts import ConfigError
+from gan_experiments.contracts import LAWS, ConfigError
 from gan_experiments.data.cache import cache_root
+from gan_experiments.data.module import DataModule
 from gan_experiments.drawing import to_uint8
-from gan_experiments.layers.labels import LAWS
 from gan_experiments.metrics import names
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.metric import GenerativeMetric, Measurement, Values, values_of
@@ -89,7 +89,7 @@ class Measured:
 class Judge(Protocol):
     """What scores a model: `measure(model.sampler(seed, ema), judge.real(data), device, ...)`."""
 
-    def real(self, data: Any) -> Any:
+    def real(self, data: DataModule) -> Any:
         """What it compares with, of a data module; raises ConfigError where that does not have it."""
 
     def against(self, real: Any) -> str:
@@ -313,7 +313,7 @@ class Evaluator:
         generator = torch.Generator().manual_seed(self.seed)
         return [torch.randperm(self.num_fake, generator=generator)[: self.num_fake // 2] for _ in range(number)]
 
-    def real(self, data: Any) -> RealImages:
+    def real(self, data: DataModule) -> RealImages:
         """What it compares with, of a data module; raises ConfigError where that has no such split, or too few."""
         found: RealImages = data.reference(self.split)
         self.number_of(found)

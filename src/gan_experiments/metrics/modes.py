@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gan_experiments.bounds import Batch, Samples
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.module import DataModule
 from gan_experiments.data.toy import Modes
 from gan_experiments.metrics import names
 from gan_experiments.metrics.evaluator import Measured, Sample, Score
@@ -51,7 +52,7 @@ class ModeEvaluator:
             raise ConfigError(*faults)
         self.scores, self.num_fake, self.batch_size = tuple(scores), num_fake, batch_size
 
-    def real(self, data: Any) -> Modes:
+    def real(self, data: DataModule) -> Modes:
         """What it compares with, of a data module; raises ConfigError for data without known modes."""
         return _modes(data.reference(self.split))
 

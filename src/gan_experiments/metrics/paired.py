@@ -17,7 +17,8 @@ from torch import Tensor
 from gan_experiments.bounds import Place, Samples
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import HeldOut
-from gan_experiments.data.images import spread_rows
+from gan_experiments.data.image_module import spread_rows
+from gan_experiments.data.module import DataModule
 from gan_experiments.data.sources import Files
 from gan_experiments.data.stored import pixels_in
 from gan_experiments.drawing import to_uint8
@@ -106,7 +107,7 @@ class PairedEvaluator:
         """The network of the score "lpips"; None without it."""
         return self._metric["lpips"].network if "lpips" in self._metric else None
 
-    def real(self, data: Any) -> HeldOut:
+    def real(self, data: DataModule) -> HeldOut:
         """The held-out pairs of a data module; raises ConfigError where it has none."""
         return data.held_out(self.split)
 

@@ -10,9 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_experiments.contracts import AS_THE_DATA, UNIFORM
-from gan_experiments.layers.labels import even
-
 if TYPE_CHECKING:
     from gan_experiments.models.noise_to_image import NoiseToImage
 
@@ -34,22 +31,19 @@ class Sampler:
 
     def labels(self, index: int, n: int) -> Tensor | None:
         """The classes int64 [n] that chunk `index` is asked for; None for a generator without classes."""
-        return self.model.fixed_labels(n, self.chunk_seed(index), self.law)
+        return self.model.conditions(n, self.chunk_seed(index), self.law)
 
     @property
     def passport(self) -> dict[str, str]:
-        """What a score's passport says of the classes; nothing without any, and where both laws are the same."""
-        model = self.model
-        if not model.classes or (model.counts() and even(model.counts())):
-            return {}
-        return {"labels": AS_THE_DATA if model.counts(self.law) else UNIFORM}
+        """What a score's passport says of the conditions, see `Conditions.passport`."""
+        return self.model.conditions.passport(self.law)
 
     def along(self, z: Tensor) -> Tensor:
         """The images [n, C, H, W] of places z [n, latent_dim], as the generator makes them, without bounds.
 
         Calls with as many places have the same classes.
         """
-        labels = self.model.fixed_labels(len(z), self.seed, self.law)
+        labels = self.model.conditions(len(z), self.seed, self.law)
         return self.model.sample(z, self.ema, labels, self.truncation, bounded=False)
 
     def chunk_seed(self, index: int) -> int:

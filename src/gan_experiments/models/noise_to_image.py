@@ -5,7 +5,6 @@ A variant overrides what its paper does otherwise, and techniques (see `techniqu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from typing import Annotated, Any
@@ -16,11 +15,12 @@ from torch import Tensor, nn
 
 from gan_experiments.augment.augmentation import Augmentation
 from gan_experiments.bounds import OneOf, Rhythm
-from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.conditions import Classes, Conditions
+from gan_experiments.contracts import LAWS, Batch, ConfigError
 from gan_experiments.engine.module import AdversarialModule, evaluating, number_of
 from gan_experiments.engine.optimizers import corrected_for_lazy_steps
 from gan_experiments.engine.phases import Phase
-from gan_experiments.layers.labels import LAWS, classes_at, even
+from gan_experiments.kinds import Kind, kind_of
 from gan_experiments.losses.adversarial import AdversarialLoss, RelativisticPaired
 from gan_experiments.models.latents import Sampler, closed_walk
 from gan_experiments.models.technique import Technique
@@ -248,6 +248,17 @@ class NoiseToImage(AdversarialModule):
         """The number of classes that the generator is conditioned on, 0 for none."""
         return int(getattr(self.generator, "classes", 0))
 
+    @property
+    def conditions(self) -> Conditions:
+        """What the generator is conditioned on: as the data have it, or its own classes where theirs are not known."""
+        known = self.data_conditions
+        return known if self.classes and known.classes == self.classes else Classes(self.classes)
+
+    @property
+    def kind(self) -> Kind:
+        """What the generator makes."""
+        return kind_of(self.generator)
+
     def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """The images [n, C, H, W] of z [n, latent_dim], and of labels int64 [n] where there are classes."""
         inputs = (z,) if label is None else (z, label)
@@ -287,7 +298,8 @@ class NoiseToImage(AdversarialModule):
         """z [n, latent_dim] -> images [n, C, H, W] in [-1, 1], by the averaged generator, in evaluation mode.
 
         A conditional generator needs `labels`, int64 [n]. `truncation` is that of w, of a generator that is `styled`;
-        what others have of it is in z already, see `fixed_noise`. Without `bounded` values beyond [-1, 1] are kept.
+        what others have of it is in z already, see `fixed_noise`. Without `bounded` values beyond the kind's bounds are
+        kept.
         """
         generator = self.network("generator", ema)
         z = z.to(self.device, dtype=next(generator.parameters()).dtype)
@@ -295,7 +307,7 @@ class NoiseToImage(AdversarialModule):
         styling = {"truncation": truncation} if self.styled else {}
         with evaluating(generator):
             images = generator(z, *conditions, **styling)
-        return images.clamp(-1, 1) if bounded and images.shape[-1] > 1 else images  # points have no bounds
+        return self.kind.bounded(images) if bounded else images
 
     @property
     def styled(self) -> bool:
@@ -332,34 +344,8 @@ class NoiseToImage(AdversarialModule):
         z = torch.empty(n, self.latent_dim)
         return nn.init.trunc_normal_(z, a=-truncation, b=truncation, generator=generator)
 
-    def fixed_labels(self, n: int, seed: int, law: str = "data") -> Tensor | None:
-        """Labels int64 [n] that depend on the seed and the data's classes alone; None without classes.
-
-        They are drawn in the proportions of the data, or each as likely where the `law` is "uniform".
-        """
-        if not self.classes:
-            return None
-        counts, generator = self.counts(law), torch.Generator().manual_seed(seed)
-        if even(counts):
-            return torch.randint(self.classes, (n,), generator=generator)
-        return classes_at(torch.rand(n, generator=generator, dtype=torch.float64), self.classes, counts)
-
-    def counts(self, law: str = "data") -> list[int]:
-        """How often each class is to come by a law, in proportion; none where each is as likely."""
-        return self.class_counts if law == "data" and len(self.class_counts) == self.classes else []
-
-    def sheet_labels(self, n: int, seed: int) -> Tensor | None:
-        """The classes int64 [n] of a sheet: one a column where there is room for all, else drawn; None without."""
-        if not self.classes:
-            return None
-        return self.fixed_labels(n, seed) if self.sheet_columns(n) is None else torch.arange(n) % self.classes
-
-    def typical_labels(self, n: int, seed: int) -> Tensor | None:
-        """Labels int64 [n] in the proportions of the data; None without classes, and where these are equally large."""
-        return None if even(self.counts()) else self.fixed_labels(n, seed)
-
     def sampler(self, seed: int, ema: bool = True, truncation: float | None = None, law: str = "data") -> Sampler:
-        """The images that the scores are computed from, their classes by a `law`, see `fixed_labels`."""
+        """The images that the scores are computed from, their classes by a `law`, see `conditions`."""
         return Sampler(self, seed, ema, truncation, law)
 
     def walk(self, places: int, n: int, seed: int, steps: int = 20) -> Iterator[Tensor]:
@@ -369,14 +355,8 @@ class NoiseToImage(AdversarialModule):
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
         """What the sample sheets are made from at every interval: the same n points of the latent space."""
         inputs = {"z": self.fixed_noise(n, seed=self.run.seed)}
-        label = self.sheet_labels(n, self.run.seed)
+        label = self.conditions.of_sheet(n, self.run.seed)
         return inputs if label is None else {**inputs, "label": label}
-
-    def sheet_columns(self, n: int) -> int | None:
-        """One class a column, or several columns of it."""
-        if not 0 < self.classes <= n:
-            return None
-        return self.classes * max(1, round(math.sqrt(n) / self.classes))
 
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
         """Images [n, 1, C, H, W]: n cells of one image."""
@@ -462,14 +442,11 @@ class Turn:
     def inputs(self, n: int) -> tuple[Tensor, Tensor | None]:
         """New noise [n, latent_dim] for n fakes, and their classes int64 [n]; None without classes."""
         model, z = self.model, self.model.noise(n)
-        if not model.classes:
-            return z, None
-        if model.fake_labels == "batch":
+        if model.classes and model.fake_labels == "batch":
             labels = self.batch["label"]
             # In their order, so that each rank's fakes have its labels.
             return z, labels[torch.arange(n, device=labels.device) * len(labels) // n]
-        # Of numbers in [0, 1), because draw() knows no bounds.
-        return z, classes_at(model.draw(torch.rand, n), model.classes, model.counts(model.fake_labels))
+        return z, model.conditions(n, partial(model.draw, torch.rand), model.fake_labels)
 
     def _make_fakes(self) -> tuple[Tensor, Tensor | None, Tensor]:
         times = self.model.generator_batch if self.of_generator else 1

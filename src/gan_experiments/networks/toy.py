@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gan_experiments.bounds import Depth, Width
 from gan_experiments.contracts import ConfigError
+from gan_experiments.kinds import POINTS
 from gan_experiments.layers.minibatch import MinibatchDiscrimination
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
@@ -48,6 +49,7 @@ class ToyGenerator(nn.Module):
     """
 
     classes = 0
+    kind = POINTS
 
     def __init__(self, latent_dim: Width = 256, width: Width = 128, depth: Depth = 2, activation: str = "tanh") -> None:
         super().__init__()
@@ -70,7 +72,7 @@ class ToyDiscriminator(nn.Module):
     """
 
     classes = 0
-    of_points = True
+    kind = POINTS
 
     def __init__(self, width: Width = 128, depth: Depth = 2, activation: str = "tanh", minibatch: str = "none") -> None:
         super().__init__()

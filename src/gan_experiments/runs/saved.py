@@ -96,6 +96,10 @@ def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_count, value))
+
+
 def _table(of: Holds) -> Holds:
     return lambda value: isinstance(value, dict) and all(isinstance(k, str) and of(v) for k, v in value.items())
 
@@ -129,6 +133,7 @@ CHECKPOINT: dict[str, Any] = {
         "reseeded": _optional(_count, "a whole number"),
         "unlogged": _optional(_table(_rows), "a table of recorded numbers"),
         "class_names": _optional(_texts, "a list of names"),
+        "class_counts": _optional(_counts, "a list of numbers"),
         "overrides": _optional(_texts, "a list of words"),
         "growth": _optional(
             lambda v: isinstance(v, list | tuple) and len(v) == 2 and all(map(_number, v)), "two numbers"

@@ -10,6 +10,7 @@ from torch import Tensor
 from gan_experiments.augment.ada import ADA
 from gan_experiments.bounds import NotNegative
 from gan_experiments.contracts import ConfigError
+from gan_experiments.kinds import Image
 from gan_experiments.losses.regularisers import consistency, latent_diversity
 from gan_experiments.models.technique import Technique
 
@@ -28,9 +29,11 @@ class CR(Technique):
         self.transform = ADA("xflip,xint", p=1, target=None)
 
     def join(self, model: NoiseToImage) -> None:
-        """Refuse points, which are no images."""
-        if getattr(model.discriminator, "of_points", False):
-            raise ConfigError("its flips and shifts are of images, and this model makes points; leave it out")
+        """Refuse samples that are no images."""
+        if not isinstance(model.kind, Image):
+            raise ConfigError(
+                f"its flips and shifts are of images, and this model makes {model.kind.name}; leave it out"
+            )
 
     def term(self, turn: Turn) -> Tensor:
         """Each image by its own flip and shift."""

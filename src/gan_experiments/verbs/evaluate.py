@@ -91,7 +91,7 @@ def _evaluate(cfg: DictConfig) -> int:
 
 def _faults(cfg: DictConfig) -> Iterator[str]:
     """What of the options does not go together."""
-    from gan_experiments.layers.labels import LAWS
+    from gan_experiments.contracts import LAWS
 
     if (cfg.run is None) == (cfg.fake is None):
         given = "neither run= nor fake= was" if cfg.run is None else "both run= and fake= were"
@@ -148,7 +148,7 @@ def _evaluator(cfg: DictConfig, subject: Subject) -> Any:
     made: Judge = build.make(settings, **({"num_fake": number} if number else {}))
     for key in ("pictures", "path_length"):
         if cfg[key] and not hasattr(made, "extractor"):
-            raise ConfigError(f"{key}={cfg[key]}: these scores are of points and not of images; leave it out")
+            raise ConfigError(f"{key}={cfg[key]}: these scores look at no images; leave it out")
     return made
 
 
@@ -163,8 +163,7 @@ def _real(cfg: DictConfig, subject: Subject, judge: Judge) -> Any:
         return subject.real
     node = cfg.get("data") or (subject.config and subject.config.data)
     assert node, "_faults asks for one"
-    data = build.open_data(node)
-    return judge.real(data)
+    return judge.real(build.open_data(node))
 
 
 def _classes(cfg: DictConfig, subject: Subject, evaluator: Evaluator, real: Any) -> Tensor | None:
@@ -246,7 +245,7 @@ def _in_w(sampler: Sampler) -> tuple[Callable[[Tensor], Tensor], Callable[[Tenso
         raise ConfigError("path_length_in=w: this generator has no styles; type path_length_in=z")
 
     def mapped(z: Tensor) -> Tensor:
-        labels = sampler.model.fixed_labels(len(z), sampler.seed, sampler.law)
+        labels = sampler.model.conditions(len(z), sampler.seed, sampler.law)
         return generator.mapped(z.to(generator.device), None if labels is None else labels.to(generator.device))
 
     @torch.no_grad()

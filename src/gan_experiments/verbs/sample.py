@@ -28,29 +28,28 @@ def sample(cfg: DictConfig) -> int:
     check.require_options(cfg, "sample")
     run = trained.open_run(cfg.run, cfg.device, cfg.trust)
     model, usual = run.model, run.folder / "drawn" / f"{run.model.images_seen:08d}"
+    kind = model.kind
+    if cfg.singles and not kind.suffix:
+        raise ConfigError(f"singles=true: {kind.name} are not saved one by one; leave it out")
     out = files.place(cfg.out, usual, cfg.existing)
     label, columns = _labels(model, cfg) if isinstance(model, NoiseToImage) else (None, None)
     singles = _singles(run, cfg, label, out / "images") if cfg.singles else []
     sheet, walk = out / "sheet.png", out / "interpolation.gif"
     wanted = set(files.to_write([sheet, *singles, *([walk] if cfg.interpolation else [])], cfg.existing))
     cells = _drawn(run, cfg, label)
-    real = None  # of points, the picture shows where they should be
-    if cells[0].shape[1:] == (2, 1, 1):
-        if cfg.singles:
-            raise ConfigError("singles=true: points of the plane are no images; leave it out")
-        real = run.data().fixed(1000)["real"]
+    real = run.data().fixed(kind.behind)["real"] if kind.behind else None
     if sheet in wanted:
-        drawing.save_png(drawing.sheet(torch.stack(cells), columns, behind=real), sheet)
+        drawing.save_png(kind.sheet(torch.stack(cells), columns, real=real), sheet)
     print(report.shown(sheet))
     for path, cell in zip(processes.watched(singles, "files"), cells, strict=False):
         if path in wanted:  # of input, output and back, the output
-            drawing.save_png(drawing.to_uint8(cell[min(1, len(cell) - 1)]), path)
+            kind.save(cell[min(1, len(cell) - 1)], path)
     if singles:
         print(f"{report.shown(out / 'images')}  ({len(cells)} images)")
     if cfg.interpolation and isinstance(model, NoiseToImage):
         if walk in wanted:
             frames = _walk(model, cfg, label)
-            drawing.save_gif([drawing.sheet(f, behind=real) for f in frames], walk, seconds=len(frames) / 20)
+            drawing.save_gif([kind.sheet(f, real=real) for f in frames], walk, seconds=len(frames) / 20)
         print(report.shown(walk))
     return 0
 
@@ -67,7 +66,8 @@ def _drawn(run: Trained, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
                 raise ConfigError(f"{key}={cfg[key]}: this model translates images and knows no classes; leave it out")
         if cfg.interpolation:
             raise ConfigError("interpolation: this model translates images and has no latent space; leave it out")
-        return list(model.sheet(model.sheet_inputs(run.data().fixed(cfg.n), cfg.n), cfg.ema).cpu())
+        fixed = run.data().fixed(cfg.n)
+        return list(model.sheet(model.sheet_inputs(fixed, cfg.n), cfg.ema).cpu())
     from gan_experiments import processes
 
     z = model.fixed_noise(cfg.n, cfg.seed, cfg.truncation)
@@ -91,10 +91,11 @@ def _singles(run: Trained, cfg: DictConfig, label: Tensor | None, folder: Path) 
     """A file for each image, in a folder of its class where there are classes."""
     from gan_experiments import files
 
+    names = [f"{index:06d}{run.model.kind.suffix}" for index in range(cfg.n)]
     if label is None:
-        return [folder / f"{index:06d}.png" for index in range(cfg.n)]
+        return [folder / name for name in names]
     classes = files.clean_names(run.model.class_names or run.data().class_names)
-    return [folder / classes[number] / f"{index:06d}.png" for index, number in enumerate(label.tolist())]
+    return [folder / classes[number] / name for number, name in zip(label.tolist(), names, strict=True)]
 
 
 def _labels(model: NoiseToImage, cfg: DictConfig) -> tuple[Tensor | None, int | None]:
@@ -106,13 +107,12 @@ def _labels(model: NoiseToImage, cfg: DictConfig) -> tuple[Tensor | None, int | 
     import torch
 
     from gan_experiments.contracts import ConfigError
-    from gan_experiments.layers.labels import even
 
     if cfg["class"] is not None:
         return torch.full((cfg.n,), model.class_number(cfg["class"])), None
-    law = cfg.labels or ("data" if cfg.singles and not even(model.counts()) else None)
+    law = cfg.labels or ("data" if cfg.singles and not model.conditions.even else None)
     if law and not model.classes:
         raise ConfigError(f"labels={law}: this generator knows no classes; leave it out")
     if law:
-        return model.fixed_labels(cfg.n, cfg.seed, law), None
-    return model.sheet_labels(cfg.n, cfg.seed), model.sheet_columns(cfg.n)
+        return model.conditions(cfg.n, cfg.seed, law), None
+    return model.conditions.of_sheet(cfg.n, cfg.seed), model.conditions.columns(cfg.n)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 if TYPE_CHECKING:
     from gan_experiments.assembly.trained import Trained
-    from gan_experiments.data.images import ImageData
+    from gan_experiments.data.image_module import ImageData
     from gan_experiments.metrics.usefulness import Subset
 
 HELD_OUT = 0.2  # of the real images, where there are no others to test on
@@ -205,6 +205,7 @@ def _drawn(cfg: DictConfig, run: Trained, real: Subset, names: list[str]) -> tup
     """
     import torch
 
+    from gan_experiments.conditions import Rows
     from gan_experiments.contracts import ConfigError
     from gan_experiments.drawing import to_uint8
     from gan_experiments.metrics.usefulness import PSEUDO, Subset
@@ -219,8 +220,7 @@ def _drawn(cfg: DictConfig, run: Trained, real: Subset, names: list[str]) -> tup
     labels = asked = None
     if classes := model.classes:
         assert real.labels is not None
-        order = torch.randperm(len(real), generator=torch.Generator().manual_seed(cfg.seed))
-        labels = real.labels[order][torch.arange(n) % len(real)]
+        labels = Rows(real.labels)(n, cfg.seed)
         known = _data(cfg, run).class_names if cfg.real else names
         if classes != len(known) or set(names) - set(known):
             raise ConfigError(f"run={cfg.run}: its {classes} classes are not the {len(names)} of the real images")

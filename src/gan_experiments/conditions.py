@@ -1,0 +1,129 @@
+"""What generated samples are conditioned on, drawn in the proportions of the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from gan_experiments.contracts import AS_THE_DATA, UNIFORM, ConfigError
+
+Draws: TypeAlias = "int | Callable[[int], Tensor]"
+"""A seed, or a function that draws n numbers in [0, 1), as the training has one whose numbers all ranks share."""
+
+
+class Conditions:
+    """The conditions of a data module, drawn by a call; this base has none, and every call returns None.
+
+    A data module gives them as `data.conditions`. Training, scores, sheets, health and `sample` draw from them, and
+    hand what they drew to the generator as it is. Another kind of condition is another subclass.
+    """
+
+    classes: int = 0
+    """The number of classes; 0 where conditions are no classes, or there are none."""
+    counts: tuple[int, ...] = ()
+    """Samples of each class in the data; empty where that is not known. Saved in the checkpoint."""
+
+    def __call__(self, count: int, draws: Draws, law: str = "data") -> Tensor | None:
+        """Draw `count` conditions, [count, ...], by a seed or by `draws(count)`.
+
+        `law` is one of `contracts.LAWS`: "data" for the proportions of the data, "uniform" for each as likely.
+        """
+        return None
+
+    @property
+    def even(self) -> bool:
+        """Whether both laws are the same: no condition is more frequent than another."""
+        return True
+
+    def columns(self, n: int) -> int | None:
+        """Return the number of columns of a sheet of n samples; None for a sheet that is about square."""
+        return None
+
+    def of_sheet(self, n: int, seed: int) -> Tensor | None:
+        """Return the conditions [n, ...] of a sheet of n samples, in rows of `columns(n)`."""
+        return self(n, seed)
+
+    def passport(self, law: str) -> dict[str, str]:
+        """Return what the passport of a score says of samples drawn by a law; nothing where both laws are the same."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Classes(Conditions):
+    """Classes int64 [count], as frequent as `counts` say; equally frequent where these are empty."""
+
+    classes: int = 0
+    counts: tuple[int, ...] = ()
+
+    def __call__(self, count: int, draws: Draws, law: str = "data") -> Tensor | None:
+        """Draw classes int64 [count]; None where there are no classes."""
+        if not self.classes:
+            return None
+        counts = self.counts if law == "data" else ()
+        if callable(draws):
+            return classes_at(draws(count), self.classes, counts)
+        generator = torch.Generator().manual_seed(draws)
+        if _even(counts):
+            return torch.randint(self.classes, (count,), generator=generator)
+        return classes_at(torch.rand(count, generator=generator, dtype=torch.float64), self.classes, counts)
+
+    @property
+    def even(self) -> bool:
+        """Whether the classes are equally frequent, or nothing is known of that."""
+        return _even(self.counts)
+
+    def columns(self, n: int) -> int | None:
+        """Return one column a class, or several, where there is room for all classes."""
+        if not 0 < self.classes <= n:
+            return None
+        return self.classes * max(1, round(math.sqrt(n) / self.classes))
+
+    def of_sheet(self, n: int, seed: int) -> Tensor | None:
+        """Return the classes int64 [n] of a sheet: 0, 1, 2, ... in turn where there is room for all, else drawn."""
+        return self(n, seed) if self.columns(n) is None else torch.arange(n) % self.classes
+
+    def passport(self, law: str) -> dict[str, str]:
+        """Return the law in words; nothing where both laws are known to be the same."""
+        if not self.classes or (self.counts and self.even):
+            return {}
+        return {"labels": AS_THE_DATA if self.counts and law == "data" else UNIFORM}
+
+
+@dataclass(frozen=True, eq=False)
+class Rows(Conditions):
+    """Conditions that are `rows` [N, ...] of the data, in an order drawn by the seed, each once before any comes again.
+
+    Rows drawn by `draws` may come more than once.
+    """
+
+    rows: Tensor
+
+    def __call__(self, count: int, draws: Draws, law: str = "data") -> Tensor | None:
+        """Draw rows [count, ...]; raises ConfigError for the law "uniform"."""
+        if law != "data":
+            raise ConfigError(f"labels={law}: these conditions are drawn as the data have them; leave it out")
+        if callable(draws):
+            places = (draws(count) * len(self.rows)).long()
+            return self.rows.to(places.device)[places]
+        order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(draws))
+        return self.rows[order][torch.arange(count) % len(self.rows)]
+
+
+def classes_at(places: Tensor, classes: int, counts: Sequence[int] = ()) -> Tensor:
+    """Return the classes int64 [n] at places [n] in [0, 1), where each is as wide as its share of `counts`.
+
+    They are equally wide without counts.
+    """
+    if _even(counts):
+        return (places * classes).long().clamp_(max=classes - 1)
+    bounds = torch.tensor(counts, dtype=torch.float64).cumsum(0)[:-1] / sum(counts)
+    return torch.bucketize(places, bounds.to(places), right=True)
+
+
+def _even(counts: Sequence[int]) -> bool:
+    return len(set(counts)) < 2

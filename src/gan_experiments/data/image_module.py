@@ -1,0 +1,320 @@
+"""What all data modules of images share: sets of single images, cut ones, and those from a person's own files."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from gan_experiments.bounds import Classes, Count, Numbers, Place, Seed, Width, Workers
+from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.batches import BatchStream, Shapes, Stream, cut, item_shapes, to_float
+from gan_experiments.data.cache import ImageArray
+from gan_experiments.data.decode import Range
+from gan_experiments.data.met import lines
+from gan_experiments.data.module import DataModule
+from gan_experiments.data.sources import FRAMES, Files, Settings, splits_of
+from gan_experiments.kinds import IMAGE
+
+CROPS = ("centre", "random")
+ANYWHERE = "data.crop=random cuts squares out of all of each"
+
+
+class ImageData(DataModule):
+    """Real images of one kind: "real" float [N, C, H, W] in [-1, 1] and, where `classes` > 0, "label" int64 [N].
+
+    `resolution` is in pixels, `channels` 1 or 3, `batch_size` the whole batch of one discriminator step over all ranks
+    and accumulation steps, `limit` the greatest number of images used (None: all), `cache` the folder of the decoded
+    images (None: $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments), `max_pixels` the greatest number of pixels of
+    a file (None: Pillow's limit, 178,956,970). Raises ConfigError for impossible values.
+    """
+
+    provides: frozenset[str] = frozenset({"real", "label"})
+    kind = IMAGE
+
+    def __init__(
+        self,
+        resolution: Width,
+        channels: Width = 3,
+        batch_size: Count = 64,
+        classes: Classes = 0,
+        flip: bool = False,
+        workers: Workers = 0,
+        seed: Seed = 0,
+        cache: Place | None = None,
+        limit: Count | None = None,
+        max_pixels: Count | None = None,
+    ) -> None:
+        super().__init__()
+        if channels not in (1, 3):
+            raise ConfigError(f"data.channels={channels}: images are grey or in colour, type data.channels=1 or 3")
+        for name, value in (
+            ("resolution", resolution),
+            ("batch_size", batch_size),
+            ("limit", limit),
+            ("max_pixels", max_pixels),
+        ):
+            if value is not None and value < 1:
+                raise ConfigError(f"data.{name}={value}: a positive number is needed, type data.{name}=64")
+        self.resolution, self.channels, self.batch_size, self.classes = resolution, channels, batch_size, classes
+        self.flip, self.workers, self.seed, self.cache, self.limit = flip, workers, seed, cache, limit
+        self.max_pixels = max_pixels
+        if not classes:
+            self.provides = self.provides - {"label"}
+        self._opened: dict[str, ImageArray] = {}
+
+    def load(self, split: str) -> ImageArray:
+        """Build or open the images of one of `splits`."""
+        raise NotImplementedError
+
+    def prepare_data(self) -> None:
+        """Download what is missing and build the cache of the images to train on; Lightning calls it once a node."""
+        self.training()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the images to train on; raises ConfigError where their classes are not `classes`."""
+        self.training()
+
+    def training(self) -> ImageArray:
+        """Return the images to train on, without flips or shuffling."""
+        return self.reference("train")
+
+    def reference(self, split: str = "train") -> ImageArray:
+        """Return the real images of a split, without flips or shuffling; raises ConfigError for an unknown split."""
+        if split not in self.splits:
+            raise ConfigError(f"{self.title} has no split {split!r}: type one of {', '.join(self.splits)}")
+        if split not in self._opened:
+            self._opened[split] = self._checked(self.load(split))
+        return self._opened[split]
+
+    @property
+    def size(self) -> int:
+        """Number of training images."""
+        return len(self.training())
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of their labels; empty where there are none."""
+        return self.training().class_names
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Training images of each class, in the order of their labels; empty where there are none."""
+        labels = self.training().labels if "label" in self.provides else None
+        return [] if labels is None else labels.bincount(minlength=self.classes).tolist()
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of one item of each key of a batch; no file is looked at."""
+        return item_shapes(self.provides, self.kind.shape(self))
+
+    def describe(self) -> str:
+        """Return one line for the terminal."""
+        images = self.training()
+        line = f"{self.title}: {len(images):,} images {self.channels}x{self.resolution}x{self.resolution}"
+        line += f", {self.classes} classes" if self.classes else ""
+        return line + (f", {images.skipped:,} files left out" if images.skipped else "")
+
+    def understood(self) -> list[str]:
+        """Say what was understood of the files that are trained on, a line for each thing that there is to say."""
+        images = self.training()
+        return lines(len(images), self.counts(images), images.about, images.skipped)
+
+    def counts(self, images: ImageArray) -> dict[str, int]:
+        """Count the images of each class."""
+        if images.labels is None:
+            return {}
+        counts = torch.bincount(images.labels, minlength=len(images.class_names)).tolist()
+        return dict(zip(images.class_names, counts, strict=True))
+
+    def stream(self, rank: int = 0, world: int = 1) -> Stream:
+        """Return the endless uint8 batches of one rank."""
+        return BatchStream(self.training(), self.batch_size, self.seed, self.flip, rank=rank, world=world)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """Turn uint8 "real" and bool "flip" into float "real" in [-1, 1], on the device where they are."""
+        batch = dict(batch)
+        if batch["real"].dtype == torch.uint8:
+            batch["real"] = to_float(batch["real"], batch.pop("flip", None), self.channels_last)
+        return batch
+
+    def fixed(self, n: int) -> Batch:
+        """Return the same `n` items each time, for sample sheets: labels 0, 1, 2, ... in turn, else evenly spread."""
+        images = self.reference("train")
+        if images.labels is None:
+            return {"real": to_float(images.pixels[spread_rows(n, len(images))])}
+        present = images.labels.unique()  # `limit` can leave a class without images
+        return self.of_classes(present[torch.arange(n) % len(present)])
+
+    def of_classes(self, labels: Tensor) -> Batch:
+        """Return the same items each time, of these classes, int64 [n]."""
+        images = self.reference("train")
+        assert images.labels is not None
+        rows = torch.empty_like(labels)
+        for c in labels.unique():
+            members = torch.nonzero(images.labels == c)[:, 0]
+            places = torch.nonzero(labels == c)[:, 0]
+            rows[places] = members[torch.arange(len(places)) % len(members)]
+        return {"real": to_float(images.pixels[rows]), "label": images.labels[rows]}
+
+    def _settings(self, crop: int | None = None, resolution: int | None = None) -> Settings:
+        return Settings(resolution or self.resolution, self.channels, crop, self.max_pixels)
+
+    def _checked(self, images: ImageArray) -> ImageArray:
+        found, about = len(images.class_names), images.about
+        names = f" ({', '.join(images.class_names[:5])}{', ...' if found > 5 else ''})" if found else ""
+        if not self.classes:
+            if found:
+                about.notes = [*about.notes, f"{found:,} classes{names} are not used, as data.classes=0"]
+            images.labels, images.class_names, about.empty = None, [], []
+            return images
+        if found != self.classes:
+            empty = [f"no image in {', '.join(about.empty[:5])}"] if about.empty else []
+            why = "".join(f"; {reason}" for reason in [*empty, *about.notes])
+            raise ConfigError(
+                f"data.classes={self.classes}, but {self.title} has {found} classes{names}{why}: "
+                f"type data.classes={found}"
+            )
+        if images.labels is None or (images.labels < 0).any():
+            raise ConfigError(
+                f"data.classes={self.classes}, but some images of {self.title} lie in no class folder: "
+                "move them into one or type data.classes=0"
+            )
+        return images
+
+
+class CroppedData(ImageData):
+    """Images that are trained on in random squares of `resolution` pixels, cut out of `load_resolution` (None: whole).
+
+    Raises ConfigError where `load_resolution` is less than `resolution`.
+    """
+
+    def __init__(self, resolution: Width, load_resolution: Width | None = None, **settings: Any) -> None:
+        super().__init__(resolution, **settings)
+        if load_resolution is not None and load_resolution < resolution:
+            raise ConfigError(
+                f"data.load_resolution={load_resolution} is less than data.resolution={resolution}, which is cut out "
+                f"of it: type data.load_resolution={resolution * 286 // 256} or null"
+            )
+        self.load_resolution = load_resolution
+        self._training: ImageArray | None = None
+
+    def load_at(self, split: str, resolution: int) -> ImageArray:
+        """Build or open the images of one of `splits` at a resolution."""
+        raise NotImplementedError
+
+    def load(self, split: str) -> ImageArray:
+        """Build or open the images of one of `splits` at `resolution`."""
+        return self.load_at(split, self.resolution)
+
+    def training(self) -> ImageArray:
+        """Return the images to train on, at `load_resolution`."""
+        if self.load_resolution is None:
+            return ImageData.reference(self, "train")  # a subclass may give a part of it as the reference
+        if self._training is None:
+            self._training = self._checked(self.load_at("train", self.load_resolution))
+        return self._training
+
+    def stream(self, rank: int = 0, world: int = 1) -> Stream:
+        """Return the endless uint8 batches of one rank."""
+        margin = (self.load_resolution or self.resolution) - self.resolution
+        return BatchStream(self.training(), self.batch_size, self.seed, self.flip, margin, rank, world)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """Cut "real" at "crop", then as every ImageData."""
+        batch = dict(batch)
+        corners = batch.pop("crop", None)
+        if corners is not None:
+            batch["real"] = cut(batch["real"], corners, self.resolution)
+        return super().on_after_batch_transfer(batch, dataloader_idx)
+
+
+class FromFiles(ImageData):
+    """Images read from a person's own files, whatever these are.
+
+    `range` is of files of more than 8 bits: the two values that become black and white, "auto" for the least and the
+    greatest of those trained on, None for what their kind says. `frames` of animations and of files of several pages
+    are "first" or "all". Raises ConfigError for others.
+    """
+
+    many_frames: ClassVar[bool] = True
+    """Whether all frames can be taken."""
+    root: Any
+    test_root: str | None = None
+
+    def __init__(
+        self,
+        resolution: int,
+        range: str | Numbers | None = None,
+        frames: str = "first",
+        **settings: Any,
+    ) -> None:
+        super().__init__(resolution, **settings)
+        self.range, self.frames = _checked_range(range), frames
+        possible = FRAMES if self.many_frames else FRAMES[:1]
+        if frames not in possible:
+            raise ConfigError(f"data.frames={frames}: type data.frames={' or '.join(possible)}")
+
+    def files(self, split: str) -> Files:
+        """Find the files of a split: those of `root` or `test_root`, or of the folder in them that is so called.
+
+        Raises ConfigError where there is no such split.
+        """
+        options: dict[str, Any] = {"limit": self.limit, "frames": self.frames}
+        if split == "train":
+            return Files(self.root, "data.root", splits=("train",), **options)
+        if split == "test" and self.test_root is not None:
+            return Files(self.test_root, "data.test_root", splits=("test", "val", "train"), **options)
+        if not self.has(split):
+            raise ConfigError(
+                f"{type(self).__name__} has no split {split!r}: type data.test_root=<folder or zip archive>"
+            )
+        return Files(self.root, "data.root", splits=("test", "val") if split == "test" else (split,), **options)
+
+    def has(self, split: str) -> bool:
+        """Say whether there is such a split."""
+        if split == "train" or (split == "test" and self.test_root is not None):
+            return True
+        return bool(splits_of(self.root) & ({"test", "val"} if split == "test" else {split}))
+
+    def _range(self, split: str) -> Range:
+        """Return `range`; what was held out has that of the training images."""
+        return self.training().about.range if self.range == "auto" and split != "train" else self.range
+
+    def _checked_crop(self, crop: str) -> str:
+        """Check what was given as `data.crop`, "centre" or "random"; raises ConfigError for what is neither."""
+        if crop not in CROPS:
+            raise ConfigError(f"data.crop={crop}: type data.crop={' or '.join(CROPS)}")
+        if crop == "random" and self.frames == "all":
+            raise ConfigError(
+                "data.frames=all with data.crop=random: squares are cut out of the first frame of each; "
+                "type data.frames=first or data.crop=centre"
+            )
+        return crop
+
+    def _settings(self, crop: int | None = None, resolution: int | None = None, split: str = "train") -> Settings:
+        return replace(super()._settings(crop, resolution), range=self._range(split))
+
+
+def _checked_range(given: Any) -> Range:
+    """Check what was given as `data.range`; raises ConfigError for what is no range."""
+    if given is None or given == "auto":
+        return given
+    numbers = list(given) if isinstance(given, (list, tuple)) else []
+    if (
+        len(numbers) == 2
+        and all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in numbers)
+        and numbers[0] < numbers[1]
+    ):
+        return float(numbers[0]), float(numbers[1])
+    raise ConfigError(
+        f"data.range={given}: type the values that become black and white, as data.range=[0,4095], or data.range=auto"
+    )
+
+
+def spread_rows(number: int, of: int) -> Tensor:
+    """Choose `number` of `of` rows, evenly spread, or in turn where there are fewer: int64 [number]."""
+    return torch.arange(number) * of // number if number <= of else torch.arange(number) % of
