@@ -191,7 +191,8 @@ def on_two_ranks(folder: Path, some: list[Case]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_rank, (port, str(folder), some), nprocs=2)
+    start = torch.multiprocessing.start_processes  # by forks, which have imported everything
+    start(_rank, (port, str(folder), some), nprocs=2, start_method="fork")
 
 
 def place(folder: Path, case: Case) -> Path:

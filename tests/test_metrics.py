@@ -395,7 +395,8 @@ def test_two_ranks_score_as_one_to_the_last_bit_and_share_a_cache(digits, tmp_pa
     pixels = digits[0][:330]
     one = [evaluator(tmp_path / "one", num_fake=n).evaluate(noise, Images(pixels), "cpu", ema=True) for n in (250, 60)]
     expected = [{name: score.to_dict() for name, score in scores.items()} for scores in [*one, one[0]]]
-    torch.multiprocessing.spawn(_rank, (tmp_path, pixels), nprocs=2)
+    start = torch.multiprocessing.start_processes  # by forks, which have imported everything
+    start(_rank, (tmp_path, pixels), nprocs=2, start_method="fork")
     found, looks = zip(*(torch.load(tmp_path / f"found{rank}.pt") for rank in range(2)), strict=True)
     assert list(found) == [expected, expected]
     assert sorted(looks) == [0, 4]  # one extracted the real features, the other waited
