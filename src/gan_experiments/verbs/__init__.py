@@ -1,1 +1,1 @@
-"""What each verb does, as `gan-experiments VERB` has it."""
+"""The verbs of `gan-experiments VERB`, one file each."""
