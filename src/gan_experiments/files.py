@@ -27,7 +27,7 @@ def whole(path: Path) -> Iterator[Path]:
 
     It has the same suffix and a unique name. A failure leaves `path` as it was and removes the temporary file. A
     process killed at any moment leaves `path` as it was or complete. A symbolic link at `path` is replaced, not
-    followed.
+    followed. An error of the operating system is raised as OSError with the file's name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.stem[:LONGEST]}.{os.getpid()}-{secrets.token_hex(4)}.unfinished{path.suffix}")

@@ -69,7 +69,10 @@ class Kind(ABC):
         """Draw a batch of the data, each item with all its keys and its title, on one uint8 picture [3, h, w]."""
 
     def save(self, sample: Tensor, path: Path) -> None:
-        """Write one sample to a file that ends in `suffix`, complete or not at all (see `files.whole`)."""
+        """Write one sample to a file that ends in `suffix`, complete or not at all (see `files.whole`).
+
+        Raises TypeError if samples are not saved one by one.
+        """
         raise TypeError(f"{self.name} are not saved one by one")
 
     def samples(self, batch: Batch) -> Batch:

@@ -278,7 +278,10 @@ def _number_of_devices(devices: Any) -> int | None:
 
 
 def build_trainer(cfg: DictConfig, callbacks: Sequence[Any], loggers: list[Any]) -> L.Trainer:
-    """Return Lightning's Trainer, without its own versions of what our callbacks do."""
+    """Return Lightning's Trainer, without its own versions of what our callbacks do.
+
+    Raises ConfigError for what Lightning refuses.
+    """
     node = cfg.trainer
     try:
         return _trainer(cfg, callbacks, loggers)

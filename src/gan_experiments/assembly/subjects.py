@@ -75,7 +75,10 @@ class Subject:
 
 
 def of_folder(cfg: DictConfig, batch_size: int) -> Subject:
-    """Return the images of `fake=`, a folder or zip archive, in chunks of `batch_size`."""
+    """Return the images of `fake=`, a folder or zip archive, in chunks of `batch_size`.
+
+    Raises ConfigError if there are fewer than two, or fewer than `n`.
+    """
     stored = StoredImages(cfg.fake, "fake")
     number = cfg.n or len(stored)
     if len(stored) < 2:
@@ -107,7 +110,10 @@ def checkpoints_of(cfg: DictConfig) -> list[Path]:
 
 
 def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
-    """Yield the generator at a checkpoint, once for each truncation; each is usable until the next is yielded."""
+    """Yield the generator at a checkpoint, once for each truncation; each is usable until the next is yielded.
+
+    Raises ConfigError if the scores or options do not suit the model.
+    """
     run = trained.open_run(str(checkpoint), cfg.device, cfg.trust)
     model = run.model
     settings = cfg.get("metrics") or run.cfg.metrics

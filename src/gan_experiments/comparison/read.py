@@ -168,7 +168,10 @@ def natural(text: str) -> list[tuple[int, str]]:
 
 
 def read(folder: Path, trusted: Any = None) -> Run:
-    """Read a run folder; a half-written line that a killed run has left is ignored."""
+    """Read a run folder; a half-written line that a killed run has left is ignored.
+
+    Raises ConfigError if a file cannot be read.
+    """
     config = _yaml(folder / "config.yaml")
     if not isinstance(config, dict):
         raise ConfigError(f"{folder / 'config.yaml'} is not a run's config; leave that folder out")

@@ -37,7 +37,7 @@ class Attributes:
     classes; "data", a linear model of that network's features, trained on the classes of the real images; "generator",
     the labels given to a conditional generator with styles. `classes` are names or labels; None: all that occur often.
 
-    `judge` and `data` are the configs of `metrics=` and `data=`.
+    `judge` and `data` are the configs of `metrics=` and `data=`. Raises ConfigError for other `labels` or `strengths`.
     """
 
     def __init__(

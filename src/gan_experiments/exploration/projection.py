@@ -55,6 +55,8 @@ class Projection:
         pixel_weight: the weight of the mean squared error of pixels in [-1, 1].
         perceptual: makes the distance of images in a network's features, which has the weight `perceptual_weight`; None
             for no such distance.
+
+    Raises ConfigError if there are no such images, or nothing would compare them.
     """
 
     def __init__(

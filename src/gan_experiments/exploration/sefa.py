@@ -37,7 +37,10 @@ class SeFa:
         return (f"sefa-{self.word}.pt", f"sefa-{self.word}-?.png", f"sefa-{self.word}-??.png")
 
     def explore(self, generator: Explored, out: Path) -> int:
-        """Write sefa-all.pt, and sefa-all-1.png to sefa-all-<k>.png, the strongest direction first; return 0."""
+        """Write sefa-all.pt, and sefa-all-1.png to sefa-all-<k>.png, the strongest direction first; return 0.
+
+        Raises ConfigError if the generator has no styles, or w fewer than `k` components.
+        """
         generator.require_styles("sefa")
         first, after = generator.styles(self.word)
         if self.k > generator.dim:

@@ -21,8 +21,8 @@ class Walk:
     """An animation of `cells` images, each on a closed walk through `places` points of a latent space.
 
     There are `steps` frames from one point to the next, along arcs in the `space` "z" and along straight lines in "w";
-    None is "w" if there are styles, else "z". The animation shows `fps` frames a second. With `frames` each frame is
-    also a PNG.
+    None is "w" if there are styles, else "z". The animation shows `fps` frames a second, at most 50. With `frames` each
+    frame is also a PNG. Raises ConfigError for another `space` or `fps`.
     """
 
     def __init__(

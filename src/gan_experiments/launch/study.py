@@ -73,7 +73,8 @@ class Search(Sweeper):
         """Run the trials that are left; with `check=true` a single one, which is not kept.
 
         An interrupted trial is tried again with the same values, so that it continues in its own folder. A failed trial
-        counts as done and does not stop the others.
+        counts as done and does not stop the others. Raises ConfigError if optuna is not installed or a setting is
+        invalid.
         """
         start = sweeps.Sweep.current
         assert start is not None

@@ -81,7 +81,10 @@ class Sweep:
 
     @classmethod
     def of(cls, argv: list[str]) -> tuple[Sweep, list[str]]:
-        """Return the sweep that a command starts, and the words for Hydra, which name the sweep's folder."""
+        """Return the sweep that a command starts, and the words for Hydra, which name the sweep's folder.
+
+        Raises ConfigError for options that apply to a single run.
+        """
         words = argv[1:]
         values = {resume.key_of(word): word.partition("=")[2] for word in words}
         if values.get("ckpt", "null") not in ("", "null"):
@@ -123,7 +126,10 @@ class Sweep:
     # ---------------------------------------------------------------- a job, in whichever process
 
     def job(self, verb: Callable[[DictConfig], int], cfg: DictConfig) -> float | None:
-        """Run one job unless it is done; return the best value of its first score, None if it has none."""
+        """Run one job unless it is done; return the best value of its first score, None if it has none.
+
+        Raises Stopped, in the sweep's own process, if a signal stopped the job. A failure of the job raises nothing.
+        """
         folder = Path(HydraConfig.get().runtime.output_dir)
         if self.asked_to_stop():
             run_folder.forget(folder)

@@ -26,7 +26,10 @@ CONFIG, LAST = Path("config.yaml"), Path("checkpoints") / "last.ckpt"
 
 
 def find(given: str, key: str = "ckpt") -> Path:
-    """Return the checkpoint at a path: the file itself, or `checkpoints/last.ckpt` of a run folder."""
+    """Return the checkpoint at a path: the file itself, or `checkpoints/last.ckpt` of a run folder.
+
+    Raises ConfigError, which names the option `key`, if there is none.
+    """
     path = Path(given)
     inside = path / "checkpoints" / "last.ckpt"
     if path.is_file():
@@ -73,8 +76,8 @@ def command_line(words: list[str]) -> list[str]:
     What is typed now wins. The run continues in its own folder, unless that is gone or `hydra.run.dir=` names another.
     With `resume=true`, or after a restart by torchrun or SLURM, the checkpoint is searched for.
 
-    Words from the checkpoint may do only what the module `trust` allows. `trust=` itself is dropped, so that no run
-    records it.
+    Words from the checkpoint may do only what the module `trust` allows; others raise ConfigError. `trust=` itself is
+    dropped, so that no run records it.
     """
     for word in words:
         if key_of(word) == "resume" and word.partition("=")[2].lower() not in ("true", "false"):
