@@ -22,7 +22,7 @@ CELLS = 64
 PIXELS = 4_000_000
 """The largest number of items, and of their pixels in all, on a sheet of the data."""
 TWIN_SIDE = 8
-"""Side in pixels to which images are reduced to be compared: at this size noise and thicker strokes hardly count."""
+"""Side in pixels to which images are reduced to be compared: noise and slightly thicker strokes do not count there."""
 
 
 @dataclass(frozen=True)
