@@ -1,7 +1,8 @@
-"""Types with bounds for the values that a person types, and the one line that says what a value should have been.
+"""Types with bounds for the values that a user types, and the line that says what a value should have been.
 
-Classes use the names below in their signatures; `check.py` reads them there. The options of the verbs stand in OPTIONS.
-A value has to be of the very type: true and false are no numbers, a text is neither, and infinity and NaN are nothing.
+Classes use the types below in their signatures, where `assembly/check.py` reads them. OPTIONS holds the types of the
+verbs' options. The types are strict: true and false are not numbers, a text is neither, and infinity and NaN are never
+allowed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, Ty
 from pydantic_core import CoreSchema, core_schema
 
 MOST = 10**12
-"""The greatest number of anything."""
+"""The upper bound of numbers that have no tighter one."""
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Whole = Annotated[int, Field(ge=0, le=MOST)]
@@ -30,18 +31,18 @@ NotNegative = Annotated[float, Field(ge=0, le=MOST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PartOf = Annotated[float, Field(gt=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
-Rate = Annotated[float, Field(ge=0)]  # of learning
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what seeds of NumPy hold
+Rate = Annotated[float, Field(ge=0)]  # a learning rate
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # the range of NumPy's seeds
 
 Width = Annotated[int, Field(ge=1, le=2**17)]  # channels, features, pixels of a side
-Depth = Annotated[int, Field(ge=1, le=1000)]  # layers, blocks: what a loop makes one after the other
+Depth = Annotated[int, Field(ge=1, le=1000)]  # layers or blocks, built one by one in a loop
 Few = Annotated[int, Field(ge=0, le=1000)]
 Classes = Annotated[int, Field(ge=0, le=10**6)]
-Batch = Annotated[int, Field(ge=1, le=10**5)]  # of what is not trained
+Batch = Annotated[int, Field(ge=1, le=10**5)]  # a batch size outside the training
 Workers = Annotated[int, Field(ge=0, le=256)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
-Rhythm = Annotated[int, Field(ge=1, le=10**6)]  # every so many batches
-Cells = Annotated[int, Field(ge=1, le=4096)]  # of a sheet
+Rhythm = Annotated[int, Field(ge=1, le=10**6)]  # an interval in batches
+Cells = Annotated[int, Field(ge=1, le=4096)]  # images on a sheet
 Samples = Annotated[int, Field(ge=1, le=10**7)]  # drawn, held in memory, scored
 Scored = Annotated[int, Field(ge=2, le=10**7)]
 
@@ -74,12 +75,12 @@ Node = Annotated[
     AfterValidator(_is_node),
     Field(json_schema_extra={"what": "a node with a _target_"}),
 ]
-"""What the config holds where a class takes an object: its `_target_` and arguments, or nothing."""
+"""The config of an argument that is an object: its `_target_` and arguments, or empty for none."""
 Made = Annotated[Node, Field(min_length=1)]
 """A node that cannot be left empty."""
 
 Crop = Annotated[str, OneOf("centre", "random")]
-"""Which square is cut out of an image that is none."""
+"""Which square is cut out of an image that is not square."""
 Existing = Annotated[str, OneOf("refuse", "keep", "replace")]
 _COMMON: dict[str, Any] = {"seed": Seed, "ema": bool, "out": Place | None, "device": Text}
 _TRUNCATION = Positive | None
@@ -185,15 +186,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "seeds": Annotated[int, Field(ge=1, le=1000)],
     },
 }
-"""The options of each verb, with their types; of a group, what it holds."""
+"""The options of each verb with their types. The type of a config group is that of its content."""
 for _options in OPTIONS.values():
     _options |= {"existing": Existing, "trust": Place | Sequence[Place] | None}
 
 
 def fault(key: str, value: Any, hint: Any, usual: Any = None) -> str | None:
-    """One line that says what is wrong with the plain value of a key; None where the type hint allows it.
+    """Return one line that says why the type hint does not allow a key's plain value; None if it does.
 
-    `usual` is a value to propose, where it fits.
+    `usual` is a value to propose if the type hint allows it.
     """
     if fits(value, hint):
         return None
@@ -207,7 +208,7 @@ def fault(key: str, value: Any, hint: Any, usual: Any = None) -> str | None:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value, of a config, is one that a type hint allows."""
+    """Return True if a type hint allows a plain value, as a config holds it."""
     try:
         _adapter(hint).validate_json(json.dumps(value))
     except (ValidationError, TypeError, ValueError):
@@ -216,7 +217,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def needed(hint: Any) -> str:
-    """What a type hint allows, in words."""
+    """Return in words what a type hint allows."""
     return _words(schema(hint))
 
 
@@ -226,7 +227,7 @@ def schema(hint: Any) -> dict[str, Any]:
 
 
 def _of_each(hint: Any) -> Any:
-    """The type of what a mapping holds; None where the hint allows no mapping, or any."""
+    """Return the type of a mapping's values; None if the hint allows no mapping, or any values."""
     if get_origin(hint) in (Union, types.UnionType):
         return next(filter(None, map(_of_each, get_args(hint))), None)
     return get_args(hint)[1] if get_origin(hint) is collections.abc.Mapping and get_args(hint)[1] is not Any else None
@@ -238,7 +239,7 @@ def _adapter(hint: Any) -> TypeAdapter:
 
 
 def _plain(hint: Any) -> Any:
-    """The type hint as a config has it: a node for each object, anything for what is not known."""
+    """Return a type hint as it applies to a config: a node for each object, Any for unknown types."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return Annotated[_plain(arguments[0]), *hint.__metadata__]
@@ -254,12 +255,12 @@ def _plain(hint: Any) -> Any:
 
 
 def _is_object(hint: Any) -> bool:
-    """Whether a config makes such an object by a `_target_`: ours, and torch's."""
+    """Return True if a config makes objects of this type by a `_target_`: types of this package and of torch."""
     return isinstance(hint, type) and hint.__module__.split(".")[0] in ("gan_experiments", "torch")
 
 
 def _examples(value: Any, usual: Any, hint: Any) -> list[Any]:
-    """What could have been meant, the likeliest first."""
+    """Return values that may have been meant, the likeliest first."""
     found: list[Any] = []
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
         found.append(int(value))
@@ -325,7 +326,7 @@ def _range(schema: dict[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as it is typed on the command line."""
+    """Return a value as it is typed on the command line, cut to 80 characters."""
     if isinstance(value, dict):
         text = "{" + ",".join(f"{key}:{shown(item)}" for key, item in value.items()) + "}"
     elif isinstance(value, (list, tuple)):

@@ -13,25 +13,28 @@ from torch import Tensor
 from gan_experiments.contracts import AS_THE_DATA, UNIFORM, ConfigError
 
 Draws: TypeAlias = "int | Callable[[int], Tensor]"
-"""A seed, or a function that draws n numbers in [0, 1), as the training has one whose numbers all ranks share."""
+"""A seed, or a function that draws n numbers in [0, 1).
+
+In a training the function is the model's `draw`, which gives each rank its part of one draw for all ranks.
+"""
 
 
 class Conditions:
-    """The conditions of a data module, drawn by a call; this base has none, and every call returns None.
+    """The conditions of a data module, drawn by calling the object. This base is unconditional: calls return None.
 
-    A data module gives them as `data.conditions`. Training, scores, sheets, health and `sample` draw from them, and
-    hand what they drew to the generator as it is. Another kind of condition is another subclass.
+    A data module has them as `data.conditions`. Training, scores, sheets, health and `sample` draw from them and pass
+    what they drew to the generator unchanged. Each other kind of condition is a subclass.
     """
 
     classes: int = 0
-    """The number of classes; 0 where conditions are no classes, or there are none."""
+    """The number of classes; 0 if the conditions are not classes or there are none."""
     counts: tuple[int, ...] = ()
-    """Samples of each class in the data; empty where that is not known. Saved in the checkpoint."""
+    """The number of samples of each class in the data; empty if unknown. Saved in the checkpoint."""
 
     def __call__(self, count: int, draws: Draws, law: str = "data") -> Tensor | None:
-        """Draw `count` conditions, [count, ...], by a seed or by `draws(count)`.
+        """Draw `count` conditions, [count, ...], with a seed or with `draws(count)`.
 
-        `law` is one of `contracts.LAWS`: "data" for the proportions of the data, "uniform" for each as likely.
+        `law` is one of `contracts.LAWS`: "data" for the proportions of the data, "uniform" for equal probabilities.
         """
         return None
 
@@ -41,7 +44,7 @@ class Conditions:
         return True
 
     def columns(self, n: int) -> int | None:
-        """Return the number of columns of a sheet of n samples; None for a sheet that is about square."""
+        """Return the number of columns of a sheet of n samples; None to make the sheet about square."""
         return None
 
     def of_sheet(self, n: int, seed: int) -> Tensor | None:
@@ -49,19 +52,19 @@ class Conditions:
         return self(n, seed)
 
     def passport(self, law: str) -> dict[str, str]:
-        """Return what the passport of a score says of samples drawn by a law; nothing where both laws are the same."""
+        """Return a score's passport entries for samples drawn by `law`; empty if both laws are the same."""
         return {}
 
 
 @dataclass(frozen=True)
 class Classes(Conditions):
-    """Classes int64 [count], as frequent as `counts` say; equally frequent where these are empty."""
+    """Classes, int64 [count], drawn in proportion to `counts`; uniformly if `counts` is empty."""
 
     classes: int = 0
     counts: tuple[int, ...] = ()
 
     def __call__(self, count: int, draws: Draws, law: str = "data") -> Tensor | None:
-        """Draw classes int64 [count]; None where there are no classes."""
+        """Draw classes int64 [count]; None if there are no classes."""
         if not self.classes:
             return None
         counts = self.counts if law == "data" else ()
@@ -74,21 +77,21 @@ class Classes(Conditions):
 
     @property
     def even(self) -> bool:
-        """Whether the classes are equally frequent, or nothing is known of that."""
+        """Whether the classes are equally frequent, or their frequencies are unknown."""
         return _even(self.counts)
 
     def columns(self, n: int) -> int | None:
-        """Return one column a class, or several, where there is room for all classes."""
+        """Return the same number of columns for each class, at least one; None if not all classes fit."""
         if not 0 < self.classes <= n:
             return None
         return self.classes * max(1, round(math.sqrt(n) / self.classes))
 
     def of_sheet(self, n: int, seed: int) -> Tensor | None:
-        """Return the classes int64 [n] of a sheet: 0, 1, 2, ... in turn where there is room for all, else drawn."""
+        """Return the classes int64 [n] of a sheet: 0, 1, 2, ... repeated if all classes fit, else drawn."""
         return self(n, seed) if self.columns(n) is None else torch.arange(n) % self.classes
 
     def passport(self, law: str) -> dict[str, str]:
-        """Return the law in words; nothing where both laws are known to be the same."""
+        """Return the law in words; empty if both laws are known to be the same."""
         if not self.classes or (self.counts and self.even):
             return {}
         return {"labels": AS_THE_DATA if self.counts and law == "data" else UNIFORM}
@@ -96,9 +99,9 @@ class Classes(Conditions):
 
 @dataclass(frozen=True, eq=False)
 class Rows(Conditions):
-    """Conditions that are `rows` [N, ...] of the data, in an order drawn by the seed, each once before any comes again.
+    """Conditions taken from `rows` [N, ...] of the data.
 
-    Rows drawn by `draws` may come more than once.
+    A seed shuffles the rows; each comes once before any is repeated. A function draws them with replacement.
     """
 
     rows: Tensor
@@ -115,9 +118,9 @@ class Rows(Conditions):
 
 
 def classes_at(places: Tensor, classes: int, counts: Sequence[int] = ()) -> Tensor:
-    """Return the classes int64 [n] at places [n] in [0, 1), where each is as wide as its share of `counts`.
+    """Map places [n] in [0, 1) to classes int64 [n].
 
-    They are equally wide without counts.
+    Each class takes a part of [0, 1) in proportion to its count; without `counts` all parts are equal.
     """
     if _even(counts):
         return (places * classes).long().clamp_(max=classes - 1)

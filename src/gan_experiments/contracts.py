@@ -1,4 +1,4 @@
-"""The words that every part of the package shares: the batch vocabulary, and the error for a user's mistake."""
+"""What every part of the package shares: the keys of a batch, the laws of conditions, and the errors."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ A data module names those that it `provides`, with the `shapes` of their items, 
 """
 
 LAWS = ("data", "uniform")
-"""How the conditions of generated samples are drawn: in the proportions of the data, or each as likely."""
+"""How the conditions of generated samples are drawn: in the proportions of the data, or with equal probabilities."""
 AS_THE_DATA, UNIFORM = "in the proportions of the data", "uniform"
-"""The same two in the passport of a score.
+"""The same two laws as the passport of a score names them.
 
-The first is the rule: such scores are compared with those of generators without classes.
+The first is the default: scores with it are compared with those of unconditional generators.
 """
 
 
 def register_keys(sentences: Mapping[str, str]) -> None:
-    """Add keys to BATCH_KEYS, each with the sentence that says what its rows are.
+    """Add keys to BATCH_KEYS, each with a sentence that describes its rows.
 
-    Raises ValueError for a key that has another sentence already.
+    Raises ValueError for a key that already has another sentence.
     """
     for key, sentence in sentences.items():
         if BATCH_KEYS.setdefault(key, sentence) != sentence:
@@ -47,7 +47,7 @@ def register_keys(sentences: Mapping[str, str]) -> None:
 
 
 class ConfigError(Exception):
-    """A user's mistake: one line a fault, each saying what was given, what is needed and what to type.
+    """A user's mistake: one line for each fault, with what was given, what is needed and what to type.
 
     The verbs print the lines without a traceback and end with exit status 2.
     """
@@ -58,7 +58,7 @@ class ConfigError(Exception):
 
 
 class TrainingFailure(Exception):
-    """The training itself went wrong; one line that says where and when."""
+    """A failure of the training itself, with one line that says where and when."""
 
 
 class RankDied(TrainingFailure):

@@ -19,30 +19,31 @@ from torch import Tensor, nn
 from gan_experiments import processes
 from gan_experiments.runs import quoting
 
-PATIENCE = 10.0  # seconds that a rank has to find out by itself that another one died
+PATIENCE = 10.0  # seconds for a rank to notice by itself that another one died
 
 
 def world_size() -> int:
-    """The number of ranks that train together."""
+    """Return the number of ranks that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """The number of this rank, from 0."""
+    """Return the index of this rank, from 0."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 class FlatDDPStrategy(DDPStrategy):
     """Data parallelism without the wrapper of `DistributedDataParallel`.
 
-    The wrapper expects one forward and one backward of every parameter per step, which alternating players never do.
-    Here the module stays itself, and the engine averages the gradients of the optimizer that is about to step.
+    The wrapper expects one forward and one backward pass of every parameter per step, which alternating updates of
+    generator and discriminator never do. Here the module is not wrapped, and the engine averages the gradients of the
+    optimizer that is about to step.
     """
 
     def setup_distributed(self) -> None:
-        """Meet the other ranks; under torchrun in a part of its store that no earlier attempt has written to.
+        """Initialise the process group; under torchrun, in a part of its store that no earlier attempt has written to.
 
-        torchrun keeps one store when it starts the processes again, and the addresses of dead ones stay in it.
+        When torchrun restarts the processes it keeps its store, with the addresses of the dead processes in it.
         """
         if processes.torchrun() and not dist.is_initialized():
             store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
@@ -61,7 +62,7 @@ class FlatDDPStrategy(DDPStrategy):
         self._launcher = Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def configure_ddp(self) -> None:
-        """Give every rank the parameters and buffers of rank 0, in place of wrapping the module."""
+        """Broadcast the parameters and buffers of rank 0 instead of wrapping the module."""
         assert self.model is not None
         with torch.no_grad():
             for tensor in [*self.model.parameters(), *self.model.buffers()]:
@@ -69,16 +70,16 @@ class FlatDDPStrategy(DDPStrategy):
 
 
 class Launcher(_SubprocessScriptLauncher):
-    """Starts the other ranks of this machine by the same command, and ends the run where one of them dies.
+    """A launcher that starts the other ranks of this machine with the same command, and ends the run if one dies.
 
-    Lightning's own would kill this process, so that nobody says what happened, and knows one kind of quotes.
+    Lightning's launcher would kill this process before it can say what happened, and handles only one kind of quotes.
     """
 
     on_death: Callable[[str], None] | None = None
-    """What is done before this process ends because of a rank that died while it waits for it."""
+    """Called with a line about the rank that died, before this process, which waits for that rank, is ended."""
 
     def launch(self, function: Callable, *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
-        """Start the ranks, and do the function with them."""
+        """Start the other ranks, then call `function` on this one."""
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         over = threading.Event()
         if not self.cluster_environment.creates_processes_externally and not self.procs:
@@ -102,7 +103,7 @@ class Launcher(_SubprocessScriptLauncher):
             self.procs.append(subprocess.Popen(command, env=variables, cwd=folder))
 
     def _watch(self, over: threading.Event) -> None:
-        """Wait for the death of a rank that this one has started, or of the one that has started this one."""
+        """End this process if a rank that it started dies, or the rank that started it; return once `over` is set."""
         died = ""
         while not died:
             if over.wait(0.5):
@@ -117,11 +118,11 @@ class Launcher(_SubprocessScriptLauncher):
             other.kill()
         if self.on_death is not None:
             self.on_death(died)
-        os._exit(1)  # the thread that trains waits where no exception reaches it
+        os._exit(1)  # the training thread is blocked where no exception reaches it
 
 
 def _command(rank: int) -> tuple[list[str], str | None]:
-    """The command of another rank and the folder to start it in."""
+    """Return the command of another rank and the folder to start it in."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     start = ["-m", module.name.removesuffix(".__main__")] if module else [os.path.abspath(sys.argv[0])]
     if not HydraConfig.initialized():
@@ -132,7 +133,7 @@ def _command(rank: int) -> tuple[list[str], str | None]:
 
 
 def how(status: int) -> str:
-    """Say how a process ended."""
+    """Return in words how a process with this exit status ended."""
     return f"killed by signal {-status}" if status < 0 else f"it ended with status {status}"
 
 
@@ -149,23 +150,23 @@ def average_(tensors: Sequence[Tensor]) -> None:
 def average_step_(parameters: Sequence[nn.Parameter], buffers: Sequence[Tensor], asked: bool) -> Tensor | None:
     """Average the gradients and the buffers over the ranks, in place, by one reduction (one per dtype).
 
-    A parameter without a gradient on a rank counts as zero there; one that has none on any rank keeps none, so that its
-    optimizer skips it as it would in one process. Returns the share of the ranks that `asked`, a number on the device,
-    which rides along; None in one process.
+    A gradient that is missing on a rank counts as zero there. A parameter that has no gradient on any rank keeps none,
+    so that its optimizer skips it as it would in a single process. Returns the share of the ranks that `asked`, a
+    scalar on the device, which is part of the same reduction; None in a single process.
     """
     if world_size() == 1:
         return None
     asking: Tensor | None = None
     for dtype in _dtypes([*parameters, *buffers]):
         trained = [p for p in parameters if p.dtype == dtype]
-        # .data: a graph that a later phase still needs may hold them, and does not read them in training.
+        # .data: the autograd graph of a later phase may hold these buffers; in training it does not read their values.
         running = [buffer.data for buffer in buffers if buffer.dtype == dtype]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
         flags = torch.tensor([asked, *(p.grad is not None for p in trained)], dtype=dtype)
         present, *means = _mean([flags.to((*trained, *running)[0].device), *gradients, *running])
         asking = present[0] if asking is None else asking
         missing = [p.grad is None for p in trained]
-        # Reading a number waits for the device: only where a gradient is missing on this rank.
+        # bool() waits for the device, so it is called only where a gradient is missing on this rank.
         used = [not lacking or bool(share) for lacking, share in zip(missing, present[1:], strict=True)]
         for p, gradient, mean, wanted in zip(trained, gradients, means, used, strict=False):
             if wanted:
@@ -176,12 +177,12 @@ def average_step_(parameters: Sequence[nn.Parameter], buffers: Sequence[Tensor],
 
 
 def _dtypes(tensors: Sequence[Tensor]) -> list[torch.dtype]:
-    """The dtypes in the order of their first tensors, which is the same on every rank."""
+    """Return the dtypes in the order of their first tensors, which is the same on every rank."""
     return list(dict.fromkeys(tensor.dtype for tensor in tensors))
 
 
 def _mean(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The mean over the ranks of each of several tensors of one dtype."""
+    """Return the mean of each tensor over the ranks; all tensors have one dtype."""
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     dist.all_reduce(flat)
     flat /= world_size()
@@ -190,7 +191,7 @@ def _mean(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 class _Mean(torch.autograd.Function):
-    """The mean over the ranks; the derivative of every rank's loss by this rank's tensor comes back."""
+    """The mean over the ranks. Its gradient is that of the sum of all ranks' losses, by this rank's tensor."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -204,16 +205,16 @@ class _Mean(torch.autograd.Function):
 
 
 def mean_over_ranks(tensor: Tensor) -> Tensor:
-    """The mean of a tensor over the ranks, differentiable as often as needed.
+    """Return the mean of a tensor over the ranks, differentiable any number of times.
 
-    The gradients that reach the parameters are averaged over the ranks afterwards, so that they are those of the mean
-    of all ranks' losses.
+    The parameters' gradients are averaged over the ranks afterwards, which makes them the gradients of the mean of all
+    ranks' losses.
     """
     return tensor if world_size() == 1 else _Mean.apply(tensor)
 
 
 def whole_batch(rows: Tensor) -> Tensor:
-    """[n, ...] on each rank -> [world * n, ...] on every rank, in their order; differentiable as `mean_over_ranks`."""
+    """Gather rows [n, ...] of each rank to [world_size * n, ...], by rank; differentiable like `mean_over_ranks`."""
     if world_size() == 1:
         return rows
     parts = [torch.zeros_like(rows)] * world_size()
@@ -222,7 +223,7 @@ def whole_batch(rows: Tensor) -> Tensor:
 
 
 def checksums(tensors: Iterable[Tensor]) -> Tensor:
-    """int64 [n]: the sum of the bits of each tensor, equal for equal tensors whatever they hold (NaN too)."""
+    """Return the sum of the bits of each tensor, int64 [n]; equal for equal tensors, also with NaN in them."""
     bits = [tensor.detach().view(_BITS[tensor.element_size()]) for tensor in tensors]
     return torch.stack([numbers.sum(dtype=torch.int64) for numbers in bits])
 
@@ -231,7 +232,7 @@ _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """[n, ...] on each rank -> [world * n, ...] on every rank, in the order of the ranks."""
+    """Gather rows [n, ...] of each rank to [world_size * n, ...], by rank; not differentiable."""
     if world_size() == 1:
         return rows
     parts = [torch.empty_like(rows) for _ in range(world_size())]

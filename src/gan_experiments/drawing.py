@@ -16,15 +16,15 @@ from gan_experiments import files
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] -> uint8, each to the nearest of the 256 levels."""
+    """Convert images in [-1, 1] to uint8, rounding to the nearest of the 256 levels."""
     return ((images.float() + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
 
 
 def sheet(cells: Tensor, columns: int | None = None, smallest: int = 512) -> Tensor:
-    """Cells [n, k, C, H, W] in [-1, 1], k images side by side in each -> one uint8 image [3, h, w], about square.
+    """Arrange cells [n, k, C, H, W] in [-1, 1], k images side by side in each, on one uint8 image [3, h, w].
 
-    There are `columns` cells in a row where that is given. Small images are enlarged by a whole factor until the sheet
-    is at least `smallest` pixels wide.
+    The sheet has `columns` cells in a row; without them it is about square. Small images are enlarged by an integer
+    factor until the sheet is at least `smallest` pixels wide.
     """
     n, k, _, height, width = cells.shape
     across = columns or max(1, round(math.sqrt(n * height / (k * width))))
@@ -34,10 +34,11 @@ def sheet(cells: Tensor, columns: int | None = None, smallest: int = 512) -> Ten
 
 
 def captioned(cells: Tensor, below: Sequence[str], titles: Sequence[str], smallest: int = 64) -> Tensor:
-    """Cells [n, k, 3, H, W] in [-1, 1], k images side by side in each: one uint8 image [3, h, w], about square.
+    """Arrange cells [n, k, 3, H, W] in [-1, 1] with captions on one uint8 image [3, h, w], about square.
 
-    `below` are the captions of the k images, the same in each cell, `titles` those of the n cells; "" is none. Small
-    images are enlarged by a whole factor to `smallest` pixels or more. What is too long for its place is cut short.
+    Each cell has k images side by side. `below` holds the captions of the k images, the same in each cell, and `titles`
+    those of the n cells; "" is none. Small images are enlarged by an integer factor to at least `smallest` pixels.
+    Captions that are too long for their place are cut short.
     """
     n, k, _, height, width = cells.shape
     factor = max(1, math.ceil(smallest / width))
@@ -63,15 +64,16 @@ def captioned(cells: Tensor, below: Sequence[str], titles: Sequence[str], smalle
 
 
 def save_png(image: Tensor, path: Path) -> None:
-    """Write a uint8 image [C, H, W], C 1 or 3; the file appears whole or not at all."""
+    """Write a uint8 image [C, H, W], C 1 or 3, as a PNG; the file appears complete or not at all."""
     with files.whole(path) as unfinished:
         _pil(image).save(unfinished, format="PNG")
 
 
 def save_gif(frames: Sequence[Tensor | Path], path: Path, seconds: float, hold: float = 0.0, most: int = 200) -> None:
-    """Join uint8 images [C, H, W] or image files to a GIF that repeats, `seconds` long, the last held `hold` longer.
+    """Join uint8 images [C, H, W] or image files to a looping GIF, `seconds` long plus `hold` more for the last frame.
 
-    Of more than `most` frames, evenly spread ones are taken, the last among them. The file appears whole or not at all.
+    If there are more than `most` frames, evenly spaced ones are kept, among them the last. The file appears complete or
+    not at all.
     """
     if not frames:
         return

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, that overwrite nothing unasked, and whose names are safe.
+"""Writing of files: complete or not at all, overwriting nothing unless asked, under safe names.
 
 Nothing here imports torch.
 """
@@ -17,16 +17,17 @@ from typing import BinaryIO
 from gan_experiments.contracts import ConfigError
 
 EXISTING = ("refuse", "keep", "replace")
-"""What a command does with what is there already: stop, leave it and make the rest, or make it anew."""
-LONGEST = 100  # characters of a name
+"""What a command does if files that it would write exist: stop, keep them and write the rest, or overwrite them."""
+LONGEST = 100  # characters in a file name
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a new file beside `path` to write to, which takes the place of `path` at the end.
+    """Yield a temporary file beside `path` to write to, and move it to `path` at the end.
 
-    It has the same suffix, and a name that nobody else uses. A failure leaves `path` as it was and nothing beside it; a
-    kill at any moment leaves `path` as it was or complete. A symbolic link at `path` is replaced, not followed.
+    It has the same suffix and a unique name. A failure leaves `path` as it was and removes the temporary file. A
+    process killed at any moment leaves `path` as it was or complete. A symbolic link at `path` is replaced, not
+    followed. An error of the operating system is raised as OSError with the file's name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.stem[:LONGEST]}.{os.getpid()}-{secrets.token_hex(4)}.unfinished{path.suffix}")
@@ -40,16 +41,16 @@ def whole(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
         number = _of_the_disk(error)
-        if number:  # with the name of the file, which writers leave out
+        if number:  # raise it with the name of the file, which writers leave out
             raise OSError(number, os.strerror(number), str(path)) from error
         raise
 
 
 def _of_the_disk(error: BaseException) -> int:
-    """Return the number of the operating system's error behind one of a writer; 0 where there is none."""
+    """Return the number (errno) of the operating system's error behind a writer's error; 0 if there is none."""
     if isinstance(error, OSError):
         return error.errno or 0
-    if isinstance(error, RuntimeError) and "inline_container" in str(error):  # torch's writer, by what it counts
+    if isinstance(error, RuntimeError) and "inline_container" in str(error):  # torch's writer, which counts bytes
         return error.__context__.errno or 0 if isinstance(error.__context__, OSError) else errno.ENOSPC
     return 0
 
@@ -59,7 +60,7 @@ made: list[Path] = []
 
 
 def make_folder(path: Path) -> None:
-    """Make a new folder and those above it; raises FileExistsError where it is there."""
+    """Make a new folder and its missing parents; raises FileExistsError if it exists."""
     path = Path(os.path.abspath(path))
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +69,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove_empty(folders: list[Path]) -> None:
-    """Remove those of the folders that are empty, the innermost first; forget them all."""
+    """Remove the folders that are empty, the innermost first, and clear the list."""
     for folder in sorted(folders, key=lambda path: -len(path.parts)):
         with contextlib.suppress(OSError):  # it holds something by now, or is gone
             folder.rmdir()
@@ -88,10 +89,10 @@ def require_existing(existing: object) -> None:
 
 
 def to_write(paths: Iterable[Path], existing: str, otherwise: str = "another out=") -> list[Path]:
-    """Choose which of the files that a command makes it is to write.
+    """Return those of a command's files that it should write.
 
-    All of them with `existing` "replace", those that are not there with "keep". Raises ConfigError where one is there
-    and `existing` is "refuse"; `otherwise` names what else can be typed.
+    These are all with `existing` "replace", and the missing ones with "keep". Raises ConfigError if a file exists and
+    `existing` is "refuse"; `otherwise` names what else the user can type.
     """
     require_existing(existing)
     paths = list(paths)
@@ -106,9 +107,9 @@ def to_write(paths: Iterable[Path], existing: str, otherwise: str = "another out
 
 
 def require_unpacked(path: Path | BinaryIO) -> None:
-    """Raise RuntimeError, as torch does, where a file of tensors unpacks to more than it holds.
+    """Raise RuntimeError, as torch does, if a file of tensors would unpack to more bytes than it has.
 
-    torch packs nothing, and a small file could unpack to more than memory holds.
+    torch writes its files uncompressed. A small compressed file could unpack to more than fits into memory.
     """
     unpacked = held = 0
     if zipfile.is_zipfile(path):
@@ -116,13 +117,13 @@ def require_unpacked(path: Path | BinaryIO) -> None:
             unpacked = sum(info.file_size for info in archive.infolist())
         held = path.stat().st_size if isinstance(path, Path) else path.seek(0, os.SEEK_END)
     if not isinstance(path, Path):
-        path.seek(0)  # to be read from its start
+        path.seek(0)  # so that it is read from its start
     if unpacked > held:
         raise RuntimeError(f"{held / 1e6:,.1f} MB that unpack to {unpacked / 1e6:,.1f} MB, which torch does not write")
 
 
 def clean_name(name: object) -> str:
-    """Return a text from a file (a class, a domain, a font, a run) as the name of one file or folder.
+    """Return a text from a file (the name of a class, a domain, a font or a run) as the name of one file or folder.
 
     Letters, digits, spaces and `-_.+()` stay; every other character becomes `_`. It never begins with a dot or a dash,
     never ends with a dot or a space, is never empty, and is at most LONGEST characters long.
@@ -134,7 +135,7 @@ def clean_name(name: object) -> str:
 
 
 def clean_names(names: Iterable[object]) -> list[str]:
-    """Return the `clean_name` of each; of two that would be the same, on any file system, the later gets a number."""
+    """Return the `clean_name` of each name; one that equals an earlier one, ignoring case, gets a number."""
     taken: set[str] = set()
     cleaned = []
     for name in names:
@@ -147,7 +148,7 @@ def clean_names(names: Iterable[object]) -> list[str]:
 
 
 def fresh(path: Path, is_taken: Callable[[Path], bool] = os.path.lexists, suffix: str = "") -> Path:
-    """Return `path`, or the first of `path-2`, `path-3`, ... that is not taken; the number is before the `suffix`."""
+    """Return `path`, or the first of `path-2`, `path-3`, ... that is not taken; the number comes before `suffix`."""
     number, found = 1, path
     while is_taken(found):
         number += 1
@@ -158,9 +159,9 @@ def fresh(path: Path, is_taken: Callable[[Path], bool] = os.path.lexists, suffix
 def place(
     given: object, usual: Path, existing: str, is_taken: Callable[[Path], bool] = os.path.lexists, suffix: str = ""
 ) -> Path:
-    """Return the place that was typed as `out=`, else the usual one, or a `fresh` one beside it where that is taken.
+    """Return the path typed as `out=` if there is one, else `usual`, or a `fresh` path beside it if that is taken.
 
-    `existing` "keep" and "replace" are about what is there, so that they stay with the usual one.
+    With `existing` "keep" or "replace" it is `usual` even if that is taken, because these are about what exists.
     """
     require_existing(existing)
     if given:

@@ -1,4 +1,4 @@
-"""What is imported late, as a training needs none of it."""
+"""Lazy imports of what a training does not need."""
 
 import importlib
 import importlib.util
@@ -11,10 +11,10 @@ TORCHMETRICS = {"Metric": "metric", "MetricCollection": "collections"}
 
 
 class _Later(ModuleType):
-    """A package whose `__init__` is executed when a name is asked for that is not in `early`.
+    """A package whose `__init__` is executed only when a name that is not in `early` is first accessed.
 
     Args:
-        early: names, each with the submodule that defines it.
+        early: names that are imported without it, each with the submodule that defines it.
     """
 
     def __init__(self, name: str, early: dict[str, str]) -> None:
@@ -39,10 +39,10 @@ class _Later(ModuleType):
 
 
 def torchmetrics_later() -> None:
-    """Let `import lightning` take from torchmetrics the two classes that it uses.
+    """Make `import lightning` import only the two classes of torchmetrics that it uses.
 
-    The package's own `__init__` imports all of its metrics, and with them scipy.signal and torchvision: a fifth of
-    the CPU time of `import lightning`. It is executed as before when any other name is asked for.
+    The `__init__` of torchmetrics imports all of its metrics, and with them scipy.signal and torchvision: a fifth of
+    the CPU time of `import lightning`. It is still executed when any other name is accessed.
     """
     if "torchmetrics" not in sys.modules:
         sys.modules["torchmetrics"] = _Later("torchmetrics", TORCHMETRICS)

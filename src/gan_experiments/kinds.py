@@ -1,7 +1,6 @@
-"""What a sample is: its shape, its bounds, how it is compared, shown and saved. Another kind is one more class.
+"""Kinds of samples: their shape, their bounds, and how they are compared, shown and saved. Each kind is a class.
 
-A data module names the kind of its samples (`data.kind`), and a generator the kind of those it makes, where they are
-no images.
+A data module sets `kind` for its samples, and a generator for the samples that it makes. Without it they are images.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from gan_experiments.drawing import captioned, save_png, sheet, to_uint8
 
 CELLS = 64
 PIXELS = 4_000_000
-"""The greatest number of items, and of their pixels, on a sheet of the data."""
+"""The largest number of items, and of their pixels in all, on a sheet of the data."""
 TWIN_SIDE = 8
-"""Side in pixels at which images are compared: there noise and strokes that are a little thicker do not count."""
+"""Side in pixels to which images are reduced to be compared: noise and slightly thicker strokes do not count there."""
 
 
 @dataclass(frozen=True)
@@ -33,48 +32,51 @@ class Kind(ABC):
     name: ClassVar[str]
     """What samples are called in messages."""
     dims: ClassVar[int]
-    """The number of dimensions of several samples, n among them."""
+    """The number of dimensions of a tensor of samples, including n."""
     suffix: ClassVar[str] = ""
-    """How the name of one sample's file ends; empty where samples are not saved one by one."""
+    """The file suffix of a single sample; empty if samples are not saved one by one."""
     behind: ClassVar[int] = 0
-    """How many real samples `sample` draws its sheets over."""
+    """The number of real samples that the verb `sample` draws behind the generated ones on its sheets."""
 
     @abstractmethod
     def shape(self, data: Any) -> tuple[int, ...]:
-        """Return the shape of one sample of a data module, or of its config: anything with its arguments."""
+        """Return the shape of one sample; `data` is a data module, its config or anything with its arguments."""
 
     @abstractmethod
     def bounded(self, samples: Tensor) -> Tensor:
-        """Return generated samples [n, ...] within the bounds of real ones; as they are where there are no bounds."""
+        """Return generated samples [n, ...] clipped to the bounds of real ones; unchanged if there are none."""
 
     @abstractmethod
     def vectors(self, samples: Tensor) -> Tensor:
-        """Return a small vector of each sample [n, ...]: float [n, d], whose distances tell how alike two are."""
+        """Return a small vector for each sample [n, ...], float [n, d]; their distances tell how alike samples are."""
 
     @abstractmethod
     def sheet(
         self, cells: Tensor, columns: int | None = None, smallest: int = 512, real: Tensor | None = None
     ) -> Tensor:
-        """Show cells [n, k, ...], k samples in each, on one uint8 picture [3, h, w].
+        """Draw cells [n, k, ...], k samples in each, on one uint8 picture [3, h, w].
 
-        There are `columns` cells in a row where that is given. The picture is at least `smallest` pixels wide. `real`
-        samples [m, ...] are shown behind where that tells something.
+        `columns`, if given, is the number of cells in a row. The picture is at least `smallest` pixels wide. `real`
+        samples [m, ...] are drawn behind, by the kinds for which that shows something.
         """
 
     @abstractmethod
     def fitting(self, batch: Batch) -> int:
-        """Return how many items like those of a batch of the data are shown by `data_sheet`."""
+        """Return how many items like those of `batch` a `data_sheet` shows."""
 
     @abstractmethod
     def data_sheet(self, batch: Batch, titles: Sequence[str]) -> Tensor:
-        """Show a batch of the data, all that each item holds with its title, on one uint8 picture [3, h, w]."""
+        """Draw a batch of the data, each item with all its keys and its title, on one uint8 picture [3, h, w]."""
 
     def save(self, sample: Tensor, path: Path) -> None:
-        """Write one sample to a file with the suffix `suffix`, whole or not at all (see `files.whole`)."""
+        """Write one sample to a file that ends in `suffix`, complete or not at all (see `files.whole`).
+
+        Raises TypeError if samples are not saved one by one.
+        """
         raise TypeError(f"{self.name} are not saved one by one")
 
     def samples(self, batch: Batch) -> Batch:
-        """Return the keys of a batch whose rows are samples, or of their form."""
+        """Return the part of a batch whose tensors have as many dimensions as samples."""
         return {key: rows for key, rows in batch.items() if rows.ndim == self.dims}
 
 
@@ -105,12 +107,12 @@ class Image(Kind):
         return sheet(cells, columns, smallest)
 
     def fitting(self, batch: Batch) -> int:
-        """Return 64, or fewer large images."""
+        """Return 64, or less for large images."""
         images = self.samples(batch).values()
         return max(4, min(CELLS, PIXELS // (max(rows[0].numel() for rows in images) * len(images))))
 
     def data_sheet(self, batch: Batch, titles: Sequence[str]) -> Tensor:
-        """Lay the images of each item side by side, each above its key; a hole is grey."""
+        """Lay the images of each item side by side, each above its key; masked pixels are grey."""
         shown = {key: rows.float() for key, rows in self.samples(batch).items() if key != "mask"}
         if "mask" in batch:
             shown |= {f"{key} and hole": rows * (1 - batch["mask"]) for key, rows in shown.items()}
@@ -125,7 +127,7 @@ class Image(Kind):
 
 @dataclass(frozen=True)
 class Points(Kind):
-    """Points of the plane [n, 2, 1, 1], without bounds. Real ones lie about [-1, 1]²."""
+    """Points of the plane, [n, 2, 1, 1], unbounded. Real ones lie roughly within [-1, 1]²."""
 
     name = "points of the plane"
     dims = 4
@@ -136,7 +138,7 @@ class Points(Kind):
     fake_colour: ClassVar[tuple[int, int, int]] = (31, 119, 180)
 
     def shape(self, data: Any) -> tuple[int, ...]:
-        """Return (2, 1, 1), whatever the data say."""
+        """Return (2, 1, 1) for any data."""
         return 2, 1, 1
 
     def bounded(self, samples: Tensor) -> Tensor:
@@ -168,14 +170,14 @@ POINTS = Points()
 
 
 def kind_of(owner: object) -> Kind:
-    """Return the kind that a data module, a network or a class of them names; images where it names none."""
+    """Return the kind that a data module, a network or their class sets; IMAGE if it sets none."""
     return getattr(owner, "kind", IMAGE)
 
 
 def scatter(layers: Sequence[tuple[Tensor, tuple[int, int, int]]], side: int, edge: float = 1.5) -> Tensor:
-    """Draw points [n, 2] in their colour, each layer over those before it, to a uint8 picture [3, side, side].
+    """Draw layers of points [n, 2], each in its colour and over those before, on a uint8 picture [3, side, side].
 
-    It shows [-edge, edge]². Points beyond lie on its border, those that are not finite in its middle.
+    The picture shows [-edge, edge]². Points beyond are drawn on its border, NaN in its middle.
     """
     picture = torch.full((3, side, side), 255, dtype=torch.uint8)
     for points, colour in layers:

@@ -1,6 +1,6 @@
 """How this process was started: alone, by torchrun, by SLURM's srun, or by the first process of its run.
 
-Nothing here imports torch at the top: the command line is read before that.
+Nothing here imports torch at the top, because the command line is read before torch is imported.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from gan_experiments.contracts import ConfigError
 
 Item = TypeVar("Item")
 
-PORTS_ABOVE = 10_000  # from the port where the ranks of a SLURM job meet to that of our own store
+PORTS_ABOVE = 10_000  # added to the port where the ranks of a SLURM job meet, for our own store
 JOB_OF = "GAN_EXPERIMENTS_JOB_OF"
-"""The process that started this one for a job of its sweep."""
+"""The environment variable with the id of the sweep's process, in a process that it started for one of its jobs."""
 
 
 def torchrun() -> bool:
-    """Whether torchrun started this process."""
+    """Return True if torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def slurm() -> bool:
-    """Whether srun started this process as one of several tasks, or of one."""
+    """Return True if srun started this process as one of one or more tasks; an interactive shell does not count."""
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
     return "SLURM_NTASKS" in os.environ and "SLURM_PROCID" in os.environ and not interactive
 
 
 def rank() -> int:
-    """The number of this process among all of its run, from 0."""
+    """Return the index of this process among those of its run, from 0."""
     names = ("SLURM_PROCID",) if slurm() else ("RANK",) if torchrun() else ("NODE_RANK", "LOCAL_RANK")
     return max(int(os.environ.get(name, "0")) for name in names)
 
 
 @contextlib.contextmanager
 def said(what: str) -> Iterator[None]:
-    """Show a word on the first rank's terminal for as long as the work inside takes."""
+    """Show `what` on the first rank's terminal while the work inside the `with` lasts."""
     shown = sys.stderr.isatty() and not rank()
     if shown:
         print(f"{what} ...", end="", file=sys.stderr, flush=True)
@@ -56,7 +56,7 @@ def said(what: str) -> Iterator[None]:
 
 
 def watched(items: Sequence[Item], what: str) -> Iterable[Item]:
-    """Return items that show on the first rank's terminal how many of them are done, once they take two seconds."""
+    """Return the items with a progress bar on the first rank's terminal, which appears after two seconds."""
     from tqdm import tqdm
 
     return tqdm(items, what, delay=2, leave=False, disable=True if rank() else None)
@@ -66,36 +66,36 @@ _parent = os.getppid()
 
 
 def started_by_rank_0() -> bool:
-    """Whether rank 0 has started this process, as another rank of its run."""
+    """Return True if rank 0 has started this process as another rank of its run."""
     return not torchrun() and not slurm() and rank() > 0
 
 
 def orphaned() -> bool:
-    """Whether rank 0, which had started this process, is gone."""
+    """Return True if rank 0 started this process and has ended."""
     return started_by_rank_0() and os.getppid() != _parent
 
 
 def lowest_alive() -> bool:
-    """Whether this process speaks for its run: rank 0, or rank 1 where rank 0 is gone."""
+    """Return True if this process speaks for its run: it is rank 0, or rank 1 after rank 0 has ended."""
     return rank() == 0 or (rank() == 1 and orphaned())
 
 
 def restarted() -> bool:
-    """Whether torchrun or SLURM starts this run anew, after a failure or a requeue."""
+    """Return True if torchrun or SLURM has restarted this run, after a failure or a requeue."""
     return any(int(os.environ.get(name) or 0) > 0 for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
 
 
 def several() -> bool:
-    """Whether other processes of the same run were started beside this one."""
+    """Return True if torchrun, or srun with several tasks, started this process."""
     return torchrun() or (slurm() and int(os.environ["SLURM_NTASKS"]) > 1)
 
 
 @functools.cache
 def run_name() -> str:
-    """The place of this run's folder below `outputs/`, the same for all of its processes and when it is restarted.
+    """Return the path of the run folder below `outputs/`, the same in all processes of the run and after a restart.
 
-    `<date>/<time>` of the start, with `-2`, `-3`, ... where another run began in the same second: the folder is made to
-    hold the place. Under SLURM, whose processes start at different moments, `slurm/<job>-<step>`.
+    It is `<date>/<time>` of the start, with `-2`, `-3`, ... if another run began in the same second; the folder is made
+    at once, to reserve the name. Under SLURM, whose processes start at different moments, it is `slurm/<job>-<step>`.
     """
     if slurm():
         return f"slurm/{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_STEP_ID', '0')}"
@@ -103,7 +103,7 @@ def run_name() -> str:
 
 
 def free_place() -> str:
-    """Make a folder below `outputs/` that nobody else has, named by the time; return its place there."""
+    """Make a new folder below `outputs/`, named by the time, and return its path there."""
     now = f"{datetime.datetime.now():%Y-%m-%d/%H-%M-%S}"
     for number in itertools.count(1):
         place = now if number == 1 else f"{now}-{number}"
@@ -111,7 +111,7 @@ def free_place() -> str:
             files.make_folder(Path("outputs") / place)
         except FileExistsError:
             continue
-        except OSError:  # said by whoever writes to it
+        except OSError:  # reported by whatever writes to the folder first
             pass
         return place
     raise AssertionError
@@ -121,15 +121,15 @@ _own_folders = itertools.count()
 
 
 def own_folder() -> str:
-    """Make a folder below `outputs/` for the next run of this program, the same for all of the run's processes."""
+    """Make a folder for the next run of this program and return its path, the same in all processes of the run."""
     return f"outputs/{agreed(f'folder_{next(_own_folders)}', free_place)}"
 
 
 def agreed(key: str, decide: Callable[[], str]) -> str:
-    """What `decide` says on rank 0, on every process of the run; told before the ranks have met.
+    """Return on every process of the run what `decide` returns on rank 0, before torch.distributed is initialised.
 
-    Through torchrun's store, or one of our own under SLURM; Lightning starts its processes with this one's environment.
-    When torchrun starts the processes again, the first word holds.
+    It goes through torchrun's store, or our own store under SLURM. Processes that Lightning starts inherit it in their
+    environment. When torchrun restarts the processes, the first result still holds.
     """
     name = f"GAN_EXPERIMENTS_{key.upper()}"
     if several():
@@ -144,25 +144,25 @@ def agreed(key: str, decide: Callable[[], str]) -> str:
 
 @functools.cache
 def _store() -> Any:
-    """A store that all processes of the run can reach; kept until the process ends."""
+    """Return a store that all processes of the run can reach; it is kept until the process ends."""
     from torch.distributed import TCPStore
 
     if torchrun():
         return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-    met = SLURMEnvironment()  # in its port's neighbourhood, which the ranks need themselves
+    met = SLURMEnvironment()  # the ranks need its main port themselves
     return TCPStore(met.main_address, met.main_port + PORTS_ABOVE, int(os.environ["SLURM_NTASKS"]), rank() == 0)
 
 
 @functools.cache
 def sweep() -> int:
-    """The process of the sweep that started this one for one of its jobs; 0 for none."""
-    return int(os.environ.pop(JOB_OF, "0"))  # not for the ranks that this process starts
+    """Return the id of the sweep's process that started this one for one of its jobs; 0 if none did."""
+    return int(os.environ.pop(JOB_OF, "0"))  # so that ranks started here do not inherit it
 
 
 def require_alone() -> None:
-    """Raise ConfigError where several processes were started for one sweep."""
+    """Raise ConfigError if several processes were started for one sweep."""
     if several():
         raise ConfigError(
             "-m: a sweep is started once and each of its jobs starts its own processes; type python instead of torchrun"
@@ -171,15 +171,15 @@ def require_alone() -> None:
 
 
 def words() -> list[str]:
-    """What a process beside the first one adds to its command: a log of its own, and no copy of the config."""
+    """Return what every process but the first adds to its command: its own log file, and no copy of the config."""
     return [f"hydra.job.name=rank_{rank()}", "hydra.output_subdir=null"] if several() and rank() else []
 
 
 def adopt(trainer: Any, chosen: str = "", typed: bool = False) -> None:
     """Set the devices, machines and strategy of a trainer's config to the processes that were started.
 
-    `chosen` is the name of that config, `typed` says whether `trainer.devices=` was typed. Raises ConfigError where the
-    processes contradict it, or where `trainer=slurm` was chosen and srun did not start this process.
+    `chosen` is the name of that config; `typed` is True if `trainer.devices=` was typed. Raises ConfigError if the
+    config contradicts the processes, or if `trainer=slurm` was chosen and srun did not start this process.
     """
     if chosen == "slurm" and not slurm():
         raise ConfigError(
@@ -210,7 +210,7 @@ def adopt(trainer: Any, chosen: str = "", typed: bool = False) -> None:
 
 
 def memory() -> float:
-    """The bytes of this machine's memory, and of its accelerator's where that is more; infinite where nobody says."""
+    """Return this machine's memory in bytes, or that of its largest GPU if that is more; infinity if unknown."""
     try:
         found = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (ValueError, OSError, AttributeError):  # not on every system

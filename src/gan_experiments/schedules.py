@@ -1,4 +1,4 @@
-"""Functions of the images seen: factors of the learning rate, and how far networks have grown."""
+"""Schedules, functions of the images seen: factors of the learning rate, and the growth of progressive networks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from gan_experiments.bounds import NotNegative, PartOf, Positive, Share
 
 
 class Linear:
-    """Constant until `start` images, then linear to `floor` at `end` images.
+    """1 until `start` images, then linear to `floor` at `end` images.
 
-    With `step`, the factor falls in stairs of that many images as in pytorch-CycleGAN-and-pix2pix, whose last stair
-    (of `step = one epoch`) is not yet zero: 1 - (epoch + 1 - start) / (end - start + 1), in epochs.
+    With `step`, the factor falls in steps of that many images, as in pytorch-CycleGAN-and-pix2pix. There a step is one
+    epoch, and the last one is not yet zero: 1 - (epoch + 1 - start) / (end - start + 1), in epochs.
     """
 
     def __init__(
@@ -21,7 +21,7 @@ class Linear:
         self.start, self.end, self.floor, self.step = start, end, floor, step
 
     def __call__(self, images: int) -> float:
-        """The factor in [floor, 1] after `images` images."""
+        """Return the factor in [floor, 1] after `images` images."""
         if self.step is None:
             done = (images - self.start) / max(self.end - self.start, 1)
         else:
@@ -37,30 +37,30 @@ class Cosine:
         self.start, self.end, self.floor = start, end, floor
 
     def __call__(self, images: int) -> float:
-        """The factor in [floor, 1] after `images` images."""
+        """Return the factor in [floor, 1] after `images` images."""
         done = min(max((images - self.start) / max(self.end - self.start, 1), 0.0), 1.0)
         return self.floor + (1.0 - self.floor) * (1.0 + math.cos(math.pi * done)) / 2.0
 
 
 class Exponential:
-    """`decay` to the power of the number of whole intervals of `every` images, at least `floor`."""
+    """`decay` to the power of the number of completed intervals of `every` images, at least `floor`."""
 
     def __init__(self, decay: PartOf, every: NotNegative, floor: Share = 0.0) -> None:
         self.decay, self.every, self.floor = decay, every, floor
 
     def __call__(self, images: int) -> float:
-        """The factor in [floor, 1] after `images` images."""
+        """Return the factor in [floor, 1] after `images` images."""
         return max(self.decay ** (images // max(self.every, 1)), self.floor)
 
 
 class Steps:
-    """`decay` to the power of how many of the numbers of images `at` have been reached."""
+    """`decay` to the power of the number of milestones reached; `at` lists them in images."""
 
     def __init__(self, decay: NotNegative, at: Sequence[NotNegative]) -> None:
         self.decay, self.at = decay, at
 
     def __call__(self, images: int) -> float:
-        """The factor after `images` images."""
+        """Return the factor after `images` images."""
         return self.decay ** sum(images >= step for step in self.at)
 
 
@@ -74,7 +74,7 @@ class Growth:
         self.first, self.last, self.stable, self.fade = first, last, stable, fade
 
     def __call__(self, images: int) -> float:
-        """The doublings after `images` images; a fraction is the share of the one that is being faded in."""
+        """Return the doublings after `images` images; the fraction is how far the next one is faded in."""
         if self.first == self.last:
             return float(self.last)
         done, rest = divmod(images, self.stable + self.fade)
@@ -83,14 +83,14 @@ class Growth:
 
     @property
     def end(self) -> int:
-        """The images after which the last doubling is done."""
+        """The number of images after which the last doubling is complete."""
         return (self.last - self.first) * (self.stable + self.fade)
 
 
 class ByResolution:
-    """The factor of the resolution that `growth` has reached, of `also`, if any.
+    """A factor for the resolution that `growth` has reached, multiplied by the factor of `also` if given.
 
-    `factors` are pairs: a number of pixels, and the factor from there on; 1 before the first.
+    `factors` are pairs of a resolution in pixels and the factor from there on; below the first it is 1.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ByResolution:
         self.growth, self.factors, self.also = growth, factors, also
 
     def __call__(self, images: int) -> float:
-        """The factor after `images` images; a resolution counts from the beginning of its fade."""
+        """Return the factor after `images` images; a resolution is reached when its fade begins."""
         pixels = 4 << math.ceil(self.growth(images))
         factor = next((factor for least, factor in sorted(self.factors, reverse=True) if pixels >= least), 1.0)
         return factor * (self.also(images) if self.also else 1.0)

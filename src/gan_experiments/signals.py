@@ -1,8 +1,8 @@
-"""What a signal does, the same from the first second of a command to the last: it ends with 128 + n, and one line.
+"""Handling of signals: at any moment, signal n ends a command with exit status 128 + n and one line.
 
-Outside of a training it ends the work at once (`Stopped`); what is half done leaves nothing behind, as every file is
-written whole or not at all. In a training `callbacks/stopping.py` has the batch carried out first. Nothing here imports
-torch.
+Outside a training it ends the work at once (`Stopped`). No unfinished file is left behind, because every file is
+written complete or not at all. In a training, `callbacks/stopping.py` first lets the current batch finish. Nothing here
+imports torch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gan_experiments import processes
 
 
 class Stopped(BaseException):
-    """A signal ends the command at once."""
+    """A signal that ends the command at once."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -29,7 +29,7 @@ class Stopped(BaseException):
 
 
 def numbers() -> tuple[signal.Signals, ...]:
-    """List the signals that ask a command to end; under SLURM SIGUSR1 says that its time is up."""
+    """Return the signals that ask a command to end; under SLURM also SIGUSR1, which says that its time is up."""
     return (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *([signal.SIGUSR1] if processes.slurm() else []))
 
 
@@ -39,9 +39,10 @@ def stop(number: int) -> None:
 
 
 def handle(answer: Callable[[int], None]) -> dict[signal.Signals, Any]:
-    """Have the signals call a function; return what they did before, for `give_back`.
+    """Make the signals call `answer`; return their previous handlers, for `give_back`.
 
-    One that is ignored stays so (`nohup`). Only a program's main thread can; elsewhere nothing happens.
+    A signal that is ignored stays ignored (`nohup`). Only the main thread can set handlers; in another thread nothing
+    happens.
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
@@ -62,7 +63,7 @@ def handle(answer: Callable[[int], None]) -> dict[signal.Signals, Any]:
 
 
 def give_back(before: dict[signal.Signals, Any]) -> None:
-    """Have the signals do what they did before."""
+    """Restore the previous handlers, and clear the table."""
     for number, handler in before.items():
         signal.signal(number, handler)
     before.clear()
@@ -70,7 +71,7 @@ def give_back(before: dict[signal.Signals, Any]) -> None:
 
 @contextlib.contextmanager
 def stopping() -> Iterator[None]:
-    """Within, a signal raises Stopped."""
+    """Make signals raise Stopped inside the `with`."""
     before = handle(stop)
     try:
         yield
@@ -80,7 +81,7 @@ def stopping() -> Iterator[None]:
 
 @contextlib.contextmanager
 def waiting() -> Iterator[None]:
-    """Within, the first signal changes nothing: the work ends in a moment. A second one raises Stopped."""
+    """Ignore the first signal inside the `with`, where the work ends in a moment; a second one raises Stopped."""
     came: list[int] = []
 
     def note(number: int) -> None:
@@ -96,20 +97,20 @@ def waiting() -> Iterator[None]:
 
 
 def requeue(number: int) -> None:
-    """Ask SLURM to put the job in its queue again where its time is up."""
+    """Ask SLURM to requeue the job if the signal says that its time is up."""
     if number == signal.SIGUSR1 and processes.rank() == 0:
         subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
 
 
 def say(text: str) -> None:
-    """Print a line on the error stream, if somebody listens."""
+    """Print a line on the error stream of the first rank; do nothing if the stream is closed."""
     if processes.rank() == 0:
         with contextlib.suppress(OSError):
             print(text, file=sys.stderr, flush=True)
 
 
 def _leave_terminal() -> None:
-    """Write nowhere what was meant for a terminal that is gone, instead of failing with it."""
+    """Redirect output for a terminal that is gone to the null device, so that printing does not fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         if os.isatty(stream):

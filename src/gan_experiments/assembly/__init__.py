@@ -1,1 +1,1 @@
-"""From a config to what is trained or drawn from: checks, parts, runs that were trained."""
+"""From a config to objects: checks of configs, the parts of a training, and trained models opened again."""

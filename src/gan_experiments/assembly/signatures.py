@@ -1,4 +1,4 @@
-"""What a class takes: the arguments of its constructor with their types, and a JSON Schema of them."""
+"""Signatures of classes: the arguments of their constructors with their types, and a JSON Schema of these."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from gan_experiments import bounds
 from gan_experiments.runs.configs import conf_dir
 
 SPECIAL = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
-"""Keys of a node that are no arguments."""
+"""Keys of a node that are not arguments."""
 TARGET = re.compile(r"_target_: *([\w.]+)")
 HOLDS = ["object", "array"]
-LATER = r"\$\{|^\?\?\?$"  # interpolations, and what is to be typed
-OPTIMIZERS = {  # what torch's own signatures leave open
+LATER = r"\$\{|^\?\?\?$"  # interpolations, and values that the user must type
+OPTIMIZERS = {  # bounds that torch's own signatures do not give
     "lr": bounds.Rate,
     "betas": tuple[bounds.BelowOne, bounds.BelowOne],
     "eps": bounds.NotNegative,
@@ -37,7 +37,7 @@ OPTIMIZERS = {  # what torch's own signatures leave open
 
 @contextmanager
 def silent(name: str) -> Iterator[None]:
-    """Keep back what a logger says of an error that is answered here."""
+    """Disable a logger inside the `with`, for errors that are handled there."""
     logger = logging.getLogger(name)
     before, logger.disabled = logger.disabled, True
     try:
@@ -48,7 +48,10 @@ def silent(name: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a callable takes: the type of each argument, its usual value, those that it needs; or anything besides."""
+    """What a callable takes: `hints` are the arguments' types, `usual` their defaults, `required` those without one.
+
+    `anything` is True if it takes any other keyword arguments too.
+    """
 
     hints: dict[str, Any]
     usual: dict[str, Any]
@@ -58,7 +61,7 @@ class Signature:
 
 @cache
 def signature(target: Any) -> Signature:
-    """What a callable takes; the `**kwargs` of a class go to its parent."""
+    """Return the signature of a callable; the `**kwargs` of a class are taken to go to its parent."""
     classes = [c for c in inspect.getmro(target) if "__init__" in vars(c)] if inspect.isclass(target) else [None]
     hints: dict[str, Any] = {}
     usual: dict[str, Any] = {}
@@ -82,7 +85,7 @@ def signature(target: Any) -> Signature:
 
 
 def _hint(parameter: inspect.Parameter, function: Any, target: Any) -> Any:
-    """The type of a parameter; Any where it cannot be told."""
+    """Return the type of a parameter; Any if it cannot be determined."""
     if inspect.isclass(target) and issubclass(target, torch.optim.Optimizer) and parameter.name in OPTIMIZERS:
         return OPTIMIZERS[parameter.name]
     if parameter.annotation is parameter.empty:
@@ -90,16 +93,16 @@ def _hint(parameter: inspect.Parameter, function: Any, target: Any) -> Any:
     stub = SimpleNamespace(__annotations__={"it": parameter.annotation})
     try:
         hint = get_type_hints(stub, vars(sys.modules[function.__module__]), include_extras=True)["it"]
-    except Exception:  # a name that is imported for the type checker alone, or none at all
+    except Exception:  # a name imported only for the type checker, or an unknown one
         return Any
     return hint | None if parameter.default is None else hint
 
 
 def json_schema() -> dict[str, Any]:
-    """Return a JSON Schema by which an editor completes and checks the configs, and one's own beside them.
+    """Return a JSON Schema with which an editor completes and checks the configs, and a user's own config files.
 
-    It knows the arguments of each class that a config names by `_target_`, with their types and bounds; a value may
-    always be an interpolation, `${...}`, or `???` for one to be typed.
+    It has the arguments of each class that a config names by `_target_`, with their types and bounds. Any value may be
+    an interpolation, `${...}`, or `???` for one that the user must type.
     """
     classes = sorted(set(TARGET.findall("\n".join(path.read_text() for path in sorted(conf_dir().rglob("*.yaml"))))))
     known = {name: schema for name in classes if (schema := _of_class(name))}
@@ -123,7 +126,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _of_class(name: str) -> dict[str, Any] | None:
-    """Return the schema of a node that makes an object of that class; None where its package is not installed."""
+    """Return the schema of a node with this class as `_target_`; None if its package is not installed."""
     try:
         with silent("hydra.utils"):
             takes = signature(get_object(name))
@@ -141,7 +144,7 @@ def _of_value(hint: Any, usual: Any) -> dict[str, Any]:
 
 
 def _or_later(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema that takes an interpolation wherever it takes a value, and of nodes those that are known."""
+    """Return a schema that also allows an interpolation for every value, and refers to the schemas of known nodes."""
     if "anyOf" in schema:
         return {"anyOf": [_or_later(option) for option in schema["anyOf"]]}
     if "_target_" in schema.get("what", ""):

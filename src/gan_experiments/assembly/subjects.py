@@ -1,4 +1,4 @@
-"""What can be scored: the generator of a run, at one checkpoint or several, and folders of images."""
+"""Subjects of scoring: the generator of a run, at one checkpoint or several, and folders of images."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from gan_experiments.models.latents import Sampler
 from gan_experiments.models.noise_to_image import NoiseToImage
 from gan_experiments.runs import resume
 
-STANDING = 1 << 31  # chunks of the noise for batch norm's statistics: none of those that are scored
+STANDING = 1 << 31  # index of the first chunk of noise for batch norm's statistics, beyond the scored ones
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Images to be scored: `sample` makes them, `labels(n, batch_size)` says the classes of the first n, int64 [n].
+    """Images to be scored, which `sample` makes.
 
-    `sample` is an `evaluator.Sample`, or `Translations` of a model that translates.
+    `sample` is an `evaluator.Sample`, or the `Translations` of a model that translates. `name` tells the subject from
+    others in messages, and `position` is its place on a curve over checkpoints or truncations. `extra`, `facts` and
+    `ema` are added to the passport; `facts` do not appear in names. `averaged` is True if there is an averaged
+    generator.
 
-    `name` tells it from the others, `position` is where on a curve over the checkpoints or truncations it stands;
-    `extra`, `facts` and `ema` join the passport, of which `facts` are in no name; `averaged` says whether there is an
-    averaged generator at all. `config` is of the run; a folder has none, and `number` images, which are `stored`. What
-    is translated without partners has `number` images too, and the `real` ones that they should look like.
+    `config` is that of the run. A folder has none; it has `number` images, which are `stored`. Translations of unpaired
+    images also have a `number`, and the `real` images that they should look like.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Subject:
     averaged: bool = False
 
     def labels(self, n: int, batch_size: int) -> Tensor | None:
-        """The classes of the first `n` images, int64 [n]; None where they have none."""
+        """Return the classes of the first `n` images, int64 [n]; None if they have none."""
         if self.stored is not None:
             return None if self.stored.labels is None else self.stored.labels[:n]
         if not isinstance(self.sample, Sampler):
@@ -63,18 +64,21 @@ class Subject:
 
     @property
     def tag(self) -> str:
-        """What the names of its files end in, so that two ways of drawing from one checkpoint do not meet."""
+        """The end of its files' names, which differs between two ways of drawing from one checkpoint."""
         words = [f"{key}{str(value).split()[0]}" for key, value in self.extra.items()]
         return "".join(f"-{word}" for word in [*words, *(["live"] if self.ema is False and self.averaged else [])])
 
     @property
     def class_names(self) -> list[str]:
-        """The names of a folder's classes; empty for a generator, whose classes are its data's."""
+        """The names of a folder's classes; empty for a generator, which has the classes of its data."""
         return self.stored.class_names if self.stored is not None else []
 
 
 def of_folder(cfg: DictConfig, batch_size: int) -> Subject:
-    """The images of `fake=`, a folder or zip archive, `batch_size` a chunk."""
+    """Return the images of `fake=`, a folder or zip archive, in chunks of `batch_size`.
+
+    Raises ConfigError if there are fewer than two, or fewer than `n`.
+    """
     stored = StoredImages(cfg.fake, "fake")
     number = cfg.n or len(stored)
     if len(stored) < 2:
@@ -93,7 +97,7 @@ def of_folder(cfg: DictConfig, batch_size: int) -> Subject:
 
 
 def checkpoints_of(cfg: DictConfig) -> list[Path]:
-    """The checkpoints that `run=` names; with `checkpoints=true` every one of the run, in the order of their images."""
+    """Return the checkpoints that `run=` names; with `checkpoints=true` all of the run, ordered by images seen."""
     given = [str(word) for word in ([cfg.run] if isinstance(cfg.run, str) else cfg.run)]
     found = [resume.find(word, key="run") for word in given]
     if not cfg.checkpoints:
@@ -106,7 +110,10 @@ def checkpoints_of(cfg: DictConfig) -> list[Path]:
 
 
 def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
-    """The generator at a checkpoint, once for each truncation; each is ready until the next one is asked for."""
+    """Yield the generator at a checkpoint, once for each truncation; each is usable until the next is yielded.
+
+    Raises ConfigError if the scores or options do not suit the model.
+    """
     run = trained.open_run(str(checkpoint), cfg.device, cfg.trust)
     model = run.model
     settings = cfg.get("metrics") or run.cfg.metrics
@@ -144,7 +151,7 @@ def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
 
 
 def _of_translator(cfg: DictConfig, run: trained.Trained, model: ImageToImage) -> Subject:
-    """Translations of held-out pairs, or of held-out images without partners, with the real ones of their domain."""
+    """Return translations of held-out pairs, or of unpaired held-out images with the real ones of the target domain."""
     to = model.direction("" if cfg.to is None else str(cfg.to))
     paired = bool(model.directions[to].truth)
     of_pairs = ("real", "bootstrap", "pictures") if paired else ()
@@ -180,7 +187,7 @@ def _of_translator(cfg: DictConfig, run: trained.Trained, model: ImageToImage) -
 def _unpaired(
     cfg: DictConfig, run: trained.Trained, model: ImageToImage, to: str, ema: bool
 ) -> tuple[TranslatedSet, Any]:
-    """Translations of the images of the run's data or of `data=`, and the real images that they should look like."""
+    """Return translations of images of the run's data or of `data=`, and the real images that they should look like."""
     settings = cfg.get("metrics") or run.cfg.metrics
     if not settings:
         raise ConfigError(f"run={cfg.run} was trained with metrics=none: type metrics=inception, metrics=lite0, ...")
@@ -196,7 +203,7 @@ def _unpaired(
 
 
 def _stand(sampler: Sampler, batches: int, batch_size: int) -> None:
-    """Take the statistics of the generator's batch norms over noise of the same kind."""
+    """Compute standing statistics of the generator's batch norms, over noise with the same truncation and labels."""
     model = sampler.model
     network = model.network("generator", sampler.ema)
     dtype = next(network.parameters()).dtype

@@ -16,27 +16,27 @@ from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.runs import quoting, resume
 
 MISFITS = (ArithmeticError, AttributeError, LookupError, OmegaConfBaseException, RuntimeError, TypeError, ValueError)
-"""What a model says to a config, a state or weights that are not its own."""
+"""Errors that a model raises for a config, a state or weights that are not its own."""
 
 
 @dataclass
 class Trained:
-    """A model with its weights, in evaluation mode, the config that it was trained with, and where its results go."""
+    """A trained model in evaluation mode, the config that it was trained with, and the folder for its results."""
 
     model: AdversarialModule
     cfg: DictConfig
     folder: Path
 
     def data(self) -> Any:
-        """Open the data that it was trained on."""
+        """Open the data that the model was trained on, and return the data module."""
         return build.open_data(self.cfg.data)
 
 
 def open_run(given: str, device: str = "auto", trusted: Any = None) -> Trained:
-    """The model of a run folder or a checkpoint, on a device ("auto": the accelerator where there is one).
+    """Return the model of a run folder or a checkpoint, on a device ("auto": the accelerator if there is one).
 
-    `trusted` is the option `trust=`: what else the config in the file may name. Raises ConfigError where there is no
-    such run, its config names more than that, or its checkpoint does not fit the model of its own config.
+    `trusted` is the option `trust=`: what else the config in the file may name. Raises ConfigError if there is no such
+    run, its config names more than is allowed, or its checkpoint does not fit the model of its own config.
     """
     path = resume.find(given, key="run")
     checkpoint = resume.load(path, key="run")
@@ -56,18 +56,18 @@ def open_run(given: str, device: str = "auto", trusted: Any = None) -> Trained:
 
 
 OF_THE_WEIGHTS = ("model", "data", "augment", "technique", "loss", "perceptual", "experiment")
-"""Groups on which it depends which weights there are."""
+"""Config groups that determine which weights there are."""
 
 
 def _shapes(state: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Each name of a state dict; a layer's own state, which is no tensor, has no shape."""
+    """Return the shape of each entry of a state dict; a layer's extra state, which is no tensor, gets ()."""
     return {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
 
 
 def require_fit(cfg: DictConfig, path: Path) -> None:
-    """Raise ConfigError where the weights or the optimizers of a checkpoint do not fit a config, and say what differs.
+    """Raise ConfigError, which says what differs, if a checkpoint's weights or optimizers do not fit a config.
 
-    Needs no data: the shapes alone are compared.
+    This needs no data, because only shapes are compared.
     """
     checkpoint = resume.load(path)
     saved = checkpoint["gan_experiments"]
@@ -92,7 +92,10 @@ def require_fit(cfg: DictConfig, path: Path) -> None:
 
 
 def _differences(cfg: DictConfig, saved: dict[str, Any], typed: set[str]) -> list[str]:
-    """Say which keys that the weights depend on differ from those of a saved config: those typed, else the first."""
+    """Return lines on how a config differs from a saved one: in the keys of `typed`, else in the first two of weights.
+
+    The latter are keys in OF_THE_WEIGHTS.
+    """
     now, then = (resume.flat(config) for config in (resume.plain(cfg), saved["config"]))
     changed = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
     before = {resume.key_of(word): quoting.value_of(word) for word in saved.get("overrides", [])}
@@ -112,9 +115,9 @@ def _both(key: str, now: dict[str, Any], then: dict[str, Any]) -> str:
 
 
 def device_of(given: str) -> torch.device:
-    """The device that was asked for; of "auto" the accelerator where there is one.
+    """Return the device that was asked for; for "auto" the accelerator if there is one, else the CPU.
 
-    Raises ConfigError for a device that is none, or is not here.
+    Raises ConfigError for an unknown device, or one that this machine does not have.
     """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if given == "auto":

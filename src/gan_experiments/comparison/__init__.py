@@ -1,1 +1,1 @@
-"""Runs side by side: their folders read, their seeds grouped, tables, curves and sheets. Nothing here imports torch."""
+"""Comparison of runs: reading of folders, grouping of seeds, tables, curves and sheets. Nothing here imports torch."""

@@ -1,4 +1,4 @@
-"""Curves over images seen and sheets of samples, as files for people and as pictures inside a page."""
+"""Curves over images seen and sheets of samples, as files and as pictures for the HTML page."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7570B3", "#8C6D31")
-"""Told apart by the colour-blind (Okabe and Ito 2008, without its black and yellow), on white and on black."""
+"""Colours that the colour-blind can tell apart (Okabe and Ito 2008, without black and yellow), on white and black."""
 Dashes = Literal["-", "--", ":", "-."]
 DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.")
-INK = "#777777"  # read on white and on black
+INK = "#777777"  # legible on white and on black
 MOST = 12
-"""So many settings are drawn; the table has them all."""
+"""The largest number of settings that are drawn; the table has them all."""
 NOT_DRAWN = ("images", "images_per_second", "learning_rate/")
 ROWS, COLUMNS, WIDEST = 4, 9, 576
 
 
 @dataclass
 class Curve:
-    """One number of one setting against images seen: the mean over seeds, the lowest and the highest."""
+    """One quantity of one setting against images seen: the mean over seeds, the lowest and the highest."""
 
     setting: int
     images: list[float]
@@ -46,25 +46,25 @@ class Curve:
 
 @dataclass
 class Panel:
-    """The curves of one number."""
+    """The curves of one quantity, for all settings that have it."""
 
     title: str
     curves: list[Curve]
 
     @property
     def telling(self) -> bool:
-        """Whether there is something to see: more than a point, and not zeros alone (an alarm that never came)."""
+        """Whether there is something to see: more than one point, and not only zeros (an alarm that never came)."""
         return any(len(c.images) > 1 for c in self.curves) and any(any((*c.low, *c.high)) for c in self.curves)
 
     @property
     def logarithmic(self) -> bool:
-        """Whether the values are positive and span more than a decade and a half."""
+        """Whether the axis is logarithmic: the values are positive and the largest is over 30 times the smallest."""
         values = [v for curve in self.curves for v in (*curve.low, *curve.high) if math.isfinite(v)]
         return bool(values) and min(values) > 0 and max(values) / min(values) > 30
 
 
 def style(setting: int) -> tuple[str, Dashes]:
-    """The colour and the dashes of a setting."""
+    """Return the colour and the dashes of a setting, by its index."""
     return COLOURS[setting % len(COLOURS)], DASHES[setting // len(COLOURS) % len(DASHES)]
 
 
@@ -72,7 +72,7 @@ def style(setting: int) -> tuple[str, Dashes]:
 
 
 def panels(found: Sequence[Setting], made: Sequence[Group]) -> list[Panel]:
-    """One for every score of each passport, then one for every number that was recorded while training."""
+    """Return a panel for each score of each passport, then one for each quantity recorded during training."""
     drawn = [
         _panel(_title(name, group, made), found, {folder: name for folder in _in_history(found, group)}, scores=True)
         for group in made
@@ -92,7 +92,7 @@ def _title(name: str, group: Group, made: Sequence[Group]) -> str:
 
 
 def _in_history(found: Sequence[Setting], group: Group) -> Iterator[Path]:
-    """The runs whose history was measured as the group was: the first best and the last score alike."""
+    """Yield the folders of runs whose history was measured like the group: its last and its best scores are in it."""
     for run in (run for setting in found for run in setting.runs):
         told = [scored for scored in (run.last, run.best) if scored]
         mine = [scored for scored in (group.last.get(run.folder), group.best.get(run.folder)) if scored]
@@ -144,7 +144,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
 
 
 def _grid(figure: Figure, across: int, down: int, above: float = 0.0) -> Any:
-    """Axes in a grid, with the same room in inches around each; `above` is left free on top."""
+    """Return axes in a grid, with the same margins in inches around each; `above` inches are left free at the top."""
     left, right, bottom, top = 0.65, 0.15, 0.4, 0.35
     width, height = figure.get_size_inches()
     inner = (width / across - left - right, (height - above) / down - bottom - top)
@@ -158,7 +158,7 @@ def _grid(figure: Figure, across: int, down: int, above: float = 0.0) -> Any:
 
 
 def write_curves(path: Path, drawn: Sequence[Panel], found: Sequence[Setting]) -> None:
-    """All panels in one PNG, under one legend."""
+    """Write all panels to one PNG, under one legend."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -181,7 +181,7 @@ def write_curves(path: Path, drawn: Sequence[Panel], found: Sequence[Setting]) -
 
 
 def svg(panel: Panel) -> str:
-    """One panel as a data URI, on no background of its own."""
+    """Return one panel as the data URI of an SVG with a transparent background."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -198,21 +198,21 @@ def svg(panel: Panel) -> str:
 
 @dataclass
 class Sheet:
-    """The beginning of one run's last sample sheet, and what to say of it."""
+    """The beginning of one run's last sample sheet, with its caption."""
 
     setting: int
     lines: list[str]
     picture: Image.Image
 
     def data(self) -> str:
-        """The picture as a data URI."""
+        """Return the picture as a data URI."""
         file = io.BytesIO()
         self.picture.save(file, format="PNG", optimize=True)
         return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def sheets(found: Sequence[Setting]) -> list[Sheet]:
-    """Of each setting the last sheet of its first seed."""
+    """Return for each setting the last sheet of its first seed that has one."""
     cut = []
     for index, setting in enumerate(found):
         run = next((run for run in setting.runs if run.sheet), None)
@@ -220,7 +220,7 @@ def sheets(found: Sequence[Setting]) -> list[Sheet]:
             continue
         try:
             picture = crop(Image.open(run.sheet).convert("RGB"), run.value("data.resolution"))
-        except OSError:  # a torn file
+        except OSError:  # a damaged file
             continue
         images = int(run.sheet.stem)
         score = next((row for row in run.history if row.get("images") == images), {})
@@ -230,7 +230,10 @@ def sheets(found: Sequence[Setting]) -> list[Sheet]:
 
 
 def crop(picture: Image.Image, resolution: int | None) -> Image.Image:
-    """The first rows and columns of a sheet that `drawing.sheet` laid out; the whole sheet where it is another's."""
+    """Crop a sheet from `drawing.sheet` to its first rows and columns; any other sheet is kept whole.
+
+    Either is reduced to at most WIDEST pixels in width.
+    """
     for factor in range(1, 65):
         width, rest = divmod(picture.width, factor)
         cells, odd = divmod(width - 2, (resolution or 0) + 2)
@@ -250,13 +253,13 @@ def crop(picture: Image.Image, resolution: int | None) -> Image.Image:
 
 
 def _white_between(picture: Image.Image, pitch: int, gap: int) -> bool:
-    """Whether cells lie `pitch` pixels apart, with `gap` white pixels to the left of each."""
+    """Return True if cells are `pitch` pixels apart, with `gap` white pixels to the left of each."""
     pixels = np.asarray(picture)
     return all((pixels[:, left : left + gap] == 255).all() for left in range(0, picture.width, pitch))
 
 
 def write_sheets(path: Path, cut: Sequence[Sheet]) -> None:
-    """The sheets side by side under their names, as many across as fit on a screen."""
+    """Write the sheets to one PNG, each under its caption, up to three in a row."""
     import matplotlib
 
     font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 14)

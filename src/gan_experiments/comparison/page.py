@@ -1,4 +1,4 @@
-"""One HTML page that needs no other file: tables to sort, curves, sheets, what differs, where the runs are."""
+"""A self-contained HTML page: sortable tables, curves, sheets, what differs in the configs, and links to the runs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def page(
     sheets: Sequence[Sheet],
     out: Path,
 ) -> str:
-    """The page, to be written into the folder `out`."""
+    """Return the HTML of the page; its links to runs are relative to the folder `out`."""
     marks = {setting.name: _mark(index) for index, setting in enumerate(found[:MOST])}
     count = sum(len(setting.runs) for setting in found)
     parts = [
@@ -112,7 +112,7 @@ def _section(table: Table, marks: dict[str, str], kind: str = "") -> str:
 
 
 def _text(line: str) -> str:
-    """A line with `code` in it."""
+    """Return the HTML of a line in which backticks enclose code."""
     return "".join(
         f"<code>{escape(part)}</code>" if index % 2 else escape(part) for index, part in enumerate(line.split("`"))
     )

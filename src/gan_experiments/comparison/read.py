@@ -1,4 +1,4 @@
-"""Run folders -> runs: the config, what was typed, what was recorded, the scores with their passports."""
+"""Reading of run folders: the config, what was typed, what was recorded, and the scores with their passports."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ ASIDE = (
     *("output.", "ckpt.", "check.", "logger.", "trainer.log_every.", "data.workers.", "data.cache.", "metrics.cache."),
     *(f"callbacks.{name}." for name in ("samples", "checkpoints", "ranks", "progress")),
 )
-"""Keys, and all below them, that change nothing of what is learnt or measured."""
+"""Keys, with all below them, that do not change what is learnt or measured."""
 
 
 def matters(key: str) -> bool:
-    """Whether a key of the config plays a part in a comparison."""
+    """Return True if a key of the config counts in a comparison."""
     return not f"{key}.".startswith((*MIRRORS, *ASIDE))
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores measured together at some number of images: by name, {"value", "std", "passport"}."""
+    """Scores measured together after `images` images. Each, by name, is {"value", "std", "passport"}."""
 
     images: int
     scores: dict[str, dict[str, Any]]
@@ -45,7 +45,7 @@ class Scored:
 
 @dataclass
 class Run:
-    """One run folder, read."""
+    """The contents of one run folder."""
 
     folder: Path
     config: dict[str, Any]
@@ -59,7 +59,7 @@ class Run:
 
     @cached_property
     def flat(self) -> dict[str, Any]:
-        """The values of the config by their dotted keys, without those that play no part in a comparison."""
+        """The values of the config by their dotted keys, only those that count in a comparison."""
         return {key: value for key, value in _flatten(self.config) if matters(key)}
 
     @property
@@ -69,20 +69,20 @@ class Run:
 
     @cached_property
     def images(self) -> int:
-        """The images that the run has seen, as far as its files tell."""
+        """The number of images that the run has seen, as far as its files tell."""
         seen = [self.outcome.get("images") or 0, self.last.images if self.last else 0]
         return int(max([*seen, *(row["images"] for row in self.rows)]))
 
     @property
     def status(self) -> str:
-        """What the run says of its end; "unfinished" where it says nothing and is short of its images."""
+        """How the run ended: "stopped", "failed" or "finished"; else "unfinished", if images are left to see."""
         if self.outcome.get("status") in ("stopped", "failed"):
             return str(self.outcome["status"])
         return "finished" if self.images >= (self.config.get("images") or 0) else "unfinished"
 
     @cached_property
     def seconds(self) -> float | None:
-        """Time in training over all resumes, without sheets, scores and checkpoints; None where none was recorded."""
+        """The training time over all resumes, without sheets, scores and checkpoints; None if none was recorded."""
         timed = [row for row in self.rows if row.get("images_per_second", 0) > 0]
         steps = pairwise([{"images": 0.0}, *timed])
         seconds = sum((row["images"] - before["images"]) / row["images_per_second"] for before, row in steps)
@@ -90,18 +90,18 @@ class Run:
 
     @cached_property
     def choices(self) -> dict[str, Any]:
-        """The choice made of each group; nothing where Hydra did not start the run."""
+        """The choice for each config group; empty if Hydra did not start the run."""
         choices = (_yaml(self.folder / ".hydra" / "hydra.yaml") or {}).get("hydra", {}).get("runtime", {})
         return choices.get("choices") or {}
 
     @cached_property
     def typed(self) -> list[str]:
-        """The keys of what was typed for the run."""
+        """The keys that were typed for the run."""
         words = _yaml(self.folder / ".hydra" / "overrides.yaml") or []
         return [word.partition("=")[0].lstrip("+~").partition("@")[0] for word in words if "=" in word]
 
     def value(self, key: str) -> Any:
-        """The choice or the config's value at a key; None where it has none."""
+        """Return the choice for a group, or the config's value at a key; None if there is none."""
         node: Any = self.choices.get(key)
         if node is None:
             node = self.config
@@ -111,22 +111,21 @@ class Run:
 
     @cached_property
     def parameters(self) -> dict[str, int]:
-        """The parameters of each network, as the run wrote them down; older ones are counted, which takes seconds."""
+        """The parameter count of each network, as the run recorded it; for older runs counted, which takes seconds."""
         path = self.folder / "parameters.json"
         return _json(path) if path.is_file() else _count(self)
 
     @property
     def sheet(self) -> Path | None:
-        """The last sample sheet."""
+        """The last sample sheet; None if there is none."""
         return max((self.folder / "samples").glob("[0-9]*.png"), default=None)
 
 
 def runs(given: list[str], trusted: Any = None) -> tuple[list[Run], list[str]]:
-    """The runs in the folders given, each once, and a note for each folder that has none.
+    """Return the runs in the given folders, each once, and notes on folders without a run or with one that never began.
 
-    `trusted` is the option `trust=`: what else their configs may name.
-
-    Raises ConfigError where there is no such folder, no run in any of them, or a file that cannot be understood.
+    `trusted` is the option `trust=`: what else their configs may name. Raises ConfigError if a folder does not exist,
+    no folder has a run, or a file cannot be read.
     """
     folders: dict[Path, None] = {}
     empty, notes = [], []
@@ -154,7 +153,7 @@ def runs(given: list[str], trusted: Any = None) -> tuple[list[Run], list[str]]:
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
-    """The run folders in a folder, and those of runs that failed before they began; none inside another."""
+    """Yield the run folders in a folder, also of runs that failed before they began; none inside another."""
     for folder, inside, files in os.walk(path):
         begun = {"metrics.csv", "scores.json"} & set(files) or "checkpoints" in inside
         if "outcome.json" in files or ("config.yaml" in files and begun):
@@ -164,12 +163,15 @@ def _run_folders(path: Path) -> Iterator[Path]:
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """A key that sorts 2 before 10."""
+    """Return a key that sorts numbers in texts by value, 2 before 10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def read(folder: Path, trusted: Any = None) -> Run:
-    """What a run folder says; a line that a killed run has left half-written counts for nothing."""
+    """Read a run folder; a half-written line that a killed run has left is ignored.
+
+    Raises ConfigError if a file cannot be read.
+    """
     config = _yaml(folder / "config.yaml")
     if not isinstance(config, dict):
         raise ConfigError(f"{folder / 'config.yaml'} is not a run's config; leave that folder out")
@@ -187,7 +189,7 @@ def read(folder: Path, trusted: Any = None) -> Run:
 
 
 def _rows(path: Path) -> list[dict[str, float]]:
-    """The numbers of each whole row of a metrics.csv, those that it holds."""
+    """Return the numbers of each complete row of a metrics.csv by name, without empty cells."""
     if not path.is_file():
         return []
     lines = path.read_text(errors="replace").splitlines(keepends=True)
@@ -217,7 +219,7 @@ def _scored(told: Any, path: Path) -> Scored | None:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """An object in a file; an empty one where there is no file."""
+    """Return the JSON object in a file; empty if there is no file. Raises ConfigError if it cannot be read."""
     if not path.is_file():
         return {}
     try:
@@ -258,5 +260,5 @@ def _count(run: Run) -> dict[str, int]:
     try:
         model: Any = check.on_meta(config.model)
         return build.parameters(model)
-    except Exception:  # whatever has become of the code that made the run
+    except Exception:  # the code may have changed since the run
         return {}

@@ -1,4 +1,4 @@
-"""Runs -> settings (the seeds of one config), groups of scores with equal passports, and tables of them."""
+"""Settings (the runs of one config with several seeds), groups of scores with equal passports, and their tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DASH = "–"
 
 @dataclass
 class Setting:
-    """Runs whose configs differ in the seed alone."""
+    """Runs whose configs differ only in the seed."""
 
     runs: list[Run]
     name: str = ""
@@ -39,7 +39,7 @@ class Setting:
 
 
 def settings(runs: Sequence[Run]) -> tuple[list[Setting], list[str]]:
-    """The runs by setting, in the order given, each setting with a name of its own; notes on runs left out."""
+    """Group runs to settings, in the given order, each with a unique name. Also returns notes on runs left out."""
     found: list[Setting] = []
     notes = []
     for run in runs:
@@ -65,19 +65,19 @@ def settings(runs: Sequence[Run]) -> tuple[list[Setting], list[str]]:
 
 
 def repeats(a: Run, b: Run) -> bool:
-    """Whether two configs differ in the seed alone, and in seeds that follow it."""
+    """Return True if two configs differ only in the seed, and in other seeds that equal it."""
     return not differences([a, b])
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
-    """The keys whose values are not the same in the configs of all, but for the seed and what follows it."""
+    """Return the keys whose values differ between the runs' configs, without the seed and other seeds that equal it."""
     keys = dict.fromkeys(key for run in runs for key in run.flat)
     unlike = [key for key in keys if any(run.flat.get(key) != runs[0].flat.get(key) for run in runs)]
     return [key for key in unlike if not (key.endswith("seed") and all(run.flat.get(key) == run.seed for run in runs))]
 
 
 def _name(found: list[Setting]) -> None:
-    """Name each by what was typed and is not the same for all; where that does not tell, by what differs."""
+    """Name each setting by what was typed and is not the same for all; if names are equal, also by what differs."""
     first = [setting.runs[0] for setting in found]
     for setting in found:
         run = setting.runs[0]
@@ -107,7 +107,7 @@ def _words(run: Run, keys: list[str]) -> list[str]:
 
 
 def _shortest(key: str, run: Run) -> str:
-    """The last parts of a key that no other key ends with."""
+    """Return the shortest end of a key that no other key has."""
     parts = key.split(".")
     for n in range(1, len(parts)):
         tail = ".".join(parts[-n:])
@@ -117,7 +117,7 @@ def _shortest(key: str, run: Run) -> str:
 
 
 def shown(value: Any) -> str:
-    """A config's value as it is typed."""
+    """Return a config's value as it is typed; for a node, the name of its class."""
     if isinstance(value, dict) and "_target_" in value:
         return str(value["_target_"]).rpartition(".")[2]
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
@@ -128,7 +128,7 @@ def shown(value: Any) -> str:
 
 @dataclass
 class Group:
-    """Scores that were measured in the same way: of each run the one furthest on, and the best."""
+    """Scores that were measured in the same way: for each run those after the most images, and the best."""
 
     passport: dict[str, Any]
     estimators: dict[str, Any] = field(default_factory=dict)
@@ -139,7 +139,7 @@ class Group:
 
     @property
     def hash(self) -> str:
-        """A short name of the passport."""
+        """The short name of the passport."""
         return short_name(self.passport)
 
     @property
@@ -154,7 +154,11 @@ class Group:
         return list(self.estimators)
 
     def differs(self, passport: dict[str, Any], estimators: dict[str, Any]) -> list[str]:
-        """In which fields another passport is not this one: each with the value here and the value there."""
+        """Return lines on the fields in which another passport differs from this one, each with both values.
+
+        In the lines "there" is this passport and "here" the other. Estimators are compared only if the passports are
+        equal, by the names of scores that both have.
+        """
         here, there = self.passport, passport
         if here == there:
             both = set(self.estimators) & set(estimators)
@@ -168,13 +172,13 @@ class Group:
 
 
 def _brief(value: Any) -> str:
-    """A value in a line; of a hash its beginning."""
+    """Return a value as short text; a hash is cut to its beginning."""
     text = shown(value)
     return f"{text[:8]}…" if len(text) > 12 and all(c in "0123456789abcdef" for c in text) else text
 
 
 def groups(found: Sequence[Setting]) -> list[Group]:
-    """The scores of all runs by passport."""
+    """Group the scores of all runs by passport; the group with the most runs comes first."""
     made: list[Group] = []
     runs = [run for setting in found for run in setting.runs]
     passports = [s["passport"] for run in runs for scored in _all(run) for s in scored.scores.values()]
@@ -196,7 +200,10 @@ def _all(run: Run) -> list[Scored]:
 
 
 def _state_labels(run: Run, scored: Scored, uneven: set[Any]) -> None:
-    """Add how the classes of fakes were drawn, where it matters, to passports of before these said so: uniformly."""
+    """Add to older passports, where it matters, that the classes of generated images were drawn uniformly.
+
+    These are passports without `labels` while others of the same real data have them.
+    """
     classes, conditioning = (run.value(f"model.generator.{key}") for key in ("classes", "conditioning"))
     for score in scored.scores.values() if classes and conditioning != "none" else ():
         if score["passport"].get("real_fingerprint") in uneven:
@@ -204,7 +211,7 @@ def _state_labels(run: Run, scored: Scored, uneven: set[Any]) -> None:
 
 
 def _sorted(made: list[Group], scored: Scored) -> list[tuple[Group, Scored]]:
-    """The scores measured together, by the groups that their passports belong to; a new group where none fits."""
+    """Split scores measured together by the group of their passports; add a group to `made` for a new passport."""
     parts: dict[int, tuple[Group, Scored]] = {}
     for name, score in scored.scores.items():
         told = score["passport"]
@@ -223,7 +230,7 @@ def _sorted(made: list[Group], scored: Scored) -> list[tuple[Group, Scored]]:
 
 
 def ranked(found: list[Setting], made: list[Group]) -> list[Setting]:
-    """The settings by the mean of the first score, the best first; those without it last."""
+    """Return the settings sorted by the mean of the first score, the best first; those without it come last."""
     if not made:
         return found
     group, name = made[0], made[0].names[0]
@@ -240,7 +247,7 @@ def ranked(found: list[Setting], made: list[Group]) -> list[Setting]:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean and half the width of its 95% interval by Student's t; None of a single value."""
+    """Return the mean and half the width of its 95% interval by Student's t; None as width for a single value."""
     n = len(values)
     mean = float(np.mean(values))
     if n == 1:
@@ -251,7 +258,7 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def measured(values: Sequence[float], unit: str = "") -> str:
-    """Mean ± half the interval, rounded to what the interval tells."""
+    """Return "mean ± half the interval" as text, rounded to the digits that the interval supports."""
     mean, half = interval(values)
     if half is None or not math.isfinite(half):
         return f"{mean:.4g}{unit}"
@@ -262,13 +269,13 @@ def measured(values: Sequence[float], unit: str = "") -> str:
 
 
 def duration(seconds: Sequence[float]) -> str:
-    """A time, in the unit that its mean asks for."""
+    """Return a time as text, in hours, minutes or seconds depending on its mean."""
     unit, size = next((u, s) for u, s in (("h", 3600), ("min", 60), ("s", 0)) if np.mean(seconds) >= 2 * s)
     return measured([value / (size or 1) for value in seconds], f" {unit}")
 
 
 def separated(columns: Sequence[Sequence[float]], higher: bool) -> int | None:
-    """Which has the best mean, its interval meeting no other's; None where they meet or one is a single value."""
+    """Return the index of the best mean if its interval overlaps no other; None if it does, or one has no interval."""
     spans = [interval(values) if values else (math.nan, None) for values in columns]
     known = [(mean, half) for mean, half in spans if not math.isnan(mean)]
     if len(known) < 2 or any(half is None for _, half in known):
@@ -286,7 +293,7 @@ def separated(columns: Sequence[Sequence[float]], higher: bool) -> int | None:
 
 @dataclass
 class Cell:
-    """What a cell shows, and by what it is sorted."""
+    """The text of a cell, and the key by which it is sorted."""
 
     text: str
     key: float | str
@@ -295,7 +302,7 @@ class Cell:
 
 @dataclass
 class Table:
-    """A table with what must be read before and after it."""
+    """A table, with the paragraphs before and after it."""
 
     title: str
     head: list[str]
@@ -304,7 +311,7 @@ class Table:
     after: list[str] = field(default_factory=list)
 
     def markdown(self) -> str:
-        """The table, its columns aligned."""
+        """Return the table as Markdown with aligned columns, under its title and with its paragraphs."""
         lines = [[_escape(cell) for cell in self.head]]
         lines += [[_escape(f"**{cell.text}**" if cell.bold else cell.text) for cell in row] for row in self.rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -321,12 +328,12 @@ class Table:
 
 
 def _escape(text: str) -> str:
-    """A name or value as the text of a cell, whatever characters a run's files have put into it."""
+    """Escape a name or value for a cell, whatever characters a run's files have put into it."""
     return prose(re.sub(r"[\\`|]", r"\\\g<0>", text))
 
 
 def prose(text: str) -> str:
-    """A line that may hold names out of a run's files: neither HTML, nor links, nor other lines come of them."""
+    """Escape a line that may hold names from a run's files, so that they make no HTML, links or new lines."""
     line = "".join(c if c.isprintable() else " " for c in text)
     return line.replace("<", "\\<").replace("](", "]\\(")
 
@@ -336,7 +343,7 @@ def _paragraphs(lines: list[str]) -> list[str]:
 
 
 def tables(found: list[Setting], made: list[Group]) -> list[Table]:
-    """For each passport the last scores, beside what the settings are, and the best; one table where none are."""
+    """Return two tables for each passport, of the last and the best scores; without scores one table of the runs."""
     laid = []
     scored = {folder for group in made for folder in group.last}
     without = [setting for setting in found if not scored & {run.folder for run in setting.runs}]
@@ -369,7 +376,7 @@ def _last(shown: list[Setting], made: list[Group], number: int) -> Table:
 
 
 def _heading(made: list[Group], number: int) -> list[str]:
-    """The passport, and before it why its scores do not stand among the first ones."""
+    """Return the passport's line; for all but the first, after the reason why its scores are in another table."""
     group = made[number]
     if not number:
         return [group.line]
@@ -393,7 +400,7 @@ def _best(shown: list[Setting], made: list[Group], number: int) -> Table:
 
 
 def _about(setting: Setting, among: list[Setting]) -> dict[str, Cell]:
-    """What a setting is, but for its scores."""
+    """Return the cells of a setting's row, without its scores."""
     runs = setting.runs
     most = max(run.images for run in runs)
     seconds = [run.seconds for run in runs if run.seconds is not None and run.images == most]
@@ -419,7 +426,7 @@ def _images(images: Sequence[int]) -> Cell:
 
 
 def _furthest(runs: list[Run], group: Group) -> list[Run]:
-    """Those scored at the largest number of images; the others are not repetitions of the same measurement."""
+    """Return the runs scored after the most images; the others do not repeat the same measurement."""
     most = max((group.last[run.folder].images for run in runs), default=0)
     return [run for run in runs if group.last[run.folder].images == most]
 
@@ -467,7 +474,7 @@ def _columns(columns: list[dict[str, Cell]]) -> tuple[list[str], list[list[Cell]
 
 
 def write_csv(path: Path, found: list[Setting], made: list[Group]) -> None:
-    """One row a run and passport, every number in full."""
+    """Write a CSV file with a row for each run and passport, and all numbers in full precision."""
     rows: list[dict[str, Any]] = []
     for setting in found:
         for run in setting.runs:

@@ -1,1 +1,1 @@
-"""What a trained generator's latent space holds: a file for each choice of `what=` in the verb `explore`."""
+"""Exploration of a trained generator's latent space: a file for each choice of `what=` in the verb `explore`."""

@@ -1,4 +1,4 @@
-"""Directions towards what a classifier sees, normals of linear models: Shen et al. 2020, arXiv:1907.10786."""
+"""Directions towards classes, as normals of linear models of the latents: Shen et al. 2020, arXiv:1907.10786."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from gan_experiments.exploration.explored import CHUNK, Explored, numbers
 from gan_experiments.metrics.extractors import Extractor
 
 SOURCES = ("network", "data", "generator")
-HELD_OUT = 0.25  # of the samples, on which the accuracy is measured
-FEWEST = 20  # samples in a class, and outside of it
-# On digits by a StyleGAN2 seven of ten classes are told better on held-out images than with 0.0003, one is told worse,
+HELD_OUT = 0.25  # share of the samples, on which the accuracy is measured
+FEWEST = 20  # samples to learn from that are needed of a class, and of all others
+# On digits of a StyleGAN2, seven of ten classes are classified better on held-out images than with 0.0003, one worse,
 # and edits are three times as large.
 RIDGE = 0.1
-REAL = 5_000  # real images, at most, from which classes are learnt
+REAL = 5_000  # the most real images from which classes are learnt
 
 
 class Attributes:
-    """For each class a direction of w (or z) from all others towards it, and a sheet along it.
+    """A direction of w (or z) towards each class from all others, and a sheet along it.
 
-    `samples` latents are drawn, images made of them and told apart; a logistic regression of the latents then has the
-    direction for a normal. Who tells the classes is `labels`: "network", that of the metrics, by its own classes;
-    "data", the same by its features, in which a linear model has learnt the classes of the real images; "generator",
-    a conditional one with styles, which is asked for them. `classes` are names or numbers; None: all that occur often.
+    The images of `samples` latents are classified, and the direction is the normal of a logistic regression of the
+    classes on the latents. `labels` says what classifies the images: "network", the network of the metrics by its own
+    classes; "data", a linear model of that network's features, trained on the classes of the real images; "generator",
+    the labels given to a conditional generator with styles. `classes` are names or labels; None: all that occur often.
 
-    `judge` and `data` are the configs of `metrics=` and `data=`.
+    `judge` and `data` are the configs of `metrics=` and `data=`. Raises ConfigError for other `labels` or `strengths`.
     """
 
     def __init__(
@@ -58,11 +58,14 @@ class Attributes:
         self.judge, self.data = judge, data
 
     def writes(self, generator: Explored) -> Sequence[str]:
-        """Patterns of the names of its files."""
+        """Return patterns of the names of the files that it writes."""
         return ("attributes.pt", "attributes-*.png")
 
     def explore(self, generator: Explored, out: Path) -> int:
-        """Write attributes.pt, and attributes-<class>.png for each class."""
+        """Write attributes.pt, and attributes-<class>.png for each class; print the accuracies; return 0.
+
+        Raises ConfigError if `labels` does not suit the generator or too few images are of a class.
+        """
         wanted = generator.labels(self.samples)
         w = generator.mapped(generator.noise(self.samples), wanted)
         if self.source == "generator":
@@ -109,7 +112,7 @@ class Attributes:
         return 0
 
     def _chosen(self, names: list[str]) -> list[int]:
-        """The numbers of the classes that were asked for."""
+        """Return the indices of the classes that were asked for. Raises ConfigError for an unknown class."""
         if self.asked is None:
             return list(range(len(names)))
         for word in self.asked:
@@ -119,7 +122,7 @@ class Attributes:
         return [names.index(str(word)) for word in self.asked]
 
     def _told(self, generator: Explored, w: Tensor, labels: Tensor | None) -> tuple[Tensor, list[str]]:
-        """What the network says of the images of w: the classes int64 [n], and their names."""
+        """Classify the images of w: return the classes int64 [n] and the names of all classes."""
         judge = scoring.required(OmegaConf.create({"metrics": self.judge or {}}))
         extractor = getattr(build.make(judge) if judge else None, "extractor", None)
         if not isinstance(extractor, Extractor):
@@ -140,7 +143,7 @@ class Attributes:
         return torch.cat(seen), names
 
     def _learnt(self, extractor: Extractor, generator: Explored) -> tuple[Tensor, Tensor, list[str]]:
-        """A linear model of the features of real images: weights [K, D], offsets [K] and the names of the classes."""
+        """Fit a linear model of real images' features: return weights [K, D], offsets [K] and the K class names."""
         real = build.open_data(self.data).reference()
         names = real.class_names
         if real.labels is None or len(names) < 2:
@@ -163,16 +166,17 @@ class Attributes:
 
 @torch.no_grad()
 def _extracted(extractor: Extractor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Features and logits, float64 on the CPU."""
+    """Return features and logits of uint8 images, float64 on the CPU."""
     features, logits = extractor.extract(images)
     return features.cpu().double(), logits.cpu().double()
 
 
 def logistic_regression(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The normal [d] and the offset of the plane between the rows of x [n, d] with y and those without.
+    """Return the normal [d] and the offset of the plane between the rows of x [n, d] where y is true and the others.
 
-    The mean log-loss, in which both sides weigh as much, and RIDGE / 2 · |normal|², x in units of its root mean square
-    deviation: of directions that tell y as well, the normal takes those in which x varies the most, which move images.
+    It minimises the mean log-loss, in which both sides have the same weight, plus RIDGE / 2 · |normal|², with x in
+    units of its root mean square deviation. Among directions that separate y equally well, the ridge prefers those in
+    which x varies the most, and these change images.
     """
     centre, deviation = x.mean(0), x.var(0).mean().sqrt()
     inputs, truth = (x - centre) / deviation, y.to(x)
@@ -194,6 +198,6 @@ def logistic_regression(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def balanced_accuracy(scores: Tensor, y: Tensor) -> float:
-    """The mean of the shares of both sides, y and not y [n], that are on the right side of 0."""
+    """Return the balanced accuracy of scores [n]: the mean of the shares of y and of not y on the right side of 0."""
     right = (scores > 0) == y
     return (right[y].double().mean() + right[~y].double().mean()).item() / 2

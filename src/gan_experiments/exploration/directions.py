@@ -1,4 +1,4 @@
-"""Directions in a latent space: where they are kept, and sheets of images moved along them."""
+"""Directions in a latent space: their files, and sheets of images moved along them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ STRENGTHS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 
 @dataclass
 class Directions:
-    """Unit vectors [k, dim] of `space` "w" or "z", each a name and the standard deviation [k] that it is measured in.
+    """Unit vectors [k, dim] of the space "w" or "z", each with a name and the standard deviation that is its unit.
 
-    `styles` are the first style that they are of and that after the last, of a generator with styles.
+    `deviations` [k] are these standard deviations. `styles` are the first style to move and the one after the last, for
+    a generator with styles.
     """
 
     space: str
@@ -42,9 +43,10 @@ class Directions:
         styles: tuple[int, int] | None = None,
         along: bool = True,
     ) -> Directions:
-        """Directions [k, dim] of any length, measured in standard deviations of w (or z) `along` them.
+        """Make directions from vectors [k, dim] of any length.
 
-        Else in those of its components: where w hardly varies along a direction, these go further.
+        Their unit is the standard deviation of w (or z) `along` each, else that of a component of w, which goes further
+        if w hardly varies along a direction.
         """
         vectors = vectors / vectors.norm(dim=1, keepdim=True)
         covariance = generator.spread()[1].to(vectors)
@@ -55,7 +57,7 @@ class Directions:
 
     @classmethod
     def read(cls, path: str) -> Directions:
-        """Those of a file; raises ConfigError where it holds none."""
+        """Read the directions in a file. Raises ConfigError if it holds none."""
         found = load(path, "what.directions")
         try:
             directions = cls(**found)
@@ -66,7 +68,7 @@ class Directions:
         return directions
 
     def whole(self) -> bool:
-        """Whether all parts are of their kinds and fit each other, as a file might not have it."""
+        """Return True if all parts have the right types and fit each other, which a file cannot guarantee."""
         names, styles = self.names, self.styles
         if not isinstance(self.space, str) or not isinstance(names, list) or not _floats(self.vectors, self.deviations):
             return False
@@ -78,11 +80,11 @@ class Directions:
         )
 
     def write(self, path: Path) -> None:
-        """Keep them as plain tensors and types, and say where."""
+        """Write them to a file as plain tensors and types, and print the path."""
         save(asdict(self), path)
 
     def require_fit(self, generator: Explored, path: str) -> None:
-        """Raise ConfigError unless they are of such a generator's latent space."""
+        """Raise ConfigError unless they fit this generator's latent space."""
         given, needed = (self.space, self.vectors.shape[1]), (generator.space, generator.dim)
         if given != needed or (self.styles and not (generator.styled and self.styles[1] <= generator.form[0])):
             raise ConfigError(
@@ -91,7 +93,7 @@ class Directions:
             )
 
     def moved(self, latents: Tensor, index: int, strength: float) -> Tensor:
-        """Latents [n, ...] moved by `strength` standard deviations along a direction, in their styles alone."""
+        """Return latents [n, ...] moved by `strength` standard deviations along a direction, only in `styles`."""
         shift = strength * self.deviations[index] * self.vectors[index]
         moved = latents.clone()
         if self.styles is None:
@@ -117,9 +119,9 @@ def write_sheets(
     stem: Path,
     noise: Sequence[dict[str, Tensor]] | None = None,
 ) -> None:
-    """Write a sheet for each direction, rows of latents [n, ...], columns of strengths: <stem>-<name>.png.
+    """Write a sheet <stem>-<name>.png for each direction, with rows of latents [n, ...] and columns of strengths.
 
-    `noise` are the noise maps of each row, where they are not the generator's own.
+    `noise` are the noise maps of each row; None for the generator's own.
     """
     columns = [f"{strength:+g} sd" if strength else "0" for strength in strengths]
     for index, name in enumerate(files.clean_names(directions.names)):
@@ -133,19 +135,19 @@ def write_sheets(
 
 
 def save(found: dict[str, Any], path: Path) -> None:
-    """Write plain tensors and types, a file that appears whole or not at all, and say where."""
+    """Write plain tensors and types to a file, which appears complete or not at all, and print the path."""
     with files.whole(path) as unfinished:
         torch.save(found, unfinished)
     print(shown(path))
 
 
 def load(path: str, key: str) -> dict[str, Any]:
-    """What `save` wrote; raises ConfigError where that is not in it."""
+    """Return what `save` wrote. Raises ConfigError, which names the option `key`, if the file holds something else."""
     try:
         found = saved.tensors(Path(path).expanduser())
     except FileNotFoundError:
         raise ConfigError(f"{key}={path}: there is no such file") from None
-    except Exception as error:  # whatever a broken file makes a reader say
+    except Exception as error:  # a damaged file can raise anything
         reason = " ".join(str(error).split())[:80]
         raise ConfigError(f"{key}={path} cannot be read ({reason}): give a file that explore wrote") from None
     if not isinstance(found, dict):

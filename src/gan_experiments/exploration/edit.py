@@ -1,4 +1,4 @@
-"""Images moved along directions that were found before."""
+"""Images edited along directions that were found before."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from gan_experiments.exploration.explored import Explored, numbers
 
 
 class Edit:
-    """A sheet along each direction of a file, or along those `named`: rows of projected images, or of new ones.
+    """A sheet along each direction of a file, or along those `named`, with rows of projected images or of new ones.
 
-    `directions` is a file of what=sefa or what=attributes, `latents` one of what=project; without it `rows` latents
-    are drawn. `styles` moves others than the file says.
+    `directions` is a file of what=sefa or what=attributes, and `latents` one of what=project; without it `rows` latents
+    are drawn. `styles` chooses other styles to move than those in the file.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class Edit:
         self.strengths = numbers("what.strengths", strengths)
 
     def writes(self, generator: Explored) -> Sequence[str]:
-        """Patterns of the names of its files."""
+        """Return patterns of the names of the files that it writes."""
         return [f"edit-{name}.png" for name in files.clean_names(self.named)] if self.named else ["edit-*.png"]
 
     def explore(self, generator: Explored, out: Path) -> int:
-        """Write edit-<direction>.png."""
+        """Write edit-<direction>.png for each direction; return 0. Raises ConfigError if a file does not fit."""
         directions = Directions.read(self.path)
         directions.require_fit(generator, self.path)
         if self.styles is not None:
@@ -75,7 +75,7 @@ class Edit:
 
 
 def _are_classes(labels: Any, n: int, classes: int) -> bool:
-    """Whether what a file holds are the classes of n images, where there are classes."""
+    """Return True if labels from a file are the classes of n images, or None if there are no classes."""
     if labels is None or not classes:
         return labels is None and not classes
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (n,):
@@ -84,7 +84,7 @@ def _are_classes(labels: Any, n: int, classes: int) -> bool:
 
 
 def _are_noise(noise: Any, n: int, generator: Explored) -> bool:
-    """Whether what a file holds are noise maps of the generator for n images, or none."""
+    """Return True if noise from a file is a list of the generator's noise maps for n images, or None."""
     if noise is None:
         return True
     if not generator.styled or not isinstance(noise, list) or len(noise) != n:

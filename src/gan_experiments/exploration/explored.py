@@ -1,4 +1,4 @@
-"""A trained generator from noise to images, as all kinds of exploration see it."""
+"""A trained generator and its latent space, as all kinds of exploration use them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from gan_experiments.models.noise_to_image import NoiseToImage
 CHUNK = 32  # images at a time
 DRAWN = 10_000  # w whose mean and standard deviation are taken (arXiv:1912.04958, appendix D)
 RANGES = {"coarse": (4, 8), "middle": (16, 32), "fine": (64, 1024)}
-"""The resolutions that a named range of styles is of: Karras et al. 2019, arXiv:1812.04948, section 3.1."""
+"""The resolutions of a named range of styles: Karras et al. 2019, arXiv:1812.04948, section 3.1."""
 
 
 class Explored:
-    """A generator, its average where it has one and `ema` asks for it, and the latents that images are made of.
+    """A generator, or with `ema` its average if it has one, and the latents that its images are made from.
 
-    What an image is made of is its `latent`: of a generator with styles ws [styles, w_dim], one w for each style; of
-    others z [latent_dim]. A conditional generator makes images of the class `only`, a number or a name, else of each in
-    turn. `truncation` is ψ for w, or the largest |z|; None for none.
+    The latent of an image is ws [styles, w_dim], one w for each style, if the generator has styles; else z
+    [latent_dim]. A conditional generator makes images of the class `only`, a label or a name, or without it of all
+    classes in order. `truncation` is ψ for w, or the largest |z|; None for none.
 
-    Raises ConfigError where there is no such class, for a truncation that makes no sense, and where samples are no
-    images.
+    Raises ConfigError if there is no such class, the truncation is invalid, or the samples are not images.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class Explored:
 
     @property
     def space(self) -> str:
-        """ "w" of a generator with styles, else "z"."""
+        """The name of the latent space: "w" if the generator has styles, else "z"."""
         return "w" if self.styled else "z"
 
     @property
@@ -79,20 +78,20 @@ class Explored:
         return (int(self.network.styles), self.dim) if self.styled else (self.latent_dim,)
 
     def labels(self, n: int) -> Tensor | None:
-        """The classes int64 [n] of n images; None without classes."""
+        """Return the classes int64 [n] of n images; None without classes."""
         if not self.classes:
             return None
         every = torch.arange(n) % self.classes if self.only is None else torch.full((n,), self.only)
         return every.to(self.device)
 
     def noise(self, n: int, stream: int = 0) -> Tensor:
-        """z [n, latent_dim] of N(0, 1) by the seed, others for another `stream`."""
+        """Draw z [n, latent_dim] from N(0, 1) with the seed; another `stream` gives other draws."""
         generator = torch.Generator().manual_seed((self.seed + stream * 0x9E3779B1) % 2**32)
         return torch.randn(n, self.latent_dim, generator=generator).to(self.device, self.dtype)
 
     @torch.no_grad()
     def mapped(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The w [n, w_dim] of z [n, latent_dim], not truncated; z itself without styles."""
+        """Map z [n, latent_dim] to w [n, w_dim], not truncated; return z itself if there are no styles."""
         if not self.styled:
             return z
         parts = torch.arange(len(z), device=self.device).split(8 * CHUNK)
@@ -100,27 +99,30 @@ class Explored:
 
     @torch.no_grad()
     def placed(self, w: Tensor, truncation: float | None = None, cutoff: int | None = None) -> Tensor:
-        """The latents of w [n, w_dim] (or z), truncated by `truncation`, else as all are; of w the first `cutoff`."""
+        """Return the latents of w [n, w_dim] (or z), truncated by `truncation`, or by the object's own if it is None.
+
+        Of the styles only the first `cutoff` are truncated.
+        """
         psi = self.truncation if truncation is None else truncation
         if self.styled:
             return self.network.truncate(w, psi, cutoff)
         return w if psi is None else truncated(w, psi)
 
     def latents(self, n: int, stream: int = 0) -> Tensor:
-        """n latents by the seed, others for another `stream`."""
+        """Draw n latents with the seed; another `stream` gives other draws."""
         return self.placed(self.mapped(self.noise(n, stream), self.labels(n)))
 
     def spread(self, n: int = DRAWN) -> tuple[Tensor, Tensor]:
-        """The mean [dim] and the covariance [dim, dim] of w over n of them, not truncated; 0 and 1 for z."""
+        """Return the mean [dim] and covariance [dim, dim] of n draws of w, not truncated; for z, 0 and the identity."""
         if not self.styled:
             return torch.zeros(self.dim).to(self.device, self.dtype), torch.eye(self.dim).to(self.device, self.dtype)
         w = self.mapped(self.noise(n, stream=1), self.labels(n)).cpu().double()  # a Mac's GPU has no float64
         return w.mean(0).to(self.device, self.dtype), w.T.cov().to(self.device, self.dtype)
 
     def images(self, latents: Tensor, labels: Tensor | None, noise: Mapping[str, Tensor] | None = None) -> Tensor:
-        """The images [n, C, H, W] of latents [n, ...], differentiable and without bounds.
+        """Generate images [n, C, H, W] from latents [n, ...], differentiable and not clipped.
 
-        `noise` takes the place of the buffers of those names in the synthesis network.
+        `noise` replaces the buffers of these names in the synthesis network.
         """
         if self.styled:
             return functional_call(self.network.synthesis, dict(noise or {}), (latents,))
@@ -128,7 +130,7 @@ class Explored:
 
     @torch.no_grad()
     def draw(self, latents: Tensor, labels: Tensor | None, noise: Mapping[str, Tensor] | None = None) -> Tensor:
-        """The same images in [-1, 1], float32 on the CPU."""
+        """Generate the same images clipped to [-1, 1], float32 on the CPU, without gradients."""
         made = []
         for rows in torch.arange(len(latents), device=self.device).split(CHUNK):
             images = self.images(latents[rows], None if labels is None else labels[rows], noise)
@@ -136,9 +138,9 @@ class Explored:
         return torch.cat(made)
 
     def styles(self, word: str | int) -> tuple[int, int]:
-        """The first style of a range, and that after its last: of "coarse", "middle", "fine", "2-5", 2 or "all".
+        """Return the first style of a range and the one after its last.
 
-        Raises ConfigError where this generator does not have them.
+        A range is "coarse", "middle", "fine", "2-5", 2 or "all". Raises ConfigError if this generator does not have it.
         """
         number, sides = self.form[0], self.shape[-1]
         text = str(word)
@@ -161,17 +163,17 @@ class Explored:
 
 
 def truncated(z: Tensor, largest: float) -> Tensor:
-    """Components of N(0, 1), as such of which none is beyond `largest`, each at the quantile where it was.
+    """Map components from N(0, 1) to N(0, 1) truncated to [-largest, largest], each to the same quantile.
 
-    The distribution is that of the truncation trick, which draws what is beyond anew (Brock et al. 2019,
-    arXiv:1809.11096, section 3.1); without new draws z moves steadily with `largest`.
+    The distribution is that of the truncation trick, which redraws components that are beyond (Brock et al. 2019,
+    arXiv:1809.11096, section 3.1). Without redrawing, z changes continuously with `largest`.
     """
     edge = torch.special.ndtr(torch.tensor(-largest, dtype=torch.float64))
     return torch.special.ndtri(edge + torch.special.ndtr(z.cpu().double()) * (1 - 2 * edge)).to(z)
 
 
 def numbers(key: str, values: Any, least: int = 1) -> list[float]:
-    """A list of numbers; raises ConfigError where it is none, or one of fewer than `least`."""
+    """Return values as a list of floats. Raises ConfigError if they are not numbers, or fewer than `least`."""
     found = list(values) if isinstance(values, list | tuple) else [values]
     if len(found) < least or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in found):
         raise ConfigError(f"{key}={values}: numbers are needed, {least} or more; type for example {key}=[-2,0,2]")

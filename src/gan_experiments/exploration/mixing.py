@@ -14,10 +14,10 @@ from gan_experiments.exploration.explored import RANGES, Explored
 
 
 class Mixing:
-    """Images of the left column with a range of styles of those of the top row, a sheet for each range in `styles`.
+    """Style mixing: images of the left column with a range of styles of the images of the top row.
 
-    A range is "coarse" (4x4 to 8x8 pixels), "middle" (16x16 and 32x32), "fine" (from 64x64 on), or numbers of styles
-    as "2-5"; None: those of the named ones that the generator has.
+    There is a sheet for each range in `styles`. A range is "coarse" (4x4 to 8x8 pixels), "middle" (16x16 and 32x32),
+    "fine" (from 64x64 on), or indices of styles as "2-5". None stands for those named ranges that the generator has.
     """
 
     def __init__(
@@ -27,11 +27,11 @@ class Mixing:
         self.ranges = [styles] if isinstance(styles, str | int) else styles
 
     def writes(self, generator: Explored) -> Sequence[str]:
-        """Patterns of the names of its files."""
+        """Return patterns of the names of the files that it writes."""
         return [f"mixing-{word}.png" for word in self.ranges or RANGES]
 
     def explore(self, generator: Explored, out: Path) -> int:
-        """Write mixing-coarse.png, ..."""
+        """Write mixing-coarse.png, ...; return 0. Raises ConfigError if the generator has no styles."""
         generator.require_styles("mixing")
         side = 2 ** (generator.form[0] // 2 + 1)
         ranges = self.ranges or [name for name, (low, _) in RANGES.items() if low <= side]
@@ -49,7 +49,7 @@ class Mixing:
 
 
 def mixed(left: Tensor, top: Tensor, first: int, after: int) -> Tensor:
-    """The ws [..., styles, w_dim] of `left` with the styles from `first` to before `after` of `top`."""
+    """Return ws [..., styles, w_dim] of `left`, with those of `top` in the styles from `first` to before `after`."""
     shape = torch.broadcast_shapes(left.shape, top.shape)
     ws = left.expand(shape).clone()
     ws[..., first:after, :] = top.expand(shape)[..., first:after, :]

@@ -1,7 +1,8 @@
 """Projection of images into a latent space: Karras et al. 2020, arXiv:1912.04958, appendix D, with other distances.
 
-w starts at its mean and is moved by Adam, at first with noise added to it; the noise maps can follow, kept free of
-structure by their autocorrelation. w+ has a w of its own for each style (Abdal et al. 2019, arXiv:1904.03189).
+w starts at its mean and is optimised by Adam, at first with noise added to it. The noise maps can be optimised too; a
+penalty on their autocorrelation keeps structure out of them. w+ has a separate w for each style (Abdal et al. 2019,
+arXiv:1904.03189).
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from gan_experiments.exploration import sheets
 from gan_experiments.exploration.directions import save
 from gan_experiments.exploration.explored import Explored
 
-WANDERING = 0.05  # of the standard deviation of w, the noise added to it at first,
-SETTLED = 0.75  # and none from this share of the steps on
+WANDERING = 0.05  # the noise added to w at first, as a share of w's standard deviation
+SETTLED = 0.75  # the share of the steps after which no noise is added
 WARM, COOLING = 0.05, 0.25  # shares of the steps over which the learning rate rises, and falls
-SMALLEST_MAP = 8  # pixels a side, where the pyramid of a noise map ends
+SMALLEST_MAP = 8  # side in pixels at which the pyramid of a noise map ends
 
 
 @dataclass
 class Projected:
-    """What came of an image: its latent [1, ...], noise maps where they were optimised, the distance at each step."""
+    """The projection of an image: its latent [1, ...], its noise maps if optimised, and the distance at each step."""
 
     latent: Tensor
     noise: dict[str, Tensor] = field(default_factory=dict)
@@ -44,15 +45,18 @@ class Projected:
 
 
 class Projection:
-    """Look for the latents of image files, and write them beside what the generator makes of them.
+    """A search for the latents of image files, and a sheet of the images beside their projections.
 
     Args:
-        images: a file, a folder, a pattern, or several of them. Each is cut to a square in its middle and resized.
-        space: "w" or "w+" of a generator with styles, "z" of others; None is "w" or "z".
-        steps: of Adam, whose learning rate is at most `lr`.
-        noise: whether the noise maps are optimised too, their autocorrelation held down with `noise_weight`.
-        pixel_weight: of the mean squared error of pixels in [-1, 1].
-        perceptual: makes a distance of images in a network's features, with `perceptual_weight`; None for none.
+        images: a file, a folder, a pattern, or several of them. Each is cropped to its central square and resized.
+        space: "w" or "w+" if the generator has styles, else "z"; None is "w" or "z".
+        steps: the number of steps of Adam, whose learning rate is at most `lr`.
+        noise: whether the noise maps are optimised too; `noise_weight` is the weight of their autocorrelation.
+        pixel_weight: the weight of the mean squared error of pixels in [-1, 1].
+        perceptual: makes the distance of images in a network's features, which has the weight `perceptual_weight`; None
+            for no such distance.
+
+    Raises ConfigError if there are no such images, or nothing would compare them.
     """
 
     def __init__(
@@ -89,11 +93,14 @@ class Projection:
             )
 
     def writes(self, generator: Explored) -> Sequence[str]:
-        """Patterns of the names of its files."""
+        """Return patterns of the names of the files that it writes."""
         return ("projected.pt", "projected.png")
 
     def explore(self, generator: Explored, out: Path) -> int:
-        """Write projected.png, targets beside projections, and projected.pt; Ctrl-C ends it with what it has."""
+        """Write projected.png, targets beside projections, and projected.pt; return the exit status.
+
+        Ctrl-C ends the search; the projections found until then are written.
+        """
         space = self._space(generator)
         labels = generator.labels(1)
         if self.perceptual is not None:
@@ -138,7 +145,7 @@ class Projection:
         save(kept, path)
 
     def _space(self, generator: Explored) -> str:
-        """The space, checked with what else does not fit the generator."""
+        """Return the latent space to use. Raises ConfigError if it, or another option, does not suit the generator."""
         spaces = ("w", "w+") if generator.styled else ("z",)
         if self.space is not None and self.space not in spaces:
             raise ConfigError(f"what.space={self.space}: of this generator type what.space={' or '.join(spaces)}")
@@ -151,7 +158,7 @@ class Projection:
         return self.space or spaces[0]
 
     def _target(self, path: Path, generator: Explored) -> Tensor:
-        """A file as the generator would make it: [1, C, H, W] in [-1, 1]."""
+        """Read a file as an image of the generator's size, [1, C, H, W] in [-1, 1]."""
         channels, height, width = generator.shape
         try:
             pixels = read_photo(path, channels).pixels
@@ -191,10 +198,10 @@ def project(
     spread: tuple[Tensor, Tensor] | None = None,
     bar: tqdm | None = None,
 ) -> Projected:
-    """The latent whose image [1, C, H, W] has the least `distance`, by the generator's seed; Ctrl-C ends it sooner.
+    """Search for the latent whose image [1, C, H, W] has the smallest `distance`; Ctrl-C ends the search early.
 
-    With `noise_weight` the noise maps are optimised with it, that of their regulariser. `spread` is the generator's,
-    where it is known.
+    Random draws are by the generator's seed. With `noise_weight`, the weight of their regulariser, the noise maps are
+    optimised too. `spread` is that of the generator if it is already known.
     """
     mean, covariance = spread or generator.spread()
     deviation = covariance.trace().sqrt().item()
@@ -233,13 +240,16 @@ def project(
 
 
 def rate(passed: float) -> float:
-    """The share of the learning rate after a share of the steps: a linear rise, and a fall by a cosine."""
+    """Return the factor of the learning rate after a share of the steps: a linear rise, and a fall by a cosine."""
     falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - passed) / COOLING))
     return falling * min(1.0, passed / WARM)
 
 
 def autocorrelation(maps: Sequence[Tensor]) -> Tensor | float:
-    """The squared correlations of noise maps [..., h, w] with themselves a pixel aside, at every size down to 8x8."""
+    """Return the sum of the squared correlations of noise maps [..., h, w] with themselves, shifted by one pixel.
+
+    It is over both axes and every size of the maps' pyramids down to 8x8.
+    """
     total: Tensor | float = 0.0
     for values in maps:
         level = values.reshape(1, 1, *values.shape[-2:])
@@ -253,7 +263,7 @@ def autocorrelation(maps: Sequence[Tensor]) -> Tensor | float:
 
 
 def _noise_maps(generator: Explored, generated: torch.Generator) -> dict[str, Tensor]:
-    """New noise for each of the synthesis network's buffers `noise`."""
+    """Draw new noise for each buffer `noise` of the synthesis network."""
     buffers = generator.network.synthesis.named_buffers()
     return {
         name: torch.randn(values.shape, generator=generated).to(values).requires_grad_()
@@ -267,5 +277,5 @@ def _words(images: Sequence[str] | str) -> list[str]:
 
 
 def _psnr(squared_error: float) -> float:
-    """In dB, of images in [-1, 1]."""
+    """Return the PSNR in dB of images in [-1, 1]."""
     return 10 * math.log10(4 / max(squared_error, 1e-12))

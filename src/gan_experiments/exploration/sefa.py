@@ -18,9 +18,9 @@ STRENGTHS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 
 
 class SeFa:
-    """The `k` directions of w that move the styles of a range the most, and a sheet along each.
+    """The `k` directions of w that change the styles of a range the most, and a sheet along each.
 
-    Rows are `rows` images, columns `strengths` in standard deviations of a component of w.
+    A sheet has `rows` images, and columns for the `strengths`, in standard deviations of a component of w.
     """
 
     def __init__(
@@ -33,11 +33,14 @@ class SeFa:
         self.k, self.rows, self.word, self.strengths = k, rows, styles, numbers("what.strengths", strengths)
 
     def writes(self, generator: Explored) -> Sequence[str]:
-        """Patterns of the names of its files."""
+        """Return patterns of the names of the files that it writes."""
         return (f"sefa-{self.word}.pt", f"sefa-{self.word}-?.png", f"sefa-{self.word}-??.png")
 
     def explore(self, generator: Explored, out: Path) -> int:
-        """Write sefa-all.pt, and sefa-all-1.png to sefa-all-<k>.png, the strongest direction first."""
+        """Write sefa-all.pt, and sefa-all-1.png to sefa-all-<k>.png, the strongest direction first; return 0.
+
+        Raises ConfigError if the generator has no styles, or w fewer than `k` components.
+        """
         generator.require_styles("sefa")
         first, after = generator.styles(self.word)
         if self.k > generator.dim:
@@ -55,9 +58,10 @@ class SeFa:
 
 
 def sefa(weights: Sequence[Tensor], k: int) -> tuple[Tensor, Tensor]:
-    """The first k eigenvectors [k, dim] of AᵀA (eq. 8), and which share [k] of its trace each has.
+    """Return the first k eigenvectors [k, dim] of AᵀA (eq. 8), and the share [k] of its trace that each has.
 
-    A is the weights [outputs, dim] one below the other. The largest component of an eigenvector is positive.
+    A is the concatenation of the weights [outputs, dim]. The sign of an eigenvector makes the component that is largest
+    in magnitude positive.
     """
     A = torch.cat([weight.detach().cpu().double() for weight in weights])
     values, vectors = torch.linalg.eigh(A.T @ A)
@@ -68,9 +72,9 @@ def sefa(weights: Sequence[Tensor], k: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def affines(generator: Explored) -> list[tuple[int, Tensor]]:
-    """Each style that the synthesis network reads, with the weight [outputs, w_dim] of the layer that reads it.
+    """Return the index of each style that the synthesis network reads, with the weight [outputs, w_dim] of its layer.
 
-    They are its layers named `affine`; which style each reads shows when every w is filled with its number.
+    The layers are those named `affine`. To find which style each reads, every w is filled with its index.
     """
     found: list[tuple[int, Tensor]] = []
 

@@ -1,4 +1,4 @@
-"""Sheets of what was explored, the columns and rows named."""
+"""Sheets of images with names of columns and rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALLEST, LARGEST = 96, 256  # pixels of an image's side on a sheet
 
 
 def write(rows: Sequence[Tensor], path: Path, columns: Sequence[str] = (), names: Sequence[str] = ()) -> None:
-    """Write rows of images [n, C, H, W] in [-1, 1] with the names of columns and rows, and say where."""
+    """Write rows of images [n, C, H, W] in [-1, 1] with the names of columns and rows, and print the path."""
     factor = max(1, rows[0].shape[-1] // LARGEST)
     smaller = [F.avg_pool2d(row, factor) if factor > 1 else row for row in rows]
     print(shown(pictures.save_rows(smaller, names or [""] * len(rows), path, SMALLEST, columns)))

@@ -17,9 +17,9 @@ LARGEST = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
 class Truncation:
-    """Rows of the same z, columns of ψ, or of the largest |z| of a generator without styles.
+    """A sheet with one z in each row and one truncation in each column: ψ, or the largest |z| without styles.
 
-    `values` None: PSI or LARGEST. Only the first `cutoff` styles are truncated, all where it is None.
+    `values` None stands for PSI or LARGEST. Only the first `cutoff` styles are truncated; all if it is None.
     """
 
     def __init__(
@@ -32,11 +32,11 @@ class Truncation:
         self.values = None if values is None else numbers("what.values", values)
 
     def writes(self, generator: Explored) -> Sequence[str]:
-        """Patterns of the names of its files."""
+        """Return patterns of the names of the files that it writes."""
         return ("truncation.png",)
 
     def explore(self, generator: Explored, out: Path) -> int:
-        """Write truncation.png."""
+        """Write truncation.png; return 0. Raises ConfigError if the options do not suit the generator."""
         values = self.values or (PSI if generator.styled else LARGEST)
         if not generator.styled and (self.cutoff is not None or min(values) <= 0):
             raise ConfigError(

@@ -18,10 +18,11 @@ from gan_experiments.models.latents import closed_walk
 
 
 class Walk:
-    """`cells` images side by side, each on a closed walk through `places` places, `steps` frames from one to the next.
+    """An animation of `cells` images, each on a closed walk through `places` points of a latent space.
 
-    In `space` "z" along arcs, in "w" along straight lines; None is "w" where there are styles. `fps` frames take a
-    second; with `frames` each is a PNG as well.
+    There are `steps` frames from one point to the next, along arcs in the `space` "z" and along straight lines in "w";
+    None is "w" if there are styles, else "z". The animation shows `fps` frames a second, at most 50. With `frames` each
+    frame is also a PNG. Raises ConfigError for another `space` or `fps`.
     """
 
     def __init__(
@@ -47,11 +48,11 @@ class Walk:
             raise ConfigError(f"what.fps={fps}: a GIF shows up to 50 frames a second; type for example what.fps=25")
 
     def writes(self, generator: Explored) -> Sequence[str]:
-        """Patterns of the names of its files."""
+        """Return patterns of the names of the files that it writes."""
         return [f"walk-{self.space or generator.space}{end}" for end in (".gif", *([""] if self.frames else []))]
 
     def explore(self, generator: Explored, out: Path) -> int:
-        """Write walk-w.gif or walk-z.gif, and the frames beside it."""
+        """Write walk-w.gif or walk-z.gif, and with `frames` a folder of frames beside it; return 0."""
         space = self.space or generator.space
         if space == "w":
             generator.require_styles("walk what.space=w")

@@ -1,1 +1,1 @@
-"""From the command line to a verb's work; imports no torch."""
+"""From the command line to a verb's work. Nothing here imports torch."""

@@ -1,6 +1,6 @@
-"""What every verb does around its work: find the configs, compose them, and answer a mistake with one line.
+"""What every verb does around its work: find the configs, compose them, and report a mistake in one line.
 
-Nothing here imports torch, so that `--help` and a misspelt name answer at once.
+Nothing here imports torch, so that `--help` and the message about a misspelt name appear at once.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from gan_experiments.runs.resolvers import output_dir, register_resolvers
 
 
 def main(verb: Callable[[DictConfig], int], config: str) -> None:
-    """Compose `config` from the command line, do the verb's work in it, exit with its status.
+    """Compose the config `config` from the command line, do the verb's work with it, and exit with its status.
 
-    Exit status: 0 done, 1 the training failed, 2 a mistake of the user's (each in one line, nothing left behind),
+    Exit status: 0 done, 1 the training failed, 2 the user made a mistake (reported in one line, nothing left behind),
     128 + n stopped by signal n. A sweep ends with the status of its jobs (see `sweeps`).
     """
     before = signals.handle(signals.stop)
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # waiting threads leave the cores to others; read when torch loads
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # waiting threads soon free their cores; read when torch loads
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here as exceptions
-    logging.raiseExceptions = False  # on a full disk each line of each log, W&B's among them, would print a traceback
+    logging.raiseExceptions = False  # or on a full disk each line of each log, also W&B's, would print a traceback
     if processes.sweep():
         sweeps.follow(processes.sweep())
     try:
@@ -55,7 +55,7 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
 
 
 def _command(verb: Callable[[DictConfig], int], config: str) -> int:
-    """Do one command; its exit status."""
+    """Run one command and return its exit status."""
     trains = config == "run"
     status: list[int] = []
 
@@ -64,7 +64,7 @@ def _command(verb: Callable[[DictConfig], int], config: str) -> int:
             status.append(_single(verb, cfg, config))
         except (ConfigError, TrainingFailure, OSError) as error:  # Hydra would add a line
             known = run_folder.mistake(error)
-            if known is None or HydraConfig.get().mode == RunMode.MULTIRUN:  # the latter of a verb that does not train
+            if known is None or HydraConfig.get().mode == RunMode.MULTIRUN:  # multirun of a verb that does not train
                 raise
             raise SystemExit(_answer(known)) from error
 
@@ -73,19 +73,19 @@ def _command(verb: Callable[[DictConfig], int], config: str) -> int:
             sys.argv[1:] = [*resume.command_line(sys.argv[1:]), *processes.words()]
         _through_hydra(job, config)
         return max(status, default=0)
-    except BrokenPipeError:  # `| head` has read enough; in a training it may be a worker that died
+    except BrokenPipeError:  # `| head` has read enough; in a training a worker may have died
         if trains:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except _MISTAKES as error:
         return _mistaken(error, config)
-    except (OSError, ValueError) as error:  # of Hydra, whose folder or log cannot be written
+    except (OSError, ValueError) as error:  # from Hydra, if its folder or log cannot be written
         return _not_written(error)
 
 
 def _sweep(verb: Callable[[DictConfig], int], config: str) -> int:
-    """Do the jobs of a sweep; its exit status."""
+    """Run the jobs of a sweep and return its exit status."""
     sweep: sweeps.Sweep | None = None
     try:
         processes.require_alone()
@@ -96,7 +96,7 @@ def _sweep(verb: Callable[[DictConfig], int], config: str) -> int:
     except _MISTAKES as error:
         code = _mistaken(error, config)
     except OSError as error:
-        if sweep is None or sweep.folder is not None:  # not Hydra, which could not make the folder
+        if sweep is None or sweep.folder is not None:  # not because Hydra could not make the folder
             raise
         code = _not_written(error)
     except BaseException as error:
@@ -119,7 +119,7 @@ def _through_hydra(job: Callable[[DictConfig], Any], config: str) -> None:
 
 
 def _mistaken(error: Exception, config: str) -> int:
-    """Print the line of a mistake; the exit status."""
+    """Print the line about a mistake and return the exit status."""
     if isinstance(error, (ConfigError, TrainingFailure)):
         return _answer(error)
     print(explain(error, config), file=sys.stderr)
@@ -127,7 +127,7 @@ def _mistaken(error: Exception, config: str) -> int:
 
 
 def _not_written(error: Exception) -> int:
-    """Print the line about a disk that does not take a file; raises any other error again."""
+    """Print the line about a disk that is full or refuses a file, and return the exit status; raise any other error."""
     known = run_folder.mistake(error)
     if known is None:
         raise error
@@ -135,9 +135,9 @@ def _not_written(error: Exception) -> int:
 
 
 def _stays(cfg: DictConfig, folder: Path) -> bool:
-    """Say whether the run in a folder is left as it is; every rank hears what the first one has found.
+    """Return True if the run in a folder is kept as it is; all ranks get what the first one has found.
 
-    Raises ConfigError where it is not said what is to become of it.
+    Raises ConfigError if there is a run and `existing=` does not say what to do with it.
     """
 
     def decide() -> str:
@@ -154,16 +154,16 @@ def _stays(cfg: DictConfig, folder: Path) -> bool:
 
 
 def _load() -> None:
-    """Import what takes seconds, where somebody looks, with a word on the terminal for as long as it does."""
+    """Import torch, which takes seconds, with a message meanwhile; only if standard error is a terminal."""
     if "torch" not in sys.modules and sys.stderr.isatty():
         with processes.said("loading torch"):
             import lightning  # noqa: F401
 
 
 def _single(verb: Callable[[DictConfig], int], cfg: DictConfig, config: str) -> int:
-    """Do the one job of a command; its exit status.
+    """Run the single job of a command and return its exit status.
 
-    In a process that a sweep has started for one of its jobs, what went wrong stays in the folder.
+    In a process that a sweep has started for one of its jobs, an error is recorded in the job's folder.
     """
     if gone := [*keys_gone(cfg, config)]:
         raise ConfigError(*gone)
@@ -192,10 +192,10 @@ def _single(verb: Callable[[DictConfig], int], cfg: DictConfig, config: str) -> 
 
 
 def _answer(error: ConfigError | TrainingFailure) -> int:
-    """Print the line; the exit status."""
+    """Print an error's lines on the first rank and return the exit status."""
     if run_folder.first_rank():
         print(error, file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
 
 
-register_resolvers()  # on import, so that a sweep's workers know them too
+register_resolvers()  # on import, so that a sweep's workers have them too

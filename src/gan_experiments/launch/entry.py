@@ -1,4 +1,4 @@
-"""The one command: its verbs, `--help` and `--version`; what it does without one is to train."""
+"""The command `gan-experiments`: its verbs, `--help` and `--version`. Without a verb it trains."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HELP, VERSION = ("--help", "-h"), ("--version", "-V")
 
 
 def main() -> None:
-    """Do the verb that the first word names; a first word that is none belongs to `run`."""
+    """Run the verb that the first word names; without a verb, all words belong to `run`."""
     first = next(iter(sys.argv[1:]), "")
     if first in VERBS:
         del sys.argv[1]
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def do(verb: str) -> None:
-    """Do a verb with the words of the command line after it, and exit."""
+    """Run a verb with the words of the command line after it, and exit."""
     if set(HELP) & set(sys.argv[1:]):
         _say(help_text.of_verb(verb, VERBS[verb]))
     try:
@@ -72,7 +72,7 @@ def do(verb: str) -> None:
 
 
 def _say(text: str) -> NoReturn:
-    """Print and exit; whoever reads may stop at any line, as `| head` does."""
+    """Print a text and exit; a reader that stops early, as `| head` does, causes no error."""
     with contextlib.suppress(BrokenPipeError):
         print(text, flush=True)
         sys.exit(0)
@@ -81,7 +81,7 @@ def _say(text: str) -> NoReturn:
 
 
 def folders_gathered(typed: list[str]) -> list[str]:
-    """The words of `compare` with its bare ones, which are folders, gathered to `runs=[...]`."""
+    """Return the words of `compare` with the bare ones, which are folders, gathered into `runs=[...]`."""
     bare: list[str] = []
     others: list[str] = []
     for before, word in zip(["", *typed], typed, strict=False):

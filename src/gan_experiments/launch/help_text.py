@@ -1,4 +1,4 @@
-"""What `--help` prints: each option in a line, from the comments of the configs."""
+"""The text of `--help`: one line for each option, from the comments in the configs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OPTION = re.compile(r"^( *)(\w+): *([^#]*?) *(?:# *(.*))?$")
 
 
 def overview(verbs: Mapping[str, str]) -> str:
-    """The verbs, a line each."""
+    """Return the help of the command: a line for each verb."""
     lines = ["gan-experiments VERB key=value ...", ""]
     lines += [f"  {verb:12} {what}" for verb, what in verbs.items()]
     lines += ["", "Without a verb it trains: gan-experiments model=wgan_gp data=celeba."]
@@ -46,7 +46,7 @@ def overview(verbs: Mapping[str, str]) -> str:
 
 
 def of_verb(verb: str, what: str) -> str:
-    """The use, the options and the choices of a verb."""
+    """Return the help of a verb: examples, options and choices."""
     wide = min(100, shutil.get_terminal_size((100, 24)).columns)
     program = "gan-experiments" if verb == "run" else f"gan-experiments {verb}"
     lines = [f"{program}: {what}", "", *(f"  {program} {words}" for words in EXAMPLES[verb])]
@@ -66,7 +66,7 @@ def of_verb(verb: str, what: str) -> str:
 
 
 def _options(path: Path, prefix: str, wide: int) -> Iterator[str]:
-    """A row for each key of a config file with its usual value and its comment."""
+    """Yield the lines for each key of a config file: its default value and its comment."""
     rows: list[tuple[str, list[str]]] = []
     above: list[tuple[int, str]] = []
     for line in path.read_text().splitlines()[1:]:
@@ -87,7 +87,7 @@ def _options(path: Path, prefix: str, wide: int) -> Iterator[str]:
 
 
 def _groups(verb: str) -> Iterator[tuple[str, str]]:
-    """The groups of a verb, and their choices; of `what` they are told one by one."""
+    """Yield each config group of a verb with its choices in words."""
     import yaml
 
     for entry in yaml.safe_load((conf_dir() / f"{verb}.yaml").read_text())["defaults"]:
@@ -98,7 +98,7 @@ def _groups(verb: str) -> Iterator[tuple[str, str]]:
 
 
 def _row(left: str, about: str, wide: int) -> Iterator[str]:
-    """A name and what it means, under each other where the name is long."""
+    """Yield the lines for a name and its meaning, which begins below a long name and beside a short one."""
     column = 24
     folded = textwrap.wrap(about, wide - column - 2, break_long_words=False, break_on_hyphens=False) or [""]
     first = f"  {left:{column}}"

@@ -1,4 +1,4 @@
-"""One line for each mistake on the command line, with what to type."""
+"""Messages about mistakes on the command line: one line each, with what to type."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLUGINS = ("joblib", "submitit_local", "submitit_slurm")
 
 
 def explain(error: Exception, config: str) -> str:  # noqa: PLR0911
-    """One line for an error in the composition of the config."""
+    """Return one line about an error that Hydra raised when it composed the config."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         if name in PLUGINS and group == "hydra/launcher":
@@ -53,7 +53,7 @@ def explain(error: Exception, config: str) -> str:  # noqa: PLR0911
 
 
 def no_choice(config: str) -> str:
-    """One line about a group that was set to null."""
+    """Return one line about a group that was set to null, or to a number."""
     usual = {key: value for entry in _defaults(config) for key, value in entry.items()}
     empty = [resume.key_of(word) for word in sys.argv[1:] if word.partition("=")[2].strip() in ("null", "")]
     for group in (key for key in empty if key in usual):
@@ -73,7 +73,7 @@ def _defaults(config: str) -> list[Any]:
 
 
 def _keys(config: str, without: str) -> list[str]:
-    """Every key of the config that the rest of the command line composes."""
+    """Return every key of the config composed without one word; without any word if that fails too."""
     GlobalHydra.instance().clear()
     others = [word for word in sys.argv[1:] if "=" in word and word != without and not word.startswith("hydra.")]
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -88,7 +88,7 @@ def _keys(config: str, without: str) -> list[str]:
 
 
 def _no_such_key(key: str, known: list[str]) -> str:
-    """One line about a key that is none of those known: the choices that would have it, or one that is like it."""
+    """Return one line about an unknown key, with the choices that would have it, or a known key that is like it."""
     group, _, rest = key.partition(".")
     files = sorted((conf_dir() / group).glob("*.yaml")) if rest else []
     having = [path.stem for path in files if rest in _flatten(yaml.safe_load(path.read_text()), "")]

@@ -1,7 +1,7 @@
-"""The search of `sweep=optuna`: a sweeper for Hydra that asks optuna for values, launches jobs and tells their scores.
+"""The search of `sweep=optuna`: a Hydra sweeper that asks optuna for values, launches jobs and reports their scores.
 
-The study lies in the sweep's folder, so that the same command goes on with it. Hydra imports this file before every
-command, through `hydra_plugins/`: optuna and torch are imported when a search begins.
+The study is kept in the sweep's folder, so that the same command continues it. Hydra imports this file before every
+command, through `hydra_plugins/`. Therefore optuna and torch are imported only when a search begins.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 
 class Search(Sweeper):
-    """Look for the values with the best first score, `n_jobs` trials at a time until `n_trials` are done.
+    """A search for the values with the best first score, `n_jobs` trials at a time until `n_trials` are done.
 
-    `params` and the words of the command say what is searched: each key of them that has several values, an interval or
-    a range. `storage` is the URL of the study's database; without one the study is not kept. `direction` is "minimize",
+    The keys to search are those of `params` and of the command's words that have several values, an interval or a
+    range. `storage` is the URL of the study's database; without one the study is not kept. `direction` is "minimize",
     "maximize" or None, for the better direction of the score.
     """
 
@@ -63,17 +63,18 @@ class Search(Sweeper):
         self.params = [f"{key!s}={value}" for key, value in (params or {}).items()]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Make the launcher."""
+        """Store what Hydra passes, and make the launcher."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Do the trials that are left; with `check=true` one, which is not kept.
+        """Run the trials that are left; with `check=true` a single one, which is not kept.
 
-        An interrupted trial is tried again with the same values, so that it goes on in its own folder. A trial that
-        fails counts as done and does not stop the others.
+        An interrupted trial is tried again with the same values, so that it continues in its own folder. A failed trial
+        counts as done and does not stop the others. Raises ConfigError if optuna is not installed or a setting is
+        invalid.
         """
         start = sweeps.Sweep.current
         assert start is not None
@@ -84,7 +85,7 @@ class Search(Sweeper):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         direction = self._direction()
-        self._sampler(0)  # or its error would come when the study has begun
+        self._sampler(0)  # so that its error comes before the study begins
         space, fixed = self._space([*self.params, *arguments])
         self._require_composed(space, fixed)
         wanted, done, launched, failed = (1 if start.check else self.n_trials), 0, 0, False
@@ -108,7 +109,7 @@ class Search(Sweeper):
             self._conclude(study, failed)
 
     def _direction(self) -> str:
-        """The direction of the search; ConfigError where a setting is not to be understood or there is no score."""
+        """Return the direction of the search. Raises ConfigError if a setting is invalid or there is no score."""
         for key, count in {"n_trials": self.n_trials, "n_jobs": self.n_jobs}.items():
             if type(count) is not int or count < 1:
                 raise ConfigError(f"hydra.sweeper.{key}={count}: a whole number is needed; type hydra.sweeper.{key}=1")
@@ -118,7 +119,7 @@ class Search(Sweeper):
         return self.direction or better
 
     def _space(self, words: list[str]) -> tuple[dict[str, BaseDistribution], dict[str, str]]:
-        """The keys that are searched with their distributions, and the others with their values; later words win."""
+        """Return the searched keys with their distributions, and the others with their values; later words win."""
         space: dict[str, BaseDistribution] = {}
         fixed: dict[str, str] = {}
         for word in OverridesParser.create(self.hydra_context.config_loader).parse_overrides(words):
@@ -134,14 +135,17 @@ class Search(Sweeper):
         return space, fixed
 
     def _require_composed(self, space: dict[str, Any], fixed: dict[str, str]) -> None:
-        """Compose configs that have every choice among them, so that Hydra raises its error before the first trial."""
+        """Compose configs that together have every choice, so that Hydra raises its errors before the first trial."""
         values = [getattr(among, "choices", None) or [among.low] for among in space.values()]
         for index in range(max(map(len, values))):
             chosen = {key: each[min(index, len(each) - 1)] for key, each in zip(space, values, strict=True)}
             self.validate_batch_is_legal([_words(chosen, fixed)])
 
     def _open(self, url: str, direction: str) -> Study:
-        """Open the study on disk, or begin it; ConfigError where its database is another optuna's or none at all."""
+        """Open the study on disk, or create it.
+
+        Raises ConfigError if its database cannot be opened, is of another version of optuna, or has another direction.
+        """
         import optuna
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -167,7 +171,7 @@ class Search(Sweeper):
         return study
 
     def _take_stock(self, study: Study, space: dict[str, BaseDistribution]) -> int:
-        """The number of trials that are done. Those that were interrupted wait in the study for another go."""
+        """Return the number of trials that are done, and put interrupted ones in the study's queue again."""
         from optuna.distributions import check_distribution_compatibility
         from optuna.trial import TrialState
 
@@ -213,7 +217,7 @@ class Search(Sweeper):
         return Path(self.config.hydra.sweep.dir) / names.job_folder(_words(trial.params, trial.user_attrs))
 
     def _sampler(self, done: int) -> Any:
-        """Make the sampler anew, seeded by the trials before: a search draws the same whether it was stopped or not."""
+        """Make a new sampler, seeded by the number of trials done, so that an interrupted search draws the same."""
         seed = self.sampler.get("seed")
         try:
             return instantiate(self.sampler, **({} if seed is None else {"seed": seed + done}))
@@ -223,7 +227,10 @@ class Search(Sweeper):
             raise ConfigError(f"hydra.sweeper.sampler={self.sampler}: {why}; type for example {known}") from error
 
     def _conclude(self, study: Study, failed: bool) -> None:
-        """Write the best values into the sweep's folder; raise TrainingFailure where no trial has a score."""
+        """Write the best values into the sweep's folder; print that there are none if no trial has a score.
+
+        Raises TrainingFailure instead if none of those trials failed.
+        """
         from optuna.trial import TrialState
 
         if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
@@ -237,7 +244,7 @@ class Search(Sweeper):
 
 
 def better_direction(config: DictConfig) -> str:
-    """The better direction of the first score; ConfigError where there is none to go by."""
+    """Return the better direction of the first score. Raises ConfigError if there is no score."""
     from gan_experiments.assembly import scoring
     from gan_experiments.metrics.names import higher_is_better
 
@@ -249,7 +256,10 @@ def better_direction(config: DictConfig) -> str:
 
 
 def _distribution(word: Override) -> BaseDistribution:
-    """The values of a word in Hydra's grammar: whole numbers where both ends are; a range without its end."""
+    """Return the distribution of a word in Hydra's grammar.
+
+    It draws integers if both ends are integers. A range does not include its end.
+    """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value: Any = word.value()
@@ -274,7 +284,7 @@ def _distribution(word: Override) -> BaseDistribution:
 
 
 def _asked(study: Study, space: dict[str, BaseDistribution], fixed: dict[str, str]) -> Trial:
-    """Ask for the values of a trial; ConfigError where the sampler cannot search such a space."""
+    """Ask the study for a trial's values. Raises ConfigError if the sampler cannot search such a space."""
     try:
         trial = study.ask(space)
     except ValueError as error:
@@ -285,12 +295,12 @@ def _asked(study: Study, space: dict[str, BaseDistribution], fixed: dict[str, st
 
 
 def _words(params: dict[str, Any], fixed: dict[str, Any]) -> list[str]:
-    """The words of a trial's job."""
+    """Return the words of a trial's job."""
     return [f"{key}={value}" for key, value in {**params, **fixed}.items()]
 
 
 def _score(job: JobReturn) -> float | None:
-    """What a job has returned; None where it has failed, or has no score."""
+    """Return the score that a job has returned; None if it failed or has none."""
     try:
         score = job.return_value
     except Exception as error:
@@ -300,12 +310,12 @@ def _score(job: JobReturn) -> float | None:
 
 
 def _told(study: Study, number: int, score: float | None) -> bool:
-    """Tell the score of a trial, None that it has failed; False where the sampler has nothing left to try."""
+    """Report the score of a trial to the study, None for a failure; return False if nothing is left to try."""
     from optuna.trial import TrialState
 
     try:
         study.tell(number, score, state=TrialState.FAIL if score is None else TrialState.COMPLETE)
-    except RuntimeError:  # such a sampler ends optuna's own loop, and there is none
+    except RuntimeError:  # an exhausted sampler calls study.stop(), which fails outside optuna's own loop
         if not study.trials[number].state.is_finished():
             raise
         return False

@@ -1,9 +1,9 @@
 """Sweeps (`-m`): a folder that the same command finds again, jobs that do not stop each other, a list at the end.
 
-A job may run in this process, in a worker (joblib) or on another machine (submitit), so that what came of it is read
-from files: `outcome.json` in its folder, and a note for the start of the sweep that it belongs to. A job of several
-ranks gets a process of its own: Lightning starts the other ranks by the command line of the process, and kills that
-process where one of them dies.
+A job may run in this process, in a worker (joblib) or on another machine (submitit). Its result is therefore read from
+files: `outcome.json` in its folder, and a note to the start of the sweep that it belongs to. A job of several ranks
+gets a process of its own, because Lightning starts the other ranks by the command line of the process, and kills that
+process if one of them dies.
 
 Nothing here imports torch, so that a sweep with nothing left to do says so at once.
 """
@@ -46,7 +46,7 @@ from gan_experiments.signals import Stopped
 
 
 def is_one(words: Sequence[str]) -> bool:
-    """Say whether a command line starts a sweep."""
+    """Return True if a command line starts a sweep."""
     modes = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
     return not modes.isdisjoint(words) or any(
         resume.key_of(word) == "sweep" and word.partition("=")[2] not in ("", "null") for word in words
@@ -55,7 +55,7 @@ def is_one(words: Sequence[str]) -> bool:
 
 @dataclass
 class Note:
-    """What a job tells the start of the sweep that it belongs to."""
+    """What a job reports to the start of the sweep that it belongs to."""
 
     words: str
     folder: str
@@ -68,11 +68,11 @@ class Note:
 
 @dataclass
 class Sweep:
-    """One start of a sweep; goes along to its jobs, wherever they run."""
+    """One start of a sweep. It is passed to its jobs, in whichever process they run."""
 
     script: str
     check: bool = False
-    folder: Path | None = None  # None until Hydra has made out where
+    folder: Path | None = None  # None until Hydra has determined it
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     current: ClassVar[Sweep | None] = None
@@ -81,7 +81,10 @@ class Sweep:
 
     @classmethod
     def of(cls, argv: list[str]) -> tuple[Sweep, list[str]]:
-        """The sweep that a command starts, and the words for Hydra, with the sweep's folder among them."""
+        """Return the sweep that a command starts, and the words for Hydra, which name the sweep's folder.
+
+        Raises ConfigError for options that apply to a single run.
+        """
         words = argv[1:]
         values = {resume.key_of(word): word.partition("=")[2] for word in words}
         if values.get("ckpt", "null") not in ("", "null"):
@@ -94,7 +97,7 @@ class Sweep:
         sweep = cls(argv[0], check=values.get("check", "").lower() == "true")
         if "-m" not in words and "--multirun" not in words:
             words = ["-m", *words]
-        if sweep.check:  # here and now, and nothing is left behind
+        if sweep.check:  # in this process, with nothing left behind
             sweep._temporary = tempfile.mkdtemp(prefix="gan_experiments-check-")
             words = [word for word in words if not resume.key_of(word).startswith(OF_THE_SWEEP[2:4])]
             words = [word for word in words if resume.key_of(word) != "hydra.sweep.dir"]
@@ -114,7 +117,7 @@ class Sweep:
         self._new = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / COMMAND).write_text(" ".join([self.script, *sys.argv[1:]]) + "\n")
-        for left in (self.folder / ".jobs").glob(f"{self.host}-*"):  # by a start that was killed
+        for left in (self.folder / ".jobs").glob(f"{self.host}-*"):  # left by a start that was killed
             if not _alive(int(left.name.rpartition("-")[2])):
                 shutil.rmtree(left, ignore_errors=True)
         if config.hydra.runtime.choices.get("hydra/launcher") not in (None, "basic"):
@@ -123,7 +126,10 @@ class Sweep:
     # ---------------------------------------------------------------- a job, in whichever process
 
     def job(self, verb: Callable[[DictConfig], int], cfg: DictConfig) -> float | None:
-        """Do one job, unless it is done: the best value of its first score, None where it has none."""
+        """Run one job unless it is done; return the best value of its first score, None if it has none.
+
+        Raises Stopped, in the sweep's own process, if a signal stopped the job. A failure of the job raises nothing.
+        """
         folder = Path(HydraConfig.get().runtime.output_dir)
         if self.asked_to_stop():
             run_folder.forget(folder)
@@ -182,7 +188,10 @@ class Sweep:
         return (socket.gethostname(), os.getpid()) == (self.host, self.pid)
 
     def _settle_in(self) -> None:
-        """In a worker: out of the terminal's reach, as the sweep passes its signals on, and not without the sweep."""
+        """Prepare a worker: leave the terminal's process group, and end when the sweep's process ends.
+
+        The sweep passes the terminal's signals on to it.
+        """
         sys.argv[0] = self.script
         if not self._at_home() and os.getppid() == self.pid:
             with contextlib.suppress(OSError):
@@ -213,14 +222,14 @@ class Sweep:
                     os.kill(note.pid, number)
 
     def asked_to_stop(self) -> int:
-        """The number of the signal by which jobs in other processes were asked to stop; 0 for none."""
+        """Return the number of the signal that asked the jobs in other processes to stop; 0 if none did."""
         path = self._notes / "stop"
         return int(path.read_text()) if path.exists() else 0
 
     # ---------------------------------------------------------------- the end
 
     def broken_off(self, error: BaseException) -> int:
-        """Say why the sweep ends before its time; the exit status."""
+        """Print why the sweep ends early, and return the exit status."""
         if isinstance(error, Stopped):
             return 128 + error.number
         if isinstance(error, SystemExit):
@@ -231,7 +240,7 @@ class Sweep:
         return 1
 
     def close(self, status: int) -> int:
-        """Say what came of the jobs; the exit status of the sweep, where `status` does not say it already."""
+        """Print the results of the jobs; return `status` if it is not 0, else the exit status of the jobs."""
         if self.folder is not None:
             notes = self._read() if self._notes.exists() else []
             stopped = self.asked_to_stop()
@@ -276,7 +285,7 @@ class Sweep:
         shutil.rmtree(self._notes, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._notes.parent.rmdir()
-        if self._new and not notes:  # a mistake in the command: nothing has begun
+        if self._new and not notes:  # a mistake in the command: no job has begun
             for left in (COMMAND, "multirun.yaml", "study.db"):
                 (self.folder / left).unlink(missing_ok=True)
             for path in (self.folder, *self.folder.parents[:2]):
@@ -285,10 +294,10 @@ class Sweep:
 
 
 class Announce(Callback):
-    """Tells the sweep of this process where Hydra has put it."""
+    """A Hydra callback that gives the current sweep the folder that Hydra has chosen."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Begin; Hydra would make a warning of a mistake."""
+        """Begin the sweep. A ConfigError ends the process, because Hydra would turn it into a warning."""
         if Sweep.current is None:
             return
         try:
@@ -310,9 +319,9 @@ def _status(notes: list[Note], stopped: int) -> int:
 
 
 def _earlier(cfg: DictConfig, folder: Path) -> tuple[bool, Path | None]:
-    """Whether a job has been done already, and the checkpoint to go on from.
+    """Return whether a job is done already, and the checkpoint to resume it from.
 
-    What another config has left is set aside, and so is what a run left that was killed before its first checkpoint.
+    Files of another config are set aside, and so are those of a run that was killed before its first checkpoint.
     """
     past = folder / "config.yaml"
     if not past.is_file():
@@ -328,7 +337,7 @@ def _earlier(cfg: DictConfig, folder: Path) -> tuple[bool, Path | None]:
             seen = resume.load(last)["gan_experiments"]["images_seen"]
             if seen < cfg.images:
                 return False, last
-            run_folder.record(folder, Outcome("finished", seen, f"{seen:,} images"))  # killed at the very end
+            run_folder.record(folder, Outcome("finished", seen, f"{seen:,} images"))  # killed at its end
             return True, None
     place = run_folder.set_aside(folder)
     if changed and place:
@@ -342,13 +351,13 @@ def _earlier(cfg: DictConfig, folder: Path) -> tuple[bool, Path | None]:
 
 
 def _comparable(config: Any) -> dict[str, Any]:
-    """What a run's result depends on, as it reads from a file: all but who is told of it."""
+    """Return the flat config without its loggers, on which no result depends, as it would be read from a file."""
     read = OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(OmegaConf.create(config))))
     return {key: value for key, value in resume.flat(read).items() if not key.startswith("logger.") and key != "logger"}
 
 
 def value(folder: Path) -> float | None:
-    """The best value of a run's first score."""
+    """Return the best value of a run's first score; None if it has none."""
     best = _best(folder)
     return best[1] if best else None
 
@@ -365,7 +374,10 @@ def _best(folder: Path) -> tuple[str, float] | None:
 
 
 def _in_its_own_process(script: str, cfg: DictConfig, folder: Path) -> int:
-    """Do a job as the single run that it would be: its own words, its own folder; the exit status, -n if killed."""
+    """Run a job in a new process, as a single run with its own words and folder; return its exit status.
+
+    The status is 128 + n if the signal n stopped it, and -n if another signal n killed it.
+    """
     hydra = HydraConfig.get()
     words = [word for word in hydra.overrides.task if resume.key_of(word) not in resume.ONCE]
     words += [word for word in hydra.overrides.hydra if not resume.key_of(word).startswith(OF_THE_SWEEP)]
@@ -375,7 +387,7 @@ def _in_its_own_process(script: str, cfg: DictConfig, folder: Path) -> int:
         [sys.executable, os.path.join(hydra.runtime.cwd, script), *words],
         cwd=hydra.runtime.cwd,
         env={**os.environ, processes.JOB_OF: str(os.getpid())},
-        start_new_session=True,  # so that a signal reaches it once
+        start_new_session=True,  # so that a signal reaches it only once
     )
     with _passing_signals_on(process.send_signal) as asked:
         try:
@@ -389,7 +401,7 @@ def _in_its_own_process(script: str, cfg: DictConfig, folder: Path) -> int:
 
 @contextlib.contextmanager
 def _passing_signals_on(to: Callable[[int], None]) -> Iterator[list[int]]:
-    """Give the first signal to someone else and wait; a second one raises Stopped. Yields those that came."""
+    """Pass the first signal to `to` inside the `with`; a second one raises Stopped. Yields the list of signals."""
     came, before = _pass_signals_on(to)
     try:
         yield came
@@ -421,7 +433,7 @@ def _alive(pid: int) -> bool:
 
 
 def follow(parent: int) -> None:
-    """Stop this process, as SIGTERM would, when the one that started it is gone."""
+    """Send this process SIGTERM when the process that started it has ended."""
 
     def wait() -> None:
         while os.getppid() == parent:
@@ -433,7 +445,7 @@ def follow(parent: int) -> None:
 
 
 def _free_memory() -> None:
-    """Nothing of a job stays in the device's memory for the next one."""
+    """Free a finished job's memory on the device for the next one."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

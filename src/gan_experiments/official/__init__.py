@@ -1,1 +1,1 @@
-"""Networks that other people's code has trained and saved, read into ours."""
+"""Weights that other people's code has trained and saved, converted for our networks."""

@@ -1,8 +1,8 @@
-"""Weights that NVIDIA's StyleGAN2-ADA has written, read without running anything that the file says.
+"""Reading of weights that NVIDIA's StyleGAN2-ADA has written, without running any code from the file.
 
-Its `network-snapshot-*.pkl` and published `*.pkl` are Python pickles, which run code of their author when they are
-opened in the usual way, and hold that code. Here the unpickler knows tensors, plain containers and numbers, and takes a
-network for what it is, a tree of named tensors; it refuses a pickle that asks for anything else.
+Its `network-snapshot-*.pkl` and published `*.pkl` are Python pickles. They contain code of their author, which runs
+when they are opened in the usual way. The unpickler here knows only tensors, plain containers and numbers, and reads a
+network as a tree of named tensors. It refuses a pickle that asks for anything else.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ State = dict[str, Tensor]
 
 @dataclass
 class Network:
-    """A network of a file: its parameters and buffers by name, and the arguments that it was made with, if told."""
+    """A network in a file: its parameters and buffers by name, and the arguments that it was made with, if known."""
 
     state: State
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(path: Path, key: str) -> dict[str, Network]:
-    """The networks of a file by NVIDIA's names, "G_ema", "G" and "D", those that it has.
+    """Return the networks in a file by NVIDIA's names: those of "G_ema", "G" and "D" that it has.
 
-    It is a pickle of NVIDIA's (.pkl), or plain tensors: `torch.save` of a state dict or of several by these names, or
-    safetensors whose names begin with one of these ("G_ema.synthesis.b4.const"). Tensors without such a name are
-    G_ema's. Raises ConfigError, in the words of the option `key`, for a file that is none of them.
+    The file is a pickle of NVIDIA's (.pkl), or plain tensors: `torch.save` of a state dict or of several under these
+    names, or safetensors whose names begin with one of these ("G_ema.synthesis.b4.const"). Tensors without such a name
+    belong to G_ema. Raises ConfigError, which names the option `key`, for any other file.
     """
     if not path.is_file():
         raise ConfigError(f"{key}={path}: there is no such file; type {key}= a .pkl, .pt or .safetensors file")
@@ -49,7 +49,7 @@ def read(path: Path, key: str) -> dict[str, Network]:
         networks = readers.get(path.suffix.lower(), _plain)(path)
     except ConfigError as error:
         raise ConfigError(f"{key}={path}: {error}") from error
-    except Exception as error:  # whatever a broken file makes a reader say
+    except Exception as error:  # a damaged file can raise anything
         raise ConfigError(
             f"{key}={path}: cannot be read ({' '.join(str(error).split())[:120]}); type {key}= a .pkl of"
             " StyleGAN2-ADA's, or a state dict as .pt or .safetensors"
@@ -95,7 +95,7 @@ def _tensors(state: Mapping[str, Any]) -> State:
 
 
 class _Attributes(dict[str, Any]):
-    """A dictionary; NVIDIA's EasyDict, whose items are attributes too."""
+    """A dictionary in place of NVIDIA's EasyDict, whose items are also attributes."""
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.update(state)
@@ -103,12 +103,12 @@ class _Attributes(dict[str, Any]):
 
 @dataclass
 class _Module:
-    """What is left of a module of NVIDIA's: its attributes."""
+    """A module of NVIDIA's, reduced to its attributes."""
 
     attributes: Mapping[str, Any]
 
     def tensors(self, prefix: str = "") -> State:
-        """Parameters and buffers, its submodules' among them, by the names of a state dict."""
+        """Return parameters and buffers, including those of submodules, by their names in a state dict."""
         own = [*self.attributes["_parameters"].items(), *self.attributes["_buffers"].items()]
         found = {prefix + name: tensor.detach() for name, tensor in own if tensor is not None}
         for name, module in self.attributes["_modules"].items():
@@ -117,7 +117,7 @@ class _Module:
 
 
 def _module(meta: Mapping[str, Any]) -> _Module:
-    """Stands in for `_reconstruct_persistent_obj`, which would run `meta["module_src"]`."""
+    """Replace `_reconstruct_persistent_obj`, which would run `meta["module_src"]`."""
     return _Module(meta["state"])
 
 
@@ -139,7 +139,7 @@ KNOWN: dict[tuple[str, str], Any] = {
     ("numpy._core.multiarray", "scalar"): np._core.multiarray.scalar,  # type: ignore[attr-defined]
     ("builtins", "set"): set,
 }
-"""All that a pickle can ask for. None of it runs anything of the file's."""
+"""Everything that a pickle may ask for. None of it runs code from the file."""
 
 
 class _Unpickler(pickle.Unpickler):

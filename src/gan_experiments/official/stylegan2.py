@@ -1,4 +1,4 @@
-"""NVIDIA's names and sizes for the networks of StyleGAN2-ADA, in ours."""
+"""Conversion of the names and sizes of NVIDIA's StyleGAN2-ADA networks to ours."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ DISCRIMINATOR = (
     (r"b4\.out\.(weight|bias)", "output.{0}"),
     (r"(b\d+)\.(conv[01]|skip)\.(weight|bias)", "blocks.{0}.{1}.{2}"),
 )
-"""Patterns of NVIDIA's names and what becomes of them; of a block's, b<pixels>, its number."""
+"""Patterns of NVIDIA's names, each with our name; a block's b<pixels> becomes its index."""
 WIDTH = r"synthesis\.b\d+\.conv1\.bias"
 
 
 def generator(network: Network) -> State:
-    """The state dict of a `StyleGAN2Generator` of these weights. Raises ConfigError for another network's."""
+    """Return these weights as the state dict of a `StyleGAN2Generator`. Raises ConfigError for another network."""
     return _renamed(network.state, GENERATOR, lambda pixels: pixels.bit_length() - 3)
 
 
 def discriminator(network: Network, resolution: int) -> State:
-    """The state dict of a `StyleGAN2Discriminator` of these weights. Raises ConfigError for another network's."""
+    """Return these weights as the state dict of a `StyleGAN2Discriminator`. Raises ConfigError for another network."""
     return _renamed(network.state, DISCRIMINATOR, lambda pixels: resolution.bit_length() - pixels.bit_length())
 
 
@@ -48,7 +48,7 @@ def _renamed(state: State, names: tuple[tuple[str, str], ...], number: Callable[
     renamed = {}
     for name, tensor in state.items():
         if name.rpartition(".")[2] == "resample_filter":
-            continue  # is [1, 3, 3, 1]
+            continue  # always [1, 3, 3, 1]
         for pattern, ours in names:
             if found := re.fullmatch(pattern, name):
                 words = [number(int(word[1:])) if re.fullmatch(r"b\d+", word) else word for word in found.groups()]
@@ -60,10 +60,11 @@ def _renamed(state: State, names: tuple[tuple[str, str], ...], number: Callable[
 
 
 def settings(made: Network, judge: Network | None) -> dict[str, Any]:
-    """The keys of a config of model=stylegan2 that these networks are of. Raises ConfigError for other networks.
+    """Return the config keys of model=stylegan2 that fit these networks. Raises ConfigError for other networks.
 
-    No tensor tells the group of the standard deviation: it is 4 where the file has no arguments. Half precision is left
-    out: maps compute in float32 and are not clamped, as those of that code are where it trained in float16.
+    No tensor tells the group size of the minibatch standard deviation: it is 4 if the file has no arguments. Half
+    precision is left out: feature maps are computed in float32 and not clamped, while NVIDIA's code clamps them in
+    layers that it trained in float16.
     """
     state = made.state
     widths = {int(name.split(".")[1][1:]): len(state[name]) for name in state if re.fullmatch(WIDTH, name)}

@@ -1,1 +1,1 @@
-"""A run on disk: its folder, its checkpoints, its config and the words that made it."""
+"""A run on disk: its folder, its checkpoints, its config and the words of its command line."""

@@ -1,4 +1,4 @@
-"""`run=latest`: the run in outputs/ that wrote a checkpoint last; `latest:model=dcgan` is the last of that kind."""
+"""`run=latest`: the run in outputs/ with the newest checkpoint; `latest:model=dcgan`: the newest of that kind."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gan_experiments.runs import quoting
 from gan_experiments.runs.configs import conf_dir
 
 KEYS = ("run", "ckpt", "a", "b", "model.pretrained")
-"""The keys that take a run."""
+"""The keys whose value is a run."""
 WORD = re.compile(r"latest(?::(.+))?")
 
 
 def settled(words: list[str]) -> list[str]:
-    """The words of a command with each `latest` replaced by the folder that it means.
+    """Return the words of a command with each `latest` replaced by the folder that it means.
 
-    Raises ConfigError where there is no such run.
+    Raises ConfigError if there is no such run.
     """
     return [_settled(word) for word in words]
 
@@ -38,7 +38,7 @@ def _settled(word: str) -> str:
 
 
 def _folder(value: str, word: str) -> Path:
-    """The folder of the run that `latest` or `latest:key=value,...` names."""
+    """Return the folder of the run that `latest` or `latest:key=value,...` names."""
     found = WORD.fullmatch(value)
     wanted = dict(part.partition("=")[::2] for part in (found[1] or "").split(",") if part) if found else {}
     checkpoints = sorted(Path("outputs").glob("**/checkpoints/last.ckpt"), key=lambda path: -path.stat().st_mtime_ns)
@@ -51,7 +51,7 @@ def _folder(value: str, word: str) -> Path:
 
 
 def _says(folder: Path, key: str) -> str | None:
-    """The value of a key in a run: of its words, its config, or what is usual for a group."""
+    """Return the value of a key in a run: from its command line, else its config, else the default of a group."""
     words = folder / ".hydra" / "overrides.yaml"
     typed = [str(word) for word in (yaml.safe_load(words.read_text()) or [])] if words.is_file() else []
     for word in reversed(typed):

@@ -1,4 +1,4 @@
-"""Names of the folders of sweeps and of their jobs, by the words of the command."""
+"""Names of the folders of sweeps and of their jobs, made from the words of the command line."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from omegaconf import ListConfig, OmegaConf
 from gan_experiments.runs import resume
 
 COMMAND = "command.txt"
-"""In a sweep's folder: what was typed. Its presence says that the folder is a sweep's."""
+"""The file in a sweep's folder with the command that was typed; only sweeps have it."""
 
 
 LEADING = ("model", "data", "loss", "augment", "experiment", "seed")
-"""Keys that come first in the name of a folder."""
+"""Keys that come first in the name of a folder, in this order."""
 
 
 OF_THE_SWEEP = ("hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher", "hydra.mode", "hydra.run")
-"""Words of the whole sweep, which no job has to know."""
+"""Beginnings of the keys that belong to the whole sweep and are not passed to its jobs."""
 
 
 def folder_of(words: Sequence[str]) -> str:
-    """The folder of the sweep that these words start: the same words, the same folder."""
+    """Return the folder of the sweep that these words start; the same words give the same folder."""
     kept = [word for word in words if word not in ("-m", "--multirun") and _defines_the_sweep(word)]
     return f"outputs/sweeps/{_readable(kept, 60)[0]}-{_digest(kept)}"
 
@@ -39,7 +39,7 @@ def _defines_the_sweep(word: str) -> bool:
 
 
 def job_folder(words: ListConfig | list[str]) -> str:
-    """The name of a job's folder, by all of its own words in any order (`${job_folder:...}` in the configs)."""
+    """Return the name of a job's folder, from all of its words in any order (`${job_folder:...}` in the configs)."""
     if isinstance(words, ListConfig):
         words = OmegaConf.to_container(words, resolve=False)  # type: ignore[assignment]
     kept = [word.lstrip("+") for word in words if resume.key_of(word) not in resume.ONCE]
@@ -48,9 +48,9 @@ def job_folder(words: ListConfig | list[str]) -> str:
 
 
 def _readable(words: list[str], length: int) -> tuple[str, bool]:
-    """`model=dcgan`, `seed=0` -> "model-dcgan_seed-0", in characters that no shell, grammar or file system minds.
+    """Turn `model=dcgan`, `seed=0` into "model-dcgan_seed-0", in characters safe for shells, Hydra and file systems.
 
-    What tells most comes first. Also says whether the text stands for these words alone.
+    The most telling words come first. Also returns True if no other words can give the same text.
     """
 
     def importance(word: str) -> tuple[int, bool, str]:
@@ -60,7 +60,7 @@ def _readable(words: list[str], length: int) -> tuple[str, bool]:
     ordered = sorted(words, key=importance)
     full = "_".join(word.replace("=", "-", 1) for word in ordered)
     text = full
-    if len(text) > length:  # the last two names of a key say enough
+    if len(text) > length:  # keep only the last two parts of each dotted key
         pairs = [word.partition("=") for word in ordered]
         text = "_".join(".".join(key.split(".")[-2:]) + (mark and f"-{value}") for key, mark, value in pairs)
     text = re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:length].strip("-_.")
@@ -72,7 +72,7 @@ def _digest(words: list[str]) -> str:
 
 
 def name() -> str | None:
-    """The name of the sweep that the run belongs to (`${sweep_name:}` in the configs); None where there is none."""
+    """Return the name of the sweep that the run belongs to (`${sweep_name:}` in the configs); None if there is none."""
     if not HydraConfig.initialized():
         return None
     hydra = HydraConfig.get()
@@ -80,5 +80,5 @@ def name() -> str | None:
         return Path(hydra.sweep.dir).resolve().name
     if OmegaConf.is_missing(hydra.runtime, "output_dir"):
         return None
-    place = Path(hydra.runtime.output_dir).parent  # a job that goes on by itself, or in a process of its own
+    place = Path(hydra.runtime.output_dir).parent  # a job resumed on its own, or in a process of its own
     return place.resolve().name if (place / COMMAND).is_file() else None

@@ -1,4 +1,4 @@
-"""Words of a command: quoted for Hydra, which reads them, and for the shell, in which they are typed.
+"""Quoting of the words of a command: for Hydra, which parses them, and for the shell, in which they are typed.
 
 Nothing here imports torch.
 """
@@ -14,14 +14,14 @@ from hydra.errors import HydraException
 
 
 def quoted(text: object) -> str:
-    """Return a text in quotes, as a value that Hydra reads as it stands."""
-    escaped = str(text).replace("${", r"\${")  # else an interpolation
+    """Return a text in quotes, as a value that Hydra reads unchanged."""
+    escaped = str(text).replace("${", r"\${")  # it would be an interpolation
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", escaped)
     return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
 def word(key: str, value: object) -> str:
-    """Return `key=value` for Hydra, with quotes only where a text needs them."""
+    """Return `key=value` for Hydra, with quotes only if the value needs them."""
     if isinstance(value, (bool, int, float)):
         return f"{key}={value}"
     text = str(value)
@@ -30,7 +30,7 @@ def word(key: str, value: object) -> str:
 
 
 def value_of(word: str) -> str:
-    """Return the value of a word of the command line, without the quotes that it has for Hydra."""
+    """Return the value of a word of the command line, without its quotes for Hydra."""
     text = word.partition("=")[2]
     value = _parsed(word) if text[:1] in ("'", '"') else None
     return value.replace(r"\${", "${") if isinstance(value, str) else text

@@ -1,4 +1,4 @@
-"""What configs can say besides values: the resolvers of `${...}`."""
+"""The resolvers of `${...}` in the configs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gan_experiments.runs import names
 
 
 def register_resolvers() -> None:
-    """Teach the configs what they cannot say themselves: RESOLVERS."""
+    """Register RESOLVERS with OmegaConf, so that configs can use them."""
     for name, resolver in RESOLVERS.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
 
 
 def output_dir() -> str:
-    """Hydra's folder of this run."""
+    """Return Hydra's output folder of this run."""
     if HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
         return HydraConfig.get().runtime.output_dir
-    return "outputs"  # nothing runs: the config is only printed
+    return "outputs"  # the config is only printed, nothing runs
 
 
 def _fastest_precision(accelerator: str) -> str:
@@ -44,9 +44,10 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "sweep_name": names.name,
     "job_folder": names.job_folder,
 }
-"""What configs can say besides values.
+"""The resolvers that configs can use, by name.
 
-`${times:a,b}` (whole), `${below:a,b,x,y}` (x where a < b, else y), `${r1_gamma:resolution,batch}` (StyleGAN2-ADA's
-rule, 0.0002 · resolution² / batch), `${outputs:}` (the run folder), `${fastest_precision:accelerator}`, `${run_name:}`,
-`${sweep_name:}` (null for a run that belongs to none), `${job_folder:words}`. None reads the environment or a file.
+`${times:a,b}` (rounded to an integer), `${below:a,b,x,y}` (x if a < b, else y), `${r1_gamma:resolution,batch}`
+(StyleGAN2-ADA's rule, 0.0002 · resolution² / batch), `${outputs:}` (the run folder),
+`${fastest_precision:accelerator}`, `${run_name:}`, `${sweep_name:}` (null for a run outside a sweep),
+`${job_folder:words}`. None reads the environment or a file.
 """

@@ -1,4 +1,4 @@
-"""Checkpoints as files: find one, read it, go on from it."""
+"""Checkpoints as files: how to find one, read it and resume from it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ from gan_experiments.runs.saved import load
 log = logging.getLogger(__name__)
 
 ONCE = ("ckpt", "check", "resume", "existing", "sweep", "hydra.run.dir", "output", "trust")
-"""Keys that belong to one command and not to the run."""
+"""Keys that apply to one command only and are not recorded with the run."""
 EVALUATOR, AUTOMATIC = (f"gan_experiments.metrics.evaluator.{name}" for name in ("Evaluator", "Automatic"))
 CONFIG, LAST = Path("config.yaml"), Path("checkpoints") / "last.ckpt"
 
 
 def find(given: str, key: str = "ckpt") -> Path:
-    """The checkpoint at a path: the file itself, or `checkpoints/last.ckpt` of a run folder."""
+    """Return the checkpoint at a path: the file itself, or `checkpoints/last.ckpt` of a run folder.
+
+    Raises ConfigError, which names the option `key`, if there is none.
+    """
     path = Path(given)
     inside = path / "checkpoints" / "last.ckpt"
     if path.is_file():
@@ -41,15 +44,18 @@ def find(given: str, key: str = "ckpt") -> Path:
 
 
 def to_make(folder: Path, existing: str, key: str = "out") -> bool:
-    """Whether a run folder is to be written; not where a run is there that `existing` "keep" leaves as it is.
+    """Return True if a run folder is to be written, False if `existing` "keep" keeps a run that is there.
 
-    Raises ConfigError where one is there and `existing` is "refuse".
+    Raises ConfigError if a run is there and `existing` is "refuse".
     """
     return len(files.to_write((folder / name for name in (CONFIG, LAST)), existing, f"another {key}=")) == 2
 
 
 def write(checkpoint: dict[str, Any], folder: Path) -> None:
-    """Make a run folder of a checkpoint that no training wrote: its config, and the checkpoint, whole or not at all."""
+    """Write a run folder for a checkpoint that no training wrote: its config and the checkpoint.
+
+    The checkpoint is written complete or not at all.
+    """
     import torch
 
     config = OmegaConf.to_yaml(OmegaConf.create(checkpoint["gan_experiments"]["config"]))
@@ -59,18 +65,19 @@ def write(checkpoint: dict[str, Any], folder: Path) -> None:
 
 
 def run_folder(checkpoint: Path) -> Path | None:
-    """The run folder in which a checkpoint lies, None where it has been taken elsewhere."""
+    """Return the run folder that a checkpoint lies in; None if it has been moved out of it."""
     folder = checkpoint.resolve().parents[1]
     return folder if (folder / "config.yaml").is_file() else None
 
 
 def command_line(words: list[str]) -> list[str]:
-    """The words of a command that names a checkpoint, with those of the run that wrote it before them.
+    """Return the words of a command; if it names a checkpoint, those of the run that wrote it are put before them.
 
-    What is typed now wins. The run goes on in its own folder, unless that is gone or `hydra.run.dir=` says where. With
-    `resume=true`, and where torchrun or SLURM starts a run anew, the checkpoint is looked for.
+    What is typed now wins. The run continues in its own folder, unless that is gone or `hydra.run.dir=` names another.
+    With `resume=true`, or after a restart by torchrun or SLURM, the checkpoint is searched for.
 
-    The words out of the file do only what `trust` lets them. `trust=` itself is left out, so that no run records it.
+    Words from the checkpoint may do only what the module `trust` allows; others raise ConfigError. `trust=` itself is
+    dropped, so that no run records it.
     """
     for word in words:
         if key_of(word) == "resume" and word.partition("=")[2].lower() not in ("true", "false"):
@@ -100,7 +107,7 @@ def command_line(words: list[str]) -> list[str]:
 
 
 def _unfinished(words: list[str], typed: dict[str, str]) -> Path | None:
-    """The folder in which to go on: the one typed, that of a restarted run, or the latest run of the same words."""
+    """Return the folder to resume in: the one typed, that of a restarted run, or the latest run of the same words."""
     if "hydra.run.dir" in typed:
         return Path(typed["hydra.run.dir"]).resolve()
     if processes.restarted():
@@ -113,20 +120,20 @@ def _unfinished(words: list[str], typed: dict[str, str]) -> Path | None:
 
 
 def _of_the_run(words: Any) -> list[str]:
-    """The words that say what is trained, in order."""
+    """Return the words that define the run, sorted."""
     words = [word for word in words if not word.startswith(("-", "hydra.", "hydra/"))]
     return sorted(word for word in words if key_of(word) not in ONCE)
 
 
 def finished(cfg: DictConfig) -> bool:
-    """Whether the run that `resume=true` has found is over already."""
+    """Return True if the run that `resume=true` has found is already complete."""
     return bool(cfg.resume and cfg.ckpt) and load(find(cfg.ckpt))["gan_experiments"]["images_seen"] >= cfg.images
 
 
 def goes_on(cfg: DictConfig) -> bool:
-    """Whether a run goes on in its folder: by `ckpt=` or `resume=true`, started again, or as a job of a sweep.
+    """Return True if a run continues in its folder: by `ckpt=` or `resume=true`, restarted, or as a job of a sweep.
 
-    What is there is then its own. A finished run without a checkpoint does not go on.
+    The files there are then its own. A finished run without a checkpoint does not continue.
     """
     folder = Path(cfg.output).resolve()
     if (
@@ -143,20 +150,20 @@ def goes_on(cfg: DictConfig) -> bool:
 
 
 def choice(group: str) -> str:
-    """The name of the file that Hydra has composed for a group; nothing where it has not."""
+    """Return the name of the config file that Hydra chose for a group; empty if it chose none."""
     return str(HydraConfig.get().runtime.choices.get(group) or "") if HydraConfig.initialized() else ""
 
 
 def overrides() -> list[str]:
-    """What was typed for the run in progress; nothing where Hydra did not start it."""
+    """Return the words typed for the current run; empty if Hydra did not start it."""
     typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return [word for word in typed if key_of(word) not in ONCE]
 
 
 def prepare(cfg: DictConfig) -> Path | None:
-    """The checkpoint that a config goes on from, None for none; says where the config files have changed since.
+    """Return the checkpoint that a config resumes from, None for none; warn of values that have changed since.
 
-    Raises ConfigError where the checkpoint already holds as many images as are asked for.
+    Raises ConfigError if the checkpoint has already seen as many images as the config asks for.
     """
     if not cfg.ckpt:
         return None
@@ -179,7 +186,7 @@ def prepare(cfg: DictConfig) -> Path | None:
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved config in plain types, with the run folder left open: enough to run it again elsewhere."""
+    """Return the resolved config in plain types, with the run folder as a placeholder, to run it again elsewhere."""
     folder = cfg.output
 
     def open_folder(value: Any) -> Any:
@@ -190,7 +197,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         return "${output}" if value == folder else value
 
     resolved = open_folder(OmegaConf.to_container(cfg, resolve=True))
-    resolved.pop("existing", None)  # of the command alone, and not in the configs of earlier runs
+    resolved.pop("existing", None)  # it applies to one command only; older configs lack it
     resolved.pop("trust", None)
     return {**resolved, "output": "${outputs:}", "ckpt": None, "check": False, "resume": False}
 
@@ -200,7 +207,10 @@ def _resolved(cfg: DictConfig) -> Any:
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one, with dotted keys; `metrics=auto` reads as what runs were scored by before there was such."""
+    """Flatten nested dicts to one with dotted keys.
+
+    The class of `metrics=auto` becomes the evaluator's, which the configs of runs from before `metrics=auto` name.
+    """
     if not isinstance(node, dict):
         return {prefix: EVALUATOR if node == AUTOMATIC else node}
     return {
@@ -209,5 +219,5 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def key_of(word: str) -> str:
-    """The key that a word of the command line is about."""
+    """Return the key of a word of the command line."""
     return word.partition("=")[0].lstrip("+~").partition("@")[0]

@@ -1,4 +1,4 @@
-"""The run folder: who is in it, what came of its run, and what of it can be removed or set aside.
+"""The run folder: which process holds it, how its run ended, and which files can be removed or set aside.
 
 Nothing is written to a folder before the command is accepted (see `Withhold`). Nothing here imports torch.
 """
@@ -31,14 +31,14 @@ OUTCOME = "outcome.json"
 LOCK = ".lock"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENOTDIR, errno.ENAMETOOLONG)
-"""Why a disk does not take what is written, by the operating system's numbers."""
+"""Error numbers (errno) of the operating system for a disk that is full, or refuses a file."""
 HYDRAS = (".hydra", "run.log", LOCK)
-"""What is in a run folder before the run begins."""
+"""Names that are in a run folder before the run begins."""
 GONE = re.compile(
     r"Connection (closed|reset) by peer|Connection refused|Broken pipe|Socket Timeout|Timed out (waiting|after)"
     r"|NCCL (error|communicator)|remote process exited"
 )
-"""What torch says where another rank does not answer."""
+"""Texts in torch's errors when another rank does not answer."""
 IN_A_RUN_FOLDER = ("", ".hydra", "checkpoints", "samples", "tensorboard", "wandb")
 WRITTEN = re.compile(
     r"\.hydra/(config|hydra|overrides)\.yaml|(run|rank_\d+|train_ddp_process_\d+)\.log|config\.yaml|parameters\.json"
@@ -46,12 +46,12 @@ WRITTEN = re.compile(
     r"|samples/(\d{8,}\.png|training\.gif|real\.png)|tensorboard/(events\.out\.tfevents\..*|hparams\.yaml)"
     r"|wandb/(run-id|latest-run|debug.*\.log|(offline-)?run-\d{8}_.*)"
 )
-"""What a run writes, by its path in the run folder."""
+"""Paths, relative to the run folder, of the files that a run writes."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: "finished", "stopped" by a signal or "failed", after how many images, with which last words."""
+    """How a run ended: `status` "finished", "stopped" (by a signal) or "failed", the images seen, and a message."""
 
     status: str
     images: int
@@ -63,15 +63,15 @@ class Busy(ConfigError):
 
 
 def first_rank() -> bool:
-    """Say whether this process speaks, tidies up and locks for all the ranks of its run."""
+    """Return True if this process prints, cleans up and locks for all ranks of its run."""
     return processes.rank() == 0
 
 
 @contextlib.contextmanager
 def held(folder: Path, patience: float = 0.0) -> Iterator[None]:
-    """Keep a run folder to the run that is in it; a kill gives it back, as the operating system holds the lock.
+    """Lock a run folder inside the `with`. If the process is killed, the operating system releases the lock.
 
-    Raises Busy where another run is in the folder and does not leave it within `patience` seconds.
+    Raises Busy if another run holds the folder and does not release it within `patience` seconds.
     """
     if not first_rank():
         yield
@@ -97,7 +97,7 @@ def held(folder: Path, patience: float = 0.0) -> Iterator[None]:
 
 
 def written(folder: Path) -> list[Path]:
-    """List what is in a folder under the names of what a run writes."""
+    """Return the files in a folder that have the names of files that a run writes."""
     found = []
     for name in IN_A_RUN_FOLDER:
         inside = sorted((folder / name).iterdir()) if (folder / name).is_dir() else []
@@ -106,9 +106,9 @@ def written(folder: Path) -> list[Path]:
 
 
 def stays(folder: Path, existing: Any) -> bool:
-    """Say whether what a folder holds is to be left as it is, so that no run begins there.
+    """Return True if the folder's files are to be kept, so that no run begins there.
 
-    Raises ConfigError where it holds what a run writes and `existing` is "refuse".
+    Raises ConfigError if it holds files that a run writes and `existing` is "refuse".
     """
     files.require_existing(existing)
     there = written(folder)
@@ -131,7 +131,7 @@ def _is_a_run(folder: Path) -> bool:
 
 
 def _holds(folder: Path, there: list[Path]) -> str:
-    """Say what is in a folder: a run and how it ended, or files that a run would write over."""
+    """Return in words what a folder holds: a run and how it ended, or files that a run would overwrite."""
     if not _is_a_run(folder):
         others = f" and {len(there) - 1} more" if len(there) > 1 else ""
         return f"has {there[0].relative_to(folder).as_posix()}{others} already, which a run writes"
@@ -140,10 +140,10 @@ def _holds(folder: Path, there: list[Path]) -> str:
 
 
 class Withhold(Callback):
-    """Has Hydra write nothing but an empty folder until the command is accepted."""
+    """A Hydra callback that lets Hydra make only an empty folder until the command is accepted."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Make the folder; keep back the notes on the command, and the log (see `LogFile`)."""
+        """Make the folder; hold back Hydra's notes on the command, and the log (see `LogFile`)."""
         _command.waiting = True
         if config.hydra.output_subdir is not None:
             _command.notes_folder = str(config.hydra.output_subdir)
@@ -155,7 +155,7 @@ class Withhold(Callback):
 
 @dataclass
 class _Command:
-    """The command of this process: whether it waits to be accepted, Hydra's notes on it, what it has written anew."""
+    """The command of this process: whether it waits to be accepted, Hydra's notes on it, and the new files it wrote."""
 
     waiting: bool = False
     notes_folder: str = ""
@@ -167,14 +167,14 @@ _command = _Command()
 
 
 class LogFile(logging.FileHandler):
-    """The log in the run folder; it begins when the command is accepted, with what was said until then."""
+    """The log in the run folder, written from when the command is accepted, with the records kept until then."""
 
     def __init__(self, filename: str) -> None:
         super().__init__(filename, delay=True)
         self.waiting: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, or keep it."""
+        """Write a record, or keep it until the command is accepted."""
         if _command.waiting:
             self.waiting.append(record)
         else:
@@ -182,7 +182,7 @@ class LogFile(logging.FileHandler):
 
 
 def take_note(cfg: DictConfig) -> None:
-    """Keep the notes that Hydra would write of a command, to be written when it is accepted."""
+    """Keep the files that Hydra would write about a command, to write them when it is accepted."""
     _note_new(Path(HydraConfig.get().runtime.output_dir), "wandb", "wandb/run-id")
     if _command.notes_folder:
         hydra: Any = copy.deepcopy(HydraConfig.instance().cfg)
@@ -193,7 +193,7 @@ def take_note(cfg: DictConfig) -> None:
 
 
 def accept(folder: Path, replace: bool = False) -> None:
-    """Begin to write to a folder, as the command is accepted; remove an earlier run's files first to replace it."""
+    """Mark the command as accepted and write its notes and log; with `replace`, remove an earlier run's files first."""
     if first_rank():
         for path in written(folder) if replace else []:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -209,12 +209,12 @@ def accept(folder: Path, replace: bool = False) -> None:
 
 
 def accepted() -> bool:
-    """Say whether the run folder is this command's."""
+    """Return True if the command is accepted, so that it may write to its run folder."""
     return not _command.waiting
 
 
 def begin(folder: Path) -> None:
-    """Forget how an earlier run in the folder ended; from now on what is in it stays there."""
+    """Delete the outcome of an earlier run in the folder; from now on `undo` removes nothing."""
     _command.new.clear()
     files.made.clear()
     if first_rank():
@@ -226,12 +226,12 @@ def _note_new(folder: Path, *names: str) -> None:
 
 
 def undo() -> None:
-    """Remove what a command has written that has not begun a run; what was there before is left as it is."""
+    """Remove the new files of a command that has not begun a run; files from before are left as they were."""
     if first_rank():
         folders = [path for path in _command.new if path.is_dir() and not path.is_symlink()]
         for path in _command.new:
             if path not in folders:
-                with contextlib.suppress(OSError):  # a disk that takes nothing gives nothing up either
+                with contextlib.suppress(OSError):  # a disk that refuses writes refuses this too
                     path.unlink(missing_ok=True)
         files.remove_empty([*folders, *files.made])
     _command.new.clear()
@@ -242,14 +242,14 @@ def undo() -> None:
 
 
 def record(folder: Path, outcome: Outcome, by_any: bool = False) -> None:
-    """Write how the run ended, where this is the first rank or `by_any`; the file is whole at any moment."""
+    """Write how the run ended, on the first rank, or on any with `by_any`; the file is complete at any moment."""
     if not first_rank() and not by_any:
         return
     files.write_text(folder / OUTCOME, json.dumps(asdict(outcome)) + "\n")
 
 
 def outcome(folder: Path) -> Outcome | None:
-    """How the run of a folder ended; None where it has not, or was killed."""
+    """Return how the run of a folder ended; None if it has not ended, or was killed."""
     try:
         return Outcome(**json.loads((folder / OUTCOME).read_text()))
     except (OSError, ValueError, TypeError):
@@ -258,9 +258,9 @@ def outcome(folder: Path) -> Outcome | None:
 
 @contextlib.contextmanager
 def running(folder: Path, images: Callable[[], int]) -> Iterator[None]:
-    """Record as the folder's outcome that what is done inside failed, after `images()` images.
+    """Record an error inside the `with` as the folder's outcome: failed, after `images()` images.
 
-    An error that says that another rank has died comes out as RankDied; the folder's outcome is then left to others.
+    An error that says that another rank has died is raised as RankDied; the outcome is then left to others.
     """
     try:
         yield
@@ -273,9 +273,9 @@ def running(folder: Path, images: Callable[[], int]) -> Iterator[None]:
 
 
 def attempt(work: Callable[[], int], folder: Path) -> tuple[int, str]:
-    """Do the work of a sweep's job: its exit status, and one line where it failed.
+    """Do the work of a sweep's job; return its exit status, and one line if it failed.
 
-    A failure is written as the outcome of the folder; the traceback of one that nobody foresaw goes to its `run.log`.
+    A failure is recorded as the outcome of the folder. The traceback of an unexpected error goes to `run.log` there.
     """
     try:
         return work(), ""
@@ -294,7 +294,7 @@ def attempt(work: Callable[[], int], folder: Path) -> tuple[int, str]:
 
 
 def mistake(error: BaseException) -> ConfigError | TrainingFailure | None:
-    """The error that its lines alone explain; None for one of which the traceback is needed."""
+    """Return an error whose message is enough for the user; None if the traceback is needed."""
     if isinstance(error, (ConfigError, TrainingFailure)):
         return error
     if isinstance(error, RuntimeError) and GONE.search(str(error)):
@@ -306,7 +306,7 @@ def mistake(error: BaseException) -> ConfigError | TrainingFailure | None:
 
 
 def _of_the_disk(error: OSError) -> ConfigError | None:
-    """The line about a file that a disk does not take, with the word that says where else; None for other errors."""
+    """Return an error about a full or refusing disk that says what to type instead; None for other errors."""
     trains = not HydraConfig.initialized() or HydraConfig.get().job.config_name == "run"
     where = error.filename2 or error.filename or ("the run folder" if trains else "the results")
     otherwise = f"type {'hydra.run.dir' if trains else 'out'}=<a folder elsewhere>"
@@ -321,9 +321,9 @@ def _of_the_disk(error: OSError) -> ConfigError | None:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move what an earlier run left into `earlier-1/` (2, 3, ...), so that nothing of it is taken for the next run's.
+    """Move an earlier run's files to `earlier-1/` (2, 3, ...), so that they are not mistaken for those of the next run.
 
-    Returns None where there is nothing.
+    Returns that folder; None if there was nothing to move.
     """
     left = [path for path in folder.iterdir() if path.name not in HYDRAS and not path.name.startswith("earlier-")]
     if not left:
@@ -337,13 +337,13 @@ def set_aside(folder: Path) -> Path | None:
 
 
 def forget(folder: Path) -> None:
-    """Remove what a sweep's job that has not begun left in its folder, and the folder with it."""
+    """Remove the folder of a sweep's job that has not begun, unless it holds other files than Hydra's."""
     if not first_rank():
-        return  # the first rank tidies up
+        return  # the first rank cleans up
     left = [path for path in folder.rglob("*") if not path.is_dir()]
     names = [path.relative_to(folder).as_posix() for path in left]
     if not all(name.startswith(".hydra/") or name in (*HYDRAS, "wandb/run-id") for name in names):
-        return  # `hydra.run.dir=` can name any folder, and an earlier run's
+        return  # `hydra.run.dir=` may name any folder, also of a run
     for path in left:
         path.unlink()
     for path in (folder / ".hydra", folder / "wandb", folder, *folder.parents[:2]):  # the day's folder, if now empty
@@ -352,6 +352,6 @@ def forget(folder: Path) -> None:
 
 
 def shown(path: Path) -> str:
-    """A path as short as it can be typed from here."""
+    """Return a path relative to the current folder if it is inside, else absolute."""
     resolved = path.resolve()
     return str(resolved.relative_to(Path.cwd())) if resolved.is_relative_to(Path.cwd()) else str(resolved)

@@ -1,4 +1,4 @@
-"""A file of tensors, read as what it must be: undamaged, plain, and with every key that is read of it later."""
+"""Reading of checkpoint files: undamaged, of plain types, and with every key that is used later."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ CHUNK = 1 << 20  # bytes
 
 
 def load(path: Path, key: str = "ckpt") -> dict[str, Any]:
-    """A checkpoint's contents on the CPU, plain types and tensors alone.
+    """Return a checkpoint's contents on the CPU: only plain types and tensors.
 
-    Raises ConfigError, in the words of the option `key`, where the file is damaged, is not ours, or lacks something.
+    Raises ConfigError, which names the option `key`, if the file is damaged, is not ours or lacks something.
     """
     try:
         checkpoint = tensors(path)
-    except Exception as error:  # whatever a broken file makes a reader say
+    except Exception as error:  # a damaged file can raise anything
         raise ConfigError(f"{key}={path}: not a whole checkpoint ({_short(error)}); type {key}= another one") from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("gan_experiments"), dict):
         raise ConfigError(f"{key}={path}: a checkpoint, but not of gan_experiments; type {key}= one that a run wrote")
@@ -33,7 +33,7 @@ def load(path: Path, key: str = "ckpt") -> dict[str, Any]:
 
 
 def require_training(checkpoint: Mapping[str, Any], path: Path, key: str = "ckpt") -> None:
-    """Raise ConfigError where a checkpoint has weights alone, and nothing from which a training could go on."""
+    """Raise ConfigError if a checkpoint has only weights, and not the state to resume a training from."""
     if faults := [*_faults(checkpoint, TRAINING, "")]:
         raise ConfigError(
             f"{key}={path}: no training can go on from it, as its {faults[0]}; type model.pretrained={path} to begin"
@@ -42,9 +42,9 @@ def require_training(checkpoint: Mapping[str, Any], path: Path, key: str = "ckpt
 
 
 def tensors(path: Path) -> Any:
-    """What `torch.save` wrote, plain types and tensors alone; raises an error of some kind where the file is damaged.
+    """Return what `torch.save` wrote: only plain types and tensors. Raises some error if the file is damaged.
 
-    torch does not look at the checksums that it has written, so that other numbers would be read in silence.
+    The checksums are verified here, because torch does not check them and would silently read wrong numbers.
     """
     import torch
 
@@ -56,7 +56,7 @@ def tensors(path: Path) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def _require_undamaged(path: str, size: int, changed: int) -> None:
-    """Read a file's parts against their checksums, once for each state of a file in a command."""
+    """Verify the checksums of a file's parts; cached by size and modification time, so done once per command."""
     with zipfile.ZipFile(path) as file:
         for name in file.namelist():
             with file.open(name) as part:
@@ -64,7 +64,7 @@ def _require_undamaged(path: str, size: int, changed: int) -> None:
                     pass
 
 
-# -------------------------------------------------------------------- what must be there
+# -------------------------------------------------------------------- what a checkpoint must hold
 
 
 def _faults(
@@ -152,7 +152,10 @@ CHECKPOINT: dict[str, Any] = {
         },
     },
 }
-"""What is read of a checkpoint, by which test, as what, and whether it can be left out (by runs of older versions)."""
+"""The keys that are read from a checkpoint, each with its test, its description and whether it is required.
+
+Optional keys may be missing from runs of older versions.
+"""
 TRAINING: dict[str, Any] = {
     "optimizer_states": _needed(
         lambda states: (

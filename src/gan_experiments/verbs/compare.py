@@ -1,4 +1,4 @@
-"""Set runs side by side: `gan-experiments compare outputs/sweeps/2026-11-22/12-00-00 outputs/...`."""
+"""Compare runs: `gan-experiments compare outputs/sweeps/2026-11-22/12-00-00 outputs/...`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 
 def compare(cfg: DictConfig) -> int:
-    """Print the tables; write them, the curves, the sheets and a page that holds them all."""
+    """Print tables of the runs; write them, the curves, the sheets and a page with all of these. Return 0."""
     from gan_experiments import files
     from gan_experiments.assembly import check
     from gan_experiments.comparison import figures, page, read, table

@@ -1,4 +1,4 @@
-"""Weights of NVIDIA's StyleGAN2-ADA: `gan-experiments convert weights=ffhq.pkl out=outputs/ffhq`."""
+"""Convert weights of NVIDIA's StyleGAN2-ADA to a run: `gan-experiments convert weights=ffhq.pkl out=outputs/ffhq`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def convert(cfg: DictConfig) -> int:
-    """Write a run folder of model=stylegan2 with the weights of a file, as if it had been trained here."""
+    """Write a run folder of model=stylegan2 with the weights of a file, as if it had been trained here. Return 0."""
     from gan_experiments import files
     from gan_experiments.assembly import build, check, report
     from gan_experiments.contracts import ConfigError
@@ -49,11 +49,11 @@ def convert(cfg: DictConfig) -> int:
 
 
 def _config(settings: dict[str, Any], folder: Path) -> DictConfig:
-    """The config of a run of model=stylegan2 with these settings."""
+    """Return the config of a run of model=stylegan2 with these settings."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
-    GlobalHydra.instance().clear()  # it has composed this verb's own config, and is done
+    GlobalHydra.instance().clear()  # it is done: this verb's own config is composed
     words = [f"{key}={value}" for key, value in settings.items()]
     with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         composed = hydra.compose("run", overrides=["model=stylegan2", "data=folder", "metrics=none", *words])
@@ -62,7 +62,7 @@ def _config(settings: dict[str, Any], folder: Path) -> DictConfig:
 
 
 def _checkpoint(model: AdversarialModule) -> dict[str, Any]:
-    """What a training that has seen no image would save of it."""
+    """Return the checkpoint that a training would save of the model before its first image."""
     import lightning as L
 
     checkpoint: dict[str, Any] = {"state_dict": model.state_dict(), "pytorch-lightning_version": L.__version__}

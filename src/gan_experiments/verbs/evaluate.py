@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(cfg: DictConfig) -> int:
-    """Print the scores of each subject, write them with their passports, draw what is asked for."""
+    """Print each subject's scores, write them with their passports, and draw what is asked for. Return 0."""
     from gan_experiments.assembly import options
     from gan_experiments.contracts import ConfigError
 
@@ -90,7 +90,7 @@ def _evaluate(cfg: DictConfig) -> int:
 
 
 def _faults(cfg: DictConfig) -> Iterator[str]:
-    """What of the options does not go together."""
+    """Yield a line for each fault in how the options go together."""
     from gan_experiments.contracts import LAWS
 
     if (cfg.run is None) == (cfg.fake is None):
@@ -134,7 +134,7 @@ def _subjects(cfg: DictConfig) -> Iterator[Subject]:
 
 
 def _evaluator(cfg: DictConfig, subject: Subject) -> Any:
-    """By `metrics=`, else as the run was scored, for `n` images."""
+    """Return the evaluator of `metrics=`, else the one of the run's training, for `n` images."""
     from gan_experiments.assembly import build, scoring
     from gan_experiments.contracts import ConfigError
 
@@ -153,7 +153,7 @@ def _evaluator(cfg: DictConfig, subject: Subject) -> Any:
 
 
 def _real(cfg: DictConfig, subject: Subject, judge: Judge) -> Any:
-    """The real images: of `real=`, of `data=`, else of the run's own data."""
+    """Return the real images: those of `real=`, of `data=`, else of the run's own data."""
     from gan_experiments.assembly import build
     from gan_experiments.data.stored import StoredImages
 
@@ -167,9 +167,9 @@ def _real(cfg: DictConfig, subject: Subject, judge: Judge) -> Any:
 
 
 def _classes(cfg: DictConfig, subject: Subject, evaluator: Evaluator, real: Any) -> Tensor | None:
-    """The classes of the fake images by the real ones' numbers, int64 [num_fake]; None where they are of none.
+    """Return the classes of the fake images, as labels of the real data, int64 [num_fake]; None if they have none.
 
-    Raises ConfigError where `by_class` needs them and they are not there, or others than the real ones'.
+    Raises ConfigError if `by_class` needs them and they are missing or not among the real images' classes.
     """
     import torch
 
@@ -177,7 +177,7 @@ def _classes(cfg: DictConfig, subject: Subject, evaluator: Evaluator, real: Any)
 
     labels = subject.labels(evaluator.num_fake, evaluator.batch_size)
     theirs = list(real.class_names)
-    mine = subject.class_names or theirs  # a generator's are its data's
+    mine = subject.class_names or theirs  # a generator has its data's classes
     if labels is None or not theirs or set(mine) - set(theirs):
         if not cfg.by_class:
             return None
@@ -192,7 +192,7 @@ def _classes(cfg: DictConfig, subject: Subject, evaluator: Evaluator, real: Any)
 
 
 def _path_length(cfg: DictConfig, subject: Subject) -> dict[str, Score]:
-    """The perceptual path length of a generator in z or in w, where paths are asked for."""
+    """Return the perceptual path length of a generator in z or in w; empty if `path_length` is 0."""
     if not cfg.path_length:
         return {}
     from gan_experiments.contracts import ConfigError
@@ -234,7 +234,10 @@ def _path_length(cfg: DictConfig, subject: Subject) -> dict[str, Score]:
 
 
 def _in_w(sampler: Sampler) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """From w [n, w_dim] to images, and from z on the CPU to w; raises ConfigError where there is no w."""
+    """Return the functions from w [n, w_dim] to images and from z on the CPU to w.
+
+    Raises ConfigError if the generator has no w.
+    """
     import torch
 
     from gan_experiments.contracts import ConfigError
@@ -260,7 +263,7 @@ def _paired(cfg: DictConfig) -> bool:
 
 
 def _evaluate_pairs(cfg: DictConfig) -> int:
-    """Score the images of one folder against those of equal names in another."""
+    """Score the images of one folder against those with the same names in another. Return 0."""
     from gan_experiments import files
     from gan_experiments.assembly import build, report
     from gan_experiments.metrics.paired import pairs_of
@@ -293,7 +296,7 @@ def _print(scores: dict[str, Score], by_class: dict[str, dict[str, float]]) -> N
 
 
 def _place(cfg: DictConfig, folder: Path, name: str) -> Path:
-    """Where a result goes: into `out=`, else beside the run's own, where `compare` finds it, under a new name."""
+    """Return the path of a result: in `out=`, else in the run's folder under a new name, where `compare` finds it."""
     from gan_experiments import files
 
     return files.place(cfg.out and Path(cfg.out) / name, folder / name, cfg.existing, suffix=Path(name).suffix)
@@ -307,7 +310,7 @@ def _save(record: dict[str, Any], scores: dict[str, Score], path: Path) -> None:
 
 
 def _kept(path: Path) -> dict[str, float]:
-    """The scores that an earlier command has written."""
+    """Return the scores that an earlier command has written, by name. Raises ConfigError if the file holds none."""
     from gan_experiments.contracts import ConfigError
 
     try:

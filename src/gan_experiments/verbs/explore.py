@@ -1,4 +1,4 @@
-"""Look into a latent space: `gan-experiments explore run=outputs/2026-11-21/12-00-00 what=mixing`."""
+"""Explore a latent space: `gan-experiments explore run=outputs/2026-11-21/12-00-00 what=mixing`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gan_experiments.runs import configs, quoting
 
 
 def explore(cfg: DictConfig) -> int:
-    """Do what `what` says with the run's generator; the exit status."""
+    """Explore the latent space of the run's generator as `what` says, and return the exit status."""
     from gan_experiments import files
     from gan_experiments.assembly import build, check, report, trained
     from gan_experiments.contracts import ConfigError
@@ -23,7 +23,7 @@ def explore(cfg: DictConfig) -> int:
         raise ConfigError(f"what= is not given: type what= one of {', '.join(known)}")
     own = [group for group in ("metrics", "data") if not cfg.get(group)]
     for group in own:
-        OmegaConf.update(cfg, group, {}, force_add=True)  # until it is known: `what` refers to it
+        OmegaConf.update(cfg, group, {}, force_add=True)  # until the run is open: `what` refers to it
     check.require_options(cfg, "explore")
     run = trained.open_run(cfg.run, cfg.device, cfg.trust)
     model = run.model
@@ -33,7 +33,7 @@ def explore(cfg: DictConfig) -> int:
         )
     for group in own:
         cfg[group] = run.cfg[group]
-    for key in ("directions", "latents"):  # what was explored before lies in the run's folder
+    for key in ("directions", "latents"):  # files of earlier explorations are in the run folder
         name = cfg.what.get(key)
         if isinstance(name, str) and not Path(name).exists():
             found = (run.folder / "explored").glob(f"**/{glob.escape(name)}")

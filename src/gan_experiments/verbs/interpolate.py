@@ -1,4 +1,4 @@
-"""Between two runs: `gan-experiments interpolate a=outputs/rrdb_psnr b=outputs/esrgan alpha=0.8`."""
+"""Interpolate between two runs: `gan-experiments interpolate a=outputs/rrdb_psnr b=outputs/esrgan alpha=0.8`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def interpolate(cfg: DictConfig) -> int:
-    """Write a run folder with the checkpoint of `b`, its generator and that one's average replaced."""
+    """Write a run folder with the checkpoint of `b`, in which the interpolated weights replace the generator's.
+
+    They also replace those of the generator's average. Returns 0.
+    """
     from gan_experiments import files
     from gan_experiments.assembly import check, report
     from gan_experiments.networks import esrgan
@@ -36,7 +39,7 @@ def interpolate(cfg: DictConfig) -> int:
 
 
 def _generator(cfg: DictConfig, key: str) -> dict[str, Tensor]:
-    """The weights of one end, of the average where the run has one."""
+    """Return the weights of the generator of `a` or `b`: those of its average if the run has one."""
     from gan_experiments.assembly import pretrained
     from gan_experiments.contracts import ConfigError
 
@@ -47,5 +50,5 @@ def _generator(cfg: DictConfig, key: str) -> dict[str, Tensor]:
 
 
 def _places(whole: dict[str, object]) -> list[str]:
-    """Where a checkpoint keeps a generator: in training, and averaged if it is."""
+    """Return the prefixes under which a checkpoint holds the generator and, if there is one, its average."""
     return [p for p in ("generator", "averages.generator.network") if any(name.startswith(f"{p}.") for name in whole)]

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> int:
-    """Check, build, train; the exit status."""
+    """Check the config, build the parts, train, and return the exit status."""
     from gan_experiments import processes, signals
     from gan_experiments.assembly import build, check, report, trained
     from gan_experiments.contracts import RankDied
@@ -43,7 +43,7 @@ def run(cfg: DictConfig) -> int:
         try:
             with run_folder.running(parts.folder, lambda: parts.model.images_seen):
                 parts.train(checkpoint)
-        except signals.Stopped as error:  # before the first batch, or the second one: at once
+        except signals.Stopped as error:  # before the first batch, or a second signal
             stopped = error
             parts.end_other_ranks()
         except RankDied as error:

@@ -1,4 +1,4 @@
-"""Draw from a trained model: `gan-experiments sample run=outputs/2026-11-21/12-00-00 n=64`."""
+"""Draw samples from a trained model: `gan-experiments sample run=outputs/2026-11-21/12-00-00 n=64`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHUNK = 64
 
 
 def sample(cfg: DictConfig) -> int:
-    """Write a sheet, single images where `singles` asks for them, and an interpolation where `interpolation` does."""
+    """Write a sheet of samples, single images with `singles`, and a GIF with `interpolation`. Return 0."""
     import torch
 
     from gan_experiments import drawing, files, processes
@@ -42,7 +42,7 @@ def sample(cfg: DictConfig) -> int:
         drawing.save_png(kind.sheet(torch.stack(cells), columns, real=real), sheet)
     print(report.shown(sheet))
     for path, cell in zip(processes.watched(singles, "files"), cells, strict=False):
-        if path in wanted:  # of input, output and back, the output
+        if path in wanted:  # of input, output and reconstruction, the output
             kind.save(cell[min(1, len(cell) - 1)], path)
     if singles:
         print(f"{report.shown(out / 'images')}  ({len(cells)} images)")
@@ -55,7 +55,7 @@ def sample(cfg: DictConfig) -> int:
 
 
 def _drawn(run: Trained, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
-    """The cells of the sheet."""
+    """Return the n cells of the sheet, each [k, ...] for k images side by side."""
     from gan_experiments.contracts import ConfigError
     from gan_experiments.models.noise_to_image import NoiseToImage
 
@@ -79,7 +79,7 @@ def _drawn(run: Trained, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
 
 
 def _walk(model: NoiseToImage, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
-    """The cells of each frame of the interpolation."""
+    """Return the 16 cells, [16, 1, ...], of each frame of the interpolation."""
     import torch
 
     walk = model.walk(cfg.interpolation, n=16, seed=cfg.seed)
@@ -88,7 +88,7 @@ def _walk(model: NoiseToImage, cfg: DictConfig, label: Tensor | None) -> list[Te
 
 
 def _singles(run: Trained, cfg: DictConfig, label: Tensor | None, folder: Path) -> list[Path]:
-    """A file for each image, in a folder of its class where there are classes."""
+    """Return a path for each image, in a folder of its class if there are classes."""
     from gan_experiments import files
 
     names = [f"{index:06d}{run.model.kind.suffix}" for index in range(cfg.n)]
@@ -99,10 +99,11 @@ def _singles(run: Trained, cfg: DictConfig, label: Tensor | None, folder: Path) 
 
 
 def _labels(model: NoiseToImage, cfg: DictConfig) -> tuple[Tensor | None, int | None]:
-    """The classes int64 [n] of the images, None where there are none, and the columns of a sheet of them, None for any.
+    """Return the classes int64 [n] of the images and the number of columns of their sheet.
 
-    They are the one that was asked for, or as the law that was; else in turn, a class a column. Single images are a
-    data set: of unequal classes, as often as the data have them.
+    The classes are None if there are none, and the columns None for any number. The images are all of the class of
+    `class=`, or drawn by the law of `labels=`; else they repeat 0, 1, 2, ..., so that each class has its columns.
+    Single images are a data set: if the data's classes are unequally frequent, they are drawn in the same proportions.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Turn images into others: `gan-experiments translate run=outputs/2026-11-21/12-00-00 images=a.jpg`."""
+"""Translate images with a trained model: `gan-experiments translate run=outputs/2026-11-21/12-00-00 images=a.jpg`."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from gan_experiments.models.image_to_image import ImageToImage
 
 CELL = 256  # pixels a side on the contact sheet
-FEW = 8  # images of each of which a line is said
+FEW = 8  # up to so many images, there is a line about each
 CELLS = 24  # images whose cells are kept until the sheet is drawn; others are read again
-NAMED = 20  # images that are named among those left out
+NAMED = 20  # images that are named if more are left out
 FOLDER = "translated"
 
 
 @dataclass(frozen=True)
 class Job:
-    """An image, where its translation goes, and its mask where the model reads one."""
+    """An image, the path of its translation, and that of its mask if there is one."""
 
     image: Path
     result: Path
@@ -39,14 +39,14 @@ class Job:
 
 @dataclass
 class Told:
-    """Collects what is to be said of the images: a line of each of a few, of many what stands out and a summary."""
+    """Messages about the images: a line about each of a few; about many, only exceptions and a summary."""
 
     many: bool
     shares: list[float] = field(default_factory=list)
     lost: dict[str, list[str]] = field(default_factory=dict)
 
     def of(self, image: Path, photo: Photo, mask: Mask | None) -> Iterator[str]:
-        """Yield how an image and its mask were understood, where that is to be said at once."""
+        """Yield a line on how an image's mask was read, if it is to be printed at once; keep what the summary needs."""
         for words in photo.lost:
             self.lost.setdefault(words, []).append(image.name)
         if mask is not None:
@@ -55,7 +55,7 @@ class Told:
                 yield f"{image.name}: {_percent(mask.share)} of it is hole, {mask.seen} in the mask"
 
     def summary(self) -> Iterator[str]:
-        """Yield what the images have in common."""
+        """Yield lines about all images together."""
         if self.many and self.shares:
             least, middle, most = (_percent(sorted(self.shares)[i]) for i in (0, len(self.shares) // 2, -1))
             yield f"of an image, {least} to {most} is hole, {middle} of half of them or less"
@@ -66,9 +66,9 @@ class Told:
 
 
 def translate(cfg: DictConfig) -> int:
-    """Translate each image, then write the contact sheet; the exit status.
+    """Translate each image, write the contact sheet, and return the exit status.
 
-    An image that cannot be done is left out and named at the end, by a ConfigError.
+    Images that cannot be translated are left out, and a ConfigError at the end names them.
     """
     from gan_experiments.data import limits
 
@@ -125,9 +125,11 @@ def _do(
     told: Told,
     cells: dict[Path, Tensor],
 ) -> tuple[int, list[str], int]:
-    """Do what can be done: how many images, why others are left out, and the number of the signal that ended it or 0.
+    """Translate the images that can be translated.
 
-    Of the first images `cells` gets what the contact sheet shows. Raises ConfigError where a result cannot be written.
+    Returns the number of images done, the reasons why others are left out, and the number of the signal that ended the
+    work, or 0. The cells of the first images for the contact sheet are added to `cells`. Raises ConfigError if a result
+    cannot be written.
     """
     from tqdm import tqdm
 
@@ -137,7 +139,7 @@ def _do(
     from gan_experiments.data.photos import write_photo
 
     done, faults = 0, []
-    with tqdm(jobs, "images", disable=None, leave=False) as bar, report.stoppable() as stopped:  # where somebody looks
+    with tqdm(jobs, "images", disable=None, leave=False) as bar, report.stoppable() as stopped:  # on a terminal
         for job in bar:
             name = report.shown(job.image)
             try:
@@ -163,7 +165,7 @@ def _do(
 
 
 def _require(cfg: DictConfig) -> None:
-    """Raise one ConfigError with what is wrong with the options before anything is opened."""
+    """Raise one ConfigError with everything that is wrong with the options, before anything is opened."""
     from gan_experiments.assembly import check
     from gan_experiments.contracts import ConfigError
 
@@ -175,7 +177,10 @@ def _require(cfg: DictConfig) -> None:
 
 
 def _given(cfg: DictConfig, model: ImageToImage, to: str) -> Batch:
-    """What the model is told beside the image and its mask; raises ConfigError where it lacks some, or reads none."""
+    """Return what the model reads besides the image and its mask.
+
+    Raises ConfigError if something that it reads was not given, or something was given that it does not read.
+    """
     import torch
 
     from gan_experiments.contracts import BATCH_KEYS, ConfigError
@@ -196,7 +201,10 @@ def _given(cfg: DictConfig, model: ImageToImage, to: str) -> Batch:
 
 
 def _sizes(cfg: DictConfig, model: ImageToImage, height: int, width: int) -> tuple[int, int, int]:
-    """The tile, the overlap and the multiple at which tiles lie; networks of one size get tiles of that."""
+    """Return the side of a tile, the overlap, and the number that divides sides and positions of tiles, in pixels.
+
+    A network of a fixed size gets tiles of that size.
+    """
     from gan_experiments.data.tiles import tiling
 
     multiple = 1 if model.only else model.multiple
@@ -204,7 +212,7 @@ def _sizes(cfg: DictConfig, model: ImageToImage, height: int, width: int) -> tup
 
 
 def _other_tile(cfg: DictConfig, model: ImageToImage) -> Iterator[str]:
-    """Say where tiles are of another size than what was typed."""
+    """Yield a line if the tiles have another size than was typed."""
     if cfg.tile is None and not model.only:
         return
     tile, *_ = _sizes(cfg, model, 1, 1)
@@ -217,9 +225,9 @@ def _other_tile(cfg: DictConfig, model: ImageToImage) -> Iterator[str]:
 def _translator(
     cfg: DictConfig, model: ImageToImage, to: str, data: DictConfig
 ) -> Callable[[Path, Mask | None], tuple[Photo, Tensor]]:
-    """The function of an image's path and mask that gives the image and what the model makes of it.
+    """Return a function from an image's path and its mask to the image and its translation.
 
-    Raises ConfigError where the model reads what is not given, or does not read what is.
+    Raises ConfigError if the model reads something that was not given, or something was given that it does not read.
     """
     from gan_experiments.data.photos import read_photo
 
@@ -239,11 +247,12 @@ def _translator(
 def _made(
     model: ImageToImage, photo: Photo, mask: Mask | None, given: Batch, to: str, cfg: DictConfig, name: str
 ) -> Tensor:
-    """What the model makes of a photograph: uint8 [C, H, W].
+    """Return the model's translation of a photograph, uint8 [C, H, W].
 
-    The mask lies on the image as a further channel, so that it is cut into tiles as the image is. Norms that take the
-    statistics of what they see are given those of a sample of the whole image, lest each tile is a picture of its own;
-    what the model should know of the whole of it, it is asked once. Raises ConfigError where it cannot be done.
+    The mask is appended to the image as another channel, so that both are cut into the same tiles. Norms that use the
+    statistics of their input get those of a sample of the whole image, so that tiles do not differ like separate
+    pictures. `model.overview` computes once, of the reduced image, what the model needs to know of all of it. Raises
+    ConfigError if the mask has another size than the image or a tile does not fit into memory.
     """
     import torch
     from tqdm import tqdm
@@ -262,7 +271,7 @@ def _made(
     several = number > 1
     whole = to_float(_fitted(photo.pixels, min(tile, max(height, width)))).to(next(model.parameters()))
     given = model.overview(whole) | given
-    hidden = None if several else True  # None: where nobody looks
+    hidden = None if several else True  # None: hidden unless on a terminal
     with tqdm(total=number + several, desc=name, unit="tile", disable=hidden, leave=False) as bar:
 
         def function(rows: Tensor) -> Tensor:
@@ -287,9 +296,9 @@ def _made(
 
 
 def _plan(cfg: DictConfig, out: Path, earlier: Path) -> list[Job]:
-    """What there is to do; raises ConfigError with all that is in its way.
+    """Return the jobs to do. Raises ConfigError with everything that prevents them.
 
-    What an earlier command made, in `out` or below `earlier`, is not translated again unless it is named itself.
+    Results of an earlier command, in `out` or below `earlier`, are not translated again unless they are named directly.
     """
     from gan_experiments.assembly.report import shown
     from gan_experiments.contracts import ConfigError
@@ -323,9 +332,9 @@ def _plan(cfg: DictConfig, out: Path, earlier: Path) -> list[Job]:
 
 
 def _mask_beside(cfg: DictConfig, image: Path, name: Path) -> Path | None:
-    """The mask of an image: the file that was given, or that of the same name in the folder that was given.
+    """Return the path of an image's mask: the given file, or the file of the same name in the given folder.
 
-    In the folder, one at the image's own place below its folder comes first. It may not be there.
+    In that folder, a file in the same subfolder as the image's comes first. The path may not exist.
     """
     from gan_experiments.data.photos import is_photo
 
@@ -340,10 +349,10 @@ def _mask_beside(cfg: DictConfig, image: Path, name: Path) -> Path | None:
 
 
 def _masks(cfg: DictConfig, jobs: list[Job]) -> Callable[[Job], Mask | None]:
-    """Give the function that reads the mask of a job; one that all share is read now.
+    """Return the function that reads the mask of a job; a mask that all jobs share is read now.
 
-    The function raises ConfigError for a mask that is not there, not to be read, or leaves nothing to fill in or to go
-    by; a shared one raises it here.
+    The function raises ConfigError if a mask does not exist, cannot be read, has no hole, or is all hole. For a shared
+    mask it is raised here.
     """
     from gan_experiments.assembly.report import shown
     from gan_experiments.contracts import ConfigError
@@ -365,7 +374,7 @@ def _masks(cfg: DictConfig, jobs: list[Job]) -> Callable[[Job], Mask | None]:
 
 
 def _write_sheet(jobs: list[Job], cells: dict[Path, Tensor], sheet: Path, channels: int, most: int) -> None:
-    """Write the first images beside what was made of them, now or by an earlier command."""
+    """Write a sheet of the first images beside their translations, made now or by an earlier command."""
     import torch
 
     from gan_experiments import drawing
@@ -393,19 +402,19 @@ def _write_sheet(jobs: list[Job], cells: dict[Path, Tensor], sheet: Path, channe
 
 
 def _pair(photo: Photo, made: Tensor) -> Tensor:
-    """An image beside what was made of it, float [2, C, CELL, CELL] in [-1, 1]."""
+    """Return an image beside its translation, float [2, C, CELL, CELL] in [-1, 1]."""
     from gan_experiments.models.image_to_image import side_by_side
 
     return side_by_side(_cell(photo.pixels), _cell(made))[0]
 
 
 def _percent(share: float) -> str:
-    """A share in percent, to two figures: never 0 or 100 where it is neither."""
+    """Return a share in percent with two significant digits, or four near 100, so that 100 is only said of all."""
     return f"{100 * share:.2g}%" if share < 0.995 else f"{100 * share:.4g}%"
 
 
 def _cell(pixels: Tensor) -> Tensor:
-    """An image uint8 [C, H, W] on a white square, float [1, C, CELL, CELL] in [-1, 1]."""
+    """Centre an image uint8 [C, H, W] on a white square, float [1, C, CELL, CELL] in [-1, 1]."""
     from torch.nn import functional as F
 
     from gan_experiments.data.batches import to_float
@@ -416,7 +425,7 @@ def _cell(pixels: Tensor) -> Tensor:
 
 
 def _fitted(pixels: Tensor, longer: int) -> Tensor:
-    """An image uint8 [C, H, W] of another size, uint8 [1, C, h, w], the longer of h and w as given."""
+    """Resize an image uint8 [C, H, W] to uint8 [1, C, h, w], where the longer of h and w is `longer`."""
     from torch.nn import functional as F
 
     height, width = (max(1, round(side * longer / max(pixels.shape[1:]))) for side in pixels.shape[1:])

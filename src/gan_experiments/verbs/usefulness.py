@@ -1,4 +1,4 @@
-"""What generated images are worth as training data: `gan-experiments usefulness run=outputs/...`."""
+"""Measure what generated images are worth as training data: `gan-experiments usefulness run=outputs/...`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from gan_experiments.data.image_module import ImageData
     from gan_experiments.metrics.usefulness import Subset
 
-HELD_OUT = 0.2  # of the real images, where there are no others to test on
+HELD_OUT = 0.2  # share of the real images, if there are no others to test on
 CHUNK = 64
 
 
 def usefulness(cfg: DictConfig) -> int:
-    """Train the classifiers that are not trained yet, print their table, and write it with its passports."""
+    """Train the classifiers that are not trained yet, print the table of their scores, and write it with its passports.
+
+    Returns the exit status.
+    """
     from gan_experiments.assembly import report
     from gan_experiments.data import limits
 
@@ -70,7 +73,7 @@ def _measure(cfg: DictConfig) -> int:
 
 
 def _require(cfg: DictConfig) -> None:
-    """Raise one ConfigError with what is wrong before anything is opened."""
+    """Raise one ConfigError with everything that is wrong with the options, before anything is opened."""
     from gan_experiments import files
     from gan_experiments.assembly import check
     from gan_experiments.contracts import ConfigError
@@ -100,7 +103,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _kept(path: Path) -> dict[str, Any]:
-    """The results of earlier commands; raises ConfigError where the file holds something else."""
+    """Return the results of earlier commands. Raises ConfigError if the file holds something else."""
     from gan_experiments.contracts import ConfigError
 
     try:
@@ -118,7 +121,7 @@ def _kept(path: Path) -> dict[str, Any]:
 
 
 def _write(kept: dict[str, Any], path: Path) -> None:
-    """Write the results so that the file is whole at any moment."""
+    """Write the results; the file is complete at any moment."""
     from gan_experiments import files
 
     files.write_text(path, json.dumps(kept, indent=1))
@@ -128,7 +131,7 @@ def _write(kept: dict[str, Any], path: Path) -> None:
 
 
 def _real_and_test(cfg: DictConfig, run: Trained | None) -> tuple[Subset, Subset, list[str], dict[str, Any]]:
-    """The real images to train on and to test on, the names of their classes, and what the passport says of them."""
+    """Return the real images to train on and to test on, their class names, and their passport entries."""
     from gan_experiments.contracts import ConfigError
     from gan_experiments.data.images import Folder
     from gan_experiments.metrics.usefulness import labelled, open_folder
@@ -165,7 +168,7 @@ def _real_and_test(cfg: DictConfig, run: Trained | None) -> tuple[Subset, Subset
 
 
 def _data(cfg: DictConfig, run: Trained) -> ImageData:
-    """The data of the run, changed by what was typed."""
+    """Return the data of the run, changed by what was typed."""
     from gan_experiments.assembly import build
 
     settings = run.cfg.data.copy()
@@ -174,7 +177,7 @@ def _data(cfg: DictConfig, run: Trained) -> ImageData:
 
 
 def _of_folder(cfg: DictConfig, real: Subset, names: list[str]) -> tuple[Subset, dict[str, Any]]:
-    """The generated images of a folder, and what the passport says of them."""
+    """Return the generated images of a folder, and their passport entries."""
     import torch
 
     from gan_experiments.contracts import ConfigError
@@ -199,9 +202,9 @@ def _of_folder(cfg: DictConfig, real: Subset, names: list[str]) -> tuple[Subset,
 
 
 def _drawn(cfg: DictConfig, run: Trained, real: Subset, names: list[str]) -> tuple[Subset, dict[str, Any]]:
-    """The images that the model of a run draws, and what the passport says of them.
+    """Return images that the model of a run generates, and their passport entries.
 
-    A class-conditional model is asked for the classes of as many real images.
+    A class-conditional model is given the classes of as many real images.
     """
     import torch
 
