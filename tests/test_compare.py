@@ -21,6 +21,7 @@ from gan_experiments import drawing
 from gan_experiments.assembly import build
 from gan_experiments.comparison import figures, page, read, table
 from gan_experiments.contracts import ConfigError
+from gan_experiments.kinds import POINTS
 from gan_experiments.launch import entry
 
 PASSPORT = {
@@ -372,6 +373,14 @@ def test_a_sheet_is_cut_between_its_cells(tmp_path: Path, shape: tuple[int, ...]
     size = shape[-1] + 2
     assert cut.width / cut.height == pytest.approx((cells[0] * size + 2) / (cells[1] * size + 2), rel=0.01)
     assert figures.crop(sheet, None).size[0] == min(sheet.width, figures.WIDEST)
+
+
+def test_a_sheet_that_has_no_cells_stays_whole(tmp_path: Path) -> None:
+    """Of points, whose pictures could be sheets of images of one pixel by their size."""
+    drawing.save_png(POINTS.sheet(torch.randn(500, 1, 2, 1, 1) / 2), tmp_path / "00000001.png")
+    plane = Image.open(tmp_path / "00000001.png").convert("RGB")
+    assert figures.crop(plane, 1).size == (min(plane.width, figures.WIDEST),) * 2
+    assert list(figures.crop(plane, 1).getdata()) == list(figures.crop(plane, None).getdata())
 
 
 def test_what_a_config_says_is_escaped(tmp_path: Path) -> None:

@@ -48,6 +48,11 @@ def test_nobody_else_knows_of_points() -> None:
             assert not re.findall(KNOWN_BY, _code(path)), path
 
 
+def test_what_looks_at_images_refuses_points(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"technique=cr: .* of images, and this model makes points of the plane"):
+        check.require(compose(tmp_path, "model=wgan_gp_toy", "technique=[cr]"))
+
+
 def test_what_kinds_say() -> None:
     far = torch.full((3, 2, 1, 1), 5.0)
     assert torch.equal(POINTS.bounded(far), far)

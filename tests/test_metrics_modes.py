@@ -128,9 +128,12 @@ def test_the_verbs_know_points(tmp_path: Path, capsys: pytest.CaptureFixture[str
     where = [f"run={tmp_path}/checkpoints/last.ckpt", "device=cpu"]
     with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         evaluate(hydra.compose("evaluate", where))
+        assert "16 images: 2,500 against the 8 modes" in capsys.readouterr().out
         sample(hydra.compose("sample", [*where, "interpolation=2", f"out={tmp_path}/drawn"]))
-    assert "16 images: 2,500 against the 8 modes" in capsys.readouterr().out
+        with pytest.raises(ConfigError, match="singles=true: points of the plane are not saved one by one"):
+            sample(hydra.compose("sample", [*where, "singles=true", f"out={tmp_path}/singles"]))
     assert (tmp_path / "drawn" / "interpolation.gif").exists()
+    assert not (tmp_path / "singles").exists()
 
 
 # The benchmark
