@@ -130,7 +130,7 @@ def test_a_bad_file_is_one_line_with_its_name(
 ) -> None:
     verb, words = OPTIONS[option]
     model = Negative(masked="mask" in option)
-    run = trained.Trained(model, OmegaConf.create({"data": {"channels": 3}}), here / "r")
+    run = trained.TrainedRun(model, OmegaConf.create({"data": {"channels": 3}}), here / "r")
     monkeypatch.setattr(trained, "open_run", lambda *_, **__: run)
     bad = KINDS[kind]()
     cfg = copy.deepcopy(composed(verb.__name__, words))

@@ -86,7 +86,7 @@ def inputs(classes: int) -> tuple[Tensor, Tensor | None]:
     return z, torch.tensor([0, 2, 1, 2]) if classes else None
 
 
-def converted(weights: Path, out: Path, **other: Any) -> trained.Trained:
+def converted(weights: Path, out: Path, **other: Any) -> trained.TrainedRun:
     cfg = {"weights": str(weights), "out": str(out), "existing": "refuse", **other}
     assert convert.convert(OmegaConf.create(cfg)) == 0
     return trained.open_run(str(out), "cpu")

@@ -22,7 +22,7 @@ from gan_experiments.contracts import ConfigError
 from gan_experiments.drawing import to_uint8
 from gan_experiments.exploration import attributes, directions, projection, sefa
 from gan_experiments.exploration.directions import Directions
-from gan_experiments.exploration.explored import Explored, truncated
+from gan_experiments.exploration.latent_space import LatentSpace, truncated
 from gan_experiments.exploration.mixing import mixed
 from gan_experiments.models.dcgan import DCGAN
 from gan_experiments.models.latents import closed_walk
@@ -35,12 +35,12 @@ from gan_experiments.verbs import evaluate, explore
 TINY = {"latent_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 16, "mapping_layers": 2}
 
 
-def explored(generator: nn.Module, **options: Any) -> Explored:
+def explored(generator: nn.Module, **options: Any) -> LatentSpace:
     model = DCGAN(loss=None, generator=generator, discriminator=nn.Identity(), optimizers={})  # type: ignore[arg-type]
-    return Explored(model, **options)
+    return LatentSpace(model, **options)
 
 
-def styled(classes: int = 0, resolution: int = 16, **options: Any) -> Explored:
+def styled(classes: int = 0, resolution: int = 16, **options: Any) -> LatentSpace:
     """A StyleGAN2 with random weights, its noise maps seen and its average moved."""
     torch.manual_seed(0)
     generator = StyleGAN2Generator(resolution=resolution, channels=1, classes=classes, **TINY)
@@ -51,7 +51,7 @@ def styled(classes: int = 0, resolution: int = 16, **options: Any) -> Explored:
     return explored(generator, **options)
 
 
-def plain() -> Explored:
+def plain() -> LatentSpace:
     torch.manual_seed(0)
     return explored(DCGANGenerator(8, 16, 1, 4).eval())
 

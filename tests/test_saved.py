@@ -19,7 +19,7 @@ from gan_experiments.assembly import trained as trained_run
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration import directions
 from gan_experiments.exploration.edit import Edit
-from gan_experiments.exploration.explored import Explored
+from gan_experiments.exploration.latent_space import LatentSpace
 from gan_experiments.runs import configs, resume, saved
 from gan_experiments.verbs import evaluate, explore, interpolate, sample, translate, usefulness
 
@@ -195,11 +195,11 @@ def test_a_checkpoint_without_a_training_says_how_to_begin_with_it(whole: Path, 
 
 
 @pytest.fixture(scope="module")
-def explored(whole: Path) -> Explored:
-    return Explored(trained_run.open_run(str(whole), "cpu").model)
+def explored(whole: Path) -> LatentSpace:
+    return LatentSpace(trained_run.open_run(str(whole), "cpu").model)
 
 
-def test_odd_files_of_directions_are_refused_in_one_line(explored: Explored, tmp_path: Path) -> None:
+def test_odd_files_of_directions_are_refused_in_one_line(explored: LatentSpace, tmp_path: Path) -> None:
     dim = explored.dim
     right = {
         "space": "z",
@@ -224,7 +224,7 @@ def test_odd_files_of_directions_are_refused_in_one_line(explored: Explored, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_odd_files_of_latents_are_refused_in_one_line(explored: Explored, tmp_path: Path) -> None:
+def test_odd_files_of_latents_are_refused_in_one_line(explored: LatentSpace, tmp_path: Path) -> None:
     right = {"space": "z", "latents": torch.ones(2, explored.dim), "labels": None, "noise": None}
     path = tmp_path / "projected.pt"
     edit = Edit(str(path), str(path))
@@ -240,7 +240,7 @@ def test_odd_files_of_latents_are_refused_in_one_line(explored: Explored, tmp_pa
             edit._projected(explored)
 
 
-def test_damage_of_such_a_file_is_seen(explored: Explored, tmp_path: Path) -> None:
+def test_damage_of_such_a_file_is_seen(explored: LatentSpace, tmp_path: Path) -> None:
     path = tmp_path / "directions.pt"
     torch.save({"vectors": torch.zeros(1000)}, path)
     data = bytearray(path.read_bytes())

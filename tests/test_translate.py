@@ -60,7 +60,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def use(made: AdversarialModule, channels: int = 3, folder: Path = Path()) -> Any:
         cfg = OmegaConf.create({"data": {"channels": channels}})
-        monkeypatch.setattr(trained, "open_run", lambda *_: trained.Trained(made, cfg, folder))
+        monkeypatch.setattr(trained, "open_run", lambda *_: trained.TrainedRun(made, cfg, folder))
         return made
 
     return use

@@ -287,13 +287,13 @@ def test_a_class_that_was_never_generated_is_named(
 
 
 @pytest.fixture(scope="module")
-def a_run(tmp_path_factory: pytest.TempPathFactory) -> trained.Trained:
+def a_run(tmp_path_factory: pytest.TempPathFactory) -> trained.TrainedRun:
     folder = tmp_path_factory.mktemp("trained") / "run"
     train(small(folder, "dcgan", "data=digits", "data.limit=60", "data.batch_size=8", "images=16"), every=16)
     return trained.open_run(str(folder), "cpu")
 
 
-def test_a_run(a_run: trained.Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run(a_run: trained.TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert usefulness(compose(f"run={a_run.folder / 'last.ckpt'}", f"out={tmp_path}", "device=cpu")) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "real  50 images of 10 classes, the run's data"
@@ -306,7 +306,7 @@ def test_a_run(a_run: trained.Trained, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_the_split_test_of_the_data_is_used(
-    a_run: trained.Trained,
+    a_run: trained.TrainedRun,
     folders: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -328,7 +328,7 @@ def test_the_split_test_of_the_data_is_used(
 
 
 def test_a_conditional_model_is_asked_for_the_real_classes(
-    a_run: trained.Trained, digits: Subset, monkeypatch: pytest.MonkeyPatch
+    a_run: trained.TrainedRun, digits: Subset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that paints its label: the images bear the labels that they were asked for, as often as the real ones."""
 
@@ -383,7 +383,7 @@ def test_mistakes_get_one_line(given: list[str], answer: str, words: list[str], 
     assert all(len(fault.splitlines()) == 1 for fault in error.value.faults)
 
 
-def test_data_without_labels(a_run: trained.Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_without_labels(a_run: trained.TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trained, "open_run", lambda *_: replace(a_run, cfg=unlabelled))
     unlabelled = a_run.cfg.copy()
     unlabelled.data.classes = 0

@@ -150,7 +150,7 @@ def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
         )
 
 
-def _of_translator(cfg: DictConfig, run: trained.Trained, model: ImageToImage) -> Subject:
+def _of_translator(cfg: DictConfig, run: trained.TrainedRun, model: ImageToImage) -> Subject:
     """Return translations of held-out pairs, or of unpaired held-out images with the real ones of the target domain."""
     to = model.direction("" if cfg.to is None else str(cfg.to))
     paired = bool(model.directions[to].truth)
@@ -185,7 +185,7 @@ def _of_translator(cfg: DictConfig, run: trained.Trained, model: ImageToImage) -
 
 
 def _unpaired(
-    cfg: DictConfig, run: trained.Trained, model: ImageToImage, to: str, ema: bool
+    cfg: DictConfig, run: trained.TrainedRun, model: ImageToImage, to: str, ema: bool
 ) -> tuple[TranslatedSet, Any]:
     """Return translations of images of the run's data or of `data=`, and the real images that they should look like."""
     settings = cfg.get("metrics") or run.cfg.metrics

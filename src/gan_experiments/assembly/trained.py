@@ -20,7 +20,7 @@ MISFITS = (ArithmeticError, AttributeError, LookupError, OmegaConfBaseException,
 
 
 @dataclass
-class Trained:
+class TrainedRun:
     """A trained model in evaluation mode, the config that it was trained with, and the folder for its results."""
 
     model: AdversarialModule
@@ -32,7 +32,7 @@ class Trained:
         return build.open_data(self.cfg.data)
 
 
-def open_run(given: str, device: str = "auto", trusted: Any = None) -> Trained:
+def open_run(given: str, device: str = "auto", trusted: Any = None) -> TrainedRun:
     """Return the model of a run folder or a checkpoint, on a device ("auto": the accelerator if there is one).
 
     `trusted` is the option `trust=`: what else the config in the file may name. Raises ConfigError if there is no such
@@ -40,7 +40,7 @@ def open_run(given: str, device: str = "auto", trusted: Any = None) -> Trained:
     """
     path = resume.find(given, key="run")
     checkpoint = resume.load(path, key="run")
-    folder = resume.run_folder(path) or path.parent
+    folder = resume.folder_of(path) or path.parent
     cfg = build.from_plain(checkpoint["gan_experiments"]["config"], folder, f"run={given}: its config", trusted)
     try:
         model = build.build_model(cfg)
@@ -52,7 +52,7 @@ def open_run(given: str, device: str = "auto", trusted: Any = None) -> Trained:
         raise ConfigError(
             f"run={given}: its weights do not fit its config ({' '.join(str(error).split())[:160]})"
         ) from error
-    return Trained(model.eval().to(device_of(device)), cfg, folder)
+    return TrainedRun(model.eval().to(device_of(device)), cfg, folder)
 
 
 OF_THE_WEIGHTS = ("model", "data", "augment", "technique", "loss", "perceptual", "experiment")

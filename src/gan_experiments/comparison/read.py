@@ -134,7 +134,7 @@ def runs(given: list[str], trusted: Any = None) -> tuple[list[Run], list[str]]:
         if not path.exists():
             raise ConfigError(f"{word}: there is no such folder; type the folders of runs or of sweeps")
         if path.suffix == ".ckpt":
-            path = resume.run_folder(path) or path
+            path = resume.folder_of(path) or path
         elif path.name == "checkpoints":
             path = path.parent
         found = list(_run_folders(path))

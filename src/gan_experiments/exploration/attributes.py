@@ -17,7 +17,7 @@ from gan_experiments.bounds import Cells, Numbers, Samples
 from gan_experiments.contracts import ConfigError
 from gan_experiments.drawing import to_uint8
 from gan_experiments.exploration.directions import STRENGTHS, Directions, write_sheets
-from gan_experiments.exploration.explored import CHUNK, Explored, numbers
+from gan_experiments.exploration.latent_space import CHUNK, LatentSpace, numbers
 from gan_experiments.metrics.extractors import Extractor
 
 SOURCES = ("network", "data", "generator")
@@ -57,11 +57,11 @@ class Attributes:
         self.asked = [classes] if isinstance(classes, str | int) else classes
         self.judge, self.data = judge, data
 
-    def writes(self, generator: Explored) -> Sequence[str]:
+    def writes(self, generator: LatentSpace) -> Sequence[str]:
         """Return patterns of the names of the files that it writes."""
         return ("attributes.pt", "attributes-*.png")
 
-    def explore(self, generator: Explored, out: Path) -> int:
+    def explore(self, generator: LatentSpace, out: Path) -> int:
         """Write attributes.pt, and attributes-<class>.png for each class; print the accuracies; return 0.
 
         Raises ConfigError if `labels` does not suit the generator or too few images are of a class.
@@ -121,7 +121,7 @@ class Attributes:
                 raise ConfigError(f"what.classes={word}: there is no such class; type some of {some}")
         return [names.index(str(word)) for word in self.asked]
 
-    def _told(self, generator: Explored, w: Tensor, labels: Tensor | None) -> tuple[Tensor, list[str]]:
+    def _told(self, generator: LatentSpace, w: Tensor, labels: Tensor | None) -> tuple[Tensor, list[str]]:
         """Classify the images of w: return the classes int64 [n] and the names of all classes."""
         judge = scoring.required(OmegaConf.create({"metrics": self.judge or {}}))
         extractor = getattr(build.make(judge) if judge else None, "extractor", None)
@@ -142,7 +142,7 @@ class Attributes:
             seen.append((features @ model[0].T + model[1] if model else logits).argmax(1))
         return torch.cat(seen), names
 
-    def _learnt(self, extractor: Extractor, generator: Explored) -> tuple[Tensor, Tensor, list[str]]:
+    def _learnt(self, extractor: Extractor, generator: LatentSpace) -> tuple[Tensor, Tensor, list[str]]:
         """Fit a linear model of real images' features: return weights [K, D], offsets [K] and the K class names."""
         real = build.open_data(self.data).reference()
         names = real.class_names

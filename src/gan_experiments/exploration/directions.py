@@ -14,7 +14,7 @@ from gan_experiments import files
 from gan_experiments.assembly.report import shown
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration import sheets
-from gan_experiments.exploration.explored import Explored
+from gan_experiments.exploration.latent_space import LatentSpace
 from gan_experiments.runs import saved
 
 STRENGTHS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
@@ -37,7 +37,7 @@ class Directions:
     @classmethod
     def of(
         cls,
-        generator: Explored,
+        generator: LatentSpace,
         vectors: Tensor,
         names: Sequence[str],
         styles: tuple[int, int] | None = None,
@@ -83,7 +83,7 @@ class Directions:
         """Write them to a file as plain tensors and types, and print the path."""
         save(asdict(self), path)
 
-    def require_fit(self, generator: Explored, path: str) -> None:
+    def require_fit(self, generator: LatentSpace, path: str) -> None:
         """Raise ConfigError unless they fit this generator's latent space."""
         given, needed = (self.space, self.vectors.shape[1]), (generator.space, generator.dim)
         if given != needed or (self.styles and not (generator.styled and self.styles[1] <= generator.form[0])):
@@ -111,7 +111,7 @@ def _whole_numbers(values: Any) -> bool:
 
 
 def write_sheets(
-    generator: Explored,
+    generator: LatentSpace,
     directions: Directions,
     latents: Tensor,
     labels: Tensor | None,

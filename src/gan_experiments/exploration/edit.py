@@ -13,7 +13,7 @@ from gan_experiments import files
 from gan_experiments.bounds import Cells, Numbers, Place
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration.directions import STRENGTHS, Directions, load, write_sheets
-from gan_experiments.exploration.explored import Explored, numbers
+from gan_experiments.exploration.latent_space import LatentSpace, numbers
 
 
 class Edit:
@@ -36,11 +36,11 @@ class Edit:
         self.named = [named] if isinstance(named, str | int) else named
         self.strengths = numbers("what.strengths", strengths)
 
-    def writes(self, generator: Explored) -> Sequence[str]:
+    def writes(self, generator: LatentSpace) -> Sequence[str]:
         """Return patterns of the names of the files that it writes."""
         return [f"edit-{name}.png" for name in files.clean_names(self.named)] if self.named else ["edit-*.png"]
 
-    def explore(self, generator: Explored, out: Path) -> int:
+    def explore(self, generator: LatentSpace, out: Path) -> int:
         """Write edit-<direction>.png for each direction; return 0. Raises ConfigError if a file does not fit."""
         directions = Directions.read(self.path)
         directions.require_fit(generator, self.path)
@@ -56,7 +56,7 @@ class Edit:
         write_sheets(generator, directions, latents, labels, self.strengths, out / "edit", noise)
         return 0
 
-    def _projected(self, generator: Explored) -> tuple[Tensor, Tensor | None, list[dict[str, Tensor]] | None]:
+    def _projected(self, generator: LatentSpace) -> tuple[Tensor, Tensor | None, list[dict[str, Tensor]] | None]:
         found: dict[str, Any] = load(str(self.latents), "what.latents")
         latents, labels, noise = found.get("latents"), found.get("labels"), found.get("noise")
         if (
@@ -83,7 +83,7 @@ def _are_classes(labels: Any, n: int, classes: int) -> bool:
     return bool((labels >= 0).all() and (labels < classes).all())
 
 
-def _are_noise(noise: Any, n: int, generator: Explored) -> bool:
+def _are_noise(noise: Any, n: int, generator: LatentSpace) -> bool:
     """Return True if noise from a file is a list of the generator's noise maps for n images, or None."""
     if noise is None:
         return True

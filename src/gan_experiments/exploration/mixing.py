@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_experiments.bounds import Cells
 from gan_experiments.exploration import sheets
-from gan_experiments.exploration.explored import RANGES, Explored
+from gan_experiments.exploration.latent_space import RANGES, LatentSpace
 
 
 class Mixing:
@@ -26,11 +26,11 @@ class Mixing:
         self.rows, self.columns = rows, columns
         self.ranges = [styles] if isinstance(styles, str | int) else styles
 
-    def writes(self, generator: Explored) -> Sequence[str]:
+    def writes(self, generator: LatentSpace) -> Sequence[str]:
         """Return patterns of the names of the files that it writes."""
         return [f"mixing-{word}.png" for word in self.ranges or RANGES]
 
-    def explore(self, generator: Explored, out: Path) -> int:
+    def explore(self, generator: LatentSpace, out: Path) -> int:
         """Write mixing-coarse.png, ...; return 0. Raises ConfigError if the generator has no styles."""
         generator.require_styles("mixing")
         side = 2 ** (generator.form[0] // 2 + 1)

@@ -26,7 +26,7 @@ from gan_experiments.data.decode import UnreadableImageError
 from gan_experiments.data.photos import find_photos, read_photo
 from gan_experiments.exploration import sheets
 from gan_experiments.exploration.directions import save
-from gan_experiments.exploration.explored import Explored
+from gan_experiments.exploration.latent_space import LatentSpace
 
 WANDERING = 0.05  # the noise added to w at first, as a share of w's standard deviation
 SETTLED = 0.75  # the share of the steps after which no noise is added
@@ -92,11 +92,11 @@ class Projection:
                 "what.pixel_weight=0: nothing compares the images; type perceptual=lite0, or leave it out"
             )
 
-    def writes(self, generator: Explored) -> Sequence[str]:
+    def writes(self, generator: LatentSpace) -> Sequence[str]:
         """Return patterns of the names of the files that it writes."""
         return ("projected.pt", "projected.png")
 
-    def explore(self, generator: Explored, out: Path) -> int:
+    def explore(self, generator: LatentSpace, out: Path) -> int:
         """Write projected.png, targets beside projections, and projected.pt; return the exit status.
 
         Ctrl-C ends the search; the projections found until then are written.
@@ -134,7 +134,7 @@ class Projection:
             return 128 + signal.SIGINT
         return 0
 
-    def _keep(self, generator: Explored, done: Sequence[Projected], labels: Tensor | None, path: Path) -> None:
+    def _keep(self, generator: LatentSpace, done: Sequence[Projected], labels: Tensor | None, path: Path) -> None:
         kept = {
             "space": generator.space,
             "latents": torch.cat([found.latent for found in done]).cpu(),
@@ -144,7 +144,7 @@ class Projection:
         }
         save(kept, path)
 
-    def _space(self, generator: Explored) -> str:
+    def _space(self, generator: LatentSpace) -> str:
         """Return the latent space to use. Raises ConfigError if it, or another option, does not suit the generator."""
         spaces = ("w", "w+") if generator.styled else ("z",)
         if self.space is not None and self.space not in spaces:
@@ -157,7 +157,7 @@ class Projection:
             raise ConfigError("what=project: of which class are the images? type class=0, ...")
         return self.space or spaces[0]
 
-    def _target(self, path: Path, generator: Explored) -> Tensor:
+    def _target(self, path: Path, generator: LatentSpace) -> Tensor:
         """Read a file as an image of the generator's size, [1, C, H, W] in [-1, 1]."""
         channels, height, width = generator.shape
         try:
@@ -172,7 +172,7 @@ class Projection:
 
     def _projected(
         self,
-        generator: Explored,
+        generator: LatentSpace,
         target: Tensor,
         labels: Tensor | None,
         space: str,
@@ -188,7 +188,7 @@ class Projection:
 
 
 def project(
-    generator: Explored,
+    generator: LatentSpace,
     distance: Callable[[Tensor], Tensor],
     labels: Tensor | None = None,
     space: str = "w",
@@ -262,7 +262,7 @@ def autocorrelation(maps: Sequence[Tensor]) -> Tensor | float:
     return total
 
 
-def _noise_maps(generator: Explored, generated: torch.Generator) -> dict[str, Tensor]:
+def _noise_maps(generator: LatentSpace, generated: torch.Generator) -> dict[str, Tensor]:
     """Draw new noise for each buffer `noise` of the synthesis network."""
     buffers = generator.network.synthesis.named_buffers()
     return {

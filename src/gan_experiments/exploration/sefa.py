@@ -11,7 +11,7 @@ from torch import Tensor
 from gan_experiments.bounds import Cells, Numbers
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration.directions import Directions, write_sheets
-from gan_experiments.exploration.explored import Explored, numbers
+from gan_experiments.exploration.latent_space import LatentSpace, numbers
 from gan_experiments.layers.equalised import EqualisedLinear
 
 STRENGTHS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
@@ -32,11 +32,11 @@ class SeFa:
     ) -> None:
         self.k, self.rows, self.word, self.strengths = k, rows, styles, numbers("what.strengths", strengths)
 
-    def writes(self, generator: Explored) -> Sequence[str]:
+    def writes(self, generator: LatentSpace) -> Sequence[str]:
         """Return patterns of the names of the files that it writes."""
         return (f"sefa-{self.word}.pt", f"sefa-{self.word}-?.png", f"sefa-{self.word}-??.png")
 
-    def explore(self, generator: Explored, out: Path) -> int:
+    def explore(self, generator: LatentSpace, out: Path) -> int:
         """Write sefa-all.pt, and sefa-all-1.png to sefa-all-<k>.png, the strongest direction first; return 0.
 
         Raises ConfigError if the generator has no styles, or w fewer than `k` components.
@@ -71,7 +71,7 @@ def sefa(weights: Sequence[Tensor], k: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def affines(generator: Explored) -> list[tuple[int, Tensor]]:
+def affines(generator: LatentSpace) -> list[tuple[int, Tensor]]:
     """Return the index of each style that the synthesis network reads, with the weight [outputs, w_dim] of its layer.
 
     The layers are those named `affine`. To find which style each reads, every w is filled with its index.

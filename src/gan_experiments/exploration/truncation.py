@@ -10,7 +10,7 @@ import torch
 from gan_experiments.bounds import Cells, Numbers, Whole
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration import sheets
-from gan_experiments.exploration.explored import Explored, numbers
+from gan_experiments.exploration.latent_space import LatentSpace, numbers
 
 PSI = (-1.0, -0.7, -0.5, 0.0, 0.5, 0.7, 1.0)
 LARGEST = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -31,11 +31,11 @@ class Truncation:
         self.rows, self.cutoff = rows, cutoff
         self.values = None if values is None else numbers("what.values", values)
 
-    def writes(self, generator: Explored) -> Sequence[str]:
+    def writes(self, generator: LatentSpace) -> Sequence[str]:
         """Return patterns of the names of the files that it writes."""
         return ("truncation.png",)
 
-    def explore(self, generator: Explored, out: Path) -> int:
+    def explore(self, generator: LatentSpace, out: Path) -> int:
         """Write truncation.png; return 0. Raises ConfigError if the options do not suit the generator."""
         values = self.values or (PSI if generator.styled else LARGEST)
         if not generator.styled and (self.cutoff is not None or min(values) <= 0):

@@ -13,7 +13,7 @@ from gan_experiments import drawing
 from gan_experiments.assembly.report import shown
 from gan_experiments.bounds import Cells, Positive
 from gan_experiments.contracts import ConfigError
-from gan_experiments.exploration.explored import Explored
+from gan_experiments.exploration.latent_space import LatentSpace
 from gan_experiments.models.latents import closed_walk
 
 
@@ -47,11 +47,11 @@ class Walk:
         if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps <= 50:
             raise ConfigError(f"what.fps={fps}: a GIF shows up to 50 frames a second; type for example what.fps=25")
 
-    def writes(self, generator: Explored) -> Sequence[str]:
+    def writes(self, generator: LatentSpace) -> Sequence[str]:
         """Return patterns of the names of the files that it writes."""
         return [f"walk-{self.space or generator.space}{end}" for end in (".gif", *([""] if self.frames else []))]
 
-    def explore(self, generator: Explored, out: Path) -> int:
+    def explore(self, generator: LatentSpace, out: Path) -> int:
         """Write walk-w.gif or walk-z.gif, and with `frames` a folder of frames beside it; return 0."""
         space = self.space or generator.space
         if space == "w":

@@ -64,7 +64,7 @@ def write(checkpoint: dict[str, Any], folder: Path) -> None:
         files.write_text(folder / CONFIG, config)
 
 
-def run_folder(checkpoint: Path) -> Path | None:
+def folder_of(checkpoint: Path) -> Path | None:
     """Return the run folder that a checkpoint lies in; None if it has been moved out of it."""
     folder = checkpoint.resolve().parents[1]
     return folder if (folder / "config.yaml").is_file() else None
@@ -101,7 +101,7 @@ def command_line(words: list[str]) -> list[str]:
         word for word in load(path)["gan_experiments"].get("overrides", []) if key_of(word) not in {*typed, *ONCE}
     ]
     trust.require_words(before, f"ckpt={typed['ckpt']}: it", trusted)
-    folder = run_folder(path)
+    folder = folder_of(path)
     here = [f"hydra.run.dir={quoted(folder)}"] if folder and "hydra.run.dir" not in typed else []
     return [*before, *words, *here]
 

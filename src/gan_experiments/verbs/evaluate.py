@@ -241,9 +241,9 @@ def _in_w(sampler: Sampler) -> tuple[Callable[[Tensor], Tensor], Callable[[Tenso
     import torch
 
     from gan_experiments.contracts import ConfigError
-    from gan_experiments.exploration.explored import Explored
+    from gan_experiments.exploration.latent_space import LatentSpace
 
-    generator = Explored(sampler.model, sampler.ema, sampler.truncation)
+    generator = LatentSpace(sampler.model, sampler.ema, sampler.truncation)
     if not generator.styled:
         raise ConfigError("path_length_in=w: this generator has no styles; type path_length_in=z")
 

@@ -15,7 +15,7 @@ def explore(cfg: DictConfig) -> int:
     from gan_experiments import files
     from gan_experiments.assembly import build, check, report, trained
     from gan_experiments.contracts import ConfigError
-    from gan_experiments.exploration.explored import Explored
+    from gan_experiments.exploration.latent_space import LatentSpace
     from gan_experiments.models.noise_to_image import NoiseToImage
 
     if not cfg.get("what"):
@@ -39,7 +39,7 @@ def explore(cfg: DictConfig) -> int:
             found = (run.folder / "explored").glob(f"**/{glob.escape(name)}")
             cfg.what[key] = str(max(found, key=lambda path: path.stat().st_mtime, default=name))
     what = build.make(cfg.what)
-    generator = Explored(model, cfg.ema, cfg.truncation, cfg["class"], cfg.seed)
+    generator = LatentSpace(model, cfg.ema, cfg.truncation, cfg["class"], cfg.seed)
     usual = run.folder / "explored" / f"{model.images_seen:08d}"
 
     def there_in(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ def interpolate(cfg: DictConfig) -> int:
 
     check.require_options(cfg, "interpolate")
     path = resume.find(cfg.b, "b")
-    usual = (resume.run_folder(path) or path.parent) / "interpolated" / f"{cfg.alpha:g}"
+    usual = (resume.folder_of(path) or path.parent) / "interpolated" / f"{cfg.alpha:g}"
     folder = files.place(cfg.out, usual, cfg.existing)
     if not resume.to_make(folder, cfg.existing):
         print(f"{report.shown(folder)} is there already, and kept")

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gan_experiments.assembly.trained import Trained
+    from gan_experiments.assembly.trained import TrainedRun
     from gan_experiments.models.noise_to_image import NoiseToImage
 
 CHUNK = 64
@@ -54,7 +54,7 @@ def sample(cfg: DictConfig) -> int:
     return 0
 
 
-def _drawn(run: Trained, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
+def _drawn(run: TrainedRun, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
     """Return the n cells of the sheet, each [k, ...] for k images side by side."""
     from gan_experiments.contracts import ConfigError
     from gan_experiments.models.noise_to_image import NoiseToImage
@@ -87,7 +87,7 @@ def _walk(model: NoiseToImage, cfg: DictConfig, label: Tensor | None) -> list[Te
     return [model.sample(z, cfg.ema, label, cfg.truncation)[:, None] for z in walk]
 
 
-def _singles(run: Trained, cfg: DictConfig, label: Tensor | None, folder: Path) -> list[Path]:
+def _singles(run: TrainedRun, cfg: DictConfig, label: Tensor | None, folder: Path) -> list[Path]:
     """Return a path for each image, in a folder of its class if there are classes."""
     from gan_experiments import files
 

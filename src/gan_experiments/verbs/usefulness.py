@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from gan_experiments.assembly.trained import Trained
+    from gan_experiments.assembly.trained import TrainedRun
     from gan_experiments.data.image_module import ImageData
     from gan_experiments.metrics.usefulness import Subset
 
@@ -130,7 +130,7 @@ def _write(kept: dict[str, Any], path: Path) -> None:
 # -------------------------------------------------------------------- the images
 
 
-def _real_and_test(cfg: DictConfig, run: Trained | None) -> tuple[Subset, Subset, list[str], dict[str, Any]]:
+def _real_and_test(cfg: DictConfig, run: TrainedRun | None) -> tuple[Subset, Subset, list[str], dict[str, Any]]:
     """Return the real images to train on and to test on, their class names, and their passport entries."""
     from gan_experiments.contracts import ConfigError
     from gan_experiments.data.images import Folder
@@ -167,7 +167,7 @@ def _real_and_test(cfg: DictConfig, run: Trained | None) -> tuple[Subset, Subset
     return real, test, names, passport | {"num_test": len(test)}
 
 
-def _data(cfg: DictConfig, run: Trained) -> ImageData:
+def _data(cfg: DictConfig, run: TrainedRun) -> ImageData:
     """Return the data of the run, changed by what was typed."""
     from gan_experiments.assembly import build
 
@@ -201,7 +201,7 @@ def _of_folder(cfg: DictConfig, real: Subset, names: list[str]) -> tuple[Subset,
     }
 
 
-def _drawn(cfg: DictConfig, run: Trained, real: Subset, names: list[str]) -> tuple[Subset, dict[str, Any]]:
+def _drawn(cfg: DictConfig, run: TrainedRun, real: Subset, names: list[str]) -> tuple[Subset, dict[str, Any]]:
     """Return images that the model of a run generates, and their passport entries.
 
     A class-conditional model is given the classes of as many real images.

@@ -19,7 +19,7 @@ RANGES = {"coarse": (4, 8), "middle": (16, 32), "fine": (64, 1024)}
 """The resolutions of a named range of styles: Karras et al. 2019, arXiv:1812.04948, section 3.1."""
 
 
-class Explored:
+class LatentSpace:
     """A generator, or with `ema` its average if it has one, and the latents that its images are made from.
 
     The latent of an image is ws [styles, w_dim], one w for each style, if the generator has styles; else z
