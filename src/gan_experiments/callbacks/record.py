@@ -39,17 +39,18 @@ def log_histograms(trainer: L.Trainer, histograms: dict[str, Tensor], images: in
 
 
 class Record(RunCallback):
-    """Every `log_every` batches: each term of each loss, D(real) and D(fake), gradient norms, learning rates, images/s.
+    """The numbers of a run, logged every `log_every` batches.
 
-    And what the model, its augmentation and its techniques tell of themselves, see `AdversarialModule.numbers`.
-    `latest` holds the last of each, for the progress bar, `fresh` what this batch has brought, for `Health`. Stops the
-    run where a loss is not finite (see `flush`).
+    They are each term of each loss, D(real) and D(fake), gradient norms, learning rates, images per second, and those
+    of the model, its augmentation and its techniques (see `AdversarialModule.numbers`). `latest` holds the last value
+    of each, for the progress bar; `fresh` holds those of this batch, for `Health`. A loss that is not finite stops the
+    run (see `flush`).
     """
 
     def __init__(self) -> None:
         self.latest: dict[str, float] = {}
         self.fresh: dict[str, float] = {}
-        self.phases: set[str] = set()  # whose terms are among them
+        self.phases: set[str] = set()  # those whose terms are recorded
         self._since: tuple[float, int] = (0.0, 0)
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
