@@ -226,9 +226,9 @@ class _Dice:
         return self._draw(torch.randn, self.n, *shape).to(self.like)
 
     def sometimes(self, value: Tensor, neutral: float, p: Tensor | None = None, coins: int = 1) -> Tensor:
-        """Keep `value`, `[n]` or `[n, k]`, with probability p, else return `neutral` in its place.
+        """Keep `value`, `[n]` or `[n, k]`, with probability p, and replace it by `neutral` otherwise.
 
-        `coins` is 1 for one draw for each row, or k for one for each entry.
+        `coins` is 1 to decide for each row, or k to decide for each of its entries.
         """
         coin = self.uniform(*[coins] * (value.ndim - 1))
         return torch.where(coin < (self.p if p is None else p), value, neutral)

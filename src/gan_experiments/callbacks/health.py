@@ -33,13 +33,13 @@ from gan_experiments.engine.module import AdversarialModule
 log = logging.getLogger(__name__)
 
 SATURATED = 0.01
-"""A discriminator's loss is too small below this share of that at chance; losses are means over `log_every` batches."""
+"""A discriminator is saturated if its loss, a mean over `log_every` batches, is below this share of that at chance."""
 VANISHED = 0.02
-"""A generator's gradient has vanished below this share of its usual norm."""
+"""A generator's gradient has vanished if its norm is below this share of the usual one."""
 EXPLODED = 30.0
-"""A gradient explodes above this multiple of its norm at the start.
+"""A gradient explodes if its norm is above this multiple of that at the start.
 
-The norm at the start, because an explosion is often slow, and a median would grow with it.
+An explosion is often slow, and a median would grow with it.
 """
 COLLAPSED = 0.5
 """Samples have collapsed if more than this share has a twin: 0 is healthy, a collapsed generator has 0.9 and more.
@@ -47,10 +47,10 @@ COLLAPSED = 0.5
 An untrained generator has 1.
 """
 TWIN = 0.25
-"""Two samples are twins if their distance is below this share of that from a real image to the nearest one, usually."""
+"""Two samples are twins if their distance is below this share of the usual one between nearest real images."""
 
 USUAL_LOG_EVERY = 50
-"""Batches of one check. If there are fewer, more checks are needed: a dip over 15 batches is no failure."""
+"""Batches of one check. With fewer, more checks in a row are needed: a dip over 15 batches is no failure."""
 REMEMBERED = 100
 """Number of checks whose median is the usual gradient norm; the first norm is taken if it is larger."""
 
@@ -59,7 +59,7 @@ REMEMBERED = 100
 
 
 def discriminator_saturated(numbers: Mapping[str, float], chance: float) -> str | None:
-    """Warn if a discriminator's loss is a small part of that at chance.
+    """Return a warning if a discriminator's loss is a small part of that at chance.
 
     A discriminator that is right about everything teaches the generator nothing.
     """
@@ -70,7 +70,7 @@ def discriminator_saturated(numbers: Mapping[str, float], chance: float) -> str 
 
 
 def gradient_vanished(norms: Mapping[str, float], usual: Mapping[str, float]) -> str | None:
-    """Warn if a generator's gradient is a small part of what it used to be: it learns nothing."""
+    """Return a warning if a generator's gradient is a small part of what it used to be: it learns nothing."""
     for name, norm in norms.items():
         if "generator" in name and norm < VANISHED * usual.get(name, 0.0):
             return f"the gradient of the {name} has vanished: its norm is {norm:.2g}, and was {usual[name]:.2g}"
@@ -78,7 +78,7 @@ def gradient_vanished(norms: Mapping[str, float], usual: Mapping[str, float]) ->
 
 
 def gradient_exploded(norms: Mapping[str, float], start: Mapping[str, float]) -> str | None:
-    """Warn if a player's gradient is many times what it was at the start."""
+    """Return a warning if a player's gradient is many times what it was at the start."""
     for name, norm in norms.items():
         if norm > EXPLODED * start.get(name, math.inf):
             return (
@@ -88,7 +88,7 @@ def gradient_exploded(norms: Mapping[str, float], start: Mapping[str, float]) ->
 
 
 def modes_collapsed(twins: float) -> str | None:
-    """Warn if most samples have a twin: the generator makes few different images."""
+    """Return a warning if most samples have a twin: the generator makes few different images."""
     return f"the samples have collapsed: {twins:.0%} of them have a twin" if twins > COLLAPSED else None
 
 
@@ -168,8 +168,9 @@ class Health(RunCallback):
     as 0 or 1. Must come after `Record` and before `Checkpoints`, so that no checkpoint is written of a run that is
     stopped.
 
-    `checkpoints/good.ckpt` is the last checkpoint at which, and in `patience` checks after which, there was no symptom
-    at all. To go back is to continue from it, with all learning rates times `back_rate`, and with other random numbers.
+    `checkpoints/good.ckpt` is the last checkpoint that was written while there was no symptom at all, and followed by
+    `patience` checks without any. To go back is to continue from it, with all learning rates times `back_rate` and with
+    other random numbers.
 
     Args:
         action: "warn", "stop" (TrainingFailure) or "back".

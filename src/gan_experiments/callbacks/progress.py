@@ -28,7 +28,7 @@ class Progress(RunCallback):
     """A bar that counts images on a terminal, elsewhere a line of text now and then; scores as the rows of a table.
 
     Args:
-        seconds: from one line to the next where there is no terminal.
+        seconds: from one line to the next, if there is no terminal.
     """
 
     def __init__(self, seconds: Positive = 20.0) -> None:

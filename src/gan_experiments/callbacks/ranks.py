@@ -1,4 +1,4 @@
-"""A guard that all ranks hold the same model."""
+"""A guard that checks that all ranks hold the same model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run's numbers, gathered every few batches and given to every logger."""
+"""The run's numbers, gathered every few batches and passed to every logger."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from gan_experiments.loggers.run_logger import run_loggers
 
 
 def log_metrics(trainer: L.Trainer, metrics: dict[str, float], images: int) -> None:
-    """Give scalars to every logger, at `images` images seen."""
+    """Log scalars with every logger, at `images` images seen."""
     for logger in trainer.loggers:
         logger.log_metrics(metrics, step=images)
 
 
 def log_passports(trainer: L.Trainer, passports: dict[str, dict[str, Any]]) -> None:
-    """Give the passports of the scores, by name, to every logger that keeps them."""
+    """Log the passports of the scores, by name, with every logger that keeps them."""
     for logger in run_loggers(trainer):
         logger.log_passports(passports)
 
 
 def log_picture(trainer: L.Trainer, name: str, path: Path, images: int) -> None:
-    """Give an image file to every logger that takes pictures."""
+    """Log an image file with every logger that takes pictures."""
     for logger in run_loggers(trainer):
         logger.log_picture(name, path, images)
 
 
 def log_histograms(trainer: L.Trainer, histograms: dict[str, Tensor], images: int) -> None:
-    """Give distributions to every logger that takes them."""
+    """Log distributions with every logger that takes them."""
     for logger in run_loggers(trainer):
         logger.log_histograms(histograms, images)
 

@@ -39,7 +39,7 @@ class Scores(RunCallback):
         evaluator: computes the scores; empty (`metrics=none`) for no scores.
         every: images from one evaluation to the next; 0 for the end alone.
         at_start: score the untrained generator too.
-        ema: score the averaged generator, where there is one.
+        ema: score the averaged generator, if there is one.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from gan_experiments.data.cache import ImageArray
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
-ORDER, FLIP, CROP, TURN, MASK = range(5)  # a seed for each kind of draw, so that no two share random numbers
+ORDER, FLIP, CROP, TURN, MASK = range(5)  # a part of the seed, so that no two kinds of draws share random numbers
 
 
 @dataclass(frozen=True)

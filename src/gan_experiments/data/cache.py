@@ -1,9 +1,9 @@
 """Images decoded once, kept on disk as memory-mapped uint8 [N, C, H, W].
 
-Before a cache is used, its content is compared with its fingerprint. This is done once for all ranks of a run and all
-jobs of a sweep: not if it was done within a day and the files have not changed since (sizes, times, inodes). SHA-256
-does 1.1 GB a CPU-second (2026-11-28, AMD EPYC): 60,000 images 3x32x32 take 0.17 s, 200,000 of 3x64x64 take 2.2 s. A
-damaged cache is built again.
+Before a cache is used, its content is compared with its fingerprint. That is skipped if it was done within a day and
+the files have not changed since (sizes, times, inodes), so all ranks of a run and all jobs of a sweep do it once.
+SHA-256 does 1.1 GB a CPU-second (2026-11-28, AMD EPYC): 60,000 images 3x32x32 take 0.17 s, 200,000 of 3x64x64 take
+2.2 s. A damaged cache is built again.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def built_once(
             return attempt[0]
         root.mkdir(parents=True, exist_ok=True)
         with _only_process(root / f".{folder.name}.lock", what):
-            now = _try_open(folder, open_it, (lambda _: None) if _is_verified(folder) else verify)  # by another process
+            now = _try_open(folder, open_it, (lambda _: None) if _is_verified(folder) else verify)  # by others by now
             found = now[0]
             if found is None:
                 if now[1]:

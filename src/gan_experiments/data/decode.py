@@ -115,7 +115,7 @@ def values_of(raw: bytes, frames: Sequence[int] = (0,)) -> tuple[float, float] |
 
 
 def frames_of(raw: bytes) -> int:
-    """Count a file's frames; 1 where it is no image."""
+    """Count a file's frames; 1 if it is no image."""
     try:
         return _frames(Image.open(io.BytesIO(raw)))
     except Exception:  # as above
@@ -131,7 +131,7 @@ def fit(pixels: Tensor, resolution: int, crop: int | None = None) -> Tensor:
 
 
 def shortened(pixels: Tensor, side: int) -> Tensor:
-    """Resize uint8 [C, H, W] so that its short side is `side`; of a long side above LONGEST, keep only the middle."""
+    """Resize uint8 [C, H, W] to the short side `side`; of a long side above LONGEST short ones, keep the middle."""
     short = min(pixels.shape[-2:])
     for dim in (1, 2):
         length = pixels.shape[dim]
@@ -260,5 +260,5 @@ def _full(values: np.ndarray) -> float:
 def _to_8_bit(values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
     """Scale values to uint8, the first bound to 0 and the second to 255; clip what lies beyond."""
     low, high = bounds
-    scale = 255 / (high - low)  # in float32 where the file's values are
+    scale = 255 / (high - low)  # float32 values stay float32
     return np.clip(np.rint((values - low if low else values) * scale), 0, 255).astype(np.uint8)

@@ -120,7 +120,8 @@ class Font:
 class GlyphPairs(Source):
     """Pairs of a character in the first font and in another one, whose number among the others is the label.
 
-    They are all of `characters` that every font has. `scale` is the size of the em as a share of the image's side.
+    Those of `characters` that some font lacks are left out. `scale` is the size of the em as a share of the image's
+    side.
     """
 
     def __init__(self, fonts: Sequence[Font], characters: Sequence[str], scale: float, limit: int | None) -> None:

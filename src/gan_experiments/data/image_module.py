@@ -318,5 +318,5 @@ def _checked_range(given: Any) -> Range:
 
 
 def spread_rows(number: int, of: int) -> Tensor:
-    """Choose `number` of `of` rows, int64 [number]: evenly spread, or each several times in turn if there are fewer."""
+    """Choose `number` of `of` rows, int64 [number], evenly spread; if there are fewer, repeat them in turn."""
     return torch.arange(number) * of // number if number <= of else torch.arange(number) % of

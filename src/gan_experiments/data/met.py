@@ -53,7 +53,7 @@ class About:
 
     @property
     def range(self) -> tuple[float, float] | None:
-        """The values that became black and white, where `data.range` gave or found them."""
+        """The values that became black and white, if `data.range` gave or found them; otherwise None."""
         found = self.met.get("range")
         return None if found is None else (found[0], found[1])
 
@@ -137,7 +137,7 @@ class Met:
         for kind, (low, high) in self.values.items():
             fulls = self.fulls.get(kind, set())
             full = max(fulls, default=1.0)
-            if low < -full / 512 or high > full:  # less is no level of 256
+            if low < -full / 512 or high > full:  # less is below one level of 256
                 fault = f"which would be cut off at 0 and {_text(full)}"
             elif len(fulls) > 1:
                 fault = f"some of which would be read as of {_text(min(fulls))}, others as of {_text(full)}"

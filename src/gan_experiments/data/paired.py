@@ -141,7 +141,7 @@ class SideBySide(Source):
         yield from pair_blocks(load, settings, self.names, threads, reading)
 
     def pair(self, row: int, channels: int, reading: Reading) -> tuple[Tensor, Tensor]:
-        """Decode a pair, uint8 [channels, H, W] each; raises UnreadableImageError where it is none."""
+        """Decode a pair, uint8 [channels, H, W] each; raise UnreadableImageError if it is none."""
         both = pixels_of(self.files.read(row), reading=reading)
         if both.shape[-1] % 2:
             raise UnreadableImageError(f"{both.shape[-1]} pixels wide, which are not two images side by side")
@@ -205,7 +205,7 @@ class TwoFolders(Source):
             yield stacked(["has no pair"] * len(self.alone), 0, shape, [], self.alone)
 
     def pair(self, row: int, channels: int, reading: Reading) -> tuple[Tensor, Tensor]:
-        """Decode a pair, uint8 [channels, H, W] each; raises UnreadableImageError where it is none."""
+        """Decode a pair, uint8 [channels, H, W] each; raise UnreadableImageError if it is none."""
         if row >= len(self):
             raise UnreadableImageError("has no pair")
         a, b = (pixels_of(raw, channels, reading) for raw in self.read(row))

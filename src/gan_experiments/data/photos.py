@@ -27,7 +27,7 @@ WRITTEN: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95},
     "PNG": {},
     "WEBP": {"quality": 95},
-    "TIFF": {},  # libtiff, which compresses, cannot write the parts of EXIF
+    "TIFF": {},  # uncompressed, because libtiff, which compresses, cannot write the parts of EXIF
     "BMP": {},
 }
 """The formats that photographs are written in, with Pillow's options; photographs of other formats become PNG."""
@@ -71,7 +71,7 @@ def read_photo(path: Path, channels: int, bounds: tuple[float, float] | None = N
     with Image.open(io.BytesIO(raw)) as image:  # the header alone, as long as nothing is transparent
         exif = image.getexif()
         for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-            exif.get_ifd(part)  # read now: of a TIFF, they lie elsewhere in the file
+            exif.get_ifd(part)  # read now, because in a TIFF they lie elsewhere in the file
         alpha = None
         if image.has_transparency_data:
             channel = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")

@@ -33,7 +33,7 @@ SPLITS = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""Names of folders, in any case, and the splits that they are; they count only if all folders beside them do."""
+"""Names of folders, in any case, and the splits that they are, provided that all folders beside them are splits too."""
 LISTING = "dataset.json"  # of NVIDIA's dataset tool
 
 
@@ -78,7 +78,7 @@ class Source(ABC):
     notes: Sequence[str] = ()
     """How folders and lists were interpreted, in words."""
     frames: str | None = None
-    """Which frames of a file `blocks` takes, of FRAMES; None where there is no choice."""
+    """Which frames of a file `blocks` takes, of FRAMES; None if there is no choice."""
     reading: Reading | None = None
     """The range and the tally of the last decoding; None before it."""
     across = 1
@@ -402,7 +402,7 @@ def load_blocks(
 ) -> Iterator[tuple[int, list[Loaded | str]]]:
     """Yield `load(0)`, `load(1)`, ... in order, `block` (None: BLOCK) at a time, with the row of the first.
 
-    In place of what could not be read stands a text that says why.
+    If a row cannot be read, its result is a text that says why.
     """
     block = block or BLOCK
 

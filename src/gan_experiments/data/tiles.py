@@ -101,7 +101,7 @@ def tiling(tile: int | None, height: int, width: int, multiple: int) -> tuple[in
 
 
 def sample_of(image: Tensor, tile: int, multiple: int = 1) -> Tensor:
-    """Cut squares [n, C, side, side] out of an image [C, H, W], spread over all of it, with a tile's pixels in all.
+    """Cut squares [n, C, side, side] out of an image [C, H, W], spread over all of it, of as many pixels as one tile.
 
     An image smaller than a square is mirrored beyond its right and lower borders.
     """

@@ -22,7 +22,7 @@ from gan_experiments.data.batches import Shapes, Stream, generator, item_shapes
 from gan_experiments.data.module import DataModule
 from gan_experiments.kinds import POINTS
 
-_TRAINING, _FIXED, _SAMPLES = range(3)  # a seed for each kind of draw, so that no two share random numbers
+_TRAINING, _FIXED, _SAMPLES = range(3)  # a part of the seed, so that no two kinds of draws share random numbers
 
 
 class ModeCoverage(NamedTuple):
@@ -76,7 +76,7 @@ class MixtureStream(Stream):
     """Batches of new points: "real" float32 `[n, 2, 1, 1]` and int64 "label" `[n]`, each a function of (seed, number).
 
     `batch_size` counts all ranks together; rank r of `world` gets rows [r B / world, (r + 1) B / world) of each batch.
-    Raises ConfigError where the ranks cannot share a batch evenly.
+    Raises ConfigError if the ranks cannot share a batch evenly.
     """
 
     def __init__(

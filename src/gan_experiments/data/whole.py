@@ -94,7 +94,7 @@ class WholeImages:
 
 
 class SquareStream(ShuffledStream):
-    """Batches of random squares: "real" uint8 [n, parts * C, side, side] and, where asked for, "flip" bool [n].
+    """Batches of random squares: "real" uint8 [n, parts * C, side, side] and, if asked for, "flip" bool [n].
 
     The parts of a group are cut at the same place. Each image must have `side` pixels or more both ways.
     """

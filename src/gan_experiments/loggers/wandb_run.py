@@ -37,7 +37,7 @@ class WandbRun(RunLogger, WandbLogger):
         project, group, tags: as in `wandb.init`.
         mode: "offline", "online" or "disabled"; None for "offline", or "online" under an agent.
 
-    Raises ConfigError for another mode, and for "online" where nobody has logged in.
+    Raises ConfigError for another mode, and for "online" if nobody has logged in.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class WandbRun(RunLogger, WandbLogger):
 
 
 def _require_key(mode: str) -> None:
-    """Raise ConfigError if no account's key is known; W&B would ask for one, on a terminal without end."""
+    """Raise ConfigError if no account's key is known, as W&B would ask for one on the terminal, again and again."""
     try:
         known = wandb.login(prompt=False, verify=False)
     except wandb.errors.Error as error:  # of a key that cannot be one
