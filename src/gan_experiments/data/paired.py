@@ -110,7 +110,7 @@ class Pairs(CroppedData):
 
 
 class SideBySide(Source):
-    """Images that hold a pair each, A left and B right; with `swapped`, B is the input. An odd width is left out."""
+    """Images that hold a pair each, A left and B right; `swapped` makes B the input. Odd widths are left out."""
 
     across = 2
 
