@@ -3,8 +3,8 @@
 Tero Karras, Miika Aittala, Janne Hellsten, Samuli Laine, Jaakko Lehtinen, Timo Aila, 2020. arXiv:2006.06676
 
 Differs from the paper: only images for which a general geometric transformation was drawn are resampled, the others are
-moved by whole pixels, exactly; they are reflected at twice their resolution, however far out is read, and never end in
-black. p moves for the first time after `interval` batches, not after one.
+moved by whole pixels, exactly. The reflection beyond an image's border is computed at twice its resolution and has no
+end, so that no black is ever read. p is adjusted for the first time after `interval` batches, not after one.
 """
 
 from __future__ import annotations
@@ -35,29 +35,30 @@ PRESETS["bgcf"] = (*PRESETS["bgc"], *PRESETS["filter"])
 PRESETS["bgcfn"] = (*PRESETS["bgcf"], "noise")
 PRESETS["bgcfnc"] = (*PRESETS["bgcfn"], "cutout")
 
-# The orthogonal wavelets that the paper takes: Symlets of 6 and 2 vanishing moments.
+# The paper's orthogonal wavelets: Symlets of 6 and 2 vanishing moments.
 SYM6 = (
     0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
     0.787641141030194, 0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578,
     0.0017677118642428036, -0.007800708325034148,
 )  # fmt: skip
 SYM2 = (-0.12940952255092145, 0.22414386804185735, 0.836516303737469, 0.48296291314469025)
-PEAK = 5  # the tap of SYM6 that is taken for its middle
-POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # of natural images in the four bands, the lowest first
+PEAK = 5  # the tap of SYM6 that is taken as its middle
+POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # the power of natural images in the four bands, the lowest first
 
 
 class ADA(Augmentation):
-    """Augment all that D sees, each image by transformations drawn with probability p, which follows D's overfitting.
+    """Augmentation of all images that the discriminator D sees, of a strength that adapts to D's overfitting.
 
-    p is adjusted by r_t = E[sign D(x)] over the augmented real images (section 3): up while it is above the target,
-    down while below. That needs logits whose 0 is chance, as those of cross-entropy; a Wasserstein critic's have none.
-    The model calls `observe` with the real logits of each batch, and `adjust` once after each batch.
+    Each transformation is applied to each image with probability p. p is adjusted by r_t = E[sign D(x)] over the
+    augmented real images (section 3): up while r_t is above the target, down while below. This needs logits for which 0
+    means chance, as those of cross-entropy; the logits of a Wasserstein critic have no such value. The model calls
+    `observe` with the real logits of each batch, and `adjust` once after each batch.
 
     Args:
         policy: presets (blit, geom, color, filter, noise, cutout, bg, bgc, bgcf, bgcfn, bgcfnc) and single
-            transformations, separated by commas, carried out in the paper's order whatever theirs here.
-        p: the probability to begin with; the one throughout where `target` is None.
-        target: what r_t is held at; None leaves p as it is.
+            transformations, separated by commas; they are applied in the paper's order, whatever the order here.
+        p: the probability to begin with; it stays the same if `target` is None.
+        target: the value at which r_t is held; None keeps p constant.
         interval: batches from one adjustment to the next.
         speed: real images in which p can move by 1.
 
@@ -96,7 +97,7 @@ class ADA(Augmentation):
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
-        """Take note of what D says of augmented real images, `[n]` on each rank, where p follows it."""
+        """Record the signs of D's logits of augmented real images, `[n]` on each rank, unless p is constant."""
         if self.target is None:
             return
         n = len(real_logits)
@@ -106,10 +107,11 @@ class ADA(Augmentation):
 
     @torch.no_grad()
     def adjust(self, batches: int) -> None:
-        """Move p towards more augmentation where r_t is above the target, after each `interval`-th of `batches` in all.
+        """Raise p if r_t is above the target, lower it if below, after each `interval`-th batch of `batches` in all.
 
-        A step is the number of real images since the last one, of all ranks, by `speed`; p stays at 0 or above. Belongs
-        at the end of `training_step`: callbacks write a batch's checkpoint before the module's own hooks are called.
+        The step is the number of real images since the last step, of all ranks, divided by `speed`; p stays at 0 or
+        above. To be called at the end of `training_step`, because callbacks write the checkpoint of a batch before the
+        module's own hooks are called.
         """
         if self.target is None or batches % self.interval:
             return
@@ -120,11 +122,11 @@ class ADA(Augmentation):
 
     @property
     def needs_zero_at_chance(self) -> bool:  # type: ignore[override]
-        """Whether p follows the signs of the logits."""
+        """Whether p is adjusted by the signs of the logits."""
         return self.target is not None
 
     def follow(self, p: float) -> None:
-        """Set p, where no target moves it."""
+        """Set p, if no target adjusts it."""
         if self.target is None:
             self.p.fill_(p)
 
@@ -133,11 +135,12 @@ class ADA(Augmentation):
         return {"p": self.p.item()}
 
     def forward(self, images: Tensor, draw: Draw | None = None) -> Tensor:
-        """The images augmented, each by its own draws, `[N, C, S, S]` -> `[N, C, S, S]`, C 1 or 3.
+        """Augment images `[N, C, S, S]` -> `[N, C, S, S]`, C 1 or 3, each with random numbers of its own.
 
         `draw(sampler, n, *shape)` makes the random numbers, on any device; by default on the images' device, from
-        torch's global generator. Where nothing was drawn for an image it stays the same to the last bit. Can be
-        differentiated twice. `imgfilter` needs a side of 22 pixels or more. Raises ValueError for other shapes.
+        torch's global generator. An image for which no transformation was drawn stays the same to the last bit. The
+        result can be differentiated twice. `imgfilter` needs a side of 22 pixels or more. Raises ValueError for other
+        shapes.
         """
         _, channels, height, width = images.shape
         if height != width or channels not in (1, 3):
@@ -160,7 +163,7 @@ class ADA(Augmentation):
         return augmented.to(images.dtype)
 
     def _move(self, images: Tensor, dice: _Dice) -> Tensor:
-        """Pixel blitting and general geometric transformations, which are one mapping of the plane (appendix B)."""
+        """Apply pixel blitting and general geometric transformations as one mapping of the plane (appendix B)."""
         side = images.shape[-1]
         plane = torch.eye(3, device=images.device, dtype=images.dtype).expand(dice.n, 3, 3)
         blit = general = plane
@@ -173,7 +176,8 @@ class ADA(Augmentation):
         blitted = _read(images, blit, torch.arange(side, device=images.device), side, "nearest")
         if not self.policy & {*PRESETS["geom"]}:
             return blitted
-        # To twice the resolution, the old pixels at even places, and back: no alias of what is turned or shrunk.
+        # Up to twice the resolution, with the old pixels at even places, and down again: no aliasing of images that are
+        # rotated or shrunk.
         h = self.sym6.to(images)
         places = torch.arange(-PEAK, 2 * side + PEAK, device=images.device) / 2
         fine = _read(_upsample(images, h), _product(blit, general), places, side, "bilinear")
@@ -182,7 +186,7 @@ class ADA(Augmentation):
         return torch.where(moved[:, None, None, None], resampled, blitted)
 
     def _recolor(self, images: Tensor, dice: _Dice) -> Tensor:
-        """Colour transformations, which are one affine mapping of the colours; a grey is red = green = blue."""
+        """Apply colour transformations as one affine mapping of the colours; grey stands for red = green = blue."""
         mapping = torch.eye(3, 4, device=images.device, dtype=images.dtype).expand(dice.n, 3, 4)
         for name, transformation in COLORS:
             if name in self.policy:
@@ -191,7 +195,7 @@ class ADA(Augmentation):
             grey = torch.stack([mapping[:, :, :3].sum(2).mean(1), mapping[:, :, 3].mean(1)], dim=1)
             mapping = grey[:, None]  # [n, 1, 2]
         mapping = mapping[..., None, None]
-        # Not by a matrix product, which some devices do with fewer digits: an image that is left alone stays the same.
+        # Not by a matrix product, for which some devices use lower precision: the identity must change no image.
         recolored = mapping[:, :, -1] + mapping[:, :, 0] * images[:, :1]
         for channel in range(1, images.shape[1]):
             recolored = recolored + mapping[:, :, channel] * images[:, channel : channel + 1]
@@ -199,37 +203,40 @@ class ADA(Augmentation):
 
 
 class _Dice:
-    """The random numbers of one call, a row for each image."""
+    """The random numbers of one call, with a row for each image."""
 
     def __init__(self, draw: Draw, p: Tensor, images: Tensor) -> None:
         self.n, self.p, self.like = len(images), p, images
         self._draw = draw
 
     def uniform(self, *shape: int) -> Tensor:
-        """U(0, 1), `[n, *shape]`."""
+        """Draw from U(0, 1), `[n, *shape]`."""
         return self._draw(torch.rand, self.n, *shape).to(self.like)
 
     def signed(self, *shape: int) -> Tensor:
-        """U(-1, 1), `[n, *shape]`."""
+        """Draw from U(-1, 1), `[n, *shape]`."""
         return 2 * self.uniform(*shape) - 1
 
     def below(self, k: int) -> Tensor:
-        """A whole number from 0 to k - 1, `[n]`."""
+        """Draw whole numbers from 0 to k - 1, `[n]`."""
         return (k * self.uniform()).floor().clamp(max=k - 1)  # a coarse type may round up to k
 
     def normal(self, *shape: int) -> Tensor:
-        """N(0, 1), `[n, *shape]`."""
+        """Draw from N(0, 1), `[n, *shape]`."""
         return self._draw(torch.randn, self.n, *shape).to(self.like)
 
     def sometimes(self, value: Tensor, neutral: float, p: Tensor | None = None, coins: int = 1) -> Tensor:
-        """The rows of `value`, `[n]` or `[n, k]`, each with probability p, else `neutral`; `coins` is 1 or k."""
+        """Keep `value`, `[n]` or `[n, k]`, with probability p, and replace it by `neutral` otherwise.
+
+        `coins` is 1 to decide for each row, or k to decide for each of its entries.
+        """
         coin = self.uniform(*[coins] * (value.ndim - 1))
         return torch.where(coin < (self.p if p is None else p), value, neutral)
 
 
 # -------------------------------------------------------------------- mappings of the plane
-# Each is a matrix [n, 3, 3] from where a pixel of the output lies to where it is read from, in pixels from the middle,
-# x to the right and y down.
+# Each is a matrix [n, 3, 3] that maps the place of an output pixel to the place that it is read from, in pixels from
+# the middle, x to the right and y down.
 
 
 def _xflip(dice: _Dice, side: int) -> Tensor:
@@ -253,7 +260,7 @@ def _scale(dice: _Dice, side: int) -> Tensor:
 
 
 def _rotate(dice: _Dice, side: int) -> Tensor:
-    # Done twice, so that p is the probability of either.
+    # Applied twice, so that p is the probability that at least one of the two is drawn.
     angle = dice.sometimes(math.pi * dice.signed(), 0, p=1 - (1 - dice.p).clamp(min=0).sqrt())
     return _rotation(angle)
 
@@ -279,26 +286,26 @@ GEOMETRY: list[tuple[str, Callable[[_Dice, int], Tensor]]] = [
 
 
 def _plane(xx: Tensor, xy: Tensor | float, yx: Tensor | float, yy: Tensor | float) -> Tensor:
-    """[n, 3, 3] that maps (x, y) to (xx x + xy y, yx x + yy y)."""
+    """Return the matrices [n, 3, 3] that map (x, y) to (xx x + xy y, yx x + yy y)."""
     rows = [xx, xy, 0, yx, yy, 0, 0, 0, 1]
     entries = [row if isinstance(row, Tensor) else torch.full_like(xx, row) for row in rows]
     return torch.stack(entries, dim=1).unflatten(1, (3, 3))
 
 
 def _rotation(angle: Tensor) -> Tensor:
-    """Turns what is seen by `angle` [n], against the clock."""
+    """Return the mapping that rotates images by `angle` [n], counter-clockwise."""
     cosine, sine = angle.cos(), angle.sin()
     return _plane(cosine, -sine, sine, cosine)
 
 
 def _shift(shift: Tensor) -> Tensor:
-    """Moves what is seen by `shift` [n, 2], to the right and down."""
+    """Return the mapping that moves images by `shift` [n, 2], to the right and down."""
     still = torch.eye(3, device=shift.device, dtype=shift.dtype).expand(len(shift), 3, 3)
     return torch.cat([still[:, :, :2], still[:, :, 2:] - F.pad(shift, (0, 1))[:, :, None]], dim=2)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Matrix products [n, i, k] x [n, k, j]; see `ADA._recolor` for why not by matmul."""
+    """Multiply matrices [n, i, k] x [n, k, j]; see `ADA._recolor` for why not by matmul."""
     return (left[:, :, :, None] * right[:, None]).sum(dim=2)
 
 
@@ -306,10 +313,10 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 
 
 class _Sample(torch.autograd.Function):
-    """`grid_sample` of images whose outside is their reflection, as the linear function of the images that it is.
+    """`grid_sample` with reflection beyond the borders, as a linear function of the images.
 
-    Its derivative is the transposed mapping, and that one's is this one again. Of `grid_sample` itself most versions of
-    torch know no second derivative.
+    Its derivative is the transposed mapping `_Spread`, whose derivative is `_Sample` again. `grid_sample` itself has no
+    second derivative in most versions of torch.
     """
 
     @staticmethod
@@ -341,9 +348,10 @@ class _Spread(torch.autograd.Function):
 
 
 def _read(images: Tensor, mapping: Tensor, places: Tensor, side: int, mode: str) -> Tensor:
-    """What the mapping reads at places x places, `[k]` in pixels of an image of `side`, `[n, C, k, k]`.
+    """Read images `[n, C, S, S]` through the mapping at the grid places x places, as `[n, C, k, k]`.
 
-    The first and last pixels of `images` are those of the image of `side`, whatever lies between.
+    `places`, `[k]`, are in pixels of an image of `side`. The first and last pixels of `images` are those of that image,
+    whatever the resolution in between.
     """
     middle = (side - 1) / 2
     places = places.to(images) - middle
@@ -353,7 +361,7 @@ def _read(images: Tensor, mapping: Tensor, places: Tensor, side: int, mode: str)
 
 
 def _upsample(images: Tensor, h: Tensor) -> Tensor:
-    """[n, C, S, S] -> [n, C, 2S - 1, 2S - 1]: the old pixels at the even places."""
+    """Double the resolution, [n, C, S, S] -> [n, C, 2S - 1, 2S - 1], with the old pixels at the even places."""
     fine = F.pad(images.flatten(0, 1)[None], (3, 3, 3, 3), mode="reflect")
     crop = 6 + PEAK  # the padding at twice the resolution, and the taps before the filter's middle
     for taps, stride, padding in ((h[:, None], (2, 1), (crop, 0)), (h[None], (1, 2), (0, crop))):
@@ -362,7 +370,10 @@ def _upsample(images: Tensor, h: Tensor) -> Tensor:
 
 
 def _downsample(fine: Tensor, h: Tensor) -> Tensor:
-    """[n, C, 2S + 10, 2S + 10], the pixels and five or six more at the ends -> [n, C, S, S]: upsampling transposed."""
+    """Halve the resolution, [n, C, 2S + 10, 2S + 10] -> [n, C, S, S], by the transpose of upsampling.
+
+    A side of the input is the 2 S - 1 pixels of an upsampled image, with five more before and six after them.
+    """
     images = fine.flatten(0, 1)[None]
     for taps, stride in ((h[:, None], (2, 1)), (h[None], (1, 2))):
         images = F.conv2d(images, _each(taps, images), None, stride, groups=images.shape[1])
@@ -370,12 +381,12 @@ def _downsample(fine: Tensor, h: Tensor) -> Tensor:
 
 
 def _each(taps: Tensor, images: Tensor) -> Tensor:
-    """One filter as the weight of a convolution with a group for each channel, much the fastest form on a CPU."""
+    """Return one filter as the weight of a convolution with a group per channel, by far the fastest form on a CPU."""
     return taps.expand(images.shape[1], 1, -1, -1)
 
 
 # -------------------------------------------------------------------- mappings of the colours
-# Each takes a mapping [n, 3, 4] and carries out one more after it.
+# Each takes a mapping [n, 3, 4] and returns it followed by one more transformation.
 
 
 def _brightness(dice: _Dice, mapping: Tensor) -> Tensor:
@@ -415,7 +426,7 @@ COLORS: list[tuple[str, Callable[[_Dice, Tensor], Tensor]]] = [
 
 
 def _luma(mapping: Tensor) -> Tensor:
-    """The part of the colours along the grey axis."""
+    """Return the part of the colours along the grey axis."""
     return mapping.mean(dim=1, keepdim=True)
 
 
@@ -423,7 +434,7 @@ def _luma(mapping: Tensor) -> Tensor:
 
 
 def _octaves() -> Tensor:
-    """Symmetric filters [4, 43] that pass an octave of frequencies each, the lowest first; together they pass all."""
+    """Return symmetric filters [4, 43] for one octave of frequencies each, the lowest first; their sum passes all."""
     low = np.convolve(SYM2, SYM2[::-1]) / 2  # 7 taps
     high = np.eye(7)[3] - low
     rest, bands = np.eye(43)[21], []
@@ -436,7 +447,7 @@ def _octaves() -> Tensor:
 
 
 def _filter(images: Tensor, dice: _Dice, bands: Tensor) -> Tensor:
-    """Amplify octaves, each with its own coin, at the power that a natural image would keep."""
+    """Amplify octaves, each drawn separately, with gains by which a natural image would keep its power."""
     factor = dice.sometimes(dice.normal(len(bands)).exp2(), 1, coins=len(bands))  # [n, 4]
     power = 1 + (factor.square() - 1) * factor.new_tensor(POWER)
     gains = factor * power.rsqrt().prod(dim=1, keepdim=True)
@@ -450,13 +461,13 @@ def _filter(images: Tensor, dice: _Dice, bands: Tensor) -> Tensor:
 
 
 def _noise(images: Tensor, dice: _Dice) -> Tensor:
-    """Add noise of a strength of its own to each image."""
+    """Add noise to each image, of a strength drawn for it."""
     sigma = dice.sometimes(0.1 * dice.normal().abs(), 0)
     return images + sigma[:, None, None, None] * dice.normal(*images.shape[1:])
 
 
 def _cutout(images: Tensor, dice: _Dice) -> Tensor:
-    """Set a square of half the side to zero (mid-grey); it may hang over the border, its centre inside."""
+    """Set a square of half the side to zero (mid-grey); its centre is inside, its edges may be outside."""
     side = images.shape[-1]
     size = dice.sometimes(torch.full_like(images[:, 0, 0, 0], 0.5), 0)
     pixels = (torch.arange(side, device=images.device).to(images) + 0.5) / side

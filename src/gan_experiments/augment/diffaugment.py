@@ -17,10 +17,11 @@ from gan_experiments.contracts import ConfigError
 
 
 class DiffAugment(Augmentation):
-    """Augment all that D sees, reals and fakes, in D's step and in G's, which its gradients pass (section 3.2).
+    """Augmentation of all real and fake images that the discriminator sees (section 3.2).
 
-    `policy` names the kinds in their order, separated by commas: "color", "translation", "cutout". Raises ConfigError
-    for another name.
+    It is applied in the discriminator's updates and in the generator's, whose gradients pass through it. `policy` names
+    the kinds in their order, separated by commas: "color", "translation", "cutout". Raises ConfigError for another
+    name.
     """
 
     def __init__(self, policy: str = "color,translation,cutout") -> None:
@@ -34,7 +35,7 @@ class DiffAugment(Augmentation):
                 )
 
     def forward(self, images: Tensor, draw: Draw | None = None) -> Tensor:
-        """The images augmented, each by its own draw, `[N, C, H, W]` -> `[N, C, H, W]`.
+        """Augment images `[N, C, H, W]` -> `[N, C, H, W]`, each with random numbers of its own.
 
         `draw(sampler, *shape)` makes the random numbers, on any device, in any float type; by default on the images'
         device, from torch's global generator.
@@ -65,7 +66,7 @@ def contrast(images: Tensor, draw: Draw) -> Tensor:
 
 
 def translation(images: Tensor, draw: Draw, ratio: float = 0.125) -> Tensor:
-    """Shift by up to an eighth of each side, in whole pixels; zeros (mid-grey) come in."""
+    """Shift by up to an eighth of each side, in whole pixels; fill with zeros (mid-grey)."""
     n, channels, height, width = images.shape
     rows, rows_inside = _shifted(height, ratio, n, draw, images.device)
     columns, columns_inside = _shifted(width, ratio, n, draw, images.device)
@@ -76,7 +77,7 @@ def translation(images: Tensor, draw: Draw, ratio: float = 0.125) -> Tensor:
 
 
 def cutout(images: Tensor, draw: Draw, ratio: float = 0.5) -> Tensor:
-    """Set a rectangle of half of each side to zero (mid-grey); it may hang over the border, its centre inside."""
+    """Set a rectangle of half of each side to zero (mid-grey); its centre is inside, its edges may be outside."""
     n, _, height, width = images.shape
     rows = _cut(height, ratio, n, draw, images.device)
     columns = _cut(width, ratio, n, draw, images.device)
@@ -91,20 +92,20 @@ KINDS: dict[str, list[Callable[[Tensor, Draw], Tensor]]] = {
 
 
 def _integers(low: int, high: int, n: int, draw: Draw, device: torch.device) -> Tensor:
-    """Whole numbers from low to high, both included, int64 [n, 1]."""
+    """Draw whole numbers from low to high, both included, int64 [n, 1]."""
     u = draw(torch.rand, n, 1).to(device=device, dtype=torch.float32)
     return (low + u * (high + 1 - low)).floor().long().clamp(max=high)  # a coarse type may round u up to 1
 
 
 def _shifted(side: int, ratio: float, n: int, draw: Draw, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where each of `side` pixels is read from, int64 [n, side], and whether that lies inside the image."""
+    """Return where each of `side` pixels is read from, int64 [n, side], and whether that lies inside the image."""
     reach = int(side * ratio + 0.5)
     source = torch.arange(side, device=device) + _integers(-reach, reach, n, draw, device)
     return source.clamp(0, side - 1), (source >= 0) & (source < side)
 
 
 def _cut(side: int, ratio: float, n: int, draw: Draw, device: torch.device) -> Tensor:
-    """Which of `side` pixels lie within the cut, bool [n, side]."""
+    """Return which of `side` pixels lie within the cut, bool [n, side]."""
     size = int(side * ratio + 0.5)
     start = _integers(0, side - size % 2, n, draw, device) - size // 2
     pixels = torch.arange(side, device=device)

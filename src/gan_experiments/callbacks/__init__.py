@@ -1,1 +1,1 @@
-"""What happens around the training: sheets, scores, checkpoints, progress."""
+"""Callbacks around the training: sheets, scores, checkpoints, progress, health."""

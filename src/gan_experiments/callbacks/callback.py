@@ -10,7 +10,7 @@ from gan_experiments.engine.module import AdversarialModule
 
 Kind = TypeVar("Kind")
 
-if TYPE_CHECKING:  # to mypy a hook that takes the one module there is would be none of Lightning's
+if TYPE_CHECKING:  # mypy would refuse hooks that take an AdversarialModule where Lightning's take any module
     _Callback = object
 else:
     _Callback = L.Callback
@@ -19,23 +19,23 @@ else:
 class RunCallback(_Callback):
     """A Lightning callback whose hooks are given an `AdversarialModule`.
 
-    A hook does its work inside `module.paused()` where it takes time that the images per second should not count.
+    A hook that takes long does its work inside `module.paused()`, so that the images per second do not count its time.
     """
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
-        """Prepare, before the first batch of a training or of one that goes on."""
+        """Prepare, before the first batch of a new or a resumed training."""
 
     def on_train_batch_start(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
         """Act before a batch."""
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
-        """Act after a batch, when `module.images_seen` counts it."""
+        """Act after a batch, which `module.images_seen` already includes."""
 
     def on_train_end(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Act after the last batch."""
 
     def on_exception(self, trainer: L.Trainer, module: AdversarialModule, exception: BaseException) -> None:
-        """Act where the training ends by an error; `on_train_end` is then left out."""
+        """Act when the training ends with an error; `on_train_end` is then not called."""
 
 
 def find(trainer: L.Trainer, kind: type[Kind]) -> Kind | None:

@@ -15,17 +15,19 @@ from gan_experiments.engine.module import AdversarialModule
 
 
 class Checkpoints(RunCallback):
-    """Writes `checkpoints/last.ckpt` every `every` images and at the end, `best.ckpt` beside it at each best score.
+    """Three kinds of checkpoints in the folder `checkpoints`.
 
-    And one that stays, `00100000.ckpt`, every `keep` images, for those who want to look back.
+    - `last.ckpt`, replaced every `every` images and at the end;
+    - `best.ckpt`, replaced at each best score;
+    - `00100000.ckpt` and so on, every `keep` images, which are kept.
 
-    A checkpoint is written beside the old one and then takes its name, so a kill at any moment leaves one whole. None
-    is written of a state that is not finite. Must come after `Scores` among the callbacks.
+    A checkpoint is written beside the old one and then renamed, so that a kill at any moment leaves a complete one. A
+    state that is not finite is never written. Must come after `Scores` among the callbacks.
 
     Args:
         folder: the run folder.
-        every: images from one checkpoint to the next.
-        keep: images from one that stays to the next; 0 for none.
+        every: images from one `last.ckpt` to the next.
+        keep: images from one checkpoint that is kept to the next; 0 for none.
     """
 
     def __init__(self, folder: Place, every: Whole, keep: Whole = 0) -> None:
@@ -35,17 +37,17 @@ class Checkpoints(RunCallback):
 
     @property
     def last(self) -> Path:
-        """The file to go on from."""
+        """The checkpoint to resume from."""
         return self.folder / "last.ckpt"
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
-        """Remove what a kill in the middle of a checkpoint left in the run's folder."""
+        """Remove unfinished checkpoints that a kill left in the run's folder."""
         if trainer.is_global_zero:
             for left in self.folder.glob(".*.unfinished.ckpt"):
                 left.unlink(missing_ok=True)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
-        """Save where a checkpoint is due."""
+        """Save the checkpoints that are due."""
         scores = find(trainer, Scores)
         best = scores is not None and scores.best_at == module.images_seen
         due = module.passed(self.every) or module.at_end() or trainer.should_stop
@@ -58,7 +60,7 @@ class Checkpoints(RunCallback):
             self.saved_at = module.images_seen
 
     def save(self, trainer: L.Trainer, module: AdversarialModule, path: Path) -> None:
-        """Write the state to a file, at once or not at all."""
+        """Write the state to a file, completely or not at all; raise NotFinite if it is not finite."""
         with module.paused():
             module.require_finite()
             if trainer.is_global_zero:

@@ -20,10 +20,11 @@ Line = list[tuple[int, float]]
 
 
 class Curves(RunCallback):
-    """Draws `curves.png` from `metrics.csv` every `every` images and after the last one.
+    """The picture `curves.png`, drawn from `metrics.csv` every `every` images and after the last one.
 
-    One panel for the terms of each phase's loss, one for D(real) and D(fake), one for the gradient norms, one for each
-    score. Nothing is drawn before there are two values of something. Must come after what writes `metrics.csv`.
+    It has one panel for the terms of each phase's loss, one for D(real) and D(fake), one for the gradient norms, and
+    one for each score. Nothing is drawn until some number has two values. Must come after the callbacks that log
+    numbers.
 
     Args:
         folder: the run folder.
@@ -34,7 +35,7 @@ class Curves(RunCallback):
         self.folder, self.every = Path(folder), every
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
-        """Draw where it is due."""
+        """Draw if it is due."""
         if trainer.is_global_zero and (module.passed(self.every) or module.at_end() or trainer.should_stop):
             with module.paused():
                 panels = read(self.folder / "metrics.csv", [phase.name for phase in module.phases()])
@@ -43,7 +44,7 @@ class Curves(RunCallback):
 
 
 def read(path: Path, phases: Sequence[str]) -> dict[str, dict[str, Line]]:
-    """Return the lines of each panel, by name, that have two finite values or more; none where there is no file."""
+    """Return the lines of each panel, by name, that have two finite values or more; empty if there is no file."""
     if not path.exists():
         return {}
     panels: dict[str, dict[str, Line]] = {name: {} for name in (*phases, "logits", "gradient norms")}

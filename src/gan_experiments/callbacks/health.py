@@ -1,7 +1,7 @@
 """The classic failures of adversarial training, recognised while they happen.
 
-Each sign is a function of the numbers that the run records or of a few samples, and has its threshold beside it, with
-the measurements on the digits from which it comes (benchmarks/README.md has them all).
+Each symptom is a function of the numbers that the run records, or of a few samples. The thresholds come from
+measurements on the digits (benchmarks/README.md has them all).
 """
 
 from __future__ import annotations
@@ -33,27 +33,36 @@ from gan_experiments.engine.module import AdversarialModule
 log = logging.getLogger(__name__)
 
 SATURATED = 0.01
-"""Of a discriminator's loss at chance; the losses are means over `log_every` batches."""
+"""A discriminator is saturated if its loss, a mean over `log_every` batches, is below this share of that at chance."""
 VANISHED = 0.02
-"""Of the generator's usual gradient norm."""
+"""A generator's gradient has vanished if its norm is below this share of the usual one."""
 EXPLODED = 30.0
-"""Times an optimizer's gradient norm at the start: an explosion is often slow, and a median would grow with it."""
+"""A gradient explodes if its norm is above this multiple of that at the start.
+
+An explosion is often slow, and a median would grow with it.
+"""
 COLLAPSED = 0.5
-"""Share of samples that have a twin. Healthy 0, of a collapsed generator 0.9 and more, of an untrained one 1."""
+"""Samples have collapsed if more than this share has a twin: 0 is healthy, a collapsed generator has 0.9 and more.
+
+An untrained generator has 1.
+"""
 TWIN = 0.25
-"""Two samples are twins that lie this much nearer than a real image and the next one usually do."""
+"""Two samples are twins if their distance is below this share of the usual one between nearest real images."""
 
 USUAL_LOG_EVERY = 50
-"""Batches to a look. Where they are fewer, more looks are needed: a dip over 15 batches is no failure."""
+"""Batches of one check. With fewer, more checks in a row are needed: a dip over 15 batches is no failure."""
 REMEMBERED = 100
-"""Looks whose median is the usual gradient norm; or the first one, if that is more."""
+"""Number of checks whose median is the usual gradient norm; the first norm is taken if it is larger."""
 
 
-# -------------------------------------------------------------------- the signs: what was seen, None where all is well
+# ------------------------------------------------------------ the symptoms: each returns a warning, None if all is well
 
 
 def discriminator_saturated(numbers: Mapping[str, float], chance: float) -> str | None:
-    """A discriminator that is right about everything teaches nothing: its loss is a small part of that at chance."""
+    """Return a warning if a discriminator's loss is a small part of that at chance.
+
+    A discriminator that is right about everything teaches the generator nothing.
+    """
     for name, loss in _discriminator_losses(numbers):
         if 0 <= loss < SATURATED * chance:
             return f"the discriminator is saturated: {name} is {loss:.2g}, and {chance:.2g} at chance"
@@ -61,7 +70,7 @@ def discriminator_saturated(numbers: Mapping[str, float], chance: float) -> str 
 
 
 def gradient_vanished(norms: Mapping[str, float], usual: Mapping[str, float]) -> str | None:
-    """The generator learns nothing: its gradient is a small part of what it used to be."""
+    """Return a warning if a generator's gradient is a small part of what it used to be: it learns nothing."""
     for name, norm in norms.items():
         if "generator" in name and norm < VANISHED * usual.get(name, 0.0):
             return f"the gradient of the {name} has vanished: its norm is {norm:.2g}, and was {usual[name]:.2g}"
@@ -69,7 +78,7 @@ def gradient_vanished(norms: Mapping[str, float], usual: Mapping[str, float]) ->
 
 
 def gradient_exploded(norms: Mapping[str, float], start: Mapping[str, float]) -> str | None:
-    """A player is thrown about: its gradient is many times what it was at the start."""
+    """Return a warning if a player's gradient is many times what it was at the start."""
     for name, norm in norms.items():
         if norm > EXPLODED * start.get(name, math.inf):
             return (
@@ -79,22 +88,22 @@ def gradient_exploded(norms: Mapping[str, float], start: Mapping[str, float]) ->
 
 
 def modes_collapsed(twins: float) -> str | None:
-    """The generator makes few different images: most samples have a twin."""
+    """Return a warning if most samples have a twin: the generator makes few different images."""
     return f"the samples have collapsed: {twins:.0%} of them have a twin" if twins > COLLAPSED else None
 
 
 def share_of_twins(samples: Tensor, real: Tensor) -> float:
-    """The share of samples [n, d] that have a twin among them, by the distances within the real ones [m, d].
+    """Return the share of samples [n, d] that have a twin among them, by the distances within the real ones [m, d].
 
-    Both are the small vectors of their kind, see `Kind.vectors`. Finds a generator that makes one image, and one that
-    makes a dozen, whose samples are on average as far apart as they should be.
+    Both are the small vectors of their kind, see `Kind.vectors`. The share is high for a generator that makes only one
+    image. It is also high for one that makes a dozen, whose samples are on average as far apart as they should be.
     """
     usual = _nearest(real).median()
     return (_nearest(samples) < TWIN * usual).float().mean().item()
 
 
 def _nearest(vectors: Tensor) -> Tensor:
-    """The distance of each vector [n, d] to the next one, [n]."""
+    """Return the distance of each vector [n, d] to its nearest neighbour, [n]."""
     distances = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
     return distances.fill_diagonal_(torch.inf).min(dim=1).values
 
@@ -117,7 +126,10 @@ def _gradients(numbers: Mapping[str, float]) -> Iterator[tuple[str, float]]:
 
 
 def advice(sign: str, module: AdversarialModule, outwitted: bool = False) -> str:
-    """What usually helps against a sign, as words to type; `outwitted` where the discriminator believes the fakes."""
+    """Return what usually helps against a symptom, as options to type.
+
+    `outwitted` is True if the fakes fool the discriminator.
+    """
     model = module.run.config.get("model", {})
     loss = str(module.run.config.get("loss", {}).get("_target_", ""))
     calmer = _slower(module, "discriminator") + _slower(module, "generator")
@@ -135,7 +147,7 @@ def advice(sign: str, module: AdversarialModule, outwitted: bool = False) -> str
 
 
 def _slower(module: AdversarialModule, player: str) -> list[str]:
-    """Half the learning rate of a player's optimizers."""
+    """Return the options that halve the learning rates of a player's optimizers."""
     optimizers = module.run.config.get("model", {}).get("optimizers", {})
     return [
         f"model.optimizers.{name}.lr={node['lr'] * module.rate_factor / 2:g}"
@@ -145,27 +157,29 @@ def _slower(module: AdversarialModule, player: str) -> list[str]:
 
 
 class Unwell(TrainingFailure):
-    """A sign of failure that the config does not let pass."""
+    """A symptom of failure at which the config asks to stop or to go back."""
 
 
 class Health(RunCallback):
-    """Says in one line what fails and what usually helps; by `action` also stops there, or goes back and tries again.
+    """Warnings of failing training, one line each with what usually helps; `action` can also stop the run or go back.
 
-    A sign counts once `patience` looks in a row have shown it, and is gone once as many have not: the recorded numbers
-    are looked at whenever `Record` has new ones, the samples every `every` images. `health/<sign>` is logged as 0 or 1.
-    Must come after `Record` and before `Checkpoints`, which then writes nothing of a run that is stopped.
+    A symptom counts once `patience` checks in a row have shown it, and is over once as many have not. The recorded
+    numbers are checked whenever `Record` has new ones, the samples every `every` images. `health/<symptom>` is logged
+    as 0 or 1. Must come after `Record` and before `Checkpoints`, so that no checkpoint is written of a run that is
+    stopped.
 
-    `checkpoints/good.ckpt` is the last checkpoint that was written, and followed by `patience` looks, without a trace
-    of any sign. Going back means: from there, with all learning rates times `back_rate`, and other draws.
+    `checkpoints/good.ckpt` is the last checkpoint that was written while there was no symptom at all, and followed by
+    `patience` checks without any. To go back is to continue from it, with all learning rates times `back_rate` and with
+    other random numbers.
 
     Args:
         action: "warn", "stop" (TrainingFailure) or "back".
-        every: images from one look at the samples to the next; 0 for none.
-        patience: looks in a row.
-        n: samples looked at.
-        warm_up: images by which samples should differ; before, they only count where they have already done so.
+        every: images from one check of the samples to the next; 0 for none.
+        patience: checks in a row.
+        n: samples of one check.
+        warm_up: images by which samples should differ. Before, a collapse counts only if they have differed already.
         back_rate: factor of the learning rates each time that the run goes back, 1 for none.
-        back_seed: whether it goes back to other draws.
+        back_seed: whether the run gets other random numbers each time that it goes back.
         tries: how often it goes back before it stops.
     """
 
@@ -191,12 +205,12 @@ class Health(RunCallback):
         self.action, self.every, self.patience, self.n, self.warm_up = action, every, patience, n, warm_up
         self.back_rate, self.back_seed, self.tries = back_rate, back_seed, tries
         self.on = dict.fromkeys(self.SIGNS, False)
-        self.count = dict.fromkeys(self.SIGNS, 0)  # looks in a row that speak against `on`
+        self.count = dict.fromkeys(self.SIGNS, 0)  # checks in a row that contradict `on`
         self.norms: dict[str, list[float]] = {}
-        self.stage = 0  # of the module, in which they were seen
-        self.diverse = False  # the samples once differed
-        self.candidate = -1  # images seen at a checkpoint that may prove good
-        self.quiet = dict.fromkeys(self.SIGNS, 0)  # looks since
+        self.stage = 0  # the module's, in which `norms` were seen
+        self.diverse = False  # the samples have differed at least once
+        self.candidate = -1  # images seen at a checkpoint that may prove good; -1 without one
+        self.quiet = dict.fromkeys(self.SIGNS, 0)  # checks since then
         self.gone_back = 0
         self._inputs: dict[str, Tensor] = {}
         self._real = torch.empty(0)
@@ -204,18 +218,18 @@ class Health(RunCallback):
         self._looks = patience
 
     def looks_needed(self, log_every: int) -> int:
-        """How many looks in a row at the recorded numbers, each over `log_every` batches, count as a failure."""
+        """Return how many checks in a row of the recorded numbers, each over `log_every` batches, make a failure."""
         return max(self.patience, math.ceil(self.patience * USUAL_LOG_EVERY / log_every))
 
-    # ---------------------------------------------------------------- looking
+    # ---------------------------------------------------------------- checks
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
-        """Choose what the samples are made from and compared with."""
+        """Choose the inputs of the samples, and the real images that they are compared with."""
         data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
         labels = None if module.conditions.even else module.conditions(self.n, module.run.seed)
         fixed = data.fixed(self.n) if labels is None else data.of_classes(labels)
         real = [rows for key, rows in sorted(fixed.items()) if key.startswith(("real", "target", "high"))]
-        distinct = min(len(rows.unique(dim=0)) for rows in real)  # of few images some come twice
+        distinct = min(len(rows.unique(dim=0)) for rows in real)  # small data repeat some images
         n = min(self.n, distinct * len(real))
         self._real = module.kind.vectors(torch.cat([rows[: n // len(real)] for rows in real]))
         self._inputs = module.sheet_inputs(fixed, n) | ({} if labels is None else {"label": labels[:n]})
@@ -225,12 +239,12 @@ class Health(RunCallback):
             self._checkpoints(trainer).save(trainer, module, self._good(trainer))
 
     def on_train_batch_start(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
-        """Lay a checkpoint aside that has just been written and may prove good."""
+        """Keep a checkpoint that has just been written as a candidate, which may prove good."""
         if self.candidate == module.images_seen and trainer.is_global_zero:
             _link(self._checkpoints(trainer).last, self._aside(trainer))
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
-        """Look at what is new."""
+        """Check what is new: the recorded numbers, and the samples every `every` images."""
         record = find(trainer, Record)
         numbers = record.fresh if record else {}
         if numbers:
@@ -248,19 +262,19 @@ class Health(RunCallback):
             self.candidate, self.quiet = module.images_seen, dict.fromkeys(self.SIGNS, 0)
 
     def on_train_end(self, trainer: L.Trainer, module: AdversarialModule) -> None:
-        """Tidy up after a run that is complete; one that was asked to stop goes on with what was laid aside."""
+        """Remove the candidate of a run that is complete; a run that was asked to stop needs it when it is resumed."""
         if trainer.is_global_zero and module.at_end() and self._checkpoints(trainer):
             self._aside(trainer).unlink(missing_ok=True)
 
     def on_exception(self, trainer: L.Trainer, module: AdversarialModule, exception: BaseException) -> None:
-        """Add what usually helps to what the engine says of a number that is not finite."""
+        """Add what usually helps to the engine's message about a number that is not finite."""
         if isinstance(exception, NotFinite):
             exception.args = (f"{exception}; {advice('not_finite', module)}",)
             self._say(trainer, str(exception))
             log_metrics(trainer, {"health/not_finite": 1.0}, module.images_seen)
 
     def _read(self, numbers: Mapping[str, float], stage: int) -> dict[str, str | None]:
-        """What the recorded numbers show, for each sign of which they tell."""
+        """Return a warning or None for each symptom that the recorded numbers can show."""
         if stage != self.stage:
             self.stage, self.norms = stage, {}
         usual = {name: max(past[0], statistics.median(past)) for name, past in self.norms.items()}
@@ -272,7 +286,7 @@ class Health(RunCallback):
             seen["exploded"] = gradient_exploded(norms, {name: past[0] for name, past in self.norms.items()})
         if any("generator" in name for name in norms):
             seen["vanished"] = gradient_vanished(norms, usual)
-        if not (seen.get("vanished") or seen.get("exploded")):  # what is wrong does not become usual
+        if not (seen.get("vanished") or seen.get("exploded")):  # norms of a failure must not become the usual ones
             for name, norm in norms.items():
                 past = self.norms.setdefault(name, [norm])
                 past.append(norm)
@@ -283,7 +297,7 @@ class Health(RunCallback):
         return bool(self._chance) and any(loss > self._chance for _, loss in _discriminator_losses(numbers))
 
     def _twins(self, trainer: L.Trainer, module: AdversarialModule) -> float:
-        """The share of twins among what the generator in training makes; the same number on every rank."""
+        """Return the share of twins among samples of the generator in training; the same number on every rank."""
         twins = 0.0
         if trainer.is_global_zero:
             with torch.random.fork_rng(devices=[]):
@@ -292,7 +306,7 @@ class Health(RunCallback):
             twins = share_of_twins(samples, self._real)
         return trainer.strategy.broadcast(twins)
 
-    # ---------------------------------------------------------------- judging and acting
+    # ---------------------------------------------------------------- reactions
 
     def _look(
         self, trainer: L.Trainer, module: AdversarialModule, seen: Mapping[str, str | None], outwitted: bool = False
@@ -313,7 +327,7 @@ class Health(RunCallback):
             raise Unwell(lines[0])
 
     def _turns(self, sign: str, ill: bool) -> bool:
-        """Count a look; whether it is the one by which the sign comes or goes."""
+        """Count a check; return True if the symptom begins or ends with it."""
         self.count[sign] = self.count[sign] + 1 if ill != self.on[sign] else 0
         if self.count[sign] < (self.patience if sign == "collapsed" else self._looks):
             return False
@@ -324,7 +338,7 @@ class Health(RunCallback):
         return not any(self.on.values()) and not any(self.count.values())
 
     def _keep(self, trainer: L.Trainer, seen: Mapping[str, str | None]) -> None:
-        """Count the looks since a checkpoint was laid aside; it is good after enough of them, or given up."""
+        """Count the checks since there is a candidate. After enough of them it is good; at a symptom it is dropped."""
         if self.candidate < 0:
             return
         self.quiet = {sign: looks + (sign in seen) for sign, looks in self.quiet.items()}
@@ -337,7 +351,7 @@ class Health(RunCallback):
             self.candidate = -1
             if trainer.is_global_zero and aside.exists():
                 os.replace(aside, self._good(trainer))
-                aside.unlink(missing_ok=True)  # still there where both are names of one file
+                aside.unlink(missing_ok=True)  # still there if both were links to one file
 
     def _looks_for(self, sign: str) -> bool:
         return bool({"saturated": self._chance, "collapsed": self.every}.get(sign, True))
@@ -347,7 +361,10 @@ class Health(RunCallback):
             log.warning("health: %s", line)
 
     def way_back(self, trainer: L.Trainer, module: AdversarialModule, failure: TrainingFailure) -> Path | None:
-        """The checkpoint to go back to after a failure, with what the module is to do otherwise; None to stop."""
+        """Return the checkpoint to go back to after a failure, or None to stop.
+
+        The module's learning rates are lowered, and its random numbers changed, as the config asks for.
+        """
         if self.action != "back" or self.gone_back >= self.tries or not isinstance(failure, (NotFinite, Unwell)):
             return None
         good = self._good(trainer)
@@ -366,12 +383,12 @@ class Health(RunCallback):
     # ---------------------------------------------------------------- state and files
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next looks depend on."""
+        """Return all that the next checks depend on."""
         names = ("on", "count", "norms", "stage", "diverse", "candidate", "quiet", "gone_back")
         return copy.deepcopy({name: getattr(self, name) for name in names})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take it up; a run that goes back still knows how often it has."""
+        """Restore that state, but not the number of times that the run went back if it is larger now."""
         gone_back = max(self.gone_back, state["gone_back"])
         vars(self).update(copy.deepcopy(state), gone_back=gone_back)
 
@@ -387,16 +404,16 @@ class Health(RunCallback):
 
 
 def loss_at_chance(module: AdversarialModule) -> float:
-    """The discriminator's loss while it says 0 to everything; 0 where a loss is not bounded below."""
+    """Return the discriminator's loss when all its logits are 0; 0 if the loss is not bounded below."""
     loss = getattr(module, "loss", None)
     if loss is None or loss.needs_lipschitz:
         return 0.0
-    logits = torch.zeros(2, device=module.device)  # where the ranks' means are taken
+    logits = torch.zeros(2, device=module.device)  # some losses average over ranks, on this device
     return float(loss.discriminator(logits, logits))
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, whatever had it before; a copy where the disk knows no links."""
+    """Make `target` a hard link to `source`, or a copy if the disk has no links; replace what was there before."""
     if not source.exists() or (target.exists() and os.path.samefile(source, target)):
         return
     with files.whole(target) as unfinished:

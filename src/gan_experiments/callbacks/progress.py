@@ -1,4 +1,4 @@
-"""What a person watches: images seen, images per second, losses, scores."""
+"""The progress of a run on the terminal: images seen, images per second, losses, scores."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SHORT = {"generator": "G", "discriminator": "D"}
 
 
 class Progress(RunCallback):
-    """A bar that counts images on a terminal; elsewhere a line of text now and then. Scores are a row of a table.
+    """A bar that counts images on a terminal, elsewhere a line of text now and then; scores as the rows of a table.
 
     Args:
-        seconds: from one line to the next where there is no terminal.
+        seconds: from one line to the next, if there is no terminal.
     """
 
     def __init__(self, seconds: Positive = 20.0) -> None:
@@ -39,7 +39,7 @@ class Progress(RunCallback):
         self._told = -1
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
-        """Open the bar where the run stands; tell what the untrained generator scores."""
+        """Open the bar at the images already seen; print the scores of the untrained generator."""
         self._next = time.monotonic() + self.seconds
         self._told = -1
         if trainer.is_global_zero and sys.stderr.isatty():
@@ -56,7 +56,7 @@ class Progress(RunCallback):
             self._tell_scores(trainer, module)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
-        """Move the bar; renew the numbers beside it when there are new ones."""
+        """Move the bar; update the numbers beside it when there are new ones."""
         if not trainer.is_global_zero:
             return
         self._tell_scores(trainer, module)
@@ -84,7 +84,7 @@ class Progress(RunCallback):
             self._bar = None
 
     def _numbers(self, trainer: L.Trainer) -> str:
-        """Images/s, and the loss of each phase (the sum of its terms; metrics.csv has them apart)."""
+        """Return images/s, and the loss of each phase (the sum of its terms; metrics.csv has them separately)."""
         record = find(trainer, Record)
         if record is None:
             return ""
@@ -93,13 +93,13 @@ class Progress(RunCallback):
             phase, _, term = name.partition("/")
             if term and phase in record.phases:
                 losses[phase] = losses.get(phase, 0.0) + value
-        if self._bar is not None:  # which tells the rate itself
+        if self._bar is not None:  # it shows the rate itself
             return " ".join(f"{SHORT.get(phase, phase)} {loss:.3g}" for phase, loss in losses.items())
         rate = [f"{record.latest['images_per_second']:,.0f} images/s"] if "images_per_second" in record.latest else []
         return "  ".join([*rate, *(f"{phase} {loss:.3g}" for phase, loss in losses.items())])
 
     def _tell_scores(self, trainer: L.Trainer, module: AdversarialModule) -> None:
-        """Print a row of the scores once they have been measured, under their names where these are new."""
+        """Print a row of the scores once they have been measured, below their names if these are new."""
         scores = find(trainer, Scores)
         row = scores.history[-1] if scores and scores.history else {}
         if row.get("images") != module.images_seen or self._told == module.images_seen:
@@ -120,7 +120,7 @@ class Progress(RunCallback):
 
 
 def columns(names: Sequence[str]) -> list[str]:
-    """Return as many of the scores' names, from the first on, as have room beside the images in a line."""
+    """Return as many of the scores' names, from the first on, as fit beside the images in a line."""
     kept: list[str] = []
     for name in names:
         if 10 + sum(len(other) + 2 for other in (*kept, name)) <= WIDTH:

@@ -1,4 +1,4 @@
-"""Do all ranks hold the same model?"""
+"""A guard that checks that all ranks hold the same model."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from gan_experiments.engine.module import AdversarialModule
 
 
 class RankGuard(RunCallback):
-    """Every `every` images and before the last checkpoint: stops the run where a tensor differs between the ranks.
+    """A comparison of all ranks, every `every` images and before the last checkpoint; a difference stops the run.
 
-    Parameters, their averages and buffers are compared bit by bit, by one number for each tensor; the optimizers'
-    states follow from the gradients, which are equal where the parameters stay so. Costs one pass over the weights.
+    Parameters, their averages and buffers are compared bit by bit, by a checksum of each tensor. The states of the
+    optimizers are not: they follow from the gradients, which are equal as long as the parameters are. A comparison
+    costs one pass over the weights.
 
     Args:
         every: images from one comparison to the next; 0 for none.
@@ -27,14 +28,14 @@ class RankGuard(RunCallback):
         self.every = every
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
-        """Compare where it is due; raises TrainingFailure, on every rank, naming the first tensor that differs."""
+        """Compare if it is due; raise TrainingFailure, on every rank, naming the first tensor that differs."""
         if distributed.world_size() > 1 and self.every and (module.passed(self.every) or module.at_end()):
             with module.paused():
                 require_equal(module)
 
 
 def require_equal(module: AdversarialModule) -> None:
-    """Raise TrainingFailure, on every rank, where a parameter or buffer differs between them; names the tensor."""
+    """Raise TrainingFailure, on every rank, if a parameter or buffer differs between them; the message names it."""
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     table = distributed.gather_rows(distributed.checksums(tensors.values())[None])  # [ranks, tensors]
     differs = (table != table[:1]).cpu()

@@ -1,4 +1,4 @@
-"""The run's numbers, gathered every few batches and given to every logger."""
+"""The run's numbers, gathered every few batches and passed to every logger."""
 
 from __future__ import annotations
 
@@ -15,41 +15,42 @@ from gan_experiments.loggers.run_logger import run_loggers
 
 
 def log_metrics(trainer: L.Trainer, metrics: dict[str, float], images: int) -> None:
-    """Give scalars to every logger, at `images` images seen."""
+    """Log scalars with every logger, at `images` images seen."""
     for logger in trainer.loggers:
         logger.log_metrics(metrics, step=images)
 
 
 def log_passports(trainer: L.Trainer, passports: dict[str, dict[str, Any]]) -> None:
-    """Give the passports of the scores, by name, to every logger that keeps them."""
+    """Log the passports of the scores, by name, with every logger that keeps them."""
     for logger in run_loggers(trainer):
         logger.log_passports(passports)
 
 
 def log_picture(trainer: L.Trainer, name: str, path: Path, images: int) -> None:
-    """Give an image file to every logger that takes pictures."""
+    """Log an image file with every logger that takes pictures."""
     for logger in run_loggers(trainer):
         logger.log_picture(name, path, images)
 
 
 def log_histograms(trainer: L.Trainer, histograms: dict[str, Tensor], images: int) -> None:
-    """Give distributions to every logger that takes them."""
+    """Log distributions with every logger that takes them."""
     for logger in run_loggers(trainer):
         logger.log_histograms(histograms, images)
 
 
 class Record(RunCallback):
-    """Every `log_every` batches: each term of each loss, D(real) and D(fake), gradient norms, learning rates, images/s.
+    """The numbers of a run, logged every `log_every` batches.
 
-    And what the model, its augmentation and its techniques tell of themselves, see `AdversarialModule.numbers`.
-    `latest` holds the last of each, for the progress bar, `fresh` what this batch has brought, for `Health`. Stops the
-    run where a loss is not finite (see `flush`).
+    They are each term of each loss, D(real) and D(fake), gradient norms, learning rates, images per second, and those
+    of the model, its augmentation and its techniques (see `AdversarialModule.numbers`). `latest` holds the last value
+    of each, for the progress bar; `fresh` holds those of this batch, for `Health`. A loss that is not finite stops the
+    run (see `flush`).
     """
 
     def __init__(self) -> None:
         self.latest: dict[str, float] = {}
         self.fresh: dict[str, float] = {}
-        self.phases: set[str] = set()  # whose terms are among them
+        self.phases: set[str] = set()  # those whose terms are recorded
         self._since: tuple[float, int] = (0.0, 0)
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:

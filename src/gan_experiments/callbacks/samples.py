@@ -18,13 +18,13 @@ from gan_experiments.engine.module import AdversarialModule
 
 
 class SampleSheets(RunCallback):
-    """Saves `samples/<images seen, eight digits>.png` every `every` images, before the first and after the last one.
+    """Sample sheets `samples/<images seen, eight digits>.png`: at the start, every `every` images and at the end.
 
     Args:
         folder: the run folder.
         every: images from one sheet to the next.
         n: cells of a sheet.
-        ema: by the averaged networks, where the variant has them.
+        ema: whether the averaged networks make them, if the variant has any.
         gif_seconds: length of `samples/training.gif`, made at the end.
     """
 
@@ -46,7 +46,7 @@ class SampleSheets(RunCallback):
             self._draw(trainer, module)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
-        """Draw a sheet where one is due."""
+        """Draw a sheet if one is due."""
         if module.passed(self.every) or module.at_end():
             self._draw(trainer, module)
 

@@ -1,4 +1,4 @@
-"""Scores of the averaged generator while it trains, with their passports."""
+"""Scores of the generator while it trains, with their passports."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ log = logging.getLogger(__name__)
 
 
 class Scores(RunCallback):
-    """Scores every `every` images, before the first image and after the last; the first score listed decides the best.
+    """The scores of a run: before the first image, every `every` images and after the last.
 
-    Writes `scores.json`: under "history" the values at each number of images seen, under "last" and "best" the scores
-    with the passport that says how they were measured. Where a run goes on with other metrics, the best and the history
-    begin anew, for unlike scores are not compared; what was measured before is kept under "earlier".
+    The first score listed decides which is best. `scores.json` holds under "history" the values at each number of
+    images seen, and under "last" and "best" the scores with the passports that say how they were measured. If a run is
+    resumed with other metrics, the best and the history start from scratch, because unlike scores are not compared;
+    what was measured before is kept under "earlier".
 
     Args:
         folder: the run folder.
-        evaluator: computes the scores; nothing (`metrics=none`) for no scores.
+        evaluator: computes the scores; empty (`metrics=none`) for no scores.
         every: images from one evaluation to the next; 0 for the end alone.
         at_start: score the untrained generator too.
-        ema: score the averaged generator, where there is one.
+        ema: score the averaged generator, if there is one.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Scores(RunCallback):
             self._score(trainer, module)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
-        """Score where it is due."""
+        """Score if it is due."""
         if module.passed(self.every) or module.at_end():
             self._score(trainer, module)
 
@@ -90,7 +91,7 @@ class Scores(RunCallback):
             self.last = {"images": images, "scores": told}
             first, value = next(iter(values.items()))
             old = self.best["scores"][first]["value"] if self.best else None
-            # The untrained generator is measured, but is nobody's best; nor are images that are not finite.
+            # The untrained generator is measured, but never counts as best; nor do images that are not finite.
             if (
                 images
                 and not math.isnan(value)
@@ -103,7 +104,7 @@ class Scores(RunCallback):
             log_metrics(trainer, values, images)
 
     def _asked(self, data: DataModule, module: AdversarialModule, ema: bool) -> tuple[Judge, Any, Any, dict[str, Any]]:
-        """What scores, what makes the images, what they are compared with, and what joins the passport."""
+        """Return the evaluator, the generated samples, the real ones, and further entries of the passports."""
         judge, seed = self.evaluator, module.run.seed
         assert judge is not None, "there is one"
         if not (isinstance(module, ImageToImage) and isinstance(judge, Evaluator)):
@@ -115,14 +116,14 @@ class Scores(RunCallback):
         return judge.limited(sample.number), sample, real, sample.facts
 
     def _set_aside_unlike(self, scores: dict[str, dict[str, Any]]) -> None:
-        """Begin anew where `scores` cannot be compared with those so far."""
+        """Start from scratch if `scores` cannot be compared with those so far, which move to `earlier`."""
         before = self.last.get("scores")
         if not before:
             return
         both = [name for name in scores if name in before]
         pairs = [(before[name]["passport"], scores[name]["passport"]) for name in both]
         fields = dict.fromkeys(f for pair in pairs for f in unlike(*pair))
-        # A run of before they were drawn as the data's has said nothing of its labels.
+        # Passports from before labels were drawn in the data's proportions have no entry for labels.
         if any(old.get("labels") != new.get("labels") for old, new in pairs):
             fields["labels"] = None
         first = next(iter(scores))
@@ -133,11 +134,11 @@ class Scores(RunCallback):
             self.last, self.best, self.history = {}, {}, []
 
     def state_dict(self) -> dict[str, Any]:
-        """What `scores.json` holds."""
+        """Return what `scores.json` holds."""
         told = {"last": self.last, "best": self.best, "history": self.history}
         return told | ({"earlier": self.earlier} if self.earlier else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the history of the run that goes on."""
+        """Restore the history of the run that is resumed."""
         self.last, self.best, self.history = state["last"], state["best"], state["history"]
         self.earlier = state.get("earlier", [])

@@ -1,4 +1,4 @@
-"""When a run ends: its images have been seen, or someone asks it to stop."""
+"""The end of a run: when its images have been seen, or someone asks it to stop."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gan_experiments.engine.module import AdversarialModule
 
 
 class Stopping(RunCallback):
-    """Ends the run after the batch in which its images are complete, or a signal arrived (see `signals.py`).
+    """A callback that ends the run after its last image, or after the batch in which a signal arrived (`signals.py`).
 
-    The batch is carried out to its end, so that what is saved is a state that an unbroken run passes through. A second
-    signal ends it at once, and so does one before the first batch. Under SLURM SIGUSR1 also ends it (`sbatch
-    --signal=USR1@120`: two minutes before the time is up), and SLURM is asked to put the job in its queue again.
+    The batch is finished first, so that the saved state is one that an uninterrupted run passes through. A second
+    signal ends the run at once, and so does one before the first batch. Under SLURM SIGUSR1 also ends it (`sbatch
+    --signal=USR1@120`: two minutes before the time is up), and SLURM is asked to requeue the job.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Stopping(RunCallback):
         self.signal, self._module = None, module
 
     def on_train_batch_start(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
-        """Take over the signals at the first batch (only a program's main thread can)."""
+        """Install the handlers of the signals at the first batch (only a program's main thread can)."""
         if not self._previous:
             self._previous = signals.handle(self._asked)
 
@@ -43,18 +43,18 @@ class Stopping(RunCallback):
         signals.say(f"\n{self.signal.name}: saving after this batch; once more to stop at once")
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
-        """Tell Lightning to stop, every rank after the same batch: one that stops alone leaves the others waiting."""
+        """Tell Lightning to stop, all ranks after the same batch: one that stops alone leaves the others waiting."""
         if module.stop_agreed and self.signal is None:
             self.signal = signal.SIGTERM
         if module.stop_agreed or module.at_end():
             trainer.should_stop = True
 
     def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        """Give the signals back; queue the job again where its time is up."""
+        """Restore the handlers of the signals; requeue the job if its time is up."""
         signals.give_back(self._previous)
         if self.signal is not None:
             signals.requeue(self.signal)
 
     def on_exception(self, trainer: L.Trainer, module: AdversarialModule, exception: BaseException) -> None:
-        """Give the signals back, as Lightning leaves out the teardown of a run that failed."""
+        """Restore the handlers of the signals, as Lightning skips the teardown of a run that failed."""
         signals.give_back(self._previous)

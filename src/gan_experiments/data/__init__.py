@@ -1,1 +1,1 @@
-"""Batches of images, one batch shape per file."""
+"""Data modules, one shape of batches a file, and how their images are found, decoded and cached."""

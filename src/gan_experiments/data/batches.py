@@ -1,4 +1,4 @@
-"""Endless streams of whole uint8 batches, each a pure function of (seed, number of the batch)."""
+"""Endless streams of uint8 batches, each a pure function of (seed, number of the batch)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from gan_experiments.data.cache import ImageArray
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
-ORDER, FLIP, CROP, TURN, MASK = range(5)  # what is drawn, so that no two draws share their numbers
+ORDER, FLIP, CROP, TURN, MASK = range(5)  # a part of the seed, so that no two kinds of draws share random numbers
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Items that nothing was trained on, to translate one by one: `batch(row)` has one of them, as a model gets it.
+    """Held-out items, to translate one by one.
 
-    There are `number` of them; `fingerprint` is another one whenever their content is.
+    `batch(row)` returns one of the `number` items, in the form that a model gets. `fingerprint` differs whenever their
+    content does.
     """
 
     split: str
@@ -35,7 +36,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Part:
-    """Some of the images of an array, at `rows` int64 [n]: real images for the scores; `name` tells which they are."""
+    """Some images of an array, at `rows` int64 [n], as real images for the scores; `name` says which ones."""
 
     of: ImageArray
     rows: Tensor
@@ -43,7 +44,7 @@ class Part:
 
     @property
     def fingerprint(self) -> str:
-        """A name of the content."""
+        """A name that differs whenever the content does."""
         return f"{self.of.fingerprint}-{self.name}"
 
     @property
@@ -78,11 +79,11 @@ class Stream(IterableDataset):
 
 
 class ShuffledStream(Stream):
-    """The order of the items of any set, shuffled anew for every epoch, and the draws of each batch.
+    """A stream of the items of any set, in another random order in each epoch.
 
     `batch_size` counts all ranks together; rank r of `world` gets rows [r B / world, (r + 1) B / world) of each batch.
-    Every epoch shows every item once; a batch may lie across two epochs. Raises ConfigError where the ranks cannot
-    share a batch evenly.
+    Every epoch shows every item once; a batch may lie across two epochs. Raises ConfigError if the ranks cannot share a
+    batch evenly.
     """
 
     def __init__(self, number: int, batch_size: int, seed: int = 0, rank: int = 0, world: int = 1) -> None:
@@ -115,9 +116,10 @@ class ShuffledStream(Stream):
 
 
 class BatchStream(ShuffledStream):
-    """Shuffled batches of one set of images: "real" uint8 [n, C, H, W] and, where asked for, "label", "flip", "crop".
+    """Shuffled batches of one set of images: "real" uint8 [n, C, H, W] and, if asked for, "label", "flip" and "crop".
 
-    "flip" is bool [n], "crop" int64 [n, 2] the top left corner of a crop that lies `crop_margin` pixels or less inside.
+    "label" is int64 [n] and "flip" bool [n]. "crop" is int64 [n, 2], the top left corner of each image's crop, 0 to
+    `crop_margin` pixels from its own.
     """
 
     def __init__(
@@ -150,7 +152,7 @@ class BatchStream(ShuffledStream):
 
 
 def item_shapes(keys: Iterable[str], shape: tuple[int, ...]) -> Shapes:
-    """Return the shape of one item of each key: () of a label, `shape` of all others."""
+    """Return the shape of one item of each key: () for a label, `shape` for all others."""
     return {key: () if key == "label" else shape for key in sorted(keys)}
 
 
@@ -167,7 +169,7 @@ class StreamLoader(DataLoader):
 
 
 def generator(seed: int, what: int, number: int = 0) -> torch.Generator:
-    """Return the generator of one of a module's draws, ORDER, FLIP, ... here, for batch or epoch `number`."""
+    """Return the random generator of one kind of draw (ORDER, FLIP, ...) for batch or epoch `number`."""
     mixed = np.random.SeedSequence([abs(seed), what, number]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
 
@@ -178,7 +180,7 @@ def flips(seed: int, number: int, batch_size: int) -> Tensor:
 
 
 def to_float(pixels: Tensor, flip: Tensor | None = None, channels_last: bool = False) -> Tensor:
-    """Map uint8 [N, C, H, W] to the default float dtype in [-1, 1], mirrored where bool [N] `flip` says so."""
+    """Map uint8 [N, C, H, W] to the default float dtype in [-1, 1], mirrored where `flip`, bool [N], is True."""
     if flip is not None:
         # torch.where(flip, mirrored, pixels) by its bits: on a CPU eight times as fast.
         mask = flip.to(torch.uint8).neg().view(-1, 1, 1, 1)  # 255 or 0
@@ -199,9 +201,10 @@ def cut(pixels: Tensor, corners: Tensor, size: int) -> Tensor:
 
 
 def turned(pixels: Tensor, turn: Tensor) -> Tensor:
-    """Mirror [N, C, H, H] left to right where int64 [N] `turn` has bit 1, top to bottom for 2, on the diagonal for 4.
+    """Flip and rotate squares [N, C, H, H], each by its value of `turn`, int64 [N] from 0 to 7.
 
-    All eight values are all flips and quarter turns of a square.
+    Bit 1 mirrors left to right, bit 2 top to bottom, and bit 4 on the diagonal. The eight values are all flips and
+    quarter turns of a square.
     """
     for bit, change in ((1, lambda x: x.flip(-1)), (2, lambda x: x.flip(-2)), (4, lambda x: x.transpose(-1, -2))):
         pixels = torch.where((turn & bit).bool().view(-1, 1, 1, 1), change(pixels), pixels)

@@ -1,9 +1,9 @@
 """Images decoded once, kept on disk as memory-mapped uint8 [N, C, H, W].
 
-The content of a cache is compared with its fingerprint before it is used, unless that was done within a day and its
-files have not changed since (sizes, times, inodes): once for all ranks of a run and for all jobs of a sweep. SHA-256
-does 1.1 GB a CPU-second (2026-11-28, AMD EPYC): 60,000 images 3x32x32 take 0.17, 200,000 of 3x64x64 take 2.2. A
-damaged cache is built again.
+Before a cache is used, its content is compared with its fingerprint. That is skipped if it was done within a day and
+the files have not changed since (sizes, times, inodes), so all ranks of a run and all jobs of a sweep do it once.
+SHA-256 does 1.1 GB a CPU-second (2026-11-28, AMD EPYC): 60,000 images 3x32x32 take 0.17 s, 200,000 of 3x64x64 take
+2.2 s. A damaged cache is built again.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from gan_experiments.data.sources import Settings, Source
 from gan_experiments.files import write_text
 
 VERSION = 1  # raise it when the same files and settings would give other pixels
-NAMED = 1000  # so many of the files left out are named in facts.json
+NAMED = 1000  # how many of the files left out are named in facts.json
 VERIFIED = "verified.json"
-DAY = 86_400.0  # seconds for which what was verified counts: a disk can spoil a file that nobody writes
+DAY = 86_400.0  # seconds for which a verification counts: a disk can corrupt a file that nobody writes
 
 T = TypeVar("T")
 
@@ -47,9 +47,9 @@ log = logging.getLogger(__name__)
 class ImageArray:
     """Real images: uint8 [N, C, H, W], with a fingerprint of pixels and labels.
 
-    `labels` is int64 [N] (-1: in no class) or None; `skipped` counts the files that were left out; `about` says what
-    was met in the others. Memory-mapped where it comes from a cache `folder`, and then a copy in another process opens
-    the same file.
+    `labels` is int64 [N] (-1: in no class) or None; `skipped` counts the files that were left out; `about` describes
+    the others. If it comes from a cache `folder` it is memory-mapped, and a copy in another process opens the same
+    file.
     """
 
     def __init__(
@@ -94,11 +94,11 @@ def collect(source: Source, settings: Settings, split: str = "train") -> ImageAr
 def cached(
     source: Source, settings: Settings, cache: str | None = None, split: str = "train", threads: int | None = None
 ) -> ImageArray:
-    """Open the cache of a source under these settings, after building it where there is none.
+    """Open the cache of a source with these settings; build it if there is none.
 
-    Keyed by the source's files (names, sizes, times) and the settings. Processes that start together build it once.
-    `cache` is a folder (None: $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments). Raises ConfigError where the
-    folder cannot be written, the disk is full, or no file is an image.
+    Its key is the source's files (names, sizes, times) and the settings. Processes that start together build it once.
+    `cache` is a folder (None: $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments). Raises ConfigError if the folder
+    cannot be written, the disk is full, or no file is an image.
     """
     with limits.at_most(settings.max_pixels):
         name = f"{file_name(source.name)}-{settings.resolution}x{settings.channels}-{key_of(settings.plain(), source)}"
@@ -139,14 +139,14 @@ def _cached(source: Source, settings: Settings, folder: Path, split: str, thread
 
 
 def key_of(settings: dict[str, Any], source: Source) -> str:
-    """Return what a cache's name tells settings and files apart by."""
+    """Return a hash of settings and files, which is part of a cache's name."""
     limit = [] if limits.pixels() == limits.PIXELS else [limits.pixels()]  # another one leaves out other files
     key = [VERSION, FILTER, settings, source.identity(), *limit]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
 
 def file_name(name: str) -> str:
-    """Return a name with what a file's name may not hold replaced."""
+    """Return a name in which characters that a file's name may not have are replaced."""
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
 
 
@@ -158,11 +158,11 @@ def built_once(
     open_it: Callable[[], T],
     verify: Callable[[T], None],
 ) -> T:
-    """Open what lies in `folder`, after `build(work)` wrote it where there is none, or a damaged one.
+    """Open the cache in `folder` by `open_it()`; if there is none or it is damaged, first write it by `build(work)`.
 
-    `verify` raises an error where the content is not what was written. Of processes that start together one builds, and
-    one verifies. It is written into a folder beside, then renamed: it is whole or not there. `needed` is its size in
-    bytes, 0 where that is not known. Raises ConfigError where the folder cannot be written or the disk is full.
+    `verify` raises an error if the content is not what was written. Of processes that start together one builds, and
+    one verifies. The cache is written into a folder beside, then renamed: it is complete or not there. `needed` is its
+    size in bytes, 0 if that is not known. Raises ConfigError if the folder cannot be written or the disk is full.
     """
     if _is_verified(folder):
         found = _try_open(folder, open_it)[0]
@@ -177,7 +177,7 @@ def built_once(
             return attempt[0]
         root.mkdir(parents=True, exist_ok=True)
         with _only_process(root / f".{folder.name}.lock", what):
-            now = _try_open(folder, open_it, (lambda _: None) if _is_verified(folder) else verify)  # by another process
+            now = _try_open(folder, open_it, (lambda _: None) if _is_verified(folder) else verify)  # by others by now
             found = now[0]
             if found is None:
                 if now[1]:
@@ -196,7 +196,7 @@ def built_once(
 def _try_open(
     folder: Path, open_it: Callable[[], T], verify: Callable[[T], None] = lambda found: None
 ) -> tuple[T | None, str]:
-    """Open a cache; None where there is none, or where it is damaged, and then why."""
+    """Return an opened cache and ""; None and "" if there is none; None and the reason if it is damaged."""
     if not folder.is_dir():
         return None, ""
     try:
@@ -208,7 +208,7 @@ def _try_open(
 
 
 def _state(folder: Path) -> dict[str, list[int]]:
-    """Collect what changes when a file of a cache is written, by the file's name."""
+    """Return by name what changes when a file of a cache is written: size, times and inode."""
     found = {}
     for path in folder.iterdir():
         if path.name != VERIFIED and not path.name.startswith("."):
@@ -218,7 +218,7 @@ def _state(folder: Path) -> dict[str, list[int]]:
 
 
 def _is_verified(folder: Path) -> bool:
-    """Say whether a cache was verified within a DAY and has not changed since."""
+    """Return True if a cache was verified within a DAY and has not changed since."""
     mark = folder / VERIFIED
     try:
         recent = abs(time.time() - mark.stat().st_mtime) < DAY
@@ -228,19 +228,19 @@ def _is_verified(folder: Path) -> bool:
 
 
 def _mark_verified(folder: Path) -> None:
-    """Note that a cache was verified; on a full disk it is verified again the next time."""
+    """Record that a cache was verified; if the disk is full, it will be verified again the next time."""
     if not _is_verified(folder):
         with suppress(OSError):
             write_text(folder / VERIFIED, json.dumps(_state(folder)))
 
 
 def verifying(folder: Path, number: int) -> Any:
-    """Return a bar over the bytes of a cache."""
+    """Return a progress bar over the bytes of a cache."""
     return tqdm(total=number, desc=f"verifying {folder.name}", unit="B", unit_scale=True, delay=2, leave=False)
 
 
 def last_bytes(path: Path, number: int) -> Iterator[bytes]:
-    """Read the last `number` bytes of a file, some at a time."""
+    """Yield the last `number` bytes of a file, some at a time."""
     with open(path, "rb") as file, verifying(path.parent, number) as bar:
         file.seek(-number, os.SEEK_END)
         while part := file.read(1 << 20):
@@ -254,8 +254,8 @@ def cache_root(cache: str | None) -> Path:
 
 
 def _write(folder: Path, needed: int, build: Callable[[Path], None]) -> None:
-    """Build in a folder beside, then rename it. Holds the lock."""
-    for stale in folder.parent.glob(f"{folder.name}.tmp-*"):  # of a process that was killed: none but we hold the lock
+    """Build in a folder beside, then rename it. The caller must hold the lock."""
+    for stale in folder.parent.glob(f"{folder.name}.tmp-*"):  # of a process that was killed: only we hold the lock
         shutil.rmtree(stale, ignore_errors=True)
     free = shutil.disk_usage(folder.parent).free
     if free < needed:
@@ -313,12 +313,12 @@ def _build(source: Source, settings: Settings, work: Path, threads: int) -> None
 
 
 def progress(source: Source) -> Any:
-    """Return a bar over a source's images."""
+    """Return a progress bar over a source's images."""
     return tqdm(total=len(source), desc=f"decoding {source.where}", unit=" images", delay=2, leave=False)
 
 
 def require_images(source: Source, number: int, skipped: list[tuple[str, str]]) -> None:
-    """Raise ConfigError where a source gave no image, or some that nobody would want so."""
+    """Raise ConfigError if a source gave no image, or images as `Met.require_shown` refuses them."""
     if number == 0:
         first = "; ".join(f"{name}: {why}" for name, why in skipped[:1])
         key = source.where.partition("=")[0]
@@ -331,28 +331,28 @@ def require_images(source: Source, number: int, skipped: list[tuple[str, str]]) 
 
 
 def tell_skipped(source: Source, skipped: list[tuple[str, str]]) -> None:
-    """Name the files that were left out."""
+    """Warn of the files that were left out, by name."""
     if skipped:
         named = ", ".join(f"{name} ({why})" for name, why in skipped[:5]) + (", ..." if len(skipped) > 5 else "")
         log.warning("left out %d of the %d files of %s: %s", len(skipped), len(source), source.where, named)
 
 
 def save(path: Path, array: np.ndarray) -> None:
-    """Write an array so that it is on the disk."""
+    """Write an array and flush it to the disk."""
     with open(path, "wb") as file:
         np.save(file, array)
         flush(file)
 
 
 def write_facts(work: Path, facts: dict[str, Any]) -> None:
-    """Write facts.json, with a checksum of its own, so that it is on the disk."""
+    """Write facts.json with a checksum of its content, and flush it to the disk."""
     with open(work / "facts.json", "wb") as file:
         file.write(json.dumps({**facts, "checksum": _checksum(facts)}, indent=1).encode())
         flush(file)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Read facts.json; raises ValueError where it is not what was written."""
+    """Read facts.json; raise ValueError if it is not what was written."""
     facts = json.loads((folder / "facts.json").read_text())
     if not isinstance(facts, dict):
         raise ValueError("facts.json holds something else")
@@ -386,7 +386,7 @@ def _shape(settings: Settings) -> tuple[int, int, int]:
 
 
 def _begin_digest(shape: Sequence[int]) -> Any:
-    """Begin a fingerprint of images of one shape: their pixels and then their labels follow."""
+    """Begin a fingerprint of images of one shape, to be updated with their pixels and then their labels."""
     return hashlib.sha256(str(tuple(shape)).encode())
 
 
@@ -396,14 +396,14 @@ def _write_header(file: BinaryIO, number: int, settings: Settings) -> None:
 
 
 def flush(file: BinaryIO) -> None:
-    """Have what was written on the disk."""
+    """Flush what was written to the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 @contextmanager
 def _only_process(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock file; a process that was killed holds it no longer."""
+    """Hold a lock file; it is released even if the process is killed."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)

@@ -1,4 +1,4 @@
-"""One encoded image of any kind to uint8 pixels of a fixed size."""
+"""Decode an image file of any kind to uint8 pixels of a fixed size."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ from gan_experiments.data.limits import UnreadableImageError, why
 from gan_experiments.data.met import Met, Seen
 
 FILTER = "bicubic"
-LONGEST = 32  # of an image that squares are cut out of, in short sides
+LONGEST = 32  # the greatest long side of an image that squares are cut out of, in short sides
 
 Range: TypeAlias = tuple[float, float] | str | None
-"""The values that become black and white in files of more than 8 bits; "auto": those met; None: by the file's kind."""
+"""The values that become black and white in files of more than 8 bits.
 
-_FRAMES = ("GIF", "PNG", "TIFF", "WEBP")  # what others call frames are layers, thumbnails or sizes of one image
+"auto" is for the least and the greatest value of all files, None for those of the file's kind.
+"""
+
+_FRAMES = ("GIF", "PNG", "TIFF", "WEBP")  # in other formats, frames are layers, thumbnails or sizes of one image
 _BITS_PER_SAMPLE = 258  # a TIFF's tag
-_BIT_DEPTH = 24  # where a PNG says it
+_BIT_DEPTH = 24  # the byte of a PNG that holds it
 
 
 class Reading:
-    """How the values of files are read, `bounds` as in `Range` without "auto", and what was `met` on the way."""
+    """How the values of files are scaled, `bounds` as in `Range` but never "auto", and a tally of the files, `met`."""
 
     def __init__(self, bounds: tuple[float, float] | None = None) -> None:
         self.bounds, self.met = bounds, Met()
@@ -46,8 +49,8 @@ def decode(
 ) -> Tensor:
     """Decode a file's bytes to uint8 [channels, resolution, resolution]: upright, over white, centre crop, antialiased.
 
-    `crop` is the side in pixels of the centred square that is kept (None: the short side). Of several `frames` it makes
-    [n, channels, resolution, resolution]. Raises UnreadableImageError.
+    `crop` is the side in pixels of the centred square that is kept (None: the short side). The result for several
+    `frames` is [n, channels, resolution, resolution]. Raises UnreadableImageError.
     """
     try:
         image = Image.open(io.BytesIO(raw))
@@ -80,9 +83,9 @@ def decode(
 
 
 def pixels_of(raw: bytes, channels: int | None = None, reading: Reading | None = None) -> Tensor:
-    """Decode a file's bytes to uint8 [C, H, W] of the size that it has, C by default 1 for a grey file and else 3.
+    """Decode a file's bytes to uint8 [C, H, W] at its own size, with C by default 1 for a grey file and 3 otherwise.
 
-    Upright and over white, as `decode`. Raises UnreadableImageError.
+    The image is upright and over white, as in `decode`. Raises UnreadableImageError.
     """
     try:
         image = Image.open(io.BytesIO(raw))
@@ -96,7 +99,7 @@ def pixels_of(raw: bytes, channels: int | None = None, reading: Reading | None =
 
 
 def values_of(raw: bytes, frames: Sequence[int] = (0,)) -> tuple[float, float] | None:
-    """Return the least and the greatest value of a file of more than 8 bits; None of others and of broken ones."""
+    """Return the least and the greatest value of a file of more than 8 bits; None for others and for broken ones."""
     try:
         image = Image.open(io.BytesIO(raw))
         if not _is_deep(_kind(image, raw)):
@@ -106,13 +109,13 @@ def values_of(raw: bytes, frames: Sequence[int] = (0,)) -> tuple[float, float] |
             _seek(image, frame)
             stored = _stored(image, raw)
             found.append((float(stored.min()), float(stored.max())))
-    except Exception:  # what cannot be read is said by those who decode it
+    except Exception:  # the error is reported when the file is decoded
         return None
     return min(low for low, _ in found), max(high for _, high in found)
 
 
 def frames_of(raw: bytes) -> int:
-    """Count a file's frames; 1 where it is no image."""
+    """Count a file's frames; 1 if it is no image."""
     try:
         return _frames(Image.open(io.BytesIO(raw)))
     except Exception:  # as above
@@ -120,7 +123,7 @@ def frames_of(raw: bytes) -> int:
 
 
 def fit(pixels: Tensor, resolution: int, crop: int | None = None) -> Tensor:
-    """Cut the centred square of `crop` pixels (None: the short side) out of uint8 [C, H, W] and resize it."""
+    """Cut the centred square of `crop` pixels (None: the short side) out of uint8 [C, H, W], resize to `resolution`."""
     height, width = pixels.shape[-2:]
     side = min(crop or height, height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -128,7 +131,7 @@ def fit(pixels: Tensor, resolution: int, crop: int | None = None) -> Tensor:
 
 
 def shortened(pixels: Tensor, side: int) -> Tensor:
-    """Resize uint8 [C, H, W] so that its short side is `side`; of more than LONGEST short sides the middle is kept."""
+    """Resize uint8 [C, H, W] to the short side `side`; of a long side above LONGEST short ones, keep the middle."""
     short = min(pixels.shape[-2:])
     for dim in (1, 2):
         length = pixels.shape[dim]
@@ -139,7 +142,7 @@ def shortened(pixels: Tensor, side: int) -> Tensor:
 
 
 def resize(images: Tensor, size: int | Sequence[int]) -> Tensor:
-    """Resize uint8 [N, C, H, W] to uint8 [N, C, *size], antialiased; a number is that of both sides."""
+    """Resize uint8 [N, C, H, W] to uint8 [N, C, *size], antialiased; an integer `size` is that of both sides."""
     wanted = [size, size] if isinstance(size, int) else [*size]
     return images if [*images.shape[-2:]] == wanted else F.interpolate(images, wanted, mode=FILTER, antialias=True)
 
@@ -147,7 +150,7 @@ def resize(images: Tensor, size: int | Sequence[int]) -> Tensor:
 def _frame(
     image: Image.Image, raw: bytes, kind: str, channels: int, frame: int, reading: Reading | None
 ) -> tuple[Tensor, Seen]:
-    """Decode one frame at its size."""
+    """Decode one frame at its own size to uint8 [channels, H, W]; return it with what was seen of it."""
     _seek(image, frame)
     bounds = None if reading is None else reading.bounds
     values = full = None
@@ -188,7 +191,7 @@ def _frames(image: Image.Image) -> int:
 
 
 def _pixels(image: Image.Image, channels: int) -> Tensor:
-    """Bring any mode of PIL of 8 bits to uint8 [channels, H, W], grey or RGB, transparency over white."""
+    """Convert an image of any of PIL's 8-bit modes to uint8 [channels, H, W], grey or RGB, transparency over white."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -197,7 +200,7 @@ def _pixels(image: Image.Image, channels: int) -> Tensor:
 
 
 def _kind(image: Image.Image, raw: bytes) -> str:
-    """Name what a file's pixels are."""
+    """Return in words what kind of pixels a file has."""
     mode = image.mode
     if mode == "F":
         return "floating-point grey"
@@ -221,8 +224,8 @@ def _is_deep(kind: str) -> bool:
 def _stored(image: Image.Image, raw: bytes) -> np.ndarray:
     """Return the values of a file of more than 8 bits, without transparency.
 
-    PIL keeps the upper byte of 16-bit colours. So the file is read again with the order of bytes turned round; where
-    PIL knows no such order, the upper byte stands for both.
+    PIL keeps only the upper byte of 16-bit colours. So the file is read again in the other byte order, which gives the
+    lower byte; if PIL knows no such order, the upper byte is taken for both.
     """
     if image.mode[0] == "I" or image.mode == "F":
         return np.asarray(image)
@@ -237,7 +240,7 @@ def _stored(image: Image.Image, raw: bytes) -> np.ndarray:
 
 
 def _other_order(args: Any) -> Any:
-    """Ask PIL's decoders for the other byte of 16: "RGB;16B" becomes "RGB;16L"."""
+    """Return the arguments by which PIL's decoders keep the other byte of 16: "RGB;16L" for "RGB;16B"."""
     if isinstance(args, tuple):
         return tuple(map(_other_order, args))
     if not isinstance(args, str) or args[-4:] not in (";16B", ";16L", ";16N"):
@@ -248,14 +251,14 @@ def _other_order(args: Any) -> Any:
 
 
 def _full(values: np.ndarray) -> float:
-    """Return the value that is white where nothing is said: of 16 bits, or of floats in [0, 1]; else of 8 bits."""
+    """Return the value that becomes white by default: of 16 bits, 65535; of floats in [0, 1], 1; of others, 255."""
     if values.dtype.kind == "f":
         return 1.0 if values.max() <= 1 else 255.0
     return 65535.0 if values.dtype.itemsize == 2 or values.max() > 255 else 255.0
 
 
 def _to_8_bit(values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
-    """Scale values to uint8, the first bound to 0 and the second to 255; what lies beyond is cut off."""
+    """Scale values to uint8, the first bound to 0 and the second to 255; clip what lies beyond."""
     low, high = bounds
-    scale = 255 / (high - low)  # in float32 where the file's values are
+    scale = 255 / (high - low)  # float32 values stay float32
     return np.clip(np.rint((values - low if low else values) * scale), 0, 255).astype(np.uint8)

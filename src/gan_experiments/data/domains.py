@@ -1,4 +1,4 @@
-"""Images of several domains in one stream: {"real", "domain"}, as StarGAN is trained on."""
+"""Images of several domains in one stream: {"real", "domain"}, the data of StarGAN."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from gan_experiments.bounds import Classes, Place, Width
 from gan_experiments.contracts import Batch, ConfigError
@@ -21,7 +22,7 @@ from gan_experiments.data.sources import Files
 class Domains(Folder):
     """A folder or zip archive with a subfolder for each domain: "real", "label", and "domain", the label as one-hot.
 
-    `classes` is the number of domains. Raises ConfigError where it is less than two.
+    `classes` is the number of domains. Raises ConfigError if it is less than two.
     """
 
     provides = frozenset({"real", "label", "domain"})
@@ -36,8 +37,8 @@ class Domains(Folder):
         super().__init__(root, resolution, classes=classes, **settings)
 
     @property
+    @override
     def shapes(self) -> Shapes:
-        """Shape of one item of each key of a batch; no file is looked at."""
         return {**super().shapes, "domain": (self.classes,)}
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
@@ -45,11 +46,11 @@ class Domains(Folder):
         return self._with_domain(super().on_after_batch_transfer(batch, dataloader_idx))
 
     def fixed(self, n: int) -> Batch:
-        """Return the same `n` images each time, of domain 0, 1, 2, ... in turn."""
+        """Return `n` images of domain 0, 1, 2, ... in turn, the same at each call."""
         return self._with_domain(super().fixed(n))
 
     def unpaired(self, reads: str, number: int | None, split: str) -> tuple[HeldOut, Part]:
-        """Return the images of all other domains, of the split "test" where there is one, and those of `number`."""
+        """Return the images of all domains but `number`, of the split "test" if there is one, and those of `number`."""
         images, real = self.reference("test" if self.has("test") else "train"), self.reference(split)
         assert images.labels is not None, "domains are labels"
         assert real.labels is not None, "domains are labels"
@@ -63,8 +64,8 @@ class Domains(Folder):
         return _others(images, of_others, name, batch), Part(real, _rows(within), name)
 
     @property
+    @override
     def title(self) -> str:
-        """Name for messages."""
         return f"Domains {self.root}"
 
     def _with_domain(self, batch: Batch) -> Batch:
@@ -97,7 +98,7 @@ class CelebAAttributes(CelebA):
         self.attributes, self.classes = list(attributes), classes
 
     def load(self, split: str) -> ImageArray:
-        """Build or open the cache of a part."""
+        """Build or open the cache of a split."""
         path = self._find()
         names, bits = self._attributes(path, self._names(path, split), self.attributes, "data.attributes")
         source = Files(path, "data.root", names, bits, self.attributes, self.limit)
@@ -105,8 +106,8 @@ class CelebAAttributes(CelebA):
         return cached(source, self._settings(self.crop), self.cache, split)
 
     @property
+    @override
     def shapes(self) -> Shapes:
-        """Shape of one item of each key of a batch; no file is looked at."""
         return {**super().shapes, "domain": (self.classes,)}
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
@@ -115,7 +116,7 @@ class CelebAAttributes(CelebA):
         return {"real": batch["real"], "domain": self._domain(batch["label"]) if "label" in batch else batch["domain"]}
 
     def fixed(self, n: int) -> Batch:
-        """Return the same `n` images each time, evenly spread."""
+        """Return `n` images evenly spread over the data, the same at each call."""
         images = self.reference("train")
         assert images.labels is not None
         rows = spread_rows(n, len(images))
@@ -127,7 +128,7 @@ class CelebAAttributes(CelebA):
         return {name: int((images.labels >> place & 1).sum()) for place, name in enumerate(self.attributes)}
 
     def unpaired(self, reads: str, number: int | None, split: str) -> tuple[HeldOut, Part]:
-        """Return the faces without attribute `number`, of the split "test" where there is one, and those with it."""
+        """Return the faces without attribute `number`, of the split "test" if there is one, and those with it."""
         assert number is not None, "the directions are attributes"
         parted = bool(self._table(self._find(), "list_eval_partition.txt"))
         images, real = self.reference("test" if parted else "train"), self.reference(split)
@@ -152,6 +153,6 @@ def _rows(chosen: Tensor) -> Tensor:
 
 
 def _others(images: ImageArray, chosen: Tensor, name: str, batch: Callable[[Tensor], Batch]) -> HeldOut:
-    """The images to be turned into a domain or given an attribute, one at a time."""
+    """Return the images to translate to a domain or to give an attribute, one at a time."""
     rows = _rows(chosen)
     return HeldOut(images.split, f"{images.fingerprint}-not-{name}", len(rows), lambda row: batch(rows[row : row + 1]))

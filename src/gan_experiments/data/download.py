@@ -1,4 +1,4 @@
-"""Public sets: downloaded once where they are missing and there is a network."""
+"""Public data sets, downloaded once if they are missing."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ PUBLIC = {
     },
     **{name: f"{_DIV2K}/{name}.zip" for name in ("DIV2K_train_HR", "DIV2K_valid_HR")},
 }
-"""Archives of public sets, each of one folder of that name: asked for by a folder's name, `data.root=data/facades`."""
+"""Archives of public data sets, by the name of the one folder in each: `data.root=data/facades` asks for facades."""
 
 
 def fetch_public(root: str | Path) -> None:
-    """Download the public set that `root` is named after, where PUBLIC has it and `root` does not exist."""
+    """Download the public data set that `root` is named after, if PUBLIC has it and `root` does not exist."""
     root = Path(root).expanduser()
     url = PUBLIC.get(root.name)
     if url is None or root.exists():
@@ -42,7 +42,7 @@ def fetch_public(root: str | Path) -> None:
 
 
 class NotDownloadedError(ConfigError):
-    """The data are not here and could be downloaded, in a place where nothing is to be."""
+    """The data are missing and could be downloaded, but inside `without_downloads` nothing is."""
 
 
 _DOWNLOADS = ContextVar("_DOWNLOADS", default=True)
@@ -50,7 +50,7 @@ _DOWNLOADS = ContextVar("_DOWNLOADS", default=True)
 
 @contextmanager
 def without_downloads() -> Iterator[None]:
-    """Have NotDownloadedError raised in place of any download."""
+    """Raise NotDownloadedError in place of any download."""
     before = _DOWNLOADS.set(False)
     try:
         yield
@@ -59,7 +59,10 @@ def without_downloads() -> Iterator[None]:
 
 
 def download(root: Path, fetch: Callable[[], object], missing: str, what: str) -> None:
-    """Call torchvision's `fetch` once among processes; without a network raises ConfigError soon, in one line."""
+    """Call torchvision's `fetch`, in one process at a time; without a network, raise ConfigError soon, in one line.
+
+    `missing` says what is missing, and `what` what to fetch by hand; they are the parts of that line.
+    """
     if not _DOWNLOADS.get():
         raise NotDownloadedError(f"{missing}: it is downloaded when the run begins")
     before = {root, *root.rglob("*")} if root.exists() else set()
@@ -81,7 +84,7 @@ def download(root: Path, fetch: Callable[[], object], missing: str, what: str) -
 
 @contextmanager
 def _impatient(seconds: float = 10) -> Iterator[None]:
-    """Let connections that say nothing fail: torchvision itself sets no limit."""
+    """Set a timeout for connections, as torchvision sets none."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

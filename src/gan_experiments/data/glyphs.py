@@ -1,4 +1,4 @@
-"""Characters drawn in several fonts: {"input", "target", "label"}, as zi2zi is trained on."""
+"""Characters drawn in several fonts: {"input", "target", "label"}, the data of zi2zi."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from typing_extensions import override
 
 from gan_experiments.bounds import BelowOne, Classes, Place, Positive, Seed, Width
 from gan_experiments.contracts import ConfigError
@@ -41,7 +42,7 @@ _PROBE = 32  # pixels at which blank and missing glyphs are looked for
 
 
 def _text(characters: str) -> str:
-    """Return the characters themselves, or what is in the text file of that name; raises ConfigError without it."""
+    """Return the characters themselves, or the content of the text file of that name; raise ConfigError without it."""
     file = Path(characters).expanduser()
     short = len(characters) < 256  # a name
     if short and file.is_file():
@@ -55,9 +56,9 @@ def _text(characters: str) -> str:
 
 
 def read_text(file: Path, given: str) -> str:
-    """Read a text file: as its byte order mark says, else UTF-8, else GB18030 (with GBK and GB2312), which is said.
+    """Read a text file in the encoding of its byte order mark, else as UTF-8, else as GB18030 with a warning.
 
-    Raises ConfigError, which begins with `given`, where it is none of these.
+    GB18030 includes GBK and GB2312. Raises ConfigError, whose text begins with `given`, if it is none of these.
     """
     raw = file.read_bytes()
     marked = next((encoding for mark, encoding in _MARKS.items() if raw.startswith(mark)), None)
@@ -74,9 +75,9 @@ def read_text(file: Path, given: str) -> str:
 
 
 class Font:
-    """A font file in `root` or anywhere, "name.ttc:2" for its third face.
+    """A font file in `root` or at any path; "name.ttc:2" is its third face.
 
-    Raises ConfigError where it is no font.
+    Raises ConfigError if it is no font.
     """
 
     def __init__(self, path: str, root: Path = Path()) -> None:
@@ -95,14 +96,14 @@ class Font:
         self.name = self.file.stem + (f"-{self.face}" if self.face else "")
 
     def has(self, character: str) -> bool:
-        """Say whether the font draws a character, and not as blank nor as the box of a missing one."""
+        """Return True if the font draws a character, neither blank nor as the box of a missing glyph."""
         mask = self._probe.getmask(character)
         return mask.getbbox() is not None and (mask.size, bytes(mask)) != self._missing
 
     def draw(self, characters: Sequence[str], resolution: int, em: int) -> Tensor:
         """Draw characters of `em` pixels, black on white, to uint8 [n, 1, resolution, resolution].
 
-        The line's middle, between ascender and descender, is that of the image, so characters keep their places in it.
+        The middle of the line, between ascender and descender, is that of the image, so characters keep their places.
         """
         font = self._sized(em)
         glyphs = []
@@ -117,9 +118,10 @@ class Font:
 
 
 class GlyphPairs(Source):
-    """Each of `characters` that all fonts have, in the first font and in each other one, whose number is the label.
+    """Pairs of a character in the first font and in another one, whose number among the others is the label.
 
-    `scale` is the em's size in sides of the image.
+    Those of `characters` that some font lacks are left out. `scale` is the size of the em as a share of the image's
+    side.
     """
 
     def __init__(self, fonts: Sequence[Font], characters: Sequence[str], scale: float, limit: int | None) -> None:
@@ -136,7 +138,7 @@ class GlyphPairs(Source):
         return [files, self.class_names, "".join(self.characters), self.scale, self.limit]
 
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
-        """Draw the pairs; `threads` is not used, as a font may not be shared by them."""
+        """Draw the pairs; `threads` is not used, because threads may not share a font."""
         common = [c for c in self.characters if all(font.has(c) for font in self.fonts)]
         if not common:
             raise ConfigError(f"{self.where}: no character is in all of them, type data.characters={'|'.join(RANGES)}")
@@ -158,8 +160,8 @@ class Glyphs(Pairs):
     `fonts` are files, or names in the folder `root`, the source first ("name.ttc:2" is the third face of a
     collection); null takes all of `root` by name. `characters` are one of RANGES, or the characters themselves, or a
     text file of them, see `read_text`; those that a font lacks or leaves blank are left out. `test_fraction` of them,
-    drawn by `split_seed`, are the split "test": no font's are trained on. `scale` is the em's size in sides of the
-    image. Raises ConfigError where there are fewer than two fonts, or no common characters.
+    drawn by `split_seed`, are the split "test", and are trained on in no font. `scale` is the size of the em as a share
+    of the image's side. Raises ConfigError if there are fewer than two fonts, or no common characters.
     """
 
     provides = frozenset({"input", "target", "label"})
@@ -206,12 +208,12 @@ class Glyphs(Pairs):
         source.name = f"glyphs-{split}"
         return cached(source, self._pair_settings(resolution), self.cache, split)
 
+    @override
     def has(self, split: str) -> bool:
-        """Say whether there is such a split."""
         return split in self.splits
 
     def _characters(self, split: str) -> list[str]:
-        """Choose a split's share of the characters, in their order: the same whatever the fonts have."""
+        """Return the characters of a split, in their order; the choice does not depend on the fonts."""
         if self.characters in RANGES:
             every = [chr(code) for code in RANGES[self.characters]]
         else:

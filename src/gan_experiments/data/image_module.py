@@ -1,4 +1,4 @@
-"""What all data modules of images share: sets of single images, cut ones, and those from a person's own files."""
+"""The bases of all data modules of images: single images, random crops, and images from a person's own files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gan_experiments.bounds import Classes, Count, Numbers, Place, Seed, Width, Workers
 from gan_experiments.contracts import Batch, ConfigError
@@ -24,12 +25,12 @@ ANYWHERE = "data.crop=random cuts squares out of all of each"
 
 
 class ImageData(DataModule):
-    """Real images of one kind: "real" float [N, C, H, W] in [-1, 1] and, where `classes` > 0, "label" int64 [N].
+    """A set of real images: "real" float [N, C, H, W] in [-1, 1] and, if `classes` > 0, "label" int64 [N].
 
-    `resolution` is in pixels, `channels` 1 or 3, `batch_size` the whole batch of one discriminator step over all ranks
-    and accumulation steps, `limit` the greatest number of images used (None: all), `cache` the folder of the decoded
-    images (None: $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments), `max_pixels` the greatest number of pixels of
-    a file (None: Pillow's limit, 178,956,970). Raises ConfigError for impossible values.
+    `resolution` is in pixels, `channels` 1 or 3. `batch_size` is the whole batch of one discriminator step over all
+    ranks and accumulation steps. `limit` is the greatest number of images used (None: all). `cache` is the folder of
+    the decoded images (None: $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments). `max_pixels` is the greatest
+    number of pixels of a file (None: Pillow's limit, 178,956,970). Raises ConfigError for impossible values.
     """
 
     provides: frozenset[str] = frozenset({"real", "label"})
@@ -75,7 +76,7 @@ class ImageData(DataModule):
         self.training()
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the images to train on; raises ConfigError where their classes are not `classes`."""
+        """Open the images to train on; raise ConfigError if they do not have `classes` classes."""
         self.training()
 
     def training(self) -> ImageArray:
@@ -83,7 +84,7 @@ class ImageData(DataModule):
         return self.reference("train")
 
     def reference(self, split: str = "train") -> ImageArray:
-        """Return the real images of a split, without flips or shuffling; raises ConfigError for an unknown split."""
+        """Return the real images of a split, without flips or shuffling; raise ConfigError for an unknown split."""
         if split not in self.splits:
             raise ConfigError(f"{self.title} has no split {split!r}: type one of {', '.join(self.splits)}")
         if split not in self._opened:
@@ -96,30 +97,30 @@ class ImageData(DataModule):
         return len(self.training())
 
     @property
+    @override
     def class_names(self) -> list[str]:
-        """Names of the classes, in the order of their labels; empty where there are none."""
         return self.training().class_names
 
     @property
     def class_counts(self) -> list[int]:
-        """Training images of each class, in the order of their labels; empty where there are none."""
+        """Number of training images of each class, indexed by label; empty without classes."""
         labels = self.training().labels if "label" in self.provides else None
         return [] if labels is None else labels.bincount(minlength=self.classes).tolist()
 
     @property
+    @override
     def shapes(self) -> Shapes:
-        """Shape of one item of each key of a batch; no file is looked at."""
         return item_shapes(self.provides, self.kind.shape(self))
 
+    @override
     def describe(self) -> str:
-        """Return one line for the terminal."""
         images = self.training()
         line = f"{self.title}: {len(images):,} images {self.channels}x{self.resolution}x{self.resolution}"
         line += f", {self.classes} classes" if self.classes else ""
         return line + (f", {images.skipped:,} files left out" if images.skipped else "")
 
+    @override
     def understood(self) -> list[str]:
-        """Say what was understood of the files that are trained on, a line for each thing that there is to say."""
         images = self.training()
         return lines(len(images), self.counts(images), images.about, images.skipped)
 
@@ -130,27 +131,27 @@ class ImageData(DataModule):
         counts = torch.bincount(images.labels, minlength=len(images.class_names)).tolist()
         return dict(zip(images.class_names, counts, strict=True))
 
+    @override
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
-        """Return the endless uint8 batches of one rank."""
         return BatchStream(self.training(), self.batch_size, self.seed, self.flip, rank=rank, world=world)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        """Turn uint8 "real" and bool "flip" into float "real" in [-1, 1], on the device where they are."""
+        """Convert uint8 "real" and bool "flip" to float "real" in [-1, 1], on the device where they are."""
         batch = dict(batch)
         if batch["real"].dtype == torch.uint8:
             batch["real"] = to_float(batch["real"], batch.pop("flip", None), self.channels_last)
         return batch
 
     def fixed(self, n: int) -> Batch:
-        """Return the same `n` items each time, for sample sheets: labels 0, 1, 2, ... in turn, else evenly spread."""
+        """Return `n` items, the same at each call: of labels 0, 1, 2, ... in turn, or without labels evenly spread."""
         images = self.reference("train")
         if images.labels is None:
             return {"real": to_float(images.pixels[spread_rows(n, len(images))])}
         present = images.labels.unique()  # `limit` can leave a class without images
         return self.of_classes(present[torch.arange(n) % len(present)])
 
+    @override
     def of_classes(self, labels: Tensor) -> Batch:
-        """Return the same items each time, of these classes, int64 [n]."""
         images = self.reference("train")
         assert images.labels is not None
         rows = torch.empty_like(labels)
@@ -187,9 +188,10 @@ class ImageData(DataModule):
 
 
 class CroppedData(ImageData):
-    """Images that are trained on in random squares of `resolution` pixels, cut out of `load_resolution` (None: whole).
+    """Images of `load_resolution` that are trained on in random crops of `resolution` pixels.
 
-    Raises ConfigError where `load_resolution` is less than `resolution`.
+    If `load_resolution` is None, they are loaded at `resolution` and not cropped. Raises ConfigError if
+    `load_resolution` is less than `resolution`.
     """
 
     def __init__(self, resolution: Width, load_resolution: Width | None = None, **settings: Any) -> None:
@@ -213,18 +215,18 @@ class CroppedData(ImageData):
     def training(self) -> ImageArray:
         """Return the images to train on, at `load_resolution`."""
         if self.load_resolution is None:
-            return ImageData.reference(self, "train")  # a subclass may give a part of it as the reference
+            return ImageData.reference(self, "train")  # a subclass may have only a part of it as its reference
         if self._training is None:
             self._training = self._checked(self.load_at("train", self.load_resolution))
         return self._training
 
+    @override
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
-        """Return the endless uint8 batches of one rank."""
         margin = (self.load_resolution or self.resolution) - self.resolution
         return BatchStream(self.training(), self.batch_size, self.seed, self.flip, margin, rank, world)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        """Cut "real" at "crop", then as every ImageData."""
+        """Cut "real" at "crop", then convert it as every ImageData does."""
         batch = dict(batch)
         corners = batch.pop("crop", None)
         if corners is not None:
@@ -235,13 +237,13 @@ class CroppedData(ImageData):
 class FromFiles(ImageData):
     """Images read from a person's own files, whatever these are.
 
-    `range` is of files of more than 8 bits: the two values that become black and white, "auto" for the least and the
-    greatest of those trained on, None for what their kind says. `frames` of animations and of files of several pages
-    are "first" or "all". Raises ConfigError for others.
+    `range` says how files of more than 8 bits are scaled: the two values that become black and white, "auto" for the
+    least and the greatest value of the training files, None for those of the file's kind. `frames`, "first" or "all",
+    are those taken of animations and of files of several pages. Raises ConfigError for other values.
     """
 
     many_frames: ClassVar[bool] = True
-    """Whether all frames can be taken."""
+    """Whether `frames` may be "all"."""
     root: Any
     test_root: str | None = None
 
@@ -259,9 +261,9 @@ class FromFiles(ImageData):
             raise ConfigError(f"data.frames={frames}: type data.frames={' or '.join(possible)}")
 
     def files(self, split: str) -> Files:
-        """Find the files of a split: those of `root` or `test_root`, or of the folder in them that is so called.
+        """Find the files of a split: those of `root` or `test_root`, or of the folder in them with the split's name.
 
-        Raises ConfigError where there is no such split.
+        Raises ConfigError if there is no such split.
         """
         options: dict[str, Any] = {"limit": self.limit, "frames": self.frames}
         if split == "train":
@@ -275,17 +277,17 @@ class FromFiles(ImageData):
         return Files(self.root, "data.root", splits=("test", "val") if split == "test" else (split,), **options)
 
     def has(self, split: str) -> bool:
-        """Say whether there is such a split."""
+        """Return True if there is such a split."""
         if split == "train" or (split == "test" and self.test_root is not None):
             return True
         return bool(splits_of(self.root) & ({"test", "val"} if split == "test" else {split}))
 
     def _range(self, split: str) -> Range:
-        """Return `range`; what was held out has that of the training images."""
+        """Return the range of a split; with "auto", held-out images have that of the training images."""
         return self.training().about.range if self.range == "auto" and split != "train" else self.range
 
     def _checked_crop(self, crop: str) -> str:
-        """Check what was given as `data.crop`, "centre" or "random"; raises ConfigError for what is neither."""
+        """Return what was given as `data.crop`, "centre" or "random"; raise ConfigError for anything else."""
         if crop not in CROPS:
             raise ConfigError(f"data.crop={crop}: type data.crop={' or '.join(CROPS)}")
         if crop == "random" and self.frames == "all":
@@ -300,7 +302,7 @@ class FromFiles(ImageData):
 
 
 def _checked_range(given: Any) -> Range:
-    """Check what was given as `data.range`; raises ConfigError for what is no range."""
+    """Return what was given as `data.range`; raise ConfigError if it is no range."""
     if given is None or given == "auto":
         return given
     numbers = list(given) if isinstance(given, (list, tuple)) else []
@@ -316,5 +318,5 @@ def _checked_range(given: Any) -> Range:
 
 
 def spread_rows(number: int, of: int) -> Tensor:
-    """Choose `number` of `of` rows, evenly spread, or in turn where there are fewer: int64 [number]."""
+    """Choose `number` of `of` rows, int64 [number], evenly spread; if there are fewer, repeat them in turn."""
     return torch.arange(number) * of // number if number <= of else torch.arange(number) % of

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchvision import datasets
+from typing_extensions import override
 
 from gan_experiments.bounds import Classes, Place, Width
 from gan_experiments.contracts import ConfigError
@@ -24,7 +25,7 @@ from gan_experiments.data.sources import Arrays, Files
 _CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 _CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 LARGEST_IDX = 1 << 28
-"""Bytes of an idx file, five times MNIST's: a packed one can unpack to any size."""
+"""The greatest number of bytes of an idx file, five times MNIST's, because a gzipped one can unpack to any size."""
 
 
 class Digits(ImageData):
@@ -45,7 +46,10 @@ class Digits(ImageData):
 
 
 class MNIST(ImageData):
-    """60,000 and 10,000 handwritten digits 28x28 in torchvision's layout, `root`/MNIST/raw/; downloaded if missing."""
+    """60,000 handwritten digits 28x28 for training and 10,000 for testing; downloaded if missing.
+
+    They lie in torchvision's layout, `root`/MNIST/raw/.
+    """
 
     splits = ("train", "test")
     names: ClassVar[Sequence[str]] = [str(c) for c in range(10)]
@@ -86,14 +90,20 @@ class MNIST(ImageData):
 
 
 class FashionMNIST(MNIST):
-    """60,000 and 10,000 clothes 28x28 in torchvision's layout, `root`/FashionMNIST/raw/; downloaded if missing."""
+    """60,000 images of clothes 28x28 for training and 10,000 for testing; downloaded if missing.
+
+    They lie in torchvision's layout, `root`/FashionMNIST/raw/.
+    """
 
     names = _CLOTHES
     fetcher = datasets.FashionMNIST
 
 
 class CIFAR10(ImageData):
-    """50,000 and 10,000 photographs 32x32, torchvision's `root`/cifar-10-batches-py/; downloaded if missing."""
+    """50,000 photographs 32x32 for training and 10,000 for testing; downloaded if missing.
+
+    They lie in torchvision's layout, `root`/cifar-10-batches-py/.
+    """
 
     splits = ("train", "test")
 
@@ -126,9 +136,10 @@ class CIFAR10(ImageData):
 class CelebA(ImageData):
     """Aligned faces 178x218, centre crop of `crop` pixels, from `root`: a folder or zip archive img_align_celeba.
 
-    It may lie in `root`, in `root`/celeba (torchvision's layout), or be `root` itself. Where list_eval_partition.txt
-    lies beside it, "train", "valid" and "test" are its parts, else all is "train". `attribute`, such as Smiling, makes
-    two classes (without, with) out of list_attr_celeba.txt. Raises ConfigError where they are missing.
+    It may lie in `root`, in `root`/celeba (torchvision's layout), or be `root` itself. If list_eval_partition.txt lies
+    beside it, that file gives the splits "train", "valid" and "test"; otherwise all images are "train". `attribute`,
+    such as Smiling, makes two classes (without, with) out of list_attr_celeba.txt. Raises ConfigError if a file that is
+    needed is missing.
     """
 
     splits = ("train", "valid", "test")
@@ -150,7 +161,7 @@ class CelebA(ImageData):
         self.root, self.crop, self.attribute = Path(root).expanduser(), crop, attribute
 
     def load(self, split: str) -> ImageArray:
-        """Build or open the cache of a part."""
+        """Build or open the cache of a split."""
         path = self._find()
         names, labels, class_names = self._names(path, split), None, []
         if self.attribute is not None:
@@ -175,7 +186,7 @@ class CelebA(ImageData):
         )
 
     def _names(self, path: Path, split: str) -> list[str] | None:
-        """List the files of a part; None where there is no partition, and all are "train"."""
+        """Return the names of a split's files; None if there is no partition, and all are "train"."""
         partition = self._table(path, "list_eval_partition.txt")
         if partition:
             wanted = str(self.splits.index(split))
@@ -195,7 +206,7 @@ class CelebA(ImageData):
     def _attributes(
         self, path: Path, names: list[str] | None, attributes: Sequence[str], key: str
     ) -> tuple[list[str], list[int]]:
-        """Read which of `names` (None: all) the list has, and the attributes of each as bits, the first the lowest."""
+        """Return those of `names` (None: all) that the list has, and their attributes as bits, the first the lowest."""
         file = path.parent / "list_attr_celeba.txt"
         if not file.is_file():
             raise ConfigError(f"{key} needs {file}: put it there or choose another data=")
@@ -216,9 +227,9 @@ class CelebA(ImageData):
 class Folder(FromFiles):
     """Any images below `root`, a folder or zip archive; with `classes` > 0 its subfolders are the classes.
 
-    `test_root` is the like for the split "test"; without it, folders train, val, test in `root` are the splits. `crop`
-    is in pixels (None: the short side). Files that are not images are left out and named, as subfolders without any
-    are. Raises ConfigError where no image is left, or the subfolders are not `classes`.
+    `test_root` is the folder or archive of the split "test"; without it, folders train, val, test in `root` are the
+    splits. `crop` is in pixels (None: the short side). Files that are not images, and subfolders without images, are
+    left out and named. Raises ConfigError if no image is left, or if the number of subfolders is not `classes`.
     """
 
     splits = ("train", "val", "test")
@@ -239,13 +250,13 @@ class Folder(FromFiles):
         return cached(self.files(split), self._settings(self.crop, split=split), self.cache, split)
 
     @property
+    @override
     def title(self) -> str:
-        """Name for messages."""
         return f"Folder {self.root}"
 
 
 def read_idx(path: Path) -> Tensor:
-    """Read an idx file, gzipped or not, to uint8 of its shape; raises ConfigError where it is damaged."""
+    """Read an idx file, gzipped or not, to uint8 of its shape; raise ConfigError if it is damaged."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             raw = file.read(LARGEST_IDX)

@@ -1,4 +1,4 @@
-"""How much is read of one file: what is small on disk can unpack to more than any memory holds."""
+"""Limits on the size of an image file: what is small on disk can unpack to more than any memory holds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from PIL import Image, UnidentifiedImageError
 from gan_experiments.contracts import ConfigError
 
 PIXELS = 178_956_970
-"""The greatest number of pixels of an image, Pillow's own limit."""
+"""The greatest number of pixels of an image by default, which is Pillow's own limit."""
 BYTES = 4
-"""So many bytes are read for each of these pixels: a file of the largest image holds them where it is not packed."""
+"""The greatest size of a file in bytes per allowed pixel: enough for an uncompressed file of the largest image."""
 
 _words = ["data.max_pixels"]
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # at half of the limit
@@ -26,9 +26,10 @@ class UnreadableImageError(Exception):
 
 @contextmanager
 def at_most(max_pixels: int | None, word: str | None = None) -> Iterator[None]:
-    """Read images of at most so many pixels (None: as many as until now); `word` is what a person types to set it.
+    """Limit the images that are read inside to `max_pixels` pixels (None: leave the limit as it is).
 
-    It holds for all threads of the process, as Pillow's limit does. Raises ConfigError where it is no such number.
+    The limit holds for all threads of the process, as Pillow's does. `word` is what a person types to set it, for
+    messages. Raises ConfigError if `max_pixels` is not a whole number of 1 or more.
     """
     word = word or _words[-1]
     if max_pixels is not None and (not isinstance(max_pixels, int) or isinstance(max_pixels, bool) or max_pixels < 1):
@@ -47,18 +48,18 @@ def at_most(max_pixels: int | None, word: str | None = None) -> Iterator[None]:
 
 
 def pixels() -> int:
-    """Return the greatest number of pixels of an image that is read now."""
+    """Return the greatest number of pixels that an image may have now."""
     return PIXELS if Image.MAX_IMAGE_PIXELS is None else round(2 * Image.MAX_IMAGE_PIXELS)
 
 
 def read(path: Path) -> bytes:
-    """Return a file's bytes; raises UnreadableImageError where they are too many, and OSError as any reader does."""
+    """Return a file's bytes; raise UnreadableImageError if they are too many, and OSError as any reader does."""
     require_bytes(path.stat().st_size)
     return path.read_bytes()
 
 
 def require_bytes(number: int) -> None:
-    """Raise UnreadableImageError where a file, or an entry of an archive once unpacked, is too large to be read."""
+    """Raise UnreadableImageError if a file, or an unpacked entry of an archive, has too many bytes to be read."""
     if number > max(BYTES * pixels(), 1_000_000):
         word = _words[-1]
         raise UnreadableImageError(
@@ -68,7 +69,7 @@ def require_bytes(number: int) -> None:
 
 
 def why(error: Exception) -> str:
-    """Say in one line why an image cannot be decoded, and what to type where it is only too large."""
+    """Return in one line why an image cannot be decoded, and what to type if it is only too large."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     text = " ".join(str(error).split()) or type(error).__name__

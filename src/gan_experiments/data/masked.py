@@ -1,4 +1,4 @@
-"""Images with a hole to be filled in: {"real", "mask"}."""
+"""Images with a hole to be filled in: {"real", "mask"}, the data of inpainting."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
+from typing_extensions import override
 
 from gan_experiments.bounds import Place, Whole, Width
 from gan_experiments.contracts import Batch, ConfigError
@@ -18,13 +19,14 @@ from gan_experiments.data.batches import MASK, HeldOut, Shapes, Stream, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.image_module import CroppedData, FromFiles, spread_rows
 
-_FIXED = 2**32  # the number of no batch: the masks of `fixed`
+_FIXED = 2**32  # stands for the number of a batch in the masks of `fixed`; no batch has it
 
 
 def centre(size: int, rng: np.random.Generator, overlap: int = 4) -> np.ndarray:
-    """Mask the centred square of half the side less `overlap` pixels on each side; nothing is drawn.
+    """Mask the centred square of half the side, less `overlap` pixels on each side; nothing is random.
 
-    The Context Encoder makes the whole square, so that what it makes joins what is known (Pathak et al. 2016, 5.1).
+    The Context Encoder generates the whole square: the overlap makes it join the known pixels (Pathak et al. 2016,
+    5.1).
     """
     mask = np.zeros((size, size), np.uint8)
     inside = slice(size // 4 + overlap, size // 4 + size // 2 - overlap)
@@ -78,7 +80,7 @@ KINDS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
 
 
 class MaskedStream(Stream):
-    """A stream of images, and for each image of each batch a mask of its own, uint8 [n, 1, size, size]."""
+    """A stream of images with a mask for each image of each batch, "mask" uint8 [n, 1, size, size]."""
 
     def __init__(self, stream: Stream, draw: Callable[[int, range], Tensor], mine: range) -> None:
         self.stream, self.draw, self.mine = stream, draw, mine
@@ -91,10 +93,10 @@ class MaskedStream(Stream):
 class Masked(FromFiles, CroppedData):
     """Any images below `root`, a folder or zip archive: "real", and "mask", 1 in the hole, float [N, 1, H, W].
 
-    `mask` is the kind: "centre" (the same for all), "boxes" or "strokes" (another for each image of each batch);
-    `overlap` is of the centre's, in pixels. `test_root` is the like for the split "test", see `Folder`; `crop` in
-    pixels (None: the short side). Raises ConfigError for an unknown kind, an overlap that leaves no hole, and where
-    there is no image.
+    `mask` is the kind of masks: "centre" (one for all images), or "boxes" or "strokes" (a new one for each image of
+    each batch). `overlap` is that of "centre", in pixels. `test_root` is the folder or archive of the split "test", see
+    `Folder`. `crop` is in pixels (None: the short side). Raises ConfigError for an unknown kind of masks, for an
+    overlap that leaves no hole, and if there is no image.
     """
 
     provides = frozenset({"real", "mask"})
@@ -129,17 +131,17 @@ class Masked(FromFiles, CroppedData):
         return cached(self.files(split), self._settings(self.crop, resolution, split), self.cache, split)
 
     @property
+    @override
     def shapes(self) -> Shapes:
-        """Shape of one item of each key of a batch; no file is looked at."""
         return {**super().shapes, "mask": (1, self.resolution, self.resolution)}
 
+    @override
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
-        """Return the endless uint8 batches of one rank."""
         stream, share = super().stream(rank, world), self.batch_size // world
         return MaskedStream(stream, self.masks, range(rank * share, (rank + 1) * share))
 
     def masks(self, number: int, places: range) -> Tensor:
-        """Draw the masks of some places in batch `number`: uint8 [n, 1, resolution, resolution]."""
+        """Draw the masks at some places of batch `number`: uint8 [n, 1, resolution, resolution]."""
         rngs = (np.random.default_rng([abs(self.seed), MASK, number, place]) for place in places)
         drawn = [self.draw_mask(self.resolution, rng) for rng in rngs]
         return torch.from_numpy(np.stack(drawn))[:, None]
@@ -151,13 +153,16 @@ class Masked(FromFiles, CroppedData):
         return batch
 
     def fixed(self, n: int) -> Batch:
-        """Return the same `n` images and masks each time: of the split "test" where there is one."""
+        """Return `n` images and masks, of the split "test" if there is one, the same at each call."""
         images = self.reference("test" if self.has("test") else "train")
         real = to_float(images.pixels[spread_rows(n, len(images))])
         return {"real": real, "mask": self.masks(_FIXED, range(n)).to(real.dtype)}
 
     def held_out(self, split: str | None = None) -> HeldOut:
-        """Return the images of the split "test", with the same masks each time; raises ConfigError without one."""
+        """Return the images of `split`, by default "test", each with a mask of its own, the same at each call.
+
+        Raises ConfigError if there is no such split.
+        """
         images = self.reference(split or "test")
 
         def batch(row: int) -> Batch:

@@ -1,4 +1,4 @@
-"""Masks as people make them: which pixels of an image are the hole, and how that was understood."""
+"""Mask files as people make them: which pixels are the hole, and how that was inferred."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from gan_experiments.data import limits
 from gan_experiments.data.limits import UnreadableImageError, why
 
 SIDES = ("white", "black")
-FAINT = 64  # of 255: an alpha or a saturation that varies by less says nothing
+FAINT = 64  # of 255: an alpha or a saturation that varies by less is ignored
 
 
 @dataclass(frozen=True)
 class Mask:
-    """A hole, uint8 [1, H, W] of 0 and 255, and what in the file was taken for it, in words."""
+    """A mask, uint8 [1, H, W], 255 in the hole and 0 elsewhere; `seen` says what in the file was taken for the hole."""
 
     pixels: Tensor
     seen: str
 
     @property
     def share(self) -> float:
-        """The part of the image that is hole, from 0 to 1."""
+        """The share of the image that is hole, from 0 to 1."""
         return self.pixels.count_nonzero().item() / self.pixels.numel()
 
 
@@ -41,11 +41,12 @@ def require_side(hole: object) -> None:
 def read_mask(path: Path, hole: str = "white") -> Mask:
     """Read which pixels of an image are the hole: the white ones, or with `hole` "black" the others.
 
-    - Of a layer whose transparency varies, what is opaque counts as white.
-    - Of an image of two values, as 0 and 1, the higher one does; of more values those above half of the whole range.
-    - Colours count by their strongest channel; on a white ground, what is coloured counts.
+    - In a layer whose transparency varies, the opaque pixels count as white.
+    - In an image of two values, such as 0 and 1, the higher value counts as white.
+    - In an image of more values, those above half of the whole range do.
+    - A coloured pixel has the value of its strongest channel; on a white background, coloured pixels count as white.
 
-    Raises UnreadableImageError for a file that cannot be decoded, and for a mask that leaves no hole, or nothing else.
+    Raises UnreadableImageError for a file that cannot be decoded, and for a mask that is all hole or has none.
     """
     try:
         bright, seen = _bright(ImageOps.exif_transpose(Image.open(io.BytesIO(limits.read(path)))))
@@ -62,7 +63,7 @@ def read_mask(path: Path, hole: str = "white") -> Mask:
 
 
 def _bright(image: Image.Image) -> tuple[np.ndarray, str]:
-    """Which pixels count as white, bool [H, W], and what they are in words."""
+    """Return which pixels count as white, bool [H, W], and what they are in words."""
     if image.has_transparency_data:
         alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         if np.ptp(alpha) >= FAINT:
@@ -71,7 +72,7 @@ def _bright(image: Image.Image) -> tuple[np.ndarray, str]:
 
 
 def _values(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """The brightness of each pixel [H, W], and of images in colour how coloured it is, 0 to 255."""
+    """Return the brightness of each pixel [H, W], and for images in colour how coloured it is, 0 to 255."""
     if image.mode[0] == "I" or image.mode == "F":
         return np.nan_to_num(np.asarray(image).astype(np.float64)), None
     if image.mode in ("1", "L", "LA"):
@@ -98,7 +99,7 @@ def _bright_of(values: np.ndarray, colour: np.ndarray | None, palette: bool) -> 
 
 
 def _range(values: np.ndarray, highest: float) -> float:
-    """The value that stands for white."""
+    """Return the value that stands for white."""
     if values.dtype == np.uint8 or 1 < highest <= 255:
         return 255
     return 1 if highest <= 1 else 65535

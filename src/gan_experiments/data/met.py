@@ -1,4 +1,4 @@
-"""What was met while image files were read: sizes, kinds of pixels, their values, frames; and how it is said."""
+"""A tally of the image files read: sizes, kinds of pixels, their values and frames; and its description in words."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
 
-DARK = 1 / 4  # of the scale: where no value is above, images are nearly black
-NAMED = 5  # files left out, classes of a long list: so many are named
+DARK = 1 / 4  # of the scale: images are nearly black if no value is above
+NAMED = 5  # how many are named of the files left out, and of a long list of classes
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Seen:
     """One image as it lies in its file.
 
     `size` is width and height, `frames` how many the file holds. `values` are the least and the greatest of a file of
-    more than 8 bits, None of others; `full` is the value that becomes white.
+    more than 8 bits, None for others; `full` is the value that becomes white.
     """
 
     size: tuple[int, int]
@@ -36,8 +36,8 @@ class Seen:
 class About:
     """What is known of a set of images beside its pixels.
 
-    `notes` say how folders and lists were understood, `empty` are subfolders that hold no image, `left_out` some of the
-    files left out and why, and `met` is what `Met.facts` gave: {} of old caches and of sets that are not made of files.
+    `notes` say how folders and lists were interpreted, `empty` are subfolders that hold no image, and `left_out` some
+    of the files left out and why. `met` is what `Met.facts` returned: {} for old caches and sets that are not of files.
     """
 
     notes: list[str] = field(default_factory=list)
@@ -47,19 +47,19 @@ class About:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any], notes: Sequence[str] = ()) -> About:
-        """Read what a cache's facts.json says."""
+        """Read it from the content of a cache's facts.json."""
         left_out = dict(list(facts.get("skipped_files", {}).items())[:NAMED])
         return cls([*notes], facts.get("empty_classes", []), left_out, facts.get("met", {}))
 
     @property
     def range(self) -> tuple[float, float] | None:
-        """The values that became black and white, where `data.range` gave or found them."""
+        """The values that became black and white, if `data.range` gave or found them; otherwise None."""
         found = self.met.get("range")
         return None if found is None else (found[0], found[1])
 
 
 class Met:
-    """A tally of the images read, by any number of threads."""
+    """A tally of the images read; any number of threads may add to it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -84,24 +84,24 @@ class Met:
                 self.frames += seen.frames
 
     def add_pixels(self, pixels: Tensor) -> None:
-        """Look at the values of what was made of some images, uint8."""
+        """Note the least and the greatest value of decoded images, uint8."""
         if pixels.numel():
             low, high = torch.aminmax(pixels)
             self.pixels = _joined(self.pixels, (int(low), int(high)))
 
     def cut(self, across: int = 1) -> int:
-        """Count the images that lose more than half to the largest square in their middle.
+        """Count the images that lose more than half of their area when the largest square in their middle is cut out.
 
-        So many lie side by side in each file as `across` says.
+        `across` is how many images lie side by side in each file.
         """
         sides = ((width / across, height, images) for (width, height), images in self.sizes.items())
         return sum(images for width, height, images in sides if max(width, height) > 2 * min(width, height))
 
     def facts(self, taken: str | None = "first", bounds: tuple[float, float] | None = None) -> dict[str, Any]:
-        """Put it into plain types.
+        """Return the tally in plain types.
 
-        `taken` is "first" or "all" of the frames, None where there is no choice; `bounds` are the values that became
-        black and white, where they were chosen.
+        `taken` is "first" or "all" of the frames, None if there is no choice. `bounds` are the values that became black
+        and white, if they were chosen.
         """
         if not self.sizes:
             return {}
@@ -129,14 +129,15 @@ class Met:
         return facts
 
     def require_shown(self, where: str) -> None:
-        """Raise ConfigError where images would come out nearly black, cut off, or each by another scale.
+        """Raise ConfigError if images would come out nearly black, clipped, or on different scales.
 
-        That can only be of files of more than 8 bits, read without a range. `where` names them, as key=value.
+        That can only happen to files of more than 8 bits that are read without a range. `where` names them in the
+        message, as key=value.
         """
         for kind, (low, high) in self.values.items():
             fulls = self.fulls.get(kind, set())
             full = max(fulls, default=1.0)
-            if low < -full / 512 or high > full:  # less is no level of 256
+            if low < -full / 512 or high > full:  # less is below one level of 256
                 fault = f"which would be cut off at 0 and {_text(full)}"
             elif len(fulls) > 1:
                 fault = f"some of which would be read as of {_text(min(fulls))}, others as of {_text(full)}"
@@ -154,9 +155,9 @@ class Met:
 
 
 def lines(number: int, counts: Mapping[str, int], about: About, skipped: int = 0, instead: str = "") -> list[str]:
-    """Say what was understood of a set of `number` images: a line for each thing that there is to say.
+    """Return how a set of `number` images was interpreted, a line for each thing that there is to say.
 
-    `counts` are the images of each class; `instead` is what can be typed where much is cut off.
+    `counts` are the numbers of images of each class; `instead` is what can be typed if much is cut off.
     """
     said = [f"{'folders':10}{note}" for note in about.notes]
     if counts:

@@ -1,9 +1,9 @@
-"""The contract of a data module: all that training, scores, sheets and the verbs ask of data.
+"""The contract of a data module: all that training, scores, sheets and the verbs need from data.
 
-To write a new one, derive from `DataModule`, name its `provides` and its `kind`, give it the attributes and the
-abstract methods, and name the class by `_target_` in a file of `conf/data/`. The base does the rest. `toy.py` is a
-short one, `image_module.py` the base of all that read images. A generator trained on it needs a `kind` too where its
-samples are no images.
+To write a new one, derive from `DataModule`, set its `provides` and its `kind`, define the attributes and the abstract
+methods, and name the class as `_target_` in a file of `conf/data/`. The base does the rest. `toy.py` is a short
+example, `image_module.py` the base of all that read images. If the samples are not images, a generator that is trained
+on them needs a `kind` too.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from gan_experiments.kinds import Kind
 
 
 class DataModule(LightningDataModule, ABC):
-    """Batches without end, samples for sheets and scores, and what is to be said of them.
+    """Endless batches, samples for sheets and scores, and descriptions of them.
 
-    Constructors take their settings as keyword arguments of plain types, which are the keys of the config; a mistake in
+    Constructors take their settings as keyword arguments of plain types, which are the keys of the config. A mistake in
     them raises ConfigError in one line. They read no file: `prepare_data` does, once a node, and `setup` on each rank.
-    `batch_size`, `classes` and `seed` are among the arguments of every data module, as configs refer to them;
-    `resolution` and `channels` where its models' configs do (`data.resolution`, ...).
+    Every data module has the arguments `batch_size`, `classes` and `seed`, because configs refer to them. It also has
+    `resolution` and `channels` if the configs of its models refer to those (`data.resolution`, ...).
     """
 
     provides: frozenset[str]
-    """The keys of a batch; without labels a constructor takes "label" out."""
+    """The keys of a batch; a constructor removes "label" if there are no labels."""
     kind: Kind
-    """What a sample is; of the class, so that it is known before any file is read."""
+    """The kind of a sample; an attribute of the class, so that it is known before any file is read."""
     keys: ClassVar[Mapping[str, str]] = {}
     """A sentence for each key in `provides` that `contracts.BATCH_KEYS` lacks: what it is, its dtype and its shape."""
     splits: tuple[str, ...] = ("train",)
-    """The names that `reference` may be asked for; not each of them need be there."""
+    """The splits that `reference` accepts; not all of them need to exist."""
 
     batch_size: int
     """Items of one discriminator step, over all ranks and accumulation steps."""
     classes: int
     """The number of classes, or of domains; 0 for none."""
     seed: int
-    """All that is drawn derives from it."""
+    """The seed of all that is drawn at random."""
     workers: int = 0
-    """Processes that read ahead."""
+    """The number of processes that read batches ahead."""
     channels_last: bool = False
-    """Whether images are to lie in memory so, set by `build.py`; other kinds need not care."""
+    """Whether images have torch's memory format channels_last; set by `build.py`, other kinds may ignore it."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Register the keys of the class. Raises TypeError for one that it provides and nobody says a word of."""
+        """Register the keys of the class; raise TypeError for a key in `provides` that nothing describes."""
         super().__init_subclass__(**options)
         register_keys(vars(cls).get("keys", {}))
         if unknown := sorted(set(getattr(cls, "provides", ())) - BATCH_KEYS.keys()):
@@ -68,56 +68,57 @@ class DataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """Return one line for the terminal: the name, how many samples of which form, how many classes."""
+        """Return one line for the terminal: the name, the number and shape of the samples, the number of classes."""
 
     @abstractmethod
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
         """Return the endless batches of one rank, each a pure function of (seed, number of the batch).
 
-        A `Stream` makes batch `number` by its method `batch`; `ShuffledStream` is one that shows each item once an
-        epoch. Draws come from `batches.generator(seed, what, number)`, so that a run that goes on draws the same. Rank
-        r of `world` gets rows [r B / world, (r + 1) B / world) of each batch of B = `batch_size` items.
+        A `Stream` makes batch `number` in its method `batch`; `ShuffledStream` is one that shows each item once an
+        epoch. Random numbers come from `batches.generator(seed, what, number)`, so that a resumed run draws the same
+        ones. Rank r of `world` gets rows [r B / world, (r + 1) B / world) of each batch of B = `batch_size` items.
         """
 
     @abstractmethod
     def fixed(self, n: int) -> Batch:
-        """Return the same n items each time, as a model gets them: for sheets, and for health to compare with."""
+        """Return n items as a model gets them, the same at each call: for sheets, and for health to compare with."""
 
     @abstractmethod
     def reference(self, split: str = "train") -> Any:
-        """Return the real samples of a split for the scores; raises ConfigError for an unknown split.
+        """Return the real samples of a split for the scores; raise ConfigError for an unknown split.
 
-        It has the name of its `split`, and a `fingerprint` that differs whenever the samples do. What else it must have
-        is a matter of the evaluator: `metrics.evaluator.RealImages` says so for images.
+        The result has the name of its `split`, and a `fingerprint` that differs whenever the samples do. What else it
+        must have depends on the evaluator: for images, see `metrics.evaluator.RealImages`.
         """
 
     # ---------------------------------------------------------------- what it may write
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        """Make of a batch of the stream what a model gets, on the device: the keys in `provides`, floats in [-1, 1]."""
+        """Convert a batch of the stream, on the device, to what a model gets: keys of `provides`, floats in [-1, 1]."""
         return batch
 
     def understood(self) -> list[str]:
-        """Return what was understood of the files that are trained on, a line for each thing that is to be said."""
+        """Return how the training files were interpreted: folders, classes, sizes, files left out; a line for each."""
         return []
 
     def of_classes(self, labels: Tensor) -> Batch:
-        """Return the same items each time, of these classes, int64 [n]; for data whose classes are of unequal size."""
+        """Return items of these classes, int64 [n], the same at each call; needed if classes are of unequal size."""
         raise NotImplementedError(f"{type(self).__name__} has no classes of unequal size")
 
     def held_out(self, split: str | None = None) -> HeldOut:
-        """Return the held-out items of `split` that have a ground truth; None: of the only such split.
+        """Return the held-out items of `split` that have a ground truth, or by default of the only such split.
 
-        They are read one by one, as batches of one item in the form that a model gets. Raises ConfigError where there
-        are none.
+        They are read one by one, as batches of one item in the form that a model gets. Raises ConfigError if there are
+        none.
         """
         raise ConfigError(f"{self.title} has no images that should come of others: type metrics=none")
 
     def unpaired(self, reads: str, number: int | None, split: str) -> tuple[HeldOut, Any]:
-        """Return images to translate that have no partners, and real ones of `split` that they should look like.
+        """Return images to translate that have no ground truth, and real ones of `split` that they should look like.
 
-        `reads` and `number` are those of a model's direction. What is translated was held out, where such images are.
-        Raises ConfigError where the data have no images of that kind.
+        `reads` and `number` are those of a model's direction: the key of the images to translate, and the number of the
+        class that they are translated to. They are held-out images if there are any. Raises ConfigError if the data
+        have no images of that kind.
         """
         raise ConfigError(f"{self.title} has no two kinds of images, to turn one into the other: type metrics=none")
 
@@ -128,31 +129,31 @@ class DataModule(LightningDataModule, ABC):
 
     @property
     def size(self) -> int | None:
-        """The number of training samples, an epoch; None for data that are drawn without end."""
+        """The number of training samples, which make an epoch; None for samples that are drawn without end."""
         return None
 
     @property
     def class_names(self) -> list[str]:
-        """The names of the classes by their numbers; empty where there are none."""
+        """The names of the classes, indexed by label; empty without classes."""
         return []
 
     @property
     def class_counts(self) -> list[int]:
-        """The training samples of each class, or other numbers in their proportion; empty where there are none."""
+        """The number of training samples of each class, or numbers in the same proportion; empty without classes."""
         return []
 
     @property
     def conditions(self) -> Conditions:
         """What samples are conditioned on: `conditions(count, seed)` draws [count, ...] in the data's proportions.
 
-        These are the classes. Data of other conditions (captions, cameras) return another subclass of `Conditions`.
+        By default these are the classes. Data with others (captions, cameras) return another subclass of `Conditions`.
         """
         return Classes(self.classes if "label" in self.provides else 0, tuple(self.class_counts))
 
     def noise(self, n: int, keys: Iterable[str]) -> Batch:
-        """Return n items of random numbers in the form of a batch, to measure time and memory by; no file is read.
+        """Return a batch of n items of random numbers, to measure time and memory with; no file is read.
 
-        Data with keys of other dtypes than label and float write their own.
+        Override it if some keys are neither labels nor floats.
         """
         return {key: self._fill(key, (n, *self.shapes[key])) for key in keys}
 
@@ -166,7 +167,7 @@ class DataModule(LightningDataModule, ABC):
     # ---------------------------------------------------------------- what Lightning calls
 
     def train_dataloader(self) -> DataLoader:
-        """Return a loader that never ends; it goes on at the batch that the model's counter `batches` says."""
+        """Return an endless loader that begins at the batch to which the model's counter `batches` points."""
         rank, world, pin = 0, 1, False
         if self.trainer is not None:
             rank, world = self.trainer.global_rank, self.trainer.world_size

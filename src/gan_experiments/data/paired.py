@@ -1,4 +1,4 @@
-"""Pairs of images: {"input", "target"}, for those who translate the one into the other."""
+"""Pairs of images: {"input", "target"}, the data of pix2pix."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 from gan_experiments.bounds import Crop, Place, Width
 from gan_experiments.contracts import Batch, ConfigError
@@ -36,16 +37,16 @@ from gan_experiments.data.whole import SquareStream, WholeImages, cached_whole
 
 
 class Pairs(CroppedData):
-    """Images that belong together: "input" and "target", float [N, C, H, W] in [-1, 1], always cut and mirrored alike.
+    """Paired images: "input" and "target", float [N, C, H, W] in [-1, 1], always cut and mirrored alike.
 
-    A pair is cached as one image of 2 C channels, the input's first, so that nothing can part them.
+    A pair is cached as one image of 2 C channels, the input's first, so that nothing can separate them.
     """
 
     provides = frozenset({"input", "target"})
     splits: tuple[str, ...] = ("train", "val", "test")
 
     def has(self, split: str) -> bool:
-        """Say whether there is such a split."""
+        """Return True if there is such a split."""
         raise NotImplementedError
 
     def pairs(self, split: str = "train") -> ImageArray:
@@ -58,15 +59,15 @@ class Pairs(CroppedData):
         targets = both.pixels[:, self.channels :]
         return ImageArray(targets, both.labels, f"{both.fingerprint}-target", split, both.class_names, both.skipped)
 
+    @override
     def describe(self) -> str:
-        """Return one line for the terminal."""
         pairs = self.training()
         line = f"{self.title}: {len(pairs):,} pairs {self.channels}x{self.resolution}x{self.resolution}"
         line += f", {self.classes} classes" if self.classes else ""
         return line + (f", {pairs.skipped:,} files left out" if pairs.skipped else "")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        """Cut, mirror and scale both of each pair to float [-1, 1], on the device where they are."""
+        """Cut, mirror and scale both images of each pair to float [-1, 1], on the device where they are."""
         if "real" not in batch:
             return batch
         batch = dict(batch)
@@ -76,14 +77,14 @@ class Pairs(CroppedData):
         return self._split(pixels, flip) | batch
 
     def fixed(self, n: int) -> Batch:
-        """Return the same `n` pairs each time, evenly spread: of the split "test" or "val" where there is one."""
+        """Return `n` pairs evenly spread, of the split "test" or "val" if there is one, the same at each call."""
         pairs = self.pairs(next(split for split in ("test", "val", "train") if self.has(split)))
         return self._rows(pairs, spread_rows(n, len(pairs)))
 
     def held_out(self, split: str | None = None) -> HeldOut:
-        """Return the pairs of `split`, by default of "test" or else of "val"; raises ConfigError where there are none.
+        """Return the pairs of `split`, by default of "test" or else of "val"; raise ConfigError if there are none.
 
-        Neither cut nor mirrored: resized to `resolution`.
+        They are neither cut nor mirrored, but resized to `resolution`.
         """
         found = next((name for name in ([split] if split else ("test", "val")) if self.has(name)), None)
         if found is None:
@@ -109,7 +110,7 @@ class Pairs(CroppedData):
 
 
 class SideBySide(Source):
-    """Images that hold a pair each, A left and B right; what is of an odd width is left out."""
+    """Images that hold a pair each, A left and B right; `swapped` makes B the input. Odd widths are left out."""
 
     across = 2
 
@@ -121,8 +122,8 @@ class SideBySide(Source):
     def __len__(self) -> int:
         return len(self.files)
 
+    @override
     def values(self, threads: int = 1) -> tuple[float, float] | None:
-        """Find the least and the greatest value of all files of more than 8 bits."""
         return self.files.values(threads)
 
     def identity(self) -> list[object]:
@@ -140,7 +141,7 @@ class SideBySide(Source):
         yield from pair_blocks(load, settings, self.names, threads, reading)
 
     def pair(self, row: int, channels: int, reading: Reading) -> tuple[Tensor, Tensor]:
-        """Decode a pair, uint8 [channels, H, W] each; raises UnreadableImageError where it is none."""
+        """Decode a pair, uint8 [channels, H, W] each; raise UnreadableImageError if it is none."""
         both = pixels_of(self.files.read(row), reading=reading)
         if both.shape[-1] % 2:
             raise UnreadableImageError(f"{both.shape[-1]} pixels wide, which are not two images side by side")
@@ -154,9 +155,10 @@ def stem(name: str) -> str:
 
 
 class TwoFolders(Source):
-    """Images of two folders or archives that have the same path but for its suffix; what has no partner is left out.
+    """Pairs of images in two folders or archives; both images of a pair have the same path without its suffix.
 
-    `same` makes of a path what is equal in both. Raises ConfigError where no two names are equal.
+    Images without a partner are left out. `same` maps a path to the name that both images of a pair have in common.
+    Raises ConfigError if no two names are equal.
     """
 
     def __init__(
@@ -178,8 +180,8 @@ class TwoFolders(Source):
     def __len__(self) -> int:
         return len(self._rows)
 
+    @override
     def values(self, threads: int = 1) -> tuple[float, float] | None:
-        """Find the least and the greatest value of all files of more than 8 bits, of both folders."""
         return joined_values([self.inputs.values(threads), self.targets.values(threads)])
 
     def identity(self) -> list[object]:
@@ -187,7 +189,7 @@ class TwoFolders(Source):
         return [self.inputs.identity(), self.targets.identity(), self._rows]
 
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
-        """Decode the pairs; a pair of two shapes is left out."""
+        """Decode the pairs; a pair whose images differ in shape is left out."""
         channels = settings.channels // 2
         reading = self.begin(settings.range, threads)
 
@@ -203,7 +205,7 @@ class TwoFolders(Source):
             yield stacked(["has no pair"] * len(self.alone), 0, shape, [], self.alone)
 
     def pair(self, row: int, channels: int, reading: Reading) -> tuple[Tensor, Tensor]:
-        """Decode a pair, uint8 [channels, H, W] each; raises UnreadableImageError where it is none."""
+        """Decode a pair, uint8 [channels, H, W] each; raise UnreadableImageError if it is none."""
         if row >= len(self):
             raise UnreadableImageError("has no pair")
         a, b = (pixels_of(raw, channels, reading) for raw in self.read(row))
@@ -212,7 +214,7 @@ class TwoFolders(Source):
 
     @property
     def names(self) -> list[str]:
-        """Names of the pairs' inputs, and of the files that have no partner."""
+        """The names of the pairs' inputs, and of the files that have no partner."""
         return [*(self.file(row) for row in range(len(self))), *self.alone]
 
     def file(self, row: int) -> str:
@@ -226,19 +228,22 @@ class TwoFolders(Source):
 
 
 def require_same_shape(one: tuple[int, int], other: tuple[int, int]) -> None:
-    """Raise UnreadableImageError where two images, by width and height, are no larger and smaller of one shape."""
+    """Raise UnreadableImageError if two images, by width and height, differ in aspect ratio by more than rounding."""
     if abs(one[0] * other[1] - other[0] * one[1]) > max(*one, *other):
         raise UnreadableImageError(f"{one[0]}x{one[1]}, but its pair {other[0]}x{other[1]}, which is another shape")
 
 
 class Paired(FromFiles, Pairs):
-    """Pairs in one of three layouts, the folder of each split as pix2pix's sets have them.
+    """Pairs in one of three layouts, with a folder for each split as in pix2pix's data sets.
 
-    `root` with train, val, test of images A|B side by side; or with trainA, trainB, valA, ... whose files have equal
-    names; or `root_a` and `root_b`, two folders or archives of equal names, each with its folders train, val, test or
-    all for training. `direction` "ab" makes A the input, "ba" B. With `crop` "random" the squares that are trained on
-    lie anywhere in a pair (in the middle `decode.LONGEST` short sides of a longer one), not only in the square in its
-    middle, which is what is scored and shown. Raises ConfigError where one is missing.
+    - `root` with folders train, val, test of images A|B side by side;
+    - `root` with folders trainA, trainB, valA, ... whose files have equal names;
+    - `root_a` and `root_b`, two folders or archives whose files have equal names, each with folders train, val, test,
+      or without any, and then all is for training.
+
+    `direction` "ab" makes A the input, "ba" B. Training takes squares out of the square in the middle of a pair, or
+    with `crop` "random" out of all of it (of a longer pair, out of its middle `decode.LONGEST` short sides). Scores and
+    sheets take the square in the middle. Raises ConfigError if a folder is missing.
     """
 
     many_frames = False
@@ -273,7 +278,7 @@ class Paired(FromFiles, Pairs):
         return cached(self._source(split), settings, self.cache, split)
 
     def training(self) -> Any:
-        """Return the pairs to train on: with `crop` "random" all of each, the short side as `load_resolution`."""
+        """Return the pairs to train on: with `crop` "random" uncropped, of the short side `load_resolution`."""
         if self.crop == "centre":
             return super().training()
         if self._whole is None:
@@ -289,23 +294,23 @@ class Paired(FromFiles, Pairs):
             self._whole = cached_whole(source, load, source.names, settings, *options)
         return self._whole
 
+    @override
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
-        """Return the endless uint8 batches of one rank."""
         if self.crop == "centre":
             return super().stream(rank, world)
         return SquareStream(self.training(), self.batch_size, self.seed, self.flip, self.resolution, rank, world)
 
+    @override
     def understood(self) -> list[str]:
-        """Say what was understood of the files that are trained on."""
         pairs = self.training()
         return lines(len(pairs), {}, pairs.about, pairs.skipped, ANYWHERE)
 
+    @override
     def has(self, split: str) -> bool:
-        """Say whether there is such a split."""
         return bool(self._folders(split))
 
     def _folders(self, split: str) -> list[Path]:
-        """Find the folder of pairs side by side, or those of A and B; none where there is no such split."""
+        """Return the folder of pairs side by side, or those of A and B; empty if there is no such split."""
         if self.roots["a"] is not None:
             own = [Path(str(root)).expanduser() for root in self.roots.values()]
             if any(_folder_of(root, "train") for root in own):
@@ -342,7 +347,7 @@ class Paired(FromFiles, Pairs):
 
 
 def _folder_of(root: Path, split: str) -> Path | None:
-    """Find the folder of a split, by any of its names."""
+    """Return the folder of a split by any of its names; None if there is none."""
     names = (name for name, kind in SPLITS.items() if kind == split)
     return next((root / name for name in names if (root / name).is_dir()), None)
 
@@ -350,7 +355,7 @@ def _folder_of(root: Path, split: str) -> Path | None:
 def pair_blocks(
     load: Callable[[int], Tensor], settings: Settings, names: list[str], threads: int, reading: Reading
 ) -> Iterator[Block]:
-    """Yield blocks of pairs in no class."""
+    """Yield blocks of the pairs that `load(row)` decodes, which are in no class."""
     shape = (settings.channels, settings.resolution, settings.resolution)
     for start, results in load_blocks(load, len(names), threads):
         block = stacked(results, start, shape, [-1] * len(names), names)

@@ -1,4 +1,4 @@
-"""Photographs as people keep them: pixels of any size, with what belongs to them beside the pixels."""
+"""Photographs as people keep them: pixels of any size, with EXIF, colour profile, resolution and transparency."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ WRITTEN: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95},
     "PNG": {},
     "WEBP": {"quality": 95},
-    "TIFF": {},  # libtiff, which compresses, cannot write the parts of EXIF
+    "TIFF": {},  # uncompressed, because libtiff, which compresses, cannot write the parts of EXIF
     "BMP": {},
 }
-"""The formats that photographs are written in, with the options; those of others become PNG."""
+"""The formats that photographs are written in, with Pillow's options; photographs of other formats become PNG."""
 TRANSPARENT = ("PNG", "WEBP", "TIFF")
 _LAYOUT = {*range(254, 270), *range(273, 282), 284, 317, 320, *range(322, 326), 330, 338, 339, 347, 530, 531, 532}
 _LAYOUT |= {34675, 700}
-"""EXIF's tags of how pixels lie in a file, orientation among them, and of profiles, which are kept apart."""
+"""EXIF's tags of how pixels lie in a file, orientation among them, and of profiles, which are kept separately."""
 SHEET = "-sheet"
-"""What the name of a contact sheet has beyond that of the folder beside it."""
+"""What the name of a contact sheet adds to that of its folder."""
 _COLOURS = {1: b"GRAY", 3: b"RGB "}
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One file: `pixels` uint8 [C, H, W], upright and over white; `alpha` uint8 [1, H, W] where it is transparent.
+    """One file: `pixels` uint8 [C, H, W], upright and over white; `alpha` uint8 [1, H, W] if it has transparency.
 
     `exif` has no orientation, `profile` is the ICC profile, `dpi` the resolution on paper; each may be missing. `lost`
-    says what of the file the pixels do not hold.
+    says in words what the file holds and the pixels do not.
     """
 
     pixels: Tensor
@@ -60,8 +60,8 @@ class Photo:
 def read_photo(path: Path, channels: int, bounds: tuple[float, float] | None = None) -> Photo:
     """Read a file in colour (3 channels) or grey (1).
 
-    In files of more than 8 bits `bounds` are the values that become black and white (None: those of the file's kind).
-    Raises UnreadableImageError where it is no whole image.
+    For files of more than 8 bits, `bounds` are the values that become black and white (None: those of the file's kind).
+    Raises UnreadableImageError if it is not a complete image.
     """
     try:
         raw = limits.read(path)
@@ -71,7 +71,7 @@ def read_photo(path: Path, channels: int, bounds: tuple[float, float] | None = N
     with Image.open(io.BytesIO(raw)) as image:  # the header alone, as long as nothing is transparent
         exif = image.getexif()
         for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-            exif.get_ifd(part)  # read now: of a TIFF, they lie elsewhere in the file
+            exif.get_ifd(part)  # read now, because in a TIFF they lie elsewhere in the file
         alpha = None
         if image.has_transparency_data:
             channel = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
@@ -94,12 +94,12 @@ def _lost(raw: bytes) -> Iterator[str]:
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix under which the photograph of a file is written: its own, or that of PNG."""
+    """Return the suffix with which the photograph of a file is written: its own, or that of PNG."""
     return path.suffix if Image.registered_extensions().get(path.suffix.lower()) in WRITTEN else ".png"
 
 
 def is_photo(path: Path) -> bool:
-    """Whether a file is named as an image that can be read; a contact sheet beside its folder is none."""
+    """Return True if a file has the name of an image that can be read, and not that of a folder's contact sheet."""
     if Image.registered_extensions().get(path.suffix.lower()) not in Image.OPEN or path.name.startswith("."):
         return False
     of = path.stem.removesuffix(SHEET)
@@ -107,13 +107,16 @@ def is_photo(path: Path) -> bool:
 
 
 def sheet_of(folder: Path) -> Path:
-    """The path of the contact sheet of a folder of results: beside it, for it is not one of them."""
+    """Return the path of the contact sheet of a folder of results: beside the folder, as it is no result."""
     folder = Path(os.path.abspath(folder))
     return folder.with_name(f"{folder.name}{SHEET}.png")
 
 
 def base_of(word: str) -> Path:
-    """The folder that a word names images below: itself, or that of a file, or the part of a pattern without stars."""
+    """Return the folder below which a word names images.
+
+    It is the word itself, the folder of a file, or the part of a pattern without wildcards.
+    """
     path = Path(word).expanduser()
     if path.is_dir():
         return path
@@ -124,11 +127,11 @@ def base_of(word: str) -> Path:
 
 
 def find_photos(word: str, key: str) -> Iterator[tuple[Path, Path]]:
-    """The images that a word names: a file, all of a folder, or those of a pattern; each with its path from there.
+    """Yield the images that a word names (a file, a folder or a pattern), each with its path from there.
 
-    Passed over, unless the word itself names them, are hidden files and folders, those that systems and editors make
-    for themselves, and folders of results, which have a contact sheet beside them. Raises ConfigError, which names the
-    option `key`, where there are none.
+    Three things are skipped unless the word itself names them: hidden files and folders; those that systems and editors
+    make for themselves; and folders of results, which have a contact sheet beside them. Raises ConfigError, which names
+    the option `key`, if there are no images.
     """
     path, base = Path(word).expanduser(), base_of(word)
     is_made = cache(lambda folder: sheet_of(folder).is_file())
@@ -155,10 +158,10 @@ def find_photos(word: str, key: str) -> Iterator[tuple[Path, Path]]:
 
 
 def write_photo(pixels: Tensor, path: Path, of: Photo) -> None:
-    """Write uint8 [C, H, W], what was made of a photograph, with all that belongs to it; the file appears whole or not.
+    """Write uint8 [C, H, W] made from the photograph `of`, with what belongs to it; the file is complete or not there.
 
-    Transparency grows with the image, and is left out by the formats that have none. A profile stays where it is one of
-    such colours. Raises ConfigError where the file cannot be written.
+    Transparency is enlarged with the image, and left out by the formats that have none. A profile is kept if it is for
+    the same kind of colours, grey or RGB. Raises ConfigError if the file cannot be written.
     """
     kind = Image.registered_extensions()[path.suffix.lower()]
     channels, height, width = pixels.shape

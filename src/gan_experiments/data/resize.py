@@ -1,4 +1,4 @@
-"""Bicubic resizing as MATLAB's `imresize` does it, which the super-resolution literature makes its small images by."""
+"""Bicubic resizing equal to MATLAB's `imresize`, which makes the low-resolution images of the literature."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 def imresize(images: Tensor, scale: float) -> Tensor:
     """Resize uint8 or floating [..., H, W] to [..., ceil(scale H), ceil(scale W)], bicubic, in float64.
 
-    Keys' kernel with a = -1/2, widened by 1 / scale where that is more than 1 (antialiasing); beyond the border the
-    image is mirrored, its edge twice. A float keeps its dtype and may overshoot. uint8 is rounded once, at the end:
-    equal to what MATLAB writes for `imresize(im2double(image), scale)`, as the field's sets were made; of uint8 itself
-    MATLAB also rounds between rows and columns, which changes some values by 1.
+    The kernel is that of Keys with a = -1/2, widened by 1 / scale if that is more than 1 (antialiasing). Beyond the
+    border the image is mirrored, with its edge repeated. A float keeps its dtype and may overshoot. uint8 is rounded
+    once, at the end: the result equals MATLAB's `imresize(im2double(image), scale)`, which made the field's data sets.
+    Given uint8 itself, MATLAB also rounds between rows and columns, which changes some values by 1.
     """
     dtype = images.dtype
     for dimension in (-2, -1):
@@ -29,9 +29,9 @@ def imresize(images: Tensor, scale: float) -> Tensor:
 
 
 def contributions(length: int, scale: float) -> tuple[Tensor, Tensor]:
-    """Return which of `length` samples make each of the ceil(scale length) new ones: int64 and float64 [taps, new].
+    """Return which of `length` samples make each of the ceil(scale length) new ones, and with which weights.
 
-    The weights of each new sample sum to 1.
+    The indices are int64 [taps, new], the weights float64 [taps, new]. The weights of each new sample sum to 1.
     """
     stretch = max(1.0, 1 / scale)
     new = torch.arange(math.ceil(scale * length), dtype=torch.float64)

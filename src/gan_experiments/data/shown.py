@@ -1,4 +1,4 @@
-"""A sheet of what the network is shown, of any kind of data."""
+"""A sheet of training samples as the networks get them, for any kind of data."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gan_experiments.data.module import DataModule
 
 
 def real_sheet(data: DataModule) -> Tensor:
-    """Draw the first batches of a data module as a model gets them, after crop and flip, to uint8 [3, h, w].
+    """Draw the first items of a data module as a model gets them, after crop and flip, on a sheet uint8 [3, h, w].
 
-    The kind of the data says how, see `Kind.data_sheet`. Titles are the item's class or domains where it has some.
+    The layout is that of the data's kind, see `Kind.data_sheet`. An item's title is its class or its domains, if any.
     """
     stream = data.stream()
     batch = _rows(data, stream, data.kind.fitting(_batch(data, stream, 0)))
@@ -37,7 +37,7 @@ def _rows(data: DataModule, stream: Stream, n: int) -> Batch:
 
 
 def _titles(data: DataModule, batch: Batch) -> list[str]:
-    """Name the class, or the domains, of each item; nothing where it has none, or they have no names."""
+    """Return the name of each item's class, or of its domains; "" if it has none, or they have no names."""
     n = len(next(iter(batch.values())))
     names = list(getattr(data, "attributes", None) or data.class_names)
     if "domain" in batch:

@@ -1,4 +1,4 @@
-"""Where images come from: a folder, a zip archive, or arrays that a data set's own files hold."""
+"""Sources of images: a folder, a zip archive, or the arrays in a data set's own files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import limits
@@ -22,7 +23,7 @@ from gan_experiments.data.limits import UnreadableImageError
 
 Loaded = TypeVar("Loaded")
 
-ENCRYPTED = 1  # the bit of an archive's entry
+ENCRYPTED = 1  # the flag of an archive's entry
 BLOCK = 512  # images decoded between two writes: bounds the memory
 NOT_OURS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "Thumbs.db", "desktop.ini")
 TASK = 16  # images that a thread takes at a time: one by one costs as much as decoding them
@@ -32,15 +33,15 @@ SPLITS = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""Names of folders that are splits where all beside them are, in any case, and the split that each is."""
+"""Names of folders, in any case, and the splits that they are, provided that all folders beside them are splits too."""
 LISTING = "dataset.json"  # of NVIDIA's dataset tool
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an image is made into: `resolution` and `crop` in pixels (crop None: the short side), `channels` 1 or 3.
+    """The form that images get: `resolution` and `crop` in pixels (crop None: the short side), `channels` 1 or 3.
 
-    A file of more than `max_pixels` is left out, see `limits.at_most`. `range` is of files of more than 8 bits, see
+    A file of more than `max_pixels` is left out, see `limits.at_most`. `range` scales files of more than 8 bits, see
     `decode.Range`.
     """
 
@@ -51,7 +52,7 @@ class Settings:
     range: Range = None
 
     def plain(self) -> dict[str, Any]:
-        """Return what the pixels of an image depend on; `range` came later and is left out where it is None."""
+        """Return what pixels depend on, in plain types; without `range` if None, as older caches do not know it."""
         plain = asdict(self)
         del plain["max_pixels"]
         if plain["range"] is None:
@@ -75,11 +76,11 @@ class Source(ABC):
     where: str
     class_names: list[str]
     notes: Sequence[str] = ()
-    """How folders and lists were understood, for people."""
+    """How folders and lists were interpreted, in words."""
     frames: str | None = None
-    """Which frames of a file `blocks` takes, of FRAMES; None where there is no choice."""
+    """Which frames of a file `blocks` takes, of FRAMES; None if there is no choice."""
     reading: Reading | None = None
-    """What was met when the files were last decoded."""
+    """The range and the tally of the last decoding; None before it."""
     across = 1
     """How many images lie side by side in a file."""
 
@@ -89,18 +90,18 @@ class Source(ABC):
 
     @abstractmethod
     def identity(self) -> list[object]:
-        """List what changes when the content changes, without decoding it (plain types)."""
+        """Return plain values that change when the content does, without decoding it."""
 
     @abstractmethod
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
         """Decode everything, in order, a block at a time."""
 
     def values(self, threads: int = 1) -> tuple[float, float] | None:
-        """Find the least and the greatest value of all files of more than 8 bits; None where there are none."""
+        """Return the least and the greatest value of all files of more than 8 bits; None if there are none."""
         return None
 
     def begin(self, range: Range, threads: int = 1) -> Reading:
-        """Begin to decode: for the range "auto", all files are looked at first."""
+        """Begin to decode: return a new `Reading`. For the range "auto", all files are read once to find its bounds."""
         bounds = self.values(threads) if range == "auto" else range
         if bounds is not None and (isinstance(bounds, str) or bounds[0] >= bounds[1]):
             bounds = None  # all of one value
@@ -108,26 +109,28 @@ class Source(ABC):
         return self.reading
 
     def facts(self, frames: str | None = None) -> dict[str, Any]:
-        """Return what was met when the files were last decoded, in plain types.
+        """Return the tally of the last decoding, in plain types.
 
-        `frames` are those taken of each file, None where there is no choice.
+        `frames` are those taken of each file, None if there is no choice.
         """
         return {} if self.reading is None else self.reading.met.facts(frames, self.reading.bounds)
 
     def without_empty(self, labels: Tensor) -> tuple[Tensor, list[str], list[str]]:
-        """Leave out the classes of which no file is an image: the labels, the names of those left and of the others."""
+        """Remove classes without images: return the new labels, the names of the classes left, and of those removed."""
         return labels, self.class_names, []
 
 
 class Files(Source):
-    """Image files of a folder or a zip archive, at any depth; the uppermost folders are the classes.
+    """Image files of a folder or a zip archive, at any depth; the top-level folders are the classes.
 
-    Where they are splits (see SPLITS), `splits` says which to take, the first that there is, and the folders in it are
-    the classes; without `splits` all are taken. The list of NVIDIA's dataset tool, dataset.json, gives the classes
-    where it has labels; folders of five digits, as the tool makes them, are none. `names` picks files by name relative
-    to the folder, in that order, with `labels` for them. At most `limit` are taken, evenly spread. `frames` are the
-    first of each file or all. Raises ConfigError where `path` is neither folder nor zip archive, holds no files, or
-    has splits but none that is asked for.
+    - If these folders are splits (see SPLITS), the first of `splits` that exists is taken, or all without `splits`.
+      The folders in it are then the classes.
+    - If NVIDIA's dataset tool wrote its list, dataset.json, with labels, these are the classes. Folders of five digits,
+      as the tool makes them, are no classes.
+
+    `names` picks files by name relative to the folder, in that order, with `labels` for them. At most `limit` images
+    are taken, evenly spread. `frames` is "first" or "all" of each file. Raises ConfigError if `path` is neither folder
+    nor zip archive, holds no files, or has splits but none that is asked for.
     """
 
     def __init__(
@@ -187,7 +190,7 @@ class Files(Source):
     def _understand(
         self, names: list[str], splits: Sequence[str]
     ) -> tuple[Sequence[str], Sequence[int], Sequence[str]]:
-        """Choose files out of all names and say which class each is in: names, labels, names of the classes."""
+        """Choose files out of all names; return their names, their labels and the names of the classes."""
         base = {name: name[len(self._prefix) :] for name in names}  # the path below the folder, or below the split's
         folders = sorted({path.partition("/")[0] for path in base.values() if "/" in path})
         roots = [self._prefix]
@@ -231,7 +234,7 @@ class Files(Source):
         return list(base), labels, folders
 
     def _listed(self, base: dict[str, str], roots: Sequence[str]) -> dict[str, int] | None:
-        """Take the lists of NVIDIA's dataset tool out of `base` and read their labels; None where there are none."""
+        """Remove the lists of NVIDIA's dataset tool from `base`; return their labels by file, or None without any."""
         found: dict[str, int] | None = None
         for root in roots:
             name = root + LISTING
@@ -263,7 +266,7 @@ class Files(Source):
         return [self._names, self._labels, self._stamps, self.class_names, *all_frames]
 
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
-        """Decode the files on `threads` threads: the decoders let go of Python's lock."""
+        """Decode the files on `threads` threads, as the decoders release Python's lock."""
         reading = self.begin(settings.range, threads)
         items = self._items(threads)
 
@@ -280,7 +283,7 @@ class Files(Source):
             yield block
 
     def _items(self, threads: int) -> list[tuple[int, tuple[int, ...]]]:
-        """List what is decoded at a time: the row of a file, and some of its frames."""
+        """Return what is decoded at a time, in order: the row of a file, and some of its frames."""
         if self.frames == "first":
             return [(row, (0,)) for row in range(len(self))]
         counts = self._of_each(frames_of, threads)
@@ -293,9 +296,8 @@ class Files(Source):
                 items.append((row, (frame,)))
         return items
 
+    @override
     def values(self, threads: int = 1) -> tuple[float, float] | None:
-        """Find the least and the greatest value of all files of more than 8 bits; None where there are none."""
-
         def look(raw: bytes) -> tuple[float, float] | None:
             return values_of(raw, range(1 if self.frames == "first" else frames_of(raw)))
 
@@ -309,7 +311,7 @@ class Files(Source):
         ]
 
     def without_empty(self, labels: Tensor) -> tuple[Tensor, list[str], list[str]]:
-        """Leave out the subfolders in which no file is an image; with a `limit`, those not taken are looked at too."""
+        """Remove subfolders without images; with a `limit`, the files that were not taken are checked too."""
         counts = torch.bincount(labels[labels >= 0], minlength=len(self.class_names))
         without = [c for c in range(len(self.class_names)) if not counts[c]] if self._classes_are_folders else []
         empty = [c for c in without if not self._has_image(c)]
@@ -321,7 +323,7 @@ class Files(Source):
         return number[labels], [self.class_names[c] for c in left], [self.class_names[c] for c in empty]
 
     def _has_image(self, label: int) -> bool:
-        """Say whether a file of a class is an image that `limit` left out."""
+        """Return True if one of the files of a class that `limit` left out is an image."""
         for name in (name for name, of in self._others if of == label):
             try:
                 decode(self._read(name), 1, 1)
@@ -335,11 +337,11 @@ class Files(Source):
         return self._names[row].removeprefix(self._prefix)
 
     def label(self, row: int) -> int:
-        """Return the number of a file's class, -1 where it is in none."""
+        """Return a file's label, -1 if it is in no class."""
         return self._labels[row]
 
     def read(self, row: int) -> bytes:
-        """Return a file's bytes; raises UnreadableImageError where they cannot be read, or are too many."""
+        """Return a file's bytes; raise UnreadableImageError if they cannot be read, or are too many."""
         return self._read(self._names[row])
 
     def _read(self, name: str) -> bytes:
@@ -356,7 +358,7 @@ class Files(Source):
 
 
 class Arrays(Source):
-    """Images that a data set's own files hold packed: `load` gives uint8 [N, C, H, W] and labels [N].
+    """Images from the arrays in a data set's own files: `load` returns uint8 [N, C, H, W] and labels [N].
 
     `pad` pixels of background are added on each side, unless the stored size is asked for. `files` are those that
     `load` reads. At most `limit` images are taken, evenly spread.
@@ -398,9 +400,9 @@ class Arrays(Source):
 def load_blocks(
     load: Callable[[int], Loaded], number: int, threads: int = 1, block: int | None = None
 ) -> Iterator[tuple[int, list[Loaded | str]]]:
-    """Yield `load(0)`, `load(1)`, ... in order, `block` (None: BLOCK) at a time with the number of the first.
+    """Yield `load(0)`, `load(1)`, ... in order, `block` (None: BLOCK) at a time, with the row of the first.
 
-    A text stands for what could not be read, and says why.
+    If a row cannot be read, its result is a text that says why.
     """
     block = block or BLOCK
 
@@ -423,13 +425,13 @@ def load_blocks(
 
 
 def joined_values(found: Iterable[tuple[float, float] | str | None]) -> tuple[float, float] | None:
-    """Return the least and the greatest of all values; a text stands for what could not be read."""
+    """Return the least and the greatest of all values; texts, which stand for what could not be read, are ignored."""
     known = [values for values in found if isinstance(values, tuple)]
     return (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
 
 def splits_of(path: str | Path) -> set[str]:
-    """Find the splits that the folders of a folder or zip archive are, see SPLITS; none where they are no splits."""
+    """Return the splits that the folders of a folder or zip archive are, see SPLITS; empty if they are no splits."""
     path = Path(path).expanduser()
     try:
         if path.is_dir():
@@ -455,7 +457,7 @@ def _kinds(folders: Sequence[str]) -> set[str]:
 
 
 def _class_number(label: object) -> int:
-    """Read a label of dataset.json: a number, or a list with a single 1; raises ValueError for others."""
+    """Return a label of dataset.json, a number or a one-hot list, as a number; raise ValueError for others."""
     if isinstance(label, int) and not isinstance(label, bool) and label >= 0:
         return label
     if isinstance(label, list) and sorted(label) == [0] * (len(label) - 1) + [1]:
@@ -466,9 +468,9 @@ def _class_number(label: object) -> int:
 def stacked(
     results: Sequence[Tensor | str], start: int, shape: tuple[int, ...], labels: Sequence[int], names: Sequence[str]
 ) -> Block:
-    """Make a block of what `load_blocks` yields; `labels` and `names` are those of all rows.
+    """Make a block of what `load_blocks` yields, results from row `start` on; `labels` and `names` are of all rows.
 
-    A result of one more dimension is several images of a row.
+    A result with one dimension more than `shape` holds several images of its row.
     """
     several = [result for result in results if isinstance(result, Tensor) and result.ndim > len(shape)]
     pixels = torch.empty(len(results) + sum(len(result) - 1 for result in several), *shape, dtype=torch.uint8)
@@ -492,7 +494,7 @@ def spread(number: int, limit: int | None) -> list[int]:
 
 
 def match_channels(images: Tensor, channels: int) -> Tensor:
-    """Bring uint8 [N, 1 or 3, H, W] to `channels`, 1 or 3."""
+    """Convert uint8 [N, 1 or 3, H, W] to `channels`, 1 or 3."""
     if images.shape[1] == channels:
         return images
     if channels == 3:
@@ -540,12 +542,12 @@ def _zip_files(archive: zipfile.ZipFile) -> dict[str, list[object]]:
 
 
 def is_visible(name: str) -> bool:
-    """Say whether a file or folder is a person's own, not hidden, nor one that systems make for themselves."""
+    """Return True if a file or folder is a person's own: neither hidden, nor one that systems make for themselves."""
     return not name.startswith(".") and name not in NOT_OURS
 
 
 def _common_folder(names: list[str]) -> str:
-    """Find the folders that wrap everything in an archive ("photos/"), which are no classes."""
+    """Return the folders that wrap everything in an archive ("photos/"), which are no classes; "" without any."""
     common = ""
     for part in names[0].split("/")[:-1] if names else []:
         if not all(name.startswith(f"{common}{part}/") for name in names):

@@ -1,4 +1,4 @@
-"""Images as they lie in a folder or a zip archive, neither cropped nor resized: for those who score them."""
+"""Images of a folder or zip archive at the size that they have, neither cropped nor resized, to be scored."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 
 
 class StoredImages:
-    """The images of a folder or zip archive, decoded when they are asked for; `key` names them in messages.
+    """The images of a folder or zip archive, decoded when they are asked for; `key` is its option, for messages.
 
-    `fingerprint` is of their bytes and classes, so a copy elsewhere has the same one. `labels` int64 [N] are the
-    uppermost folders, whose names are `class_names`; None where some image lies in none. Files that are not images are
-    left out and named. Raises ConfigError where there is no such folder or no image in it.
+    `fingerprint` depends on their bytes and classes alone, so a copy elsewhere has the same one. `labels` int64 [N] are
+    the top-level folders, whose names are `class_names`; None if some image lies in no folder. Files that are not
+    images are left out, and named in a warning. Raises ConfigError if there is no such folder or no image in it.
     """
 
     split = "folder"
@@ -64,9 +64,9 @@ class StoredImages:
         return len(self._rows)
 
     def images(self, start: int, stop: int) -> Tensor | list[Tensor]:
-        """Return uint8 [n, C, H, W], or a list of [C, H, W] where they differ in size or in colour.
+        """Return uint8 [n, C, H, W], or a list of [C, H, W] if they differ in size or number of channels.
 
-        Raises ConfigError where one cannot be decoded.
+        Raises ConfigError if one cannot be decoded.
         """
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             found = list(pool.map(self._decode, self._rows[start:stop]))
@@ -77,7 +77,7 @@ class StoredImages:
 
 
 def pixels_in(files: Files, row: int) -> Tensor:
-    """Return an image of a folder or archive, uint8 [C, H, W]; raises ConfigError, with its name, for a broken one."""
+    """Return an image of a folder or archive, uint8 [C, H, W]; raise ConfigError, with its name, for a broken one."""
     try:
         return pixels_of(files.read(row))
     except (UnreadableImageError, OSError) as error:

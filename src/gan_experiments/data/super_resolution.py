@@ -1,4 +1,4 @@
-"""Images of low and of high resolution: {"low", "high"}, for those who enlarge."""
+"""Images of low and of high resolution: {"low", "high"}, the data of super-resolution."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gan_experiments.bounds import Place, Width
 from gan_experiments.contracts import Batch, ConfigError
@@ -32,13 +33,14 @@ from gan_experiments.data.sources import Files, match_channels, splits_of
 from gan_experiments.data.whole import WholeImages, cached_whole
 
 SCALES = (2, 3, 4, 8)
-_REACH = 3  # low pixels that the kernel of `imresize` reaches beyond its own, and one more
+_REACH = 3  # pixels of low resolution that the kernel of `imresize` reaches beyond a crop, and one more
 
 
 class CropStream(ShuffledStream):
-    """Batches of random crops: "high" uint8 [n, C, resolution, resolution], "low" and "turn" int64 [n] for `turned`.
+    """Batches of random crops: "high" uint8 [n, C, resolution, resolution], and "low", smaller by `scale`.
 
-    `rows` are those of the images that are large enough. `turns` has the bits that "turn" may have.
+    "turn", int64 [n], says how `turned` flips and rotates them; `turns` has the bits that it may have. `rows` are those
+    of the images that are large enough.
     """
 
     def __init__(
@@ -62,14 +64,14 @@ class CropStream(ShuffledStream):
 
 
 class SuperResolution(FromFiles):
-    """Photographs of any size, and the same smaller by `scale`: "low" and "high", random crops cut and turned alike.
+    """Photographs of any size in high resolution, "high", and smaller by `scale`, "low": random crops of both.
 
     `root` is a folder or zip archive of images of high resolution. Those of low resolution are made by `imresize`, or
-    lie in `low_root` under the same names (or 0001x4 for 0001). `test_root` and `test_low_root` are the like for the
-    split "test"; without them, folders train, val, test in `root` are the splits. "high" is [N, C, resolution,
-    resolution], "low" smaller by `scale`; an image whose sides are no multiples of it loses its last pixels. `flip`
-    mirrors, `rotate` turns by quarters. Images smaller than `resolution` are left out of training. Raises ConfigError
-    for an impossible scale or where there are no images.
+    lie in `low_root` under the same names (or 0001x4 for 0001). `test_root` and `test_low_root` hold those of the split
+    "test"; without them, folders train, val, test in `root` are the splits. "high" is [N, C, resolution, resolution],
+    "low" is smaller by `scale`. An image whose sides are no multiples of `scale` loses its last pixels. `flip` mirrors
+    both crops alike at random, `rotate` turns them by random quarters. Images smaller than `resolution` are left out of
+    training. Raises ConfigError for an impossible scale or if there are no images.
     """
 
     provides = frozenset({"low", "high"})
@@ -105,7 +107,7 @@ class SuperResolution(FromFiles):
         self._whole: dict[str, WholeImages] = {}
 
     def images(self, split: str = "train") -> WholeImages:
-        """Return the images of a split as they are: part 0 is high, part 1 low where it was given."""
+        """Return the uncropped images of a split: part 0 is high, part 1 low if it was given."""
         if split not in self.splits:
             raise ConfigError(f"{self.title} has no split {split!r}: type one of {', '.join(self.splits)}")
         if split not in self._whole:
@@ -113,7 +115,7 @@ class SuperResolution(FromFiles):
         return self._whole[split]
 
     def pair(self, row: int, split: str = "test") -> tuple[Tensor, Tensor]:
-        """Return one whole image in low and high resolution, uint8 [C, H / scale, W / scale] and [C, H, W]."""
+        """Return one uncropped image in low and high resolution, uint8 [C, H / scale, W / scale] and [C, H, W]."""
         images = self.images(split)
         high = images.image(row)
         return images.image(row, 1) if images.sizes.shape[1] > 1 else imresize(high, 1 / self.scale), high
@@ -144,35 +146,35 @@ class SuperResolution(FromFiles):
         return []
 
     @property
+    @override
     def shapes(self) -> Shapes:
-        """Shape of one item of each key of a batch; no file is looked at."""
         side = self.resolution // self.scale
         return {**super().shapes, "low": (self.channels, side, side)}
 
+    @override
     def describe(self) -> str:
-        """Return one line for the terminal."""
         images, side = self.images(), self.resolution // self.scale
         line = f"{self.title}: {self.size:,} images, crops {self.channels}x{self.resolution}x{self.resolution}"
         line += f" from {self.channels}x{side}x{side}"
         out = images.skipped + len(images) - self.size
         return line + (f", {out:,} files left out" if out else "")
 
+    @override
     def understood(self) -> list[str]:
-        """Say what was understood of the files that are trained on."""
         images = self.images()
         small = len(images) - self.size
         said = lines(len(images), {}, images.about, images.skipped)
         note = f"{'too small':10}{small:,} images, of which no square of data.resolution={self.resolution} can be cut"
         return [*said, note] if small else said
 
+    @override
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
-        """Return the endless uint8 batches of one rank."""
         images, turns = self.images(), self.flip * 1 + self.rotate * 6
         share = (self.batch_size, self.seed, rank, world)
         return CropStream(images, self._rows(images), self.resolution, self.scale, turns, *share)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        """Turn and scale both to float [-1, 1], on the device where they are."""
+        """Flip, rotate and scale both to float [-1, 1], on the device where they are."""
         if batch["high"].dtype != torch.uint8:
             return batch
         return {
@@ -181,7 +183,7 @@ class SuperResolution(FromFiles):
         }
 
     def fixed(self, n: int) -> Batch:
-        """Return the same `n` crops each time, of the middle: of the split "test" where there is one."""
+        """Return `n` crops of the middle, of the split "test" if there is one, the same at each call."""
         images = self.images("test" if self.has("test") else "train")
         rows = self._rows(images)
         pairs = [crop(images, row, self.resolution, self.scale) for row in rows[spread_rows(n, len(rows))].tolist()]
@@ -191,7 +193,7 @@ class SuperResolution(FromFiles):
         }
 
     def held_out(self, split: str | None = None) -> HeldOut:
-        """Return the whole images of the split "test"; raises ConfigError where there is none."""
+        """Return the uncropped images of `split`, by default "test"; raise ConfigError if there is none."""
         images = self.images(split or "test")
 
         def batch(row: int) -> Batch:
@@ -203,7 +205,7 @@ class SuperResolution(FromFiles):
         return HeldOut(images.split, f"{images.fingerprint}-x{self.scale}", len(images), batch)
 
     def _rows(self, images: WholeImages) -> Tensor:
-        """Choose the images that a crop fits in."""
+        """Return the rows of the images that a crop fits in; raise ConfigError if there are none."""
         shorter = images.sizes[:, 0].amin(1)
         if shorter.max() < self.resolution:
             raise ConfigError(
@@ -212,8 +214,8 @@ class SuperResolution(FromFiles):
             )
         return torch.nonzero(shorter >= self.resolution)[:, 0]
 
+    @override
     def has(self, split: str) -> bool:
-        """Say whether there is such a split."""
         return split == "train" or self.roots["test"][0] is not None or bool(splits_of(self.root) & {"test", "val"})
 
     def _range(self, split: str) -> Range:
@@ -270,7 +272,7 @@ def crop(
 ) -> tuple[Tensor, Tensor]:
     """Cut low uint8 [C, resolution / scale, resolution / scale] and high [C, resolution, resolution] out of an image.
 
-    `place` is in [0, 1): how far down and how far right among all that are whole pixels of low resolution.
+    `place` is in [0, 1): how far down and how far right, among the places on whole pixels of low resolution.
     """
     high, side = images.image(row), resolution // scale
     limits = [size // scale for size in high.shape[1:]]
@@ -278,7 +280,7 @@ def crop(
     cut_high = high[:, top * scale : top * scale + resolution, left * scale : left * scale + resolution]
     if images.sizes.shape[1] > 1:
         return images.image(row, 1)[:, top : top + side, left : left + side], cut_high
-    # As `imresize` of the whole image would be there: with what its kernel reaches.
+    # Equal there to `imresize` of the whole image: cut with as much around it as the kernel reaches.
     (first, last), (west, east) = (
         (max(0, start - _REACH), min(limit, start + side + _REACH))
         for start, limit in zip((top, left), limits, strict=True)

@@ -1,4 +1,4 @@
-"""Networks on images of any size: padded to what the network takes, or in tiles that leave no seams."""
+"""Functions to apply a network to images of any size: padded to what it accepts, or in tiles that leave no seams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Function = Callable[[Tensor], Tensor]
 
 
 def padded(function: Function, images: Tensor, multiple: int = 1, scale: int = 1) -> Tensor:
-    """Apply a function of images [N, C, H, W] -> [N, C', scale H, scale W] whose H and W must be multiples.
+    """Apply a function of images [N, C, H, W] -> [N, C', scale H, scale W] whose H and W `multiple` must divide.
 
     The images are mirrored beyond their right and lower borders, and the result is cropped back.
     """
@@ -24,9 +24,9 @@ def padded(function: Function, images: Tensor, multiple: int = 1, scale: int = 1
 
 
 def mirrored(images: Tensor, multiple: int, least: int = 1) -> Tensor:
-    """Mirror images [N, C, H, W] beyond their right and lower borders, up to sides that `multiple` divides.
+    """Mirror images [N, C, H, W] beyond their right and lower borders, until `multiple` divides their sides.
 
-    The sides are `least` pixels or more.
+    The sides become `least` pixels or more.
     """
     rows, columns = (_mirrored(_up(max(size, least), multiple), size, images.device) for size in images.shape[-2:])
     return images.index_select(-2, rows).index_select(-1, columns)
@@ -44,11 +44,12 @@ def tiled(
 ) -> Tensor:
     """Apply a function of float [1, C, H, W] in [-1, 1] -> [1, C', scale H, scale W] to a uint8 image [C, H, W].
 
-    Returns uint8 [C', scale H, scale W] on the CPU. Squares of `tile` pixels are given to `function` on `device`, at
-    places that are multiples of `multiple`; the image is mirrored beyond its right and lower borders up to one. Tiles
-    share `overlap` pixels or more, of which overlap / 2 in the middle are blended and the outer ones dropped: a
-    function that looks no farther than overlap / 4 gives what `padded` gives of the whole image. Beside the image and
-    the result, memory holds one tile and one row of tiles. Raises ConfigError for impossible sizes.
+    Returns uint8 [C', scale H, scale W] on the CPU. `function` gets squares of `tile` pixels on `device`, which begin
+    at multiples of `multiple`. The image is mirrored beyond its right and lower borders up to such a multiple.
+    Neighbouring tiles share `overlap` pixels or more: the overlap / 2 in the middle are blended, the outer ones are
+    dropped. So a function whose output depends on no pixel farther than overlap / 4 gives what `padded` gives for the
+    whole image. Beside the image and the result, memory holds one tile and one row of tiles. Raises ConfigError for
+    impossible sizes.
     """
     if tile < 1 or overlap < 0 or 2 * overlap > tile or tile % multiple or overlap % multiple:
         raise ConfigError(
@@ -88,9 +89,10 @@ def number_of_tiles(height: int, width: int, tile: int, overlap: int, multiple: 
 
 
 def tiling(tile: int | None, height: int, width: int, multiple: int) -> tuple[int, int]:
-    """Choose `tile` and `overlap` for an image: at most about so many pixels a side, a quarter of which overlaps.
+    """Return the sides of tiles and of their overlap for an image, both multiples of `multiple`.
 
-    Two multiples are the least that can overlap. Without `tile`, one for the whole image.
+    `tile` is the wanted side in pixels, which is rounded up to two multiples or more: less cannot overlap. A quarter of
+    it overlaps. None is for one tile that holds the whole image.
     """
     if tile is None:
         return _up(max(height, width), multiple), 0
@@ -99,9 +101,9 @@ def tiling(tile: int | None, height: int, width: int, multiple: int) -> tuple[in
 
 
 def sample_of(image: Tensor, tile: int, multiple: int = 1) -> Tensor:
-    """Cut squares out of an image [C, H, W] that are spread over all of it: [n, C, side, side], a tile's pixels in all.
+    """Cut squares [n, C, side, side] out of an image [C, H, W], spread over all of it, of as many pixels as one tile.
 
-    Where the image is smaller than a square it is mirrored beyond its right and lower borders.
+    An image smaller than a square is mirrored beyond its right and lower borders.
     """
     side = _up(max(1, tile // 4), multiple)
     number = max(1, tile // side)
@@ -119,12 +121,12 @@ def _up(size: int, multiple: int) -> int:
 
 
 def _starts(size: int, tile: int, overlap: int) -> list[int]:
-    """List where tiles begin that cover `size` pixels; the last ends where the image does."""
+    """Return where tiles begin so that they cover `size` pixels; the last one ends where the image does."""
     return [*range(0, size - tile, max(1, tile - overlap)), size - tile]
 
 
 def _weights(starts: list[int], tile: int, scale: int, overlap: int) -> list[Tensor]:
-    """Weigh the pixels of each tile along one direction, [tile]: over all tiles they sum to 1 at each place."""
+    """Return the weights [tile] of each tile's pixels along one direction; over all tiles they sum to 1 everywhere."""
     weights = [torch.ones(tile) for _ in starts]
     for before, after, start, following in zip(weights, weights[1:], starts, starts[1:], strict=False):
         shared = tile - scale * (following - start)
@@ -135,7 +137,7 @@ def _weights(starts: list[int], tile: int, scale: int, overlap: int) -> list[Ten
 
 
 def _mirrored(number: int, size: int, device: torch.device, start: int = 0) -> Tensor:
-    """Return the places `start`, `start` + 1, ... of a line of `size`, mirrored at its last one."""
+    """Return `number` indices into a line of `size` pixels, from `start` on and back again at the last pixel."""
     period = max(1, 2 * (size - 1))
     places = torch.arange(start, start + number, device=device) % period
     return torch.where(places < size, places, period - places)

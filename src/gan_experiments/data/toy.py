@@ -1,8 +1,8 @@
-"""Gaussians in the plane, the usual toys for the collapse of modes: {"real", "label"}.
+"""Gaussians in the plane, the usual toy data for mode collapse: {"real", "label"}.
 
-A point is an image of two channels and one pixel, `[2, 1, 1]`, for networks such as those of networks/toy.py. A batch's
-unit is the largest coordinate of a Gaussian's centre, so that the centres lie in [-1, 1]; `unit` times a batch are the
-papers' coordinates.
+A point is an image of two channels and one pixel, `[2, 1, 1]`, for networks such as those of networks/toy.py. Batches
+are in a unit of their own, the largest coordinate of a Gaussian's centre, so that the centres lie in [-1, 1]. A batch
+times `unit` is in the papers' coordinates.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gan_experiments.bounds import Classes, Count, Depth, Positive, Seed, Width
 from gan_experiments.contracts import Batch, ConfigError
@@ -21,7 +22,7 @@ from gan_experiments.data.batches import Shapes, Stream, generator, item_shapes
 from gan_experiments.data.module import DataModule
 from gan_experiments.kinds import POINTS
 
-_TRAINING, _FIXED, _SAMPLES = range(3)  # what is drawn, so that no two draws share their numbers
+_TRAINING, _FIXED, _SAMPLES = range(3)  # a part of the seed, so that no two kinds of draws share random numbers
 
 
 class ModeCoverage(NamedTuple):
@@ -34,9 +35,9 @@ class ModeCoverage(NamedTuple):
 def mode_coverage(points: Tensor, centres: Tensor, std: float) -> ModeCoverage:
     """Count modes as VEEGAN does (Srivastava et al. 2017, arXiv:1705.07761, §4.1).
 
-    A point is of high quality within three standard deviations of the nearest centre; a mode is found where it is the
-    nearest to at least one such point. Of real points 1 - exp(-9/2) = 98.9% are. `points` `[N, 2]` or `[N, 2, 1, 1]`,
-    `centres` `[K, 2]` and `std` are in one unit.
+    A point is of high quality if it lies within three standard deviations of the nearest centre, as 1 - exp(-9/2) =
+    98.9% of real points do. A mode is found if it is the nearest one to at least one such point. `points` `[N, 2]` or
+    `[N, 2, 1, 1]`, `centres` `[K, 2]` and `std` are in the same unit.
     """
     distances, nearest = (points.flatten(1)[:, None] - centres.to(points)).norm(dim=2).min(1)
     good = distances <= 3 * std
@@ -54,7 +55,7 @@ class Modes:
 
     @property
     def fingerprint(self) -> str:
-        """Another name whenever the Gaussians are others."""
+        """A name that differs whenever the Gaussians do."""
         return hashlib.sha256(repr((self.centres.tolist(), self.std)).encode()).hexdigest()[:32]
 
     @property
@@ -67,7 +68,7 @@ class Modes:
         return mode_coverage(points, self.centres, self.std)
 
     def __len__(self) -> int:
-        """Raise ConfigError: points are drawn without end, and the scores that ask for their number are of images."""
+        """Raise ConfigError: points are drawn without end, and only scores of images ask for their number."""
         raise ConfigError(f"data={self.title.lower()} has points and no images to score: type metrics=modes")
 
 
@@ -75,7 +76,7 @@ class MixtureStream(Stream):
     """Batches of new points: "real" float32 `[n, 2, 1, 1]` and int64 "label" `[n]`, each a function of (seed, number).
 
     `batch_size` counts all ranks together; rank r of `world` gets rows [r B / world, (r + 1) B / world) of each batch.
-    Raises ConfigError where the ranks cannot share a batch evenly.
+    Raises ConfigError if the ranks cannot share a batch evenly.
     """
 
     def __init__(
@@ -101,12 +102,13 @@ class MixtureStream(Stream):
 
 
 class MixtureData(DataModule):
-    """Points drawn anew for each batch from equally likely Gaussians of one size, labelled by them.
+    """Points of equally likely Gaussians of one standard deviation, new ones in each batch.
 
-    `centres` `[K, 2]` and `std`, the standard deviation of each coordinate, are in the batches' unit, `unit` of the
-    paper's. `batch_size` is the whole batch of one discriminator step over all ranks and accumulation steps, `classes`
-    the number of Gaussians, or 0 for no labels; `resolution` and `channels` are there for the networks that read them
-    from the data. Raises ConfigError for impossible values.
+    The label of a point is the number of its Gaussian. `centres` `[K, 2]` and `std`, the standard deviation of each
+    coordinate, are in the batches' unit, which is `unit` in the paper's coordinates. `batch_size` is the whole batch of
+    one discriminator step over all ranks and accumulation steps, `classes` the number of Gaussians, or 0 for no labels.
+    `resolution` and `channels` exist for the networks that read them from the data. Raises ConfigError for impossible
+    values.
     """
 
     provides: frozenset[str] = frozenset({"real", "label"})
@@ -143,29 +145,29 @@ class MixtureData(DataModule):
 
     @property
     def class_counts(self) -> list[int]:
-        """How likely each class is, in proportion; empty where there are none."""
+        """The same number for each class, as all are equally likely; empty without classes."""
         return [1] * self.classes
 
     @property
+    @override
     def shapes(self) -> Shapes:
-        """Shape of one item of each key of a batch."""
         return item_shapes(self.provides, self.kind.shape(self))
 
+    @override
     def describe(self) -> str:
-        """Return one line for the terminal."""
         line = f"{self.title}: new points of {len(self.centres)} Gaussians in the plane"
         return f"{line}, standard deviation {self.unit * self.std:g}, in units of {self.unit:g}"
 
+    @override
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
-        """Return the endless batches of one rank."""
         return MixtureStream(self.centres, self.std, self.batch_size, self.seed, rank, world)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        """Leave the labels out where there are no `classes`."""
+        """Remove the labels if `classes` is 0."""
         return {key: rows for key, rows in batch.items() if key in self.provides}
 
     def fixed(self, n: int) -> Batch:
-        """Return the same `n` points each time, of the Gaussians 0, 1, 2, ... in turn."""
+        """Return `n` points of the Gaussians 0, 1, 2, ... in turn, the same at each call."""
         label = torch.arange(n) % len(self.centres)
         real = _around(self.centres[label], self.std, generator(self.seed, _FIXED))
         return self.on_after_batch_transfer({"real": real, "label": label})
@@ -177,19 +179,19 @@ class MixtureData(DataModule):
         return _around(self.centres[label], self.std, rng)
 
     def mode_coverage(self, points: Tensor) -> ModeCoverage:
-        """Count the modes among points `[N, 2, 1, 1]` or `[N, 2]` of the batches' unit, see the function."""
+        """Count the modes among points `[N, 2, 1, 1]` or `[N, 2]` in the batches' unit, see `toy.mode_coverage`."""
         return mode_coverage(points, self.centres, self.std)
 
     def reference(self, split: str = "train") -> Modes:
-        """Return the Gaussians, for `metrics.modes`; every split is of the same ones."""
+        """Return the Gaussians, for `metrics.modes`; they are the same for every split."""
         return Modes(self.title, split, self.centres, self.std)
 
 
 class Ring(MixtureData):
     """`modes` Gaussians evenly on a circle, the first at (radius, 0) (Metz et al. 2017, arXiv:1611.02163, §3.1).
 
-    Radius 2 and standard deviation 0.02 in the paper, half of both in the batches and in the authors' demonstration,
-    whose first and last mode are one.
+    The paper has radius 2 and standard deviation 0.02. The batches have half of both, as the authors' demonstration
+    has, whose first and last mode coincide.
     """
 
     def __init__(self, modes: Depth = 8, radius: Positive = 2.0, std: Positive = 0.02, **settings: Any) -> None:
@@ -205,7 +207,7 @@ class Ring(MixtureData):
 class Grid(MixtureData):
     """`side` x `side` Gaussians, `spacing` apart, around (0, 0) (Srivastava et al. 2017, arXiv:1705.07761, §4.1).
 
-    Row by row; 25 of them, 2 apart, of standard deviation 0.05 in the paper, a quarter of both in the batches.
+    They are numbered row by row. The paper has 25, 2 apart, of standard deviation 0.05; the batches a quarter of both.
     """
 
     def __init__(self, side: Depth = 5, spacing: Positive = 2.0, std: Positive = 0.05, **settings: Any) -> None:
@@ -220,5 +222,5 @@ class Grid(MixtureData):
 
 
 def _around(centres: Tensor, std: float, rng: torch.Generator) -> Tensor:
-    """A point near each centre, `[n, 2]` -> `[n, 2, 1, 1]`."""
+    """Draw a point near each centre, `[n, 2]` -> `[n, 2, 1, 1]`."""
     return (centres + std * torch.randn(centres.shape, generator=rng))[:, :, None, None]

@@ -1,4 +1,4 @@
-"""Two sets of images that do not belong together one by one: {"real_a", "real_b"}."""
+"""Two sets of images that are not paired: {"real_a", "real_b"}, the data of CycleGAN."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gan_experiments.bounds import Crop, Place, Width
 from gan_experiments.contracts import Batch, ConfigError
@@ -23,7 +24,7 @@ DOMAINS = ("a", "b")
 
 
 class TwoStreams(Stream):
-    """Batches of two streams side by side: the keys of each with its domain's suffix, as "real_a"."""
+    """Batches of two streams joined: the keys of each get its domain as a suffix, as in "real_a"."""
 
     def __init__(self, streams: dict[str, Stream]) -> None:
         self.streams = streams
@@ -38,13 +39,13 @@ class TwoStreams(Stream):
 
 
 class Unpaired(FromFiles):
-    """Two folders or zip archives of images: "real_a" and "real_b", float [N, C, H, W] in [-1, 1], shuffled apart.
+    """Two folders or zip archives of images: "real_a" and "real_b", float [N, C, H, W] in [-1, 1], shuffled separately.
 
-    Either `root` with trainA, trainB and perhaps testA, testB, or `root_a` and `root_b`, perhaps with folders train and
-    test or val in each. With `load_resolution` images are resized to it, and a random square of `resolution` pixels is
-    taken: of the square in the middle of each, or with `crop` "random" of all of it (of the middle `decode.LONGEST`
-    short sides of longer ones). What is scored and shown is the square in the middle. Raises ConfigError where one is
-    missing.
+    They are given as `root`, with folders trainA, trainB and perhaps testA, testB, or as `root_a` and `root_b`, perhaps
+    with folders train and test or val in each. With `load_resolution` images are resized to it, and trained on in
+    random squares of `resolution` pixels. These lie in the square in the middle of each image, or with `crop` "random"
+    anywhere in it (in a longer image, in its middle `decode.LONGEST` short sides). Scores and sheets take the square in
+    the middle. Raises ConfigError if a folder is missing.
     """
 
     provides = frozenset({"real_a", "real_b"})
@@ -89,13 +90,13 @@ class Unpaired(FromFiles):
         return cached(self._files(split), self._settings(split=split), self.cache, split)
 
     def reference(self, split: str = "train_b") -> ImageArray:
-        """Return the images of a split; "train" and "test" mean domain B's, which A is translated to."""
+        """Return the images of a split; "train" and "test" are those of domain B, which A is translated to."""
         return super().reference(f"{split}_b" if split in ("train", "test") else split)
 
     def unpaired(self, reads: str, number: int | None, split: str) -> tuple[HeldOut, ImageArray]:
-        """Return the images of the domain that `reads` names, of its test folder or else its training folder.
+        """Return the images of the domain that `reads` names, and the real ones of the other domain, of `split`.
 
-        The real ones are of the other domain, of `split`.
+        The former are of their domain's test folder, or else of its training folder.
         """
         own = reads.removeprefix("real_")
         other = next(domain for domain in DOMAINS if domain != own)
@@ -117,8 +118,8 @@ class Unpaired(FromFiles):
         """Always empty."""
         return []
 
+    @override
     def describe(self) -> str:
-        """Return one line for the terminal."""
         arrays = [self._training(domain) for domain in DOMAINS]
         skipped = sum(array.skipped for array in arrays)
         line = f"{self.title}: {len(arrays[0]):,} and {len(arrays[1]):,} images "
@@ -126,7 +127,7 @@ class Unpaired(FromFiles):
         return line + (f", {skipped:,} files left out" if skipped else "")
 
     def understood(self) -> list[str]:
-        """Say what was understood of the files of both domains."""
+        """Return how the files of both domains were interpreted, a line for each thing."""
         return [
             f"{domain}: {line}"
             for domain in DOMAINS
@@ -134,8 +135,8 @@ class Unpaired(FromFiles):
             for line in lines(len(images), {}, images.about, images.skipped, ANYWHERE)
         ]
 
+    @override
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
-        """Return the endless uint8 batches of one rank."""
         margin = (self.load_resolution or self.resolution) - self.resolution
         streams: dict[str, Stream] = {}
         for i, domain in enumerate(DOMAINS):
@@ -159,7 +160,7 @@ class Unpaired(FromFiles):
         return batch
 
     def fixed(self, n: int) -> Batch:
-        """Return the same `n` items each time, evenly spread: of the test folders where there are any."""
+        """Return `n` items evenly spread, of the test folders if there are any, the same at each call."""
         batch = {}
         for domain in DOMAINS:
             images = self.reference(f"{'test' if self._has_test(domain) else 'train'}_{domain}")

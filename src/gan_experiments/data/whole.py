@@ -1,4 +1,4 @@
-"""Images of any size, neither cut nor resized, decoded once and kept on disk as one memory-mapped row of bytes."""
+"""Images of any size, neither cropped nor resized, decoded once and kept on disk in one memory-mapped file."""
 
 from __future__ import annotations
 
@@ -41,10 +41,12 @@ log = logging.getLogger(__name__)
 
 
 class WholeImages:
-    """Groups of images: `image(row, part)` is uint8 [C, H, W], a view of the file; `sizes` int64 [N, parts, 2].
+    """Groups of images, for example pairs, in a memory-mapped file.
 
-    On disk pixels.bin holds all images one after the other, index.npy int64 [N, parts, 3] where each begins, and its
-    height and width, and facts.json the rest. A copy in another process opens the same files.
+    `image(row, part)` is uint8 [C, H, W], a view of the file. `sizes` is int64 [N, parts, 2], heights and widths. On
+    disk pixels.bin holds all images one after the other, index.npy, int64 [N, parts, 3], where each begins, its height
+    and its width, and facts.json the rest. A copy in another process opens the same files. Raises ValueError if the
+    files do not fit together.
     """
 
     def __init__(self, folder: Path, split: str = "train") -> None:
@@ -76,7 +78,7 @@ class WholeImages:
         return self._pixels[start : start + self.channels * height * width].view(shape)
 
     def verify(self) -> None:
-        """Raise ValueError where the content is not that of the fingerprint."""
+        """Raise ValueError if the content is not that of the fingerprint."""
         digest = hashlib.sha256()
         end = 0
         with open(self.folder / "pixels.bin", "rb") as file, verifying(self.folder, len(self._pixels)) as bar:
@@ -92,9 +94,9 @@ class WholeImages:
 
 
 class SquareStream(ShuffledStream):
-    """Batches of random squares: "real" uint8 [n, parts * C, side, side] and, where asked for, "flip" bool [n].
+    """Batches of random squares: "real" uint8 [n, parts * C, side, side] and, if asked for, "flip" bool [n].
 
-    The parts of a group are cut at the same place; each image has `side` pixels or more both ways.
+    The parts of a group are cut at the same place. Each image must have `side` pixels or more both ways.
     """
 
     def __init__(
@@ -136,11 +138,11 @@ def cached_whole(
     max_pixels: int | None = None,
     range: Range = None,
 ) -> WholeImages:
-    """Open the cache of a source's images as `load(reading, row)` makes them, after building it where there is none.
+    """Open the cache of the images that `load(reading, row)` makes of a source; build it if there is none.
 
-    `load` gives the images [C, H, W] of a group, always as many and of as many channels. `settings` and `range` are
-    what they depend on beside the files; `names` are the groups', for messages; files of more than `max_pixels` are
-    left out. Errors as those of `cache.cached`.
+    `load` returns the images [C, H, W] of a group, in all groups the same number of images and of channels. `settings`
+    and `range` are what the images depend on beside the files. `names` are those of the groups, for messages. Files of
+    more than `max_pixels` are left out. Raises the errors of `cache.cached`.
     """
     if range is not None:
         settings = {**settings, "range": range}

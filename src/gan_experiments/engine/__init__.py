@@ -1,1 +1,1 @@
-"""The engine of every variant: phases, averages of weights, optimizers, the LightningModule."""
+"""The training engine that all variants share: phases, weight averages, optimizers, the LightningModule."""

@@ -1,4 +1,4 @@
-"""Averages of weights over a run."""
+"""Exponential moving averages of network weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from gan_experiments.bounds import BelowOne, NotNegative
 class WeightAverage(nn.Module):
     """An exponential moving average of a network's parameters; its buffers are copies of the network's.
 
-    Either `decay` per step of the network, or `half_life` in images with `ramp_up`: the half-life is at most that
-    fraction of the images seen (Karras et al. 2020, arXiv:1912.04958, official code). Starts as a copy of the network,
-    and stays one until `start` images were seen (BigGAN's `ema_start`, there in steps).
+    Set either `decay`, per step of the network, or `half_life`, in images. With `ramp_up` the half-life is at most that
+    fraction of the images seen (Karras et al. 2020, arXiv:1912.04958, official code). The average starts as a copy of
+    the network and stays one until `start` images were seen (BigGAN's `ema_start`, which counts steps). Raises
+    ValueError unless exactly one of `decay` and `half_life` is given.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class WeightAverage(nn.Module):
         return super().train(False)
 
     def decay_after(self, images: int, images_seen: int) -> float:
-        """The share that the old average keeps after `images` further images, `images_seen` in all."""
+        """Return the weight of the old average in the new one, `images` images later and `images_seen` in all."""
         if images_seen < self.start:
             return 0.0
         if self.decay is not None:
@@ -51,9 +52,10 @@ class WeightAverage(nn.Module):
         return 0.5 ** (images / max(half_life, 1e-8))
 
     def share_of_start(self, images: int, step: int) -> float:
-        """The share of the weights that it starts from in the average after a run of `images`, `step` at each update.
+        """Return the share of its starting weights that is left in the average after a run.
 
-        It starts from the untrained weights, or from those at `start` images. 0 where it is a copy to the end.
+        The run has `images` images, `step` at each update. The starting weights are the untrained ones, or those at
+        `start` images. The share is 0 if the run ends before `start`, as the average is then still a copy.
         """
         share, bound = 1.0, -(-images // step) * step  # a run ends with a whole batch
         first = max(step, math.ceil(self.start / step) * step)
@@ -69,7 +71,7 @@ class WeightAverage(nn.Module):
 
     @torch.no_grad()
     def update(self, network: nn.Module, images: int, images_seen: int) -> None:
-        """Move the average towards the network, which has seen `images` images since the last update."""
+        """Move the average towards the network, which saw `images` since the last update and `images_seen` in all."""
         if not self._pairs:  # looked up once, see _Step
             pairs = list(zip(self.network.parameters(), network.parameters(), strict=True))
             for average, parameter in pairs:

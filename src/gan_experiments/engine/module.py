@@ -1,8 +1,8 @@
-"""The alternation, written once: a variant lists its phases, the engine carries them out.
+"""The alternating training of all variants: a variant lists its phases, the engine carries them out.
 
-Who minimises which loss, with which optimizer and how often is the variant's affair. Which parameters ask for
-gradients, backward, averaging over ranks, accumulation, clipping, the step, learning rates, weight averages and logging
-is done here.
+A variant decides which networks minimise which loss, with which optimizer and how often. The engine does the rest:
+which parameters require gradients, backward, averaging over ranks, accumulation, clipping, the optimizer step, learning
+rates, weight averages and logging.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class RunSettings:
-    """What belongs to the run and not to the algorithm; set by `build.py`."""
+    """The settings that belong to the run and not to the algorithm; set by `build.py`."""
 
     images: int = 0
     seed: int = 0
@@ -50,7 +50,7 @@ class RunSettings:
 
 @contextmanager
 def evaluating(*networks: nn.Module) -> Iterator[None]:
-    """Networks in evaluation mode; afterwards each of their modules is in the mode that it was in."""
+    """Put networks into evaluation mode; afterwards, return each of their modules to the mode that it was in."""
     training = [module for network in networks for module in network.modules() if module.training]
     for network in networks:
         network.eval()
@@ -71,22 +71,23 @@ class AdversarialModule(L.LightningModule):
         optimizers: a callable `parameters -> Optimizer` for each optimizer that the phases name.
         schedules: for some of the optimizers, a callable `images seen -> factor of the learning rate`.
         ema: for some of the networks, the arguments of their `WeightAverage`.
-        clip_grad_norm: largest norm of the gradient of one optimizer step; None leaves it as it is.
-        pretrained: a run folder or checkpoint with whose networks of the same names a run begins, see `pretrained.py`.
+        clip_grad_norm: largest norm of the gradient of one optimizer step; None for no clipping.
+        pretrained: a run folder or checkpoint. Networks start from those of the same names in it, see `pretrained.py`.
 
-    A parameter that asks for no gradient when the training begins is frozen: nothing trains, averages or reduces it,
-    and a module that has no others stays in evaluation mode.
+    A parameter that does not require gradients when the training begins is frozen. It is neither trained, nor averaged,
+    nor reduced over ranks, and a module whose parameters are all frozen stays in evaluation mode.
 
-    Everything that a step draws derives from (seed, batch, phase), so a resumed run draws what an unbroken one does,
-    and each rank takes its rows of what is drawn for the whole batch, so the result is the same on any number of ranks.
+    All random numbers of a step derive from (seed, batch, phase), so a resumed run draws the same ones as an
+    uninterrupted run. They are drawn for the batch of all ranks and each rank takes its rows, so the result is the same
+    on any number of ranks.
     """
 
     needs: frozenset[str] = frozenset({"real"})
     """The keys that a batch must hold, see `contracts.BATCH_KEYS`."""
     lipschitz: bool = False
-    """Whether the variant holds its discriminator Lipschitz, as the Wasserstein loss needs."""
+    """Whether the variant keeps its discriminator Lipschitz, as the Wasserstein loss needs."""
     per_sample_penalty: bool = False
-    """Whether a penalty looks at each sample's own gradient, which batch norm would mix with the others'."""
+    """Whether a penalty needs each sample's own gradient, which batch norm mixes with those of the others."""
 
     def __init__(
         self,
@@ -111,13 +112,13 @@ class AdversarialModule(L.LightningModule):
         self.pretrained = pretrained
         self.run = RunSettings()
 
-        self.class_names: list[str] = []  # of the data that it is trained on; saved
-        self.data_conditions = Conditions()  # of the data too; saved, as far as they are classes
-        self.epoch: int | None = None  # images of an epoch; None before a training, and of data without an end
-        self.batches = 0  # batches done; saved, unlike Lightning's batch_idx it never starts again
+        self.class_names: list[str] = []  # of the training data; saved
+        self.data_conditions = Conditions()  # of the training data; saved if they are classes
+        self.epoch: int | None = None  # images of an epoch; None before a training, and for endless data
+        self.batches = 0  # batches done; saved, and unlike Lightning's batch_idx never reset
         self.images_seen = 0  # real images shown, all ranks together
-        self.rate_factor = 1.0  # of every learning rate; below 1 once a failing run went back
-        self.reseeded = 0  # how often a failing run went back to other draws
+        self.rate_factor = 1.0  # of every learning rate; below 1 once a failing run went back to a checkpoint
+        self.reseeded = 0  # how often a failing run went back to a checkpoint with other random numbers
         self._images_before = 0
         self._averaged_at: dict[str, int] = dict.fromkeys(self.averages, 0)
         self._history: dict[str, list[tuple[int, Tensor]]] = {}
@@ -129,61 +130,65 @@ class AdversarialModule(L.LightningModule):
         self._frozen: frozenset[int] | None = None  # ids of parameters; None before the first training
         self._asking: Tensor | None = None
         self.stop_asked = False  # this rank wants to end the run
-        self.stop_agreed = False  # every rank knows that one does
+        self.stop_agreed = False  # all ranks know that one of them wants to
         self.paused_seconds = 0.0
 
     # ---------------------------------------------------------------- what a variant writes
 
     def phases(self) -> list[Phase]:
-        """The phases of one batch, in the order in which they are carried out."""
+        """Return the phases of one batch, in the order in which they are carried out."""
         raise NotImplementedError(f"{type(self).__name__} lists no phases")
 
     def due(self, phase: Phase) -> bool:
-        """Whether a phase is carried out on this batch; a variant may say otherwise, the same on every rank."""
+        """Return True if a phase is carried out on this batch. A variant may override it; all ranks must agree."""
         return (self.batches + 1) % phase.every == 0
 
     @property
     def stage(self) -> int:
-        """Another number once what trains is so different that its gradients compare with none of before."""
+        """A counter that changes when earlier gradient norms no longer apply, as when a progressive GAN grows."""
         return 0
 
     def before_batch(self) -> None:
-        """Set what a batch is to find, by the images seen so far."""
+        """Prepare for a batch what depends on the images seen so far, as the resolution of a progressive GAN."""
 
     def after_step(self, phase: Phase) -> None:
-        """What is to be done when the optimizer of a phase has stepped."""
+        """Act after a phase was carried out and its optimizer stepped."""
 
     def after_batch(self) -> None:
-        """Act once the counters count the batch, before any callback: checkpoints hold what is done here."""
+        """Act after a batch, once the counters include it; before any callback, so that checkpoints hold the result."""
 
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
-        """What the n cells of a sample sheet are made from, the same at each; `fixed` are rows of the data."""
+        """Return the inputs of the n cells of a sample sheet; all sheets of a run share them.
+
+        `fixed` holds rows of the data, by key.
+        """
         raise NotImplementedError(f"{type(self).__name__} draws no sheets")
 
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
-        """The cells of a sample sheet, images [n, k, C, H, W] in [-1, 1], k side by side."""
+        """Return the cells of a sample sheet, images [n, k, C, H, W] in [-1, 1], k side by side."""
         raise NotImplementedError(f"{type(self).__name__} draws no sheets")
 
     @property
     def kind(self) -> Kind:
-        """What a sample is."""
+        """The kind of data that a sample is."""
         return IMAGE
 
     @property
     def conditions(self) -> Conditions:
-        """What samples are conditioned on; nothing, unless a variant says otherwise."""
+        """What samples are conditioned on; nothing by default (unconditional)."""
         return Conditions()
 
     def name_classes(self, names: list[str]) -> None:
-        """Take up the names of the data's classes, by their numbers; none where they have none."""
+        """Store the data's class names, indexed by label; empty without classes."""
         self.class_names = names
 
     # ---------------------------------------------------------------- what a variant may use
 
     def draw(self, sampler: Callable[..., Tensor], n: int, *shape: int, shared: bool = False) -> Tensor:
-        """What `sampler` (torch.randn, torch.rand) draws for the whole batch of all ranks: this part's [n, *shape].
+        """Draw by `sampler` (torch.randn, torch.rand) for the batch of all ranks; return this part's [n, *shape].
 
-        With `shared` every part of the batch gets the same [n, *shape]: numbers that all of its samples have in common.
+        A part is what one rank computes in one accumulation step. With `shared` every part gets the same [n, *shape]:
+        numbers that all samples of the batch have in common.
         """
         assert self._rng is not None, "draw() is for the losses of a phase"
         if shared:
@@ -194,54 +199,54 @@ class AdversarialModule(L.LightningModule):
         return whole[part * n : (part + 1) * n]
 
     def whole(self, key: str) -> Tensor:
-        """The rows [N, ...] under a key of the whole batch of all ranks, in the order in which `draw` numbers them."""
+        """Return the rows [N, ...] under a key of the batch of all ranks, in the order of the rows of `draw`."""
         return distributed.gather_rows(self._batch[key])
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` returned the first time that this batch asked for `name`: the phases of a batch can share it."""
+        """Call `make` when a batch first asks for `name`, and return that result to all later phases of the batch."""
         key = (name, self._micro)
         if key not in self._once:
             self._once[key] = make()
         return self._once[key]
 
     def observe(self, **values: Tensor) -> None:
-        """Log what the discriminator says of `real`, `fake`, ...: the mean logit as D(real), and a histogram."""
+        """Log the discriminator's logits of `real`, `fake`, ...: their mean as D(real), and a histogram."""
         for name, logits in values.items():
             self._remember(f"D({name})", logits.detach().float().mean())
             self._histograms[f"histogram/D({name})"] = logits.detach()
 
     def network(self, name: str, ema: bool = True) -> nn.Module:
-        """A network by name: its weight average where it has one and `ema` asks for it, else the one in training."""
+        """Return a network by name: its weight average if it has one and `ema` is True, else the one in training."""
         return self.averages[name].network if ema and name in self.averages else getattr(self, name)  # type: ignore[return-value]
 
     def optimizer_of(self, name: str) -> Optimizer:
-        """Return the optimizer of that name, as the phases have it, of a training that goes on."""
+        """Return an optimizer by the name that the phases use; only during a training."""
         return self._optimizers[name].optimizer
 
     def learning_rate(self, name: str) -> float:
-        """Return the learning rate of the next step of an optimizer's first group, after schedule and way back."""
+        """Return the learning rate of an optimizer's first group at its next step, with schedule and `rate_factor`."""
         return self._base_rates[name][0] * self._rate_factor_of(name)
 
     def trained_parameters(self, network: nn.Module) -> list[nn.Parameter]:
-        """The parameters of a network that are not frozen."""
+        """Return the parameters of a network that are not frozen."""
         frozen = self._frozen
         return [p for p in network.parameters() if (p.requires_grad if frozen is None else id(p) not in frozen)]
 
     def numbers(self) -> dict[str, float]:
-        """What is recorded beside the losses, by name; read at every `log_every`-th batch."""
+        """Return the numbers to record beside the losses, by name; called at every `log_every`-th batch."""
         return {}
 
     def passed(self, interval: int) -> bool:
-        """Whether the last batch reached or crossed a multiple of `interval` images."""
+        """Return True if the last batch reached or crossed a multiple of `interval` images; never for interval 0."""
         return interval > 0 and self.images_seen // interval > self._images_before // interval
 
     def at_end(self) -> bool:
-        """Whether the run's images have all been seen."""
+        """Return True if the run's images have all been seen."""
         return self.images_seen >= self.run.images
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Around work that is not training (sheets, scores, checkpoints), to keep it out of the images per second."""
+        """Keep work that is not training (sheets, scores, checkpoints) out of the images per second."""
         start = time.perf_counter()
         try:
             yield
@@ -272,7 +277,7 @@ class AdversarialModule(L.LightningModule):
         self._images_before = self.images_seen
         self.images_seen += n * distributed.world_size()
         self._update_averages(stepped)
-        # Ranks ask with the gradients of one batch and hear after the next, so that nobody waits for the device.
+        # A request to stop travels with the gradients of one batch and is read after the next: no wait for the device.
         self.stop_agreed = self.stop_asked if self._asking is None else bool(asked)
         self.after_batch()
 
@@ -306,9 +311,11 @@ class AdversarialModule(L.LightningModule):
         factor = self._rate_factor_of(name)
         for group, base in zip(optimizer.param_groups, self._base_rates[name], strict=True):
             group["lr"] = base * factor
-        # Ranks are averaged inside the closure: before mixed precision looks for overflow, and before clipping.
+        # Gradients are averaged over ranks inside the closure: before mixed precision checks for overflow, and before
+        # clipping.
         optimizer.step(closure=lambda: self._average_step(step))
-        # One kernel leaves no trace: a backward through what they were would be taken for one through what they are.
+        # A fused step does not count as a change in place. Without this, autograd would take a backward through the old
+        # weights for one through the new ones, and not complain.
         torch.autograd.graph.increment_version(step.trained)
         for parameter in step.asking:
             parameter.grad = None
@@ -328,7 +335,7 @@ class AdversarialModule(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip the averaged and unscaled gradients, and log their norm."""
-        # The first norms tell what is usual (see `callbacks/health.py`).
+        # The first norms are the baseline of `callbacks/health.py`.
         rarest = max(step.phase.every for step in self._steps)
         logged = self.batches < 20 or (self.batches + 1) % self.run.log_every < rarest
         if self.clip_grad_norm is None and not logged:
@@ -354,8 +361,8 @@ class AdversarialModule(L.LightningModule):
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
     def _seed_layers(self) -> None:
-        # What layers draw by themselves (dropout) differs between ranks, as it should, and is the same after a resume.
-        # torch.manual_seed would look for every kind of accelerator each time.
+        # What layers draw by themselves (dropout) must differ between ranks, and be the same after a resume.
+        # torch.manual_seed would search for every kind of accelerator each time.
         seed = self._seed("layers", distributed.rank())
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
@@ -373,17 +380,17 @@ class AdversarialModule(L.LightningModule):
         self._history.setdefault(name if must_be_finite else f"?{name}", []).append((self.images_seen, scalar.detach()))
 
     def flush(self) -> dict[str, float]:
-        """The mean over ranks, and over the batches since the last flush, of everything logged.
+        """Return the mean of everything logged, over ranks and over the batches since the last flush.
 
         Raises:
-            NotFinite: a term of a loss was not finite; names the phase, the term and the images seen by then.
+            NotFinite: a term of a loss was not finite. The message has the phase, the term and the images seen by then.
         """
         numbers = self._read_history()
         self._history.clear()
         return {name.lstrip("?"): sum(value for _, value in rows) / len(rows) for name, rows in numbers.items()}
 
     def require_finite(self) -> None:
-        """Raise NotFinite where a loss since the last flush, or a parameter, is not finite, naming it."""
+        """Raise NotFinite if a loss since the last flush, or a parameter, is not finite; the message names it."""
         self._read_history()
         total = torch.stack([parameter.detach().float().sum() for parameter in self.parameters()])
         if not torch.isfinite(total).all():
@@ -412,26 +419,29 @@ class AdversarialModule(L.LightningModule):
         return numbers
 
     def histograms(self) -> dict[str, Tensor]:
-        """The last values of everything observed, by name."""
+        """Return the last values of everything observed, by name."""
         return dict(self._histograms)
 
     def learning_rates(self) -> dict[str, float]:
-        """The learning rate of each optimizer's first group at its last step."""
+        """Return the learning rate of each optimizer's first group at its last step."""
         return {name: optimizer.param_groups[0]["lr"] for name, optimizer in self._optimizers.items()}
 
     # ---------------------------------------------------------------- Lightning's hooks
 
     def setup(self, stage: str) -> None:
-        """Learn what the classes of the data are called and how large they are: a checkpoint tells without the data."""
+        """Store the data's class names, conditions and epoch; a checkpoint holds the first two for use without data."""
         data: DataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         self.name_classes(list(data.class_names))
         self.data_conditions = data.conditions
         self.epoch = data.size
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """One optimizer for each name that the phases use, over all parameters of its phases."""
+        """Return one optimizer for each name that the phases use, over all parameters of its phases.
+
+        Raises ValueError if these names are not those of `optimizers`, ConfigError if a phase has nothing to train.
+        """
         networks = [getattr(self, name) for name in self.network_names]
-        if self._frozen is None:  # later, a phase may have left what it does not train without gradients
+        if self._frozen is None:  # later, phases may have switched requires_grad off for what they do not train
             self._frozen = frozenset(id(p) for network in networks for p in network.parameters() if not p.requires_grad)
         self._trainable = [parameter for network in networks for parameter in self.trained_parameters(network)]
         for average in self.averages.values():
@@ -472,7 +482,10 @@ class AdversarialModule(L.LightningModule):
         return _Step(phase, phase.optimizer or phase.name, trained, asking, idle)
 
     def on_fit_start(self) -> None:
-        """Find the wrapped optimizers by name once: Lightning's look-up builds a list at each call."""
+        """Put frozen modules into evaluation mode, and look Lightning's optimizers up by name, once.
+
+        Lightning's own look-up builds a list at each call.
+        """
         wrapped = self.optimizers()
         wrapped = wrapped if isinstance(wrapped, list) else [wrapped]
         self._optimizers = dict(zip(self._optimizer_names, wrapped, strict=True))
@@ -483,19 +496,19 @@ class AdversarialModule(L.LightningModule):
         self.stop_asked = self.stop_agreed = False
 
     def _frozen_modules(self) -> Iterator[nn.Module]:
-        """The modules of the networks that have parameters, all of them frozen."""
+        """Yield the modules of the networks that have parameters, all of them frozen."""
         for name in self.network_names:
             for module in getattr(self, name).modules():
                 if any(True for _ in module.parameters()) and not self.trained_parameters(module):
                     yield module
 
     def on_fit_end(self) -> None:
-        """Leave every network as trainable as it came."""
+        """Make every parameter that was trainable before the training so again."""
         for parameter in self._trainable:
             parameter.requires_grad_(True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the counters, the run's config and what was typed for it, in plain types."""
+        """Add the counters, the class names and sizes, the run's config and its overrides, in plain types."""
         checkpoint["gan_experiments"] = {
             "batches": self.batches,
             "images_seen": self.images_seen,
@@ -510,7 +523,7 @@ class AdversarialModule(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the counters where they were, and the names of the classes where no data are here to tell them."""
+        """Restore the counters, and the names and sizes of the classes unless the data have already told them."""
         saved = checkpoint["gan_experiments"]
         if not self.class_names:
             self.name_classes(saved.get("class_names", []))
@@ -519,7 +532,7 @@ class AdversarialModule(L.LightningModule):
         self.batches = saved["batches"]
         self.images_seen = self._images_before = saved["images_seen"]
         self._averaged_at = dict(saved["averaged_at"])
-        # A run that goes back to an earlier state keeps what it goes back with.
+        # A run that goes back to an earlier checkpoint keeps the learning rates and draws that it goes back with.
         self.rate_factor = min(self.rate_factor, saved.get("rate_factor", 1.0))
         self.reseeded = max(self.reseeded, saved.get("reseeded", 0))
         unlogged = saved.get("unlogged", {})
@@ -527,9 +540,9 @@ class AdversarialModule(L.LightningModule):
 
 
 def number_of(name: str, names: Sequence[str], words: str) -> int:
-    """Find the number of the class of a name; says so where the name is also the number of another class.
+    """Return the label of a class by its name. Warn if the name is also the label of another class.
 
-    `words` are what the user typed.
+    `words` are what the user typed, for the warning.
     """
     number = names.index(name)
     if name.isdigit() and int(name) != number and int(name) < len(names):

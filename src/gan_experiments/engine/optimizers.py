@@ -1,4 +1,4 @@
-"""Optimizers that take one step for all parameters at once."""
+"""Fused optimizers, and optimizers corrected for lazy regularisation."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from torch import nn
 from torch.optim import Optimizer
 
 FUSED = ("cpu", "cuda", "mps", "xpu")
-"""The devices for which torch has optimizers in one kernel."""
+"""The devices for which torch has fused optimizers."""
 
 
 def fuse(optimizer: Optimizer) -> None:
-    """Have one kernel do the whole step, in a third of the time, where there is one and nothing else was asked for."""
-    # Not by the argument of that name: mixed precision's gradients would be unscaled after they were clipped.
+    """Make an optimizer take its step in one fused kernel, in a third of the time.
+
+    Nothing changes if there is no such kernel for the device, or if the optimizer was given `fused` or `foreach`.
+    """
+    # Not by the argument `fused`: mixed precision's gradients would be unscaled after they were clipped.
     if isinstance(optimizer, torch.optim.Adam | torch.optim.SGD) and not optimizer.defaults["differentiable"]:
         for group in optimizer.param_groups:
             supported = all(parameter.device.type in FUSED for parameter in group["params"])
@@ -26,7 +29,11 @@ MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 
 
 def corrected_for_lazy_steps(make: MakeOptimizer, share: float) -> MakeOptimizer:
-    """An optimizer for a player of whose steps a `share` only is on its main loss."""
+    """Wrap `make` for a player with a lazy regulariser: only a `share` of its steps are on its main loss.
+
+    The learning rate is multiplied by `share`, and the betas are raised to its power (Karras et al. 2020,
+    arXiv:1912.04958, appendix B).
+    """
 
     def made(parameters: list[nn.Parameter]) -> Optimizer:
         optimizer = make(parameters)

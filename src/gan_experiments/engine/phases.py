@@ -1,4 +1,4 @@
-"""What trains when: a phase of a variant's step, and the networks that it moves."""
+"""Phases: which networks minimise which loss, and at which batches."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Networks = nn.Module | tuple[nn.Module, ...]
 class Phase:
     """One loss, minimised over the parameters of some networks by one optimizer.
 
-    `loss` maps a batch to weighted scalar terms by name; their sum is minimised and each is logged. Where none has a
-    gradient nothing is minimised: zero gradients would not do, as an optimizer with momentum goes on by itself.
+    `loss` maps a batch to weighted scalar terms by name; their sum is minimised and each is logged. If no term requires
+    gradients the optimizer takes no step: a step with zero gradients would still move the weights by its momentum.
     `every` counts batches: the phase is carried out at each `every`-th one (n_critic, lazy regularisation).
-    `keeps` are networks whose gradients a later phase of the same batch still needs: they stay trainable here, so that
-    what they made (see `AdversarialModule.once`) can be used again.
-    `optimizer` names the optimizer; phases that name the same one share it and its state.
+    `keeps` are networks that this phase does not train, but whose gradients a later phase of the same batch needs:
+    their parameters keep requires_grad, so that their outputs can be shared (see `AdversarialModule.once`).
+    `optimizer` names the optimizer (default: the phase's name); phases that name the same one share it and its state.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Phase:
     optimizer: str = ""
 
     def parameters(self) -> list[nn.Parameter]:
-        """The parameters of its networks; it trains those that are not frozen."""
+        """Return the parameters of its networks, of which it trains those that are not frozen."""
         return _parameters(self.networks)
 
 
@@ -43,10 +43,10 @@ def _parameters(networks: Networks) -> list[nn.Parameter]:
 
 @dataclass(frozen=True)
 class _Step:
-    """A phase with all that it needs looked up: a walk through the modules at each batch is dear to a small network."""
+    """A phase with its parameters looked up once: to collect them at each batch would slow small networks down."""
 
     phase: Phase
     optimizer: str
     trained: list[nn.Parameter]
-    asking: list[nn.Parameter]  # for gradients: those trained, and those kept for a later phase
-    idle: list[nn.Parameter]
+    asking: list[nn.Parameter]  # those that require gradients: trained here, or kept for a later phase
+    idle: list[nn.Parameter]  # all other trainable ones

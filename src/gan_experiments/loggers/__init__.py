@@ -1,1 +1,1 @@
-"""Where a run's numbers and pictures go; each takes `log_metrics(metrics, step)` with the images seen as the step."""
+"""Loggers of a run's numbers and pictures; in all of them, `step` is the number of images seen."""

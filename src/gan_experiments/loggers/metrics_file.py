@@ -38,7 +38,7 @@ class MetricsFile(RunLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run's config lies beside this file."""
+        """Do nothing: the run's config lies beside this file."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -51,7 +51,7 @@ class MetricsFile(RunLogger):
             csv.DictWriter(file, self.columns).writerow(row)
 
     def forget_after(self, images: int) -> None:
-        """Drop the rows of a run that went further than the checkpoint from which it goes on."""
+        """Drop the rows at more than `images` images, which lie beyond the checkpoint that the run is resumed from."""
         if self.path.exists():
             self._rewrite(self.columns, [row for row in self._rows() if int(row["images"]) <= images])
 

@@ -1,4 +1,4 @@
-"""The base of this package's loggers: what a run tells them beside its scalars."""
+"""The base of this package's loggers: all that a run can log beside scalars."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 
 class RunLogger(Logger):
-    """A Lightning logger that may also take pictures, histograms and passports; by default it takes none of them.
+    """A Lightning logger that may also log pictures, histograms and passports; by default it ignores them.
 
-    `step` is the number of images seen everywhere. Any other Lightning logger can stand beside these: it is given the
-    scalars alone.
+    `step` is always the number of images seen. Any other Lightning logger can be used beside these: it gets the scalars
+    alone.
     """
 
     def start(self, config: dict[str, Any]) -> None:
-        """Open the run, before its first batch; raise ConfigError where that cannot be."""
+        """Open the run, before its first batch; raise ConfigError if that is not possible."""
 
     def forget_after(self, images: int) -> None:
-        """Drop what was logged at more than `images` images: the run goes on from there."""
+        """Drop what was logged at more than `images` images, as the run is resumed from there."""
 
     def log_picture(self, name: str, path: Path, step: int) -> None:
         """Log an image file."""
@@ -33,7 +33,7 @@ class RunLogger(Logger):
         """Keep the passports of the scores, by name."""
 
     def where(self) -> str:
-        """Return where the run can be looked at, for the run's last lines; empty for nowhere else than its folder."""
+        """Return where the run can be viewed, for its last lines on the terminal; "" if only in its folder."""
         return ""
 
     def finish(self) -> None:
@@ -41,5 +41,5 @@ class RunLogger(Logger):
 
 
 def run_loggers(trainer: L.Trainer) -> list[RunLogger]:
-    """Return those of a trainer's loggers that take more than scalars."""
+    """Return those of a trainer's loggers that can log more than scalars."""
     return [logger for logger in trainer.loggers if isinstance(logger, RunLogger)]

@@ -23,12 +23,12 @@ from gan_experiments.loggers.run_logger import RunLogger
 from gan_experiments.metrics.passports import short_name
 
 MODES = {"online": "online", "offline": "offline", "disabled": "disabled", "run": "online", "dryrun": "offline"}
-"""What may be typed, and what W&B calls it now."""
+"""The modes that may be typed, and W&B's present names for them."""
 OFFLINE = "type logger.wandb.mode=offline to upload later with `wandb sync`"
 
 
 class WandbRun(RunLogger, WandbLogger):
-    """A W&B run in the run folder, the same run again when training goes on from a checkpoint there.
+    """A W&B run with its files in the run folder; a training that is resumed there continues the same W&B run.
 
     Under a `wandb agent` it is the run that the agent has made for this start.
 
@@ -37,7 +37,7 @@ class WandbRun(RunLogger, WandbLogger):
         project, group, tags: as in `wandb.init`.
         mode: "offline", "online" or "disabled"; None for "offline", or "online" under an agent.
 
-    Raises ConfigError for another mode, and for "online" where nobody has logged in.
+    Raises ConfigError for another mode, and for "online" if nobody has logged in.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class WandbRun(RunLogger, WandbLogger):
 
     @rank_zero_only
     def log_passports(self, passports: dict[str, dict[str, Any]]) -> None:
-        """Put the passports into the run's config, and of each a short name: only runs that share it compare.
+        """Put the passports into the run's config, each with a short name; only runs that share it are comparable.
 
         In W&B group or filter by `passport.fid`, ... before ranking runs by `fid`.
         """
@@ -98,7 +98,7 @@ class WandbRun(RunLogger, WandbLogger):
 
     @rank_zero_only
     def start(self, config: dict[str, Any]) -> None:
-        """Open the run, so that what goes wrong with it does so before the training: a ConfigError."""
+        """Open the run before the training, so that its errors come early, as ConfigError."""
         try:
             self.experiment.config.update(config, allow_val_change=True)
         except wandb.errors.Error as error:
@@ -107,7 +107,7 @@ class WandbRun(RunLogger, WandbLogger):
         self.experiment.define_metric("*", step_metric="images")
 
     def where(self) -> str:
-        """Where the run can be looked at: its address, or how to upload it."""
+        """Return where the run can be viewed: its address, or the command that uploads it."""
         return self.experiment.url or f"wandb sync {self.experiment.dir.removesuffix('/files')}"
 
     @rank_zero_only
@@ -117,7 +117,7 @@ class WandbRun(RunLogger, WandbLogger):
 
 
 def _require_key(mode: str) -> None:
-    """Raise ConfigError where W&B would ask for the key of an account, on a terminal without an end."""
+    """Raise ConfigError if no account's key is known, as W&B would ask for one on the terminal, again and again."""
     try:
         known = wandb.login(prompt=False, verify=False)
     except wandb.errors.Error as error:  # of a key that cannot be one
