@@ -15,7 +15,7 @@ from support import MODELS, compose, difference, run, shrink, small, train
 
 from gan_experiments.assembly import build, check
 from gan_experiments.callbacks import health
-from gan_experiments.callbacks.health import Health, Unwell
+from gan_experiments.callbacks.health import Health, TrainingUnhealthy
 from gan_experiments.contracts import ConfigError, NotFinite
 from gan_experiments.kinds import IMAGE
 from gan_experiments.runs import resume
@@ -114,7 +114,7 @@ class Looks:
         self.module.images_seen += 100
         named = {{"loss": LOSS, "norm": NORM}[name]: value for name, value in numbers.items()}
         seen = self.health._read(named, self.module.stage)
-        self.health._look(self.trainer, self.module, seen, self.health._outwitted(named))
+        self.health._look(self.trainer, self.module, seen, self.health._discriminator_fooled(named))
 
 
 def test_said_once_after_patience_and_again_after_it_was_gone(caplog: pytest.LogCaptureFixture) -> None:
@@ -182,7 +182,7 @@ def test_a_discriminator_that_believes_the_fakes_is_not_slowed_down(caplog: pyte
 def test_stop() -> None:
     look = Looks(patience=2, action="stop")
     look(loss=0.001)
-    with pytest.raises(Unwell, match=r"saturated.* after 200 images; what usually helps"):
+    with pytest.raises(TrainingUnhealthy, match=r"saturated.* after 200 images; what usually helps"):
         look(loss=0.001)
 
 
@@ -245,7 +245,7 @@ def _train(cfg: Any, fault: Fault, checkpoint: Path | None = None) -> dict[str, 
     return resume.load(Path(cfg.output) / "checkpoints" / "last.ckpt")
 
 
-@pytest.mark.parametrize("failure", [Unwell, NotFinite])
+@pytest.mark.parametrize("failure", [TrainingUnhealthy, NotFinite])
 def test_a_run_that_went_back_and_was_killed_ends_like_one_that_was_not(
     failure: type[Exception], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -306,8 +306,8 @@ def test_good_is_the_checkpoint_that_was_followed_by_looks_without_a_trace(tmp_p
 
 def test_a_run_that_stops_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     cfg = _config(tmp_path / "run", "callbacks.health.action=stop")
-    with pytest.raises(Unwell, match="on purpose"):
-        _train(cfg, Fault(Unwell))
+    with pytest.raises(TrainingUnhealthy, match="on purpose"):
+        _train(cfg, Fault(TrainingUnhealthy))
     assert resume.load(tmp_path / "run" / "checkpoints" / "last.ckpt")["gan_experiments"]["images_seen"] == 768
 
 

@@ -125,10 +125,10 @@ def _gradients(numbers: Mapping[str, float]) -> Iterator[tuple[str, float]]:
 # -------------------------------------------------------------------- what usually helps
 
 
-def advice(sign: str, module: AdversarialModule, outwitted: bool = False) -> str:
+def advice(sign: str, module: AdversarialModule, discriminator_fooled: bool = False) -> str:
     """Return what usually helps against a symptom, as options to type.
 
-    `outwitted` is True if the fakes fool the discriminator.
+    `discriminator_fooled` is True if the fakes fool the discriminator.
     """
     model = module.run.config.get("model", {})
     loss = str(module.run.config.get("loss", {}).get("_target_", ""))
@@ -138,7 +138,7 @@ def advice(sign: str, module: AdversarialModule, outwitted: bool = False) -> str
     others = ["loss=non_saturating"] if loss.endswith("Minimax") else []
     words = {
         "saturated": [*_slower(module, "discriminator"), *augment],
-        "vanished": [*others, *_slower(module, "generator" if outwitted else "discriminator")],
+        "vanished": [*others, *_slower(module, "generator" if discriminator_fooled else "discriminator")],
         "collapsed": [*others, *_slower(module, "generator"), *augment],
         "exploded": [*clip, *calmer],
         "not_finite": [*clip, *calmer],
@@ -156,7 +156,7 @@ def _slower(module: AdversarialModule, player: str) -> list[str]:
     ]
 
 
-class Unwell(TrainingFailure):
+class TrainingUnhealthy(TrainingFailure):
     """A symptom of failure at which the config asks to stop or to go back."""
 
 
@@ -248,7 +248,7 @@ class Health(RunCallback):
         record = find(trainer, Record)
         numbers = record.fresh if record else {}
         if numbers:
-            self._look(trainer, module, self._read(numbers, module.stage), self._outwitted(numbers))
+            self._look(trainer, module, self._read(numbers, module.stage), self._discriminator_fooled(numbers))
         if module.passed(self.every):
             with module.paused():
                 twins = self._twins(trainer, module)
@@ -293,7 +293,7 @@ class Health(RunCallback):
                 del past[1:-REMEMBERED]
         return seen
 
-    def _outwitted(self, numbers: Mapping[str, float]) -> bool:
+    def _discriminator_fooled(self, numbers: Mapping[str, float]) -> bool:
         return bool(self._chance) and any(loss > self._chance for _, loss in _discriminator_losses(numbers))
 
     def _twins(self, trainer: L.Trainer, module: AdversarialModule) -> float:
@@ -309,7 +309,11 @@ class Health(RunCallback):
     # ---------------------------------------------------------------- reactions
 
     def _look(
-        self, trainer: L.Trainer, module: AdversarialModule, seen: Mapping[str, str | None], outwitted: bool = False
+        self,
+        trainer: L.Trainer,
+        module: AdversarialModule,
+        seen: Mapping[str, str | None],
+        discriminator_fooled: bool = False,
     ) -> None:
         lines = []
         for sign, what in seen.items():
@@ -317,14 +321,14 @@ class Health(RunCallback):
                 log_metrics(trainer, {f"health/{sign}": float(self.on[sign])}, module.images_seen)
                 after = f"after {module.images_seen:,} images"
                 if what:
-                    lines.append(f"{what}, {after}; {advice(sign, module, outwitted)}")
+                    lines.append(f"{what}, {after}; {advice(sign, module, discriminator_fooled)}")
                 else:
                     self._say(trainer, f"no longer {sign} {after}")
         self._keep(trainer, seen)
         for line in lines:
             self._say(trainer, line)
         if lines and self.action != "warn":
-            raise Unwell(lines[0])
+            raise TrainingUnhealthy(lines[0])
 
     def _turns(self, sign: str, ill: bool) -> bool:
         """Count a check; return True if the symptom begins or ends with it."""
@@ -365,7 +369,11 @@ class Health(RunCallback):
 
         The module's learning rates are lowered, and its random numbers changed, as the config asks for.
         """
-        if self.action != "back" or self.gone_back >= self.tries or not isinstance(failure, (NotFinite, Unwell)):
+        if (
+            self.action != "back"
+            or self.gone_back >= self.tries
+            or not isinstance(failure, (NotFinite, TrainingUnhealthy))
+        ):
             return None
         good = self._good(trainer)
         if not good.exists():

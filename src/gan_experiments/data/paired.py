@@ -33,7 +33,7 @@ from gan_experiments.data.sources import (
     spread,
     stacked,
 )
-from gan_experiments.data.whole import SquareStream, WholeImages, cached_whole
+from gan_experiments.data.uncropped import SquareStream, WholeImages, cached_whole
 
 
 class Pairs(CroppedData):

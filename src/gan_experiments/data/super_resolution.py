@@ -30,7 +30,7 @@ from gan_experiments.data.met import lines
 from gan_experiments.data.paired import TwoFolders, stem
 from gan_experiments.data.resize import imresize
 from gan_experiments.data.sources import Files, match_channels, splits_of
-from gan_experiments.data.whole import WholeImages, cached_whole
+from gan_experiments.data.uncropped import WholeImages, cached_whole
 
 SCALES = (2, 3, 4, 8)
 _REACH = 3  # pixels of low resolution that the kernel of `imresize` reaches beyond a crop, and one more

@@ -18,7 +18,7 @@ from gan_experiments.data.download import fetch_public
 from gan_experiments.data.image_module import ANYWHERE, FromFiles, spread_rows
 from gan_experiments.data.met import lines
 from gan_experiments.data.sources import Files, splits_of
-from gan_experiments.data.whole import SquareStream, WholeImages, cached_whole
+from gan_experiments.data.uncropped import SquareStream, WholeImages, cached_whole
 
 DOMAINS = ("a", "b")
 
