@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import yaml
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 def conf_dir() -> Path:
@@ -15,6 +16,19 @@ def conf_dir() -> Path:
     package = Path(__file__).resolve().parents[1]
     repository = package.parents[1] / "conf"
     return repository if repository.is_dir() else package / "conf"
+
+
+def of_choice(group: str, name: str) -> DictConfig:
+    """The config of one choice of a group, as its file and the files that it is made of have it.
+
+    What it changes in other groups (`override /loss@...`) is left out; Hydra does that.
+    """
+    node: Any = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
+    entries = [entry for entry in node.pop("defaults", []) if isinstance(entry, str) and entry[0] != "/"]
+    entries += [] if "_self_" in entries else ["_self_"]
+    beside = f"{group}/{name}".rpartition("/")[0]
+    parts: Any = [node if entry == "_self_" else of_choice(beside, entry.removesuffix("@_here_")) for entry in entries]
+    return cast("DictConfig", OmegaConf.merge(*parts))
 
 
 def keys_gone(cfg: DictConfig, config: str) -> Iterator[str]:
