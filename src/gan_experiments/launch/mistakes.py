@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_experiments.runs import resume
-from gan_experiments.runs.configs import conf_dir, nearest, of_choice
+from gan_experiments.runs.configs import conf_dir, files_of, nearest
 
 PLUGINS = ("joblib", "submitit_local", "submitit_slurm")
 
@@ -91,7 +91,7 @@ def _no_such_key(key: str, known: list[str]) -> str:
     """One line about a key that is none of those known: the choices that would have it, or one that is like it."""
     group, _, rest = key.partition(".")
     choices = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) if rest else []
-    having = [name for name in choices if rest in _flatten(OmegaConf.to_container(of_choice(group, name)), "")]
+    having = [name for name in choices if any(rest in _flatten(plain, "") for _, plain in files_of(group, name))]
     if having:
         names = f"[{having[0]}]" if group == "technique" else f" one of {', '.join(having)}"
         return f"{key}: what was chosen has no such key; type {group}={names} to have it"

@@ -23,12 +23,21 @@ def of_choice(group: str, name: str) -> DictConfig:
 
     What it changes in other groups (`override /loss@...`) is left out; Hydra does that.
     """
-    node: Any = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
-    entries = [entry for entry in node.pop("defaults", []) if isinstance(entry, str) and entry[0] != "/"]
-    entries += [] if "_self_" in entries else ["_self_"]
-    beside = f"{group}/{name}".rpartition("/")[0]
-    parts: Any = [node if entry == "_self_" else of_choice(beside, entry.removesuffix("@_here_")) for entry in entries]
-    return cast("DictConfig", OmegaConf.merge(*parts))
+    config = cast("DictConfig", OmegaConf.merge(*(OmegaConf.load(path) for path, _ in files_of(group, name))))
+    config.pop("defaults", None)
+    return config
+
+
+def files_of(group: str, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The files that a choice is made of, with what they hold; later ones win."""
+    path = conf_dir() / group / f"{name}.yaml"
+    plain = yaml.safe_load(path.read_text()) or {}
+    entries = [entry for entry in plain.get("defaults", []) if isinstance(entry, str) and entry[0] != "/"]
+    for entry in entries if "_self_" in entries else [*entries, "_self_"]:
+        if entry == "_self_":
+            yield path, plain
+        else:
+            yield from files_of(f"{group}/{name}".rpartition("/")[0], entry.removesuffix("@_here_"))
 
 
 def keys_gone(cfg: DictConfig, config: str) -> Iterator[str]:
