@@ -59,14 +59,14 @@ def test_the_files_of_the_page_are_a_model_of_a_persons_own(tmp_path: Path, monk
     """By the command of the page, in a folder that is on Python's path."""
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (code,), (config,) = ([text for _, text in BLOCKS if word in text] for word in ("class PlainGAN", "PlainGAN\n"))
-    (tmp_path / "mine" / "networks_and_losses.py").write_text(code)
+    (tmp_path / "mine" / "losses.py").write_text(code)
     (tmp_path / "mine" / "model" / "plain_gan.yaml").write_text(config)
     monkeypatch.syspath_prepend(str(tmp_path))
     (line,) = re.findall(r"^PYTHONPATH=. gan-experiments (.*)$", PAGE, re.MULTILINE)
     words = ["images=8", "data.batch_size=4", "data.limit=64", "metrics=none", "logger=csv", "hydra.run.dir=r"]
     done = run(*shlex.split(line), *words, "model.generator.width=4", "model.discriminator.width=4", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    drawn = run("run=r", "n=4", "trust=mine.networks_and_losses", verb="sample", folder=tmp_path)
+    drawn = run("run=r", "n=4", "trust=mine.losses", verb="sample", folder=tmp_path)
     assert drawn.returncode == 0, drawn.stderr
 
 
