@@ -165,9 +165,9 @@ def _defaults() -> list[Any]:
 def _of_choice(typed: str, group: str, seen: set[str], places: dict[str, Path]) -> Iterator[Case]:
     """The arguments of a choice's classes that no choice before it had."""
     choice = typed.partition("=")[2].strip("[]")
-    file = OmegaConf.load(configs.conf_dir() / group / f"{choice}.yaml")
-    if group == "model" and "_target_" not in file:
+    if group == "model" and "_target_" not in OmegaConf.load(configs.conf_dir() / group / f"{choice}.yaml"):
         return  # it only changes values of another
+    file = configs.of_choice(group, choice)
     nodes = [*_nodes(OmegaConf.to_container(file) or {}, group)]
     if not all(_importable(node["_target_"]) for _, node in nodes):
         return

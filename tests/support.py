@@ -241,6 +241,10 @@ def difference(a: Any, b: Any, path: str = "") -> dict[str, float]:
     return found
 
 
+LOADED = ("gan_experiments.loggers.wandb_run", "gan_experiments.assembly.check", "matplotlib.pyplot")
+"""What most commands need, imported before the fork and so once: W&B takes as long as a small training."""
+
+
 class Started:
     """A command at work in a fork of this process, which has imported everything: a tenth of a new process's time."""
 
@@ -274,6 +278,8 @@ def start(
     **environment: str,
 ) -> Started:
     """Begin a verb as a person types it, in a folder; `change` is done to the config before the verb sees it."""
+    for name in LOADED:
+        importlib.import_module(name)
     module = importlib.import_module(f"gan_experiments.verbs.{verb}")
     work = getattr(module, verb)
 

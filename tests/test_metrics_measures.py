@@ -347,8 +347,8 @@ def test_a_name_is_that_of_its_score_whatever_follows_it() -> None:
     assert {name: names.higher_is_better(name) for name in better} == better
 
 
-def test_the_readmes_table_is_of_the_scores_that_there_are() -> None:
-    text = (REPOSITORY / "README.md").read_text()
+def test_the_table_of_the_page_is_of_the_scores_that_there_are() -> None:
+    text = (REPOSITORY / "docs" / "scores.md").read_text()
     rows = re.findall(r"^\| (`.*?`) \| (lower|higher) \|", text.partition("| score | better |")[2], re.MULTILINE)
     told = {name: better for row, better in rows for name in re.findall(r"`(.*?)`", row)}
     assert {name: "higher" if names.higher_is_better(name) else "lower" for name in told} == told

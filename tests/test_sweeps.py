@@ -223,7 +223,7 @@ def test_a_study_goes_on_after_a_stop(tmp_path: Path) -> None:
 
 def test_the_wandb_sweep_file_drives_a_run(tmp_path: Path) -> None:
     """As W&B's agent calls it: the file's command, the values of one trial, its ids in the environment."""
-    file: Any = OmegaConf.to_container(OmegaConf.load(REPOSITORY / "conf" / "wandb_sweep.yaml"), resolve=False)
+    file: Any = OmegaConf.to_container(OmegaConf.load(REPOSITORY / "docs" / "wandb_sweep.yaml"), resolve=False)
     chosen = {key: p.get("value", p.get("min", (p.get("values") or [0])[-1])) for key, p in file["parameters"].items()}
     arguments = [f"{key}={value}" for key, value in chosen.items()]
     filled = {"${env}": ["/usr/bin/env"], "${interpreter}": [sys.executable], "${args_no_hyphens}": arguments}

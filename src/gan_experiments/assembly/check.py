@@ -27,7 +27,7 @@ from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.models.image_to_image import ImageToImage
 from gan_experiments.models.noise_to_image import NoiseToImage
 from gan_experiments.runs import resume
-from gan_experiments.runs.configs import conf_dir, keys_gone, nearest
+from gan_experiments.runs.configs import conf_dir, keys_gone, nearest, of_choice
 
 ALONE = ("logger", "trainer", "callbacks", "augment", "metrics", "loss", "perceptual", "data", "model")
 """The groups of a run of which one choice is taken; `technique` takes several."""
@@ -310,8 +310,8 @@ def _no_data_module(cfg: DictConfig) -> Iterator[str]:
 
 
 def _other_data(cfg: DictConfig, needs: frozenset[str]) -> str:
-    files = sorted((conf_dir() / "data").glob("*.yaml"))
-    fitting = [file.stem for file in files if needs <= _class(OmegaConf.load(file)).provides]
+    names = sorted(path.stem for path in (conf_dir() / "data").glob("*.yaml"))
+    fitting = [name for name in names if needs <= _class(of_choice("data", name)).provides]
     return (
         f"data={_choice('data') or cfg.data._target_} gives batches of {', '.join(sorted(_class(cfg.data).provides))};"
         f" model={_choice('model') or cfg.model._target_} trains on {', '.join(sorted(needs))};"

