@@ -15,7 +15,7 @@ from gan_experiments.distributed import whole_batch
 
 
 class MinibatchDiscrimination(nn.Module):
-    """Minibatch discrimination: concatenate each sample's similarities to the batch (Salimans et al. 2016, §3.2).
+    """Minibatch discrimination: added features that measure similarity to the batch (Salimans et al. 2016, §3.2).
 
     `[N, features]` -> `[N, features + kernels]`: o(x_i)_b = Σ_j exp(-‖M_i,b - M_j,b‖₁) with M = x·T, whose rows have
     `kernel_dim` values. The sum includes j = i, so o is 1 for a sample unlike all others and N in a batch of copies. T
@@ -36,7 +36,7 @@ class MinibatchDiscrimination(nn.Module):
 
 
 class MinibatchStandardDeviation(nn.Module):
-    """Concatenate a channel with the standard deviation over each sample's group (Karras et al. 2018, §3).
+    """Minibatch standard deviation: an added channel that holds that of each sample's group (Karras et al. 2018, §3).
 
     `[N, C, H, W]` -> `[N, C + 1, H, W]`: the population standard deviation over the group (ε = 1e-8 under the root),
     averaged over C, H and W. A group has `group` samples, or all samples of a smaller batch. Its members are N / group

@@ -73,7 +73,7 @@ class SpectralNorm(nn.Module):
     def get_extra_state(self) -> int:
         """Return the checksum of the W that u was last updated for, so that a resumed run does not update u twice.
 
-        It is saved as a number, not as a buffer, because it is no statistic of the training.
+        It is saved as a number, not as a buffer, because it is not a quantity in which runs could be compared.
         """
         return 0 if self.moved_for.is_meta else int(self.moved_for)
 

@@ -14,7 +14,7 @@ from gan_experiments.layers.dropout import Draw
 from gan_experiments.layers.equalised import EqualisedLinear, PixelNorm
 from gan_experiments.layers.labels import one_hot
 
-DECAY = 0.995  # of the average w, per batch
+DECAY = 0.995  # of the moving average of w, per batch
 
 
 class Mapping(nn.Module):

@@ -71,7 +71,7 @@ class LPIPS(nn.Module):
     """
 
     def __init__(self, net: str = "alex", weights: str | None = None, key: str = "") -> None:
-        from torchmetrics.functional.image.lpips import _NoTrainLpips  # with scipy: two seconds that only LPIPS pays
+        from torchmetrics.functional.image.lpips import _NoTrainLpips  # imports scipy: two seconds
 
         super().__init__()
         if net not in SMALLEST:
@@ -79,7 +79,7 @@ class LPIPS(nn.Module):
         path = find_weights(net, weights, key)
         self.weights_hash, self.published = _identity(path, net)
         self.smallest = SMALLEST[net]
-        with torch.random.fork_rng(devices=[]):  # it draws initial weights before these are loaded
+        with torch.random.fork_rng(devices=[]):  # it draws initial weights, which are replaced below
             self.net = _NoTrainLpips(net=net, pnet_rand=True)  # type: ignore[arg-type]
         slices = [part for part in self.net.net.modules() if isinstance(part, nn.Sequential)]
         layers = OrderedDict(pair for part in slices for pair in part.named_children())
@@ -87,7 +87,7 @@ class LPIPS(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the distances [N] of images [N, C, H, W] in [-1, 1], grey or RGB, of `smallest` pixels or more."""
-        return self.net(x, y).flatten()  # its scaling by channel turns grey into RGB
+        return self.net(x, y).flatten()  # it scales by channel, which broadcasts grey to RGB
 
 
 class VGGFeatures(nn.Module):
@@ -133,7 +133,7 @@ class VGGFeatures(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the maps [N, C', H', W'] of the layers, differentiable in the images."""
         require_sides(images, 1, "VGGFeatures", self.smallest)
-        x = (images / 2 + 0.5 - self.mean) / self.std  # grey becomes RGB
+        x = (images / 2 + 0.5 - self.mean) / self.std  # broadcasts grey to RGB
         found = {}
         for name in self.used:
             if name.startswith("conv"):
@@ -195,7 +195,7 @@ class ModuleFeatures(nn.Module):
         """Return the outputs of the layers, differentiable in the images."""
         require_sides(images, 1, self.name, self.smallest)
         with outputs_of(self.net, self.layers) as found:
-            self.net((images / 2 + 0.5 - self.mean) / self.std)  # grey becomes RGB
+            self.net((images / 2 + 0.5 - self.mean) / self.std)  # broadcasts grey to RGB
         for layer in self.layers:
             if not isinstance(found.get(layer), Tensor):
                 what = f"a {type(found[layer]).__name__}" if layer in found else "nothing"
@@ -265,7 +265,7 @@ class ModuleLoss(PerceptualLoss):
         smallest: Width = 1,
         **loss: Any,
     ) -> None:
-        with torch.random.fork_rng(devices=[]):  # most draw initial weights before others are loaded
+        with torch.random.fork_rng(devices=[]):  # most networks draw initial weights before loading others
             network = net()
         super().__init__(ModuleFeatures(network, layers, mean, std, smallest, "perceptual."), **loss)
 
@@ -301,7 +301,7 @@ def find_weights(net: str, weights: str | None, key: str, otherwise: str = "") -
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(path), hash_prefix(url), progress=sys.stderr.isatty())
-        except (OSError, HTTPException, RuntimeError) as error:  # the last for another hash
+        except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the hash differs
             raise ConfigError(
                 f"torchvision's weights of {net}, {path.name}, are needed and no download came through "
                 f"({' '.join(str(error).split())}): fetch {url} into {path.parent}, or type {key}weights=PATH"

@@ -262,9 +262,9 @@ class Evaluator:
                     guesses = logits.argmax(dim=1) if logits.shape[1] else None
                     values = self._of_logits(logits)
                     intervals |= interval(values, [self._of_logits(logits[half], half=True) for half in halves])
-            except Exception as error:  # the other ranks wait for an answer
+            except Exception as error:  # raised on all ranks below: the others are waiting
                 values = error
-            del logits  # with the real features there would not be room for it
+            del logits  # frees memory for the real features
             statistics = self._real_statistics(real, rows, ranks)
             try:
                 if statistics is not None and not isinstance(values, Exception):
@@ -419,7 +419,7 @@ class Evaluator:
                 images = chunk(index, len(place))
             assert len(images) == len(place), f"chunk {index} holds {len(images)} images, not {len(place)}"
             for rows, alike in _by_size(images):
-                whole = alike.isfinite().flatten(1).all(dim=1, keepdim=True)  # uint8 would hide it
+                whole = alike.isfinite().flatten(1).all(dim=1, keepdim=True)  # uint8 would hide NaN
                 pixels = to_uint8(alike) if alike.is_floating_point() else alike
                 for table, found in zip(tables, self.extractor.extract(pixels.to(ranks.device)), strict=True):
                     kept = found[:, : table.shape[1]].where(whole.to(ranks.device), torch.nan)

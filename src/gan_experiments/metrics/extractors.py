@@ -39,7 +39,7 @@ DOWNLOAD_TIMEOUT = 10.0  # seconds without an answer
 UNASKED = (5.0, 120.0)  # seconds to the first answer and to the end of a download that the user did not ask for
 
 
-_backends: Any = torch.backends  # whose types mypy does not see
+_backends: Any = torch.backends  # Any, because mypy does not see its types
 EXACT = (
     (_backends.cuda.matmul, "fp32_precision", "ieee"),
     (_backends.cudnn.conv, "fp32_precision", "ieee"),
@@ -140,7 +140,7 @@ class InceptionExtractor(Extractor):
             self.published = () if ours else published_with(self.name)
         try:
             copy = clean_copy(path)
-            with torch.random.fork_rng(devices=[]):  # it draws initial weights before it loads these
+            with torch.random.fork_rng(devices=[]):  # it draws initial weights before it loads the given ones
                 net = FeatureExtractorInceptionV3(self.name, ["2048"], feature_extractor_weights_path=copy)
         except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError) as error:
             raise ConfigError(
@@ -148,7 +148,7 @@ class InceptionExtractor(Extractor):
                 "give its path, or type metrics=none"
             ) from error
         fold_batch_norms(net)
-        *body, self.head = net.children()  # in the order in which they follow each other
+        *body, self.head = net.children()  # in the order of the forward pass
         self.body = nn.Sequential(*body)
         self.to(memory_format=torch.channels_last)
         self.requires_grad_(False).eval()

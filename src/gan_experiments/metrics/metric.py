@@ -219,7 +219,7 @@ class Together(MetricCollection):
                 tables = metrics[0].tables()
             values = values_of(metrics, *tables)
             for metric in metrics:
-                metric._computed = metric._told(values, metric.device)  # which its `compute` returns
+                metric._computed = metric._told(values, metric.device)  # cached: `compute` returns it
         return super().compute()
 
 

@@ -62,7 +62,7 @@ def published_with(extractor: str) -> tuple[str, ...]:
 
 
 def collection(names: Sequence[str], constants: Mapping[str, Any] | None = None) -> MetricCollection:
-    """Return the metrics that compute these scores; those computed from features share them and one computation.
+    """Return the metrics that compute these scores; those of features share the features and are computed together.
 
     `constants` are the metrics' arguments by their keys in a config, see `GenerativeMetric.keys`.
     """

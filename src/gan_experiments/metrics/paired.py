@@ -169,11 +169,11 @@ class PairedEvaluator:
     ) -> tuple[dict[str, list[float]], set[int]]:
         """Return each score's values over the pairs and the set of the images' channel counts, on every rank."""
         rows = spread_rows(self.number_of(real), real.number).tolist()
-        table = torch.zeros(len(rows), len(self.names) + 1, dtype=torch.float64)  # the channels last
+        table = torch.zeros(len(rows), len(self.names) + 1, dtype=torch.float64)  # last column: the number of channels
         for place in range(ranks.rank, len(rows), ranks.world_size):
             fake, truth = pair(real.batch(rows[place]), rows[place])
             found = dict.fromkeys(self.names, math.nan)
-            if fake.isfinite().all():  # uint8 would hide it
+            if fake.isfinite().all():  # uint8 would hide NaN
                 found = self._values(f"{real.split} {rows[place]}", to_uint8(fake)[0], to_uint8(truth)[0])
             table[place] = torch.tensor([*found.values(), truth.shape[1]], dtype=torch.float64)
         table = ranks.tell(ranks.collect(table.to(ranks.meeting_place)).cpu())

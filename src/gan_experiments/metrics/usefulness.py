@@ -116,7 +116,7 @@ class Classifier(nn.Module):
 
     def __init__(self, channels: int, resolution: int, classes: int) -> None:
         super().__init__()
-        halvings = max(2, round(math.log2(resolution / 8)))  # after the first convolution's
+        halvings = max(2, round(math.log2(resolution / 8)))  # besides that of the first convolution
         widths = [*[24] * (halvings - 1), 48, 96]
         self.body = nn.Sequential(
             nn.Conv2d(channels, widths[0], 5, stride=2, padding=2, bias=False),

@@ -28,7 +28,7 @@ MINIBATCH = ("none", "discrimination", "standard_deviation")
 
 
 def _norm(batch_norm: bool, reference_batch: int, network: str) -> Callable[[int], list[nn.Module]]:
-    """Return a function of the number of channels that makes the normalisation: a list of one layer, or of none."""
+    """Return a function from a number of channels to the normalisation: a list of one layer, or an empty list."""
     if not reference_batch:
         return lambda channels: [nn.BatchNorm2d(channels)] if batch_norm else []
     if not batch_norm:

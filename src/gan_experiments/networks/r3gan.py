@@ -4,7 +4,7 @@ Nick Huang, Aaron Gokaslan, Volodymyr Kuleshov, James Tompkin, 2024. arXiv:2501.
 
 Config E: grouped bottlenecks without any normalisation, initialised as in Fixup (Zhang et al. 2019, arXiv:1901.09321).
 Differs from the paper: none (sizes and details as in brownvc/R3GAN 19a7ddf). Images are not bounded by a tanh: clamp
-what is shown or scored.
+them before showing or scoring them.
 
 The paper's networks, from resolution=32 on: for CIFAR-10 and for FFHQ at 64 and 256 the defaults; for ImageNet-32
 width=1536 and group_width=32; for ImageNet-64 also full_width_to=64.

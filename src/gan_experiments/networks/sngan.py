@@ -47,7 +47,7 @@ DISCRIMINATOR = {
     128: ((1, 2, 4, 8, 16, 16), 5),
     256: ((1, 2, 4, 8, 8, 16, 16), 6),
 }
-EPS = 2e-5  # Chainer's for batch norm
+EPS = 2e-5  # Chainer's default for batch norm
 
 
 class SNGANGenerator(nn.Module):

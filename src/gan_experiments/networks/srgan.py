@@ -3,7 +3,7 @@
 Christian Ledig, Lucas Theis, Ferenc Huszar, Jose Caballero, et al., 2016. arXiv:1609.04802
 
 `SRResNet` and `SRGANDiscriminator` are the paper's (figure 4). `MSRResNet` is the generator that BasicSR and most later
-work train instead: it has no batch norm, which leaves artefacts, and adds its output to a bilinear enlargement.
+work train instead: it has no batch norm, because that leaves artefacts, and adds its output to a bilinear enlargement.
 
 Differs from the paper: low-resolution images are in [-1, 1], like all images here, where the paper has [0, 1]; the
 discriminator returns logits, without the sigmoid.

@@ -18,8 +18,8 @@ from gan_experiments.layers.resolution import require_multiple, require_resoluti
 class StarGANGenerator(nn.Module):
     """Images and target attributes to images in [-1, 1], `[N, channels, H, W]`, `[N, classes]` -> images of that shape.
 
-    The padding is zeros, never reflections: only so do the constant maps of the attributes survive instance norm. Sides
-    must be multiples of 4 (`multiple`) and at least 8: forward raises ConfigError for others.
+    The padding is zeros, never reflections, because otherwise instance norm would remove the constant maps of the
+    attributes. Sides must be multiples of 4 (`multiple`) and at least 8: forward raises ConfigError for others.
     """
 
     multiple, smallest = 4, 8

@@ -29,8 +29,8 @@ from gan_experiments.layers.resolution import doublings_from_4, widths_of
 from gan_experiments.layers.styles import Mapping, StyledGenerator
 
 LEAK = 0.2
-GAIN = math.sqrt(2)  # of the leaky ReLU, so that it keeps the variance
-CLAMP = 256.0  # of the maps, where there is half precision
+GAIN = math.sqrt(2)  # after each leaky ReLU, so that it keeps the variance
+CLAMP = 256.0  # bound of the maps with half precision
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 ARCHITECTURES = ("resnet", "orig")
 

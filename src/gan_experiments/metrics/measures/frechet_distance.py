@@ -9,7 +9,7 @@ from gan_experiments.metrics.scores import frechet_distance, moments
 
 
 class FrechetDistance(FeatureMetric):
-    """The squared Frechet distance of Gaussians fitted to the features: FID, where these are Inception's.
+    """The squared Frechet distance of Gaussians fitted to the features; with Inception's features it is FID.
 
     Heusel et al. 2017, arXiv:1706.08500, eq. 6, with unbiased covariances.
     """
