@@ -1,4 +1,4 @@
-"""Self-attention between the places of a map (Zhang et al. 2019, arXiv:1805.08318, section 3)."""
+"""Self-attention between the positions of a feature map (Zhang et al. 2019, arXiv:1805.08318, section 3)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from gan_experiments.layers.init import init_uniform
 
 
 class SelfAttention(nn.Module):
-    """y = x + γ·o, γ = 0 at the start: `[N, channels, H, W]`, unchanged in shape; H and W are even.
+    """Self-attention y = x + γ·o with γ = 0 at the start: `[N, channels, H, W]` -> the same shape; H and W are even.
 
-    As in the authors' code: queries and keys have an eighth of the channels, values half of them, keys and values are
-    max-pooled to a quarter of the places, there is no bias and no division by √d. (The paper's text has values of all
-    channels at all places.) 1.25·channels² + 1 parameters where 8 divides the channels.
+    As in the authors' code, queries and keys have an eighth of the channels and values half of them. Keys and values
+    are max-pooled to a quarter of the positions. There is no bias and no division by √d. (The paper's text has values
+    of all channels at all positions.) It has 1.25·channels² + 1 parameters where 8 divides the channels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -29,14 +29,14 @@ class SelfAttention(nn.Module):
             init_uniform(layer)
 
     def attention(self, x: Tensor) -> Tensor:
-        """How much each place looks at each pooled one, [N, H·W, H·W/4]; the rows sum to 1."""
+        """Return the attention of each position to each pooled one, [N, H·W, H·W/4]; the rows sum to 1."""
         query = self.query(x).flatten(2)
         key = F.max_pool2d(self.key(x), 2).flatten(2)  # [N, channels/8, H·W/4]
         # Not scaled_dot_product_attention: its fast kernels cannot be differentiated twice, as penalties need.
         return (query.transpose(1, 2) @ key).softmax(dim=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The map and what it attends to."""
+        """Return x + γ·o."""
         value = F.max_pool2d(self.value(x), 2).flatten(2)  # [N, channels/2, H·W/4]
         seen = value @ self.attention(x).transpose(1, 2)
         return x + self.gamma * self.output(seen.unflatten(2, x.shape[2:]))

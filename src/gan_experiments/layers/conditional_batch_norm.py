@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class ConditionalBatchNorm2d(nn.Module):
-    """Scale 1 + W_g c and offset W_b c for a condition c, as in BigGAN: without weights it is plain batch norm.
+    """Batch norm with scale 1 + W_g c and offset W_b c for a condition c, as in BigGAN; the matrices have no bias.
 
-    `channels` are those of the maps, `features` the size of c. The matrices have no bias.
+    `channels` is the number of channels of the feature maps, `features` the size of c.
     """
 
     def __init__(self, channels: int, features: int, eps: float = 1e-5) -> None:
@@ -21,15 +21,16 @@ class ConditionalBatchNorm2d(nn.Module):
         return nn.Linear(features, channels, bias=False)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Maps [N, channels, H, W] and conditions [N, features] -> [N, channels, H, W]."""
+        """Normalise maps [N, channels, H, W] under conditions [N, features] -> [N, channels, H, W]."""
         gain, bias = self.gain(condition), self.bias(condition)  # [N, channels]
         return self.norm(x) * (1 + gain[:, :, None, None]) + bias[:, :, None, None]
 
 
 class ClassConditionalBatchNorm2d(ConditionalBatchNorm2d):
-    """A scale and an offset for each class, which start at 1 and 0 (SNGAN's projection code; Miyato & Koyama 2018).
+    """Batch norm with a scale and an offset for each class, which start at 1 and 0.
 
-    The condition is the label, int64 [N]. The scale is kept as its difference from 1.
+    As in the authors' code of Miyato & Koyama 2018 (sngan_projection). The condition is the label, int64 [N]. The
+    weights hold the scale minus 1.
     """
 
     def __init__(self, channels: int, classes: int, eps: float = 1e-5) -> None:

@@ -1,4 +1,4 @@
-"""Dropout that takes its random numbers from whoever calls it."""
+"""Dropout whose random numbers come from the caller."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Draw = Callable[..., Tensor]
-"""`draw(torch.rand, n, *shape)` gives this rank's n rows of the numbers drawn for the whole batch.
+"""A function `draw(torch.rand, n, *shape)` that returns this rank's n rows of the numbers drawn for all ranks' batches.
 
-With `shared=True` every rank gets the same n rows: numbers that all samples of the batch have in common.
+With `shared=True` every rank gets the same n rows, for numbers that all samples of the batch share.
 """
 
 
 class DrawnDropout(nn.Module):
-    """Zero each element with probability `p` and scale the others by 1 / (1 - p) (Srivastava et al. 2014).
+    """Dropout with probability `p`; the other elements are scaled by 1 / (1 - p) (Srivastava et al. 2014).
 
-    With a `draw` (`AdversarialModule.draw`) it drops in training and in evaluation mode alike, and a batch loses the
-    same elements on any number of ranks: a generator's noise, as in pix2pix. Without one it is `nn.Dropout`.
+    With a `draw` (`AdversarialModule.draw`) it drops in training and in evaluation mode alike, and the dropped elements
+    of a batch are the same on any number of ranks. This is the generator's noise in pix2pix. Without `draw` it is
+    `nn.Dropout`.
     """
 
     def __init__(self, p: float = 0.5) -> None:
@@ -27,7 +28,7 @@ class DrawnDropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor, draw: Draw | None = None) -> Tensor:
-        """[N, ...] -> [N, ...]."""
+        """Apply dropout, [N, ...] -> [N, ...]."""
         if draw is None:
             return F.dropout(x, self.p, self.training)
         kept = draw(torch.rand, *x.shape).to(x.device) >= self.p

@@ -1,4 +1,4 @@
-"""How weights start."""
+"""Weight initialisations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def init_normal(network: nn.Module, std: float = 0.02) -> None:
-    """Draw a network's weights from N(0, std), batch norm's scales from N(1, std), biases 0 (DCGAN, section 4)."""
+    """Draw normal weights of mean 0 and batch norm's scales of mean 1, both with `std`; biases are 0 (DCGAN, §4)."""
     for layer in network.modules():
         if isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
             nn.init.normal_(layer.weight, 0.0, std)
@@ -24,9 +24,9 @@ def init_normal(network: nn.Module, std: float = 0.02) -> None:
 
 
 def init_uniform(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, gain: float = 1.0) -> None:
-    """Draw weights uniformly with std gain·√(2 / (fan_in + fan_out)), the bias 0 (Glorot & Bengio 2010, eq. 16).
+    """Draw weights uniformly with std gain·√(2 / (fan_in + fan_out)); the bias is 0 (Glorot & Bengio 2010, eq. 16).
 
-    `gain=√2` is what WGAN-GP's code calls He. Unlike `nn.init.xavier_uniform_`, a stride s divides one fan by s²: the
+    `gain=√2` is called He in WGAN-GP's code. Unlike in `nn.init.xavier_uniform_`, a stride s divides one fan by s²: the
     output's for a convolution, the input's for a transposed one, as in improved_wgan_training/tflib/ops.
     """
     if isinstance(layer, nn.Linear):
@@ -43,7 +43,7 @@ def init_uniform(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, gain: float 
 
 
 def init_kaiming(network: nn.Module, scale: float = 1.0) -> None:
-    """Draw weights from N(0, scale·√(2 / fan_in)), biases 0 (He et al. 2015, eq. 10), ESRGAN's at `scale` 0.1."""
+    """Draw normal weights with std scale·√(2 / fan_in); biases are 0 (He et al. 2015, eq. 10). ESRGAN: `scale` 0.1."""
     for layer in network.modules():
         if isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, a=0)
@@ -53,7 +53,7 @@ def init_kaiming(network: nn.Module, scale: float = 1.0) -> None:
 
 
 def init_xavier(network: nn.Module, gain: float = 1.0) -> None:
-    """Draw weights from N(0, gain·√(2 / (fan_in + fan_out))), biases 0 (Glorot & Bengio 2010, eq. 16)."""
+    """Draw normal weights with std gain·√(2 / (fan_in + fan_out)); biases are 0 (Glorot & Bengio 2010, eq. 16)."""
     for layer in network.modules():
         if isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
             nn.init.xavier_normal_(layer.weight, gain)

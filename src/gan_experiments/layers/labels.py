@@ -1,4 +1,4 @@
-"""How networks take class labels."""
+"""Checks and encodings of class labels for conditional networks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from gan_experiments.contracts import ConfigError
 
 
 def conditioned_classes(conditioning: str, classes: int, choices: Sequence[str], network: str) -> int:
-    """How many classes a network is conditioned on: none where `conditioning` is "none", else `classes`.
+    """Return the number of classes that a network is conditioned on: 0 if `conditioning` is "none", else `classes`.
 
-    `network` is the name for the error. Raises ConfigError where `conditioning` is none of `choices`, or there are no
+    `network` is its name for the error. Raises ConfigError if `conditioning` is not among `choices`, or if there are no
     classes to condition on.
     """
     if conditioning not in choices:
@@ -25,7 +25,7 @@ def conditioned_classes(conditioning: str, classes: int, choices: Sequence[str],
 
 
 def required_classes(classes: int, network: str) -> int:
-    """The number of classes itself; raises ConfigError where a conditional network has none."""
+    """Return `classes`; raises ConfigError if it is 0, because `network` is conditional."""
     if classes < 1:
         raise ConfigError(
             f"{network} is conditional and has classes={classes}: it needs data with labels;"
@@ -35,12 +35,12 @@ def required_classes(classes: int, network: str) -> int:
 
 
 def required_label(label: Tensor | None, network: str) -> Tensor:
-    """The label itself; raises ConfigError where a conditional network was given none."""
+    """Return `label`; raises ConfigError if it is None, because `network` is conditional."""
     if label is None:
         raise ConfigError(f"{network} is conditional and was given no labels: train it by a model that gives them")
     return label
 
 
 def one_hot(label: Tensor | None, classes: int, like: Tensor, network: str) -> Tensor:
-    """int64 `[N]` -> `[N, classes]` of the dtype of `like`; raises ConfigError where there is no label."""
+    """Encode labels int64 `[N]` as `[N, classes]` of the dtype of `like`; raises ConfigError if there are no labels."""
     return F.one_hot(required_label(label, network), classes).to(like.dtype)

@@ -6,10 +6,11 @@ arXiv:1302.4389
 from __future__ import annotations
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 
 class Maxout(nn.Linear):
-    """`units` outputs, each the greatest of its own `pieces` affine functions: `[N, features]` -> `[N, units]` (§2).
+    """Maxout layer `[N, features]` -> `[N, units]`: each unit is the maximum of its `pieces` affine functions (§2).
 
     Row `u * pieces + j` of the weights is piece j of unit u.
     """
@@ -18,6 +19,6 @@ class Maxout(nn.Linear):
         super().__init__(features, units * pieces)
         self.pieces = pieces
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
         return super().forward(x).unflatten(1, (-1, self.pieces)).amax(2)

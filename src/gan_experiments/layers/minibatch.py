@@ -1,24 +1,25 @@
-"""Layers that show a discriminator how alike the samples of a batch are, against the collapse of modes.
+"""Layers that show a discriminator how similar the samples of a batch are, against mode collapse.
 
-Discrimination looks at the whole batch of all ranks; the standard deviation at groups within the batch given to it, one
-rank's part, as batch norm does.
+Minibatch discrimination compares the samples of all ranks. The standard deviation is over groups within one rank's
+batch.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.distributed import whole_batch
 
 
 class MinibatchDiscrimination(nn.Module):
-    """Join to each sample how near it is to all of the batch, by `kernels` measures of nearness (Salimans 2016, §3.2).
+    """Minibatch discrimination: added features that measure similarity to the batch (Salimans et al. 2016, §3.2).
 
-    `[N, features]` -> `[N, features + kernels]`: o(x_i)_b = Σ_j exp(-‖M_i,b - M_j,b‖₁) with M = x·T, rows of
-    `kernel_dim`; j = i is among them, so that o is 1 for a sample like no other and N in a batch of copies. T starts
-    with columns of about unit length, as in the authors' code. Holds N² · kernels · kernel_dim numbers.
+    `[N, features]` -> `[N, features + kernels]`: o(x_i)_b = Σ_j exp(-‖M_i,b - M_j,b‖₁) with M = x·T, whose rows have
+    `kernel_dim` values. The sum includes j = i, so o is 1 for a sample unlike all others and N in a batch of copies. T
+    starts with columns of about unit length, as in the authors' code. Memory: N² · kernels · kernel_dim values.
     """
 
     def __init__(self, features: int, kernels: int = 100, kernel_dim: int = 5) -> None:
@@ -27,27 +28,28 @@ class MinibatchDiscrimination(nn.Module):
         self.T = nn.Parameter(torch.empty(features, kernels, kernel_dim))
         nn.init.normal_(self.T, std=features**-0.5)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
         M = (x @ self.T.flatten(1)).unflatten(1, self.T.shape[1:])  # [N, kernels, kernel_dim]
         distances = (M[:, None] - whole_batch(M)).abs().sum(3)  # [N, N of all ranks, kernels]
         return torch.cat([x, torch.exp(-distances).sum(1)], dim=1)
 
 
 class MinibatchStandardDeviation(nn.Module):
-    """Join one channel, how much the samples of a group differ, to each of them (Karras 2018, §3).
+    """Minibatch standard deviation: an added channel that holds that of each sample's group (Karras et al. 2018, §3).
 
     `[N, C, H, W]` -> `[N, C + 1, H, W]`: the population standard deviation over the group (ε = 1e-8 under the root),
-    averaged over C, H and W. A group is `group` samples, or all of a smaller batch, N / group apart: of 8 samples in
-    groups of 4 the even ones and the odd ones, as in NVIDIA's code. Raises ConfigError where `group` does not divide N.
+    averaged over C, H and W. A group has `group` samples, or all samples of a smaller batch. Its members are N / group
+    apart, as in NVIDIA's code: 8 samples make two groups of 4, the even ones and the odd ones. Raises ConfigError if
+    `group` does not divide N.
     """
 
     def __init__(self, group: int = 4) -> None:
         super().__init__()
         self.group = group
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
         n, _, height, width = x.shape
         group = min(self.group, n)
         if n % group:

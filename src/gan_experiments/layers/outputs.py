@@ -1,4 +1,4 @@
-"""What the submodules of any network give on its way."""
+"""Outputs of the submodules of any network."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from gan_experiments.contracts import ConfigError
 
 @contextmanager
 def outputs_of(net: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Collect by name what submodules give while the block runs, each one's last output.
+    """Collect the last output of each submodule in `layers`, by name, while the block runs.
 
-    A tensor is copied, with its graph, as what follows it may work in place. No hook outlives the block.
+    A tensor is cloned with its gradient graph, because later layers may change it in place. The hooks are removed at
+    the end of the block.
     """
     found: dict[str, Any] = {}
 
@@ -34,7 +35,10 @@ def outputs_of(net: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Any]
 
 
 def require_layers(net: nn.Module, layers: Sequence[str], given: str, name: str) -> None:
-    """Raise ConfigError where a network, `name` in the message, has no submodule of that name; `given` begins it."""
+    """Raise ConfigError if `net` has no submodule of one of these names.
+
+    The message begins with `given`, the option as typed, and calls the network `name`.
+    """
     modules = dict(net.named_modules())
     for layer in layers:
         if layer not in modules:

@@ -1,4 +1,4 @@
-"""The norms without a condition, by their names in the configs."""
+"""Unconditional normalisation layers, by their names in the configs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from gan_experiments.distributed import world_size
 
 
 def plain_norm(norm: str, channels: int, network: str, running: bool = True) -> nn.Module:
-    """The layer for `norm` "instance", "batch" or "none": `[N, channels, H, W]`, unchanged.
+    """Return the layer for `norm` "instance", "batch" or "none": `[N, channels, H, W]` -> the same shape.
 
-    Instance norm has no parameters; a bias before batch norm is idle. `running=False` is a batch norm that takes its
-    batch's statistics in evaluation mode too. `network` is the name for the error. Raises ConfigError for another norm.
+    Instance norm has no parameters. A bias before batch norm would have no effect. `running=False` is a batch norm that
+    uses the batch's statistics in evaluation mode too. `network` is the name for the error. Raises ConfigError for
+    another norm.
     """
     if norm == "instance":
         return nn.InstanceNorm2d(channels)
@@ -24,7 +25,7 @@ def plain_norm(norm: str, channels: int, network: str, running: bool = True) -> 
 
 
 def require_several(images: Tensor, network: nn.Module) -> None:
-    """Raise ConfigError for one image in training mode: over one vector batch norm leaves nothing but zeros."""
+    """Raise ConfigError for a single image in training mode, where batch norm of a 1x1 map would return only zeros."""
     if network.training and len(images) * world_size() == 1:
         raise ConfigError(
             f"{type(network).__name__} was given one image: batch norm of its 1x1 code needs two or more at a time;"

@@ -1,6 +1,6 @@
-"""Filtering in both directions, [1, 3, 3, 1] if nothing else is said, and resampling by a factor of two.
+"""Blurring and resampling by a factor of two, with the separable filter [1, 3, 3, 1] unless stated otherwise.
 
-There are zeros outside the map.
+Maps are padded with zeros.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 
 def blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
-    """`[N, C, H, W]` -> `[N, C, H + 2 padding - 3, W + 2 padding - 3]`: the filter of sum `gain`, and no resampling."""
+    """Filter without resampling; the filter sums to `gain`.
+
+    `[N, C, H, W]` -> `[N, C, H + 2 padding - 3, W + 2 padding - 3]`.
+    """
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) * (math.sqrt(gain) / 8)
     kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 4, 4)
     return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
@@ -32,23 +36,23 @@ class _Resample(nn.Module):
 
 
 class Upsample(_Resample):
-    """`[N, C, H, W]` -> `[N, C, 2H, 2W]`: bilinear interpolation, but for the zeros beyond the border."""
+    """Upsampling `[N, C, H, W]` -> `[N, C, 2H, 2W]`: bilinear interpolation, except that the border is zero-padded."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Twice the size; a constant map keeps its value inside, ¾ of it along an edge."""
+        """Return the map at twice the size. A constant map keeps its value inside, and ¾ of it along an edge."""
         return F.conv_transpose2d(x, 4 * self._per_channel(x), stride=2, padding=1, groups=x.shape[1])
 
 
 class Downsample(_Resample):
-    """`[N, C, H, W]` -> `[N, C, H/2, W/2]`: each pixel a weighted mean of 4x4; H and W are even."""
+    """Downsampling `[N, C, H, W]` -> `[N, C, H/2, W/2]`: each pixel is a weighted mean of 4x4; H and W are even."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Half the size."""
+        """Return the map at half the size."""
         return F.conv2d(x, self._per_channel(x), stride=2, padding=1, groups=x.shape[1])
 
 
 class Smooth(nn.Module):
-    """`[N, C, H, W]` -> the same shape: the filter [1, 2, 1] / 4."""
+    """Blur with the separable filter [1, 2, 1] / 4: `[N, C, H, W]` -> the same shape."""
 
     kernel: Tensor
 
@@ -57,6 +61,6 @@ class Smooth(nn.Module):
         taps = torch.tensor([1.0, 2.0, 1.0]) / 4
         self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)  # [1, 1, 3, 3]
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
         return F.conv2d(x, self.kernel.to(x.dtype).expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])

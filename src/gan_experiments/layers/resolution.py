@@ -1,4 +1,4 @@
-"""Which resolutions a network can take or make."""
+"""Checks of the resolutions that a network can take or make."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from gan_experiments.contracts import ConfigError
 
 
 def doublings_from_4(resolution: int, network: str, smallest: int = 16) -> int:
-    """How often 4 pixels must be doubled to reach `resolution`: 3 for 32, 4 for 64.
+    """Return how many doublings lead from 4 pixels to `resolution`: 3 for 32, 4 for 64.
 
     `network` is the name for the error. Raises ConfigError unless `resolution` is a power of two from `smallest` on.
     """
     if resolution < smallest or resolution.bit_count() != 1:
-        # The nearest power of two, by ratio below and above alike.
+        # The powers of two on both sides, or the smallest allowed.
         below = max(smallest, 1 << (max(resolution, 1).bit_length() - 1))
         choices = f"data.resolution={below}" + (f" or {2 * below}" if resolution > smallest else "")
         raise ConfigError(
@@ -24,7 +24,7 @@ def doublings_from_4(resolution: int, network: str, smallest: int = 16) -> int:
 
 
 def widths_of(channel_base: int, channel_max: int, doublings: int) -> list[int]:
-    """The channels at 4 pixels, 8, 16, ...: min(channel_base / pixels, channel_max), 1 at least.
+    """Return the channels at 4 pixels, 8, 16, ...: min(channel_base / pixels, channel_max), at least 1.
 
     Karras et al. 2018, arXiv:1710.10196, appendix A, and the papers of StyleGAN.
     """
@@ -32,7 +32,7 @@ def widths_of(channel_base: int, channel_max: int, doublings: int) -> list[int]:
 
 
 def require_sides(images: Tensor, multiple: int, network: str, smallest: int = 0) -> None:
-    """Raise ConfigError unless `multiple` divides both sides of images [N, C, H, W], and none is under `smallest`.
+    """Raise ConfigError unless both sides of images [N, C, H, W] are multiples of `multiple`, `smallest` or more.
 
     `network` is the name for the error.
     """
@@ -49,7 +49,7 @@ def require_sides(images: Tensor, multiple: int, network: str, smallest: int = 0
 def require_multiple(resolution: int, multiple: int, network: str, instead: str = "") -> None:
     """Raise ConfigError unless `multiple` divides `resolution`.
 
-    `network` is the name for the error, `instead` what can be typed to keep the resolution.
+    `network` is the name for the error. `instead` is an option that the message offers for keeping the resolution.
     """
     if resolution < multiple or resolution % multiple:
         other = f"data.resolution={max(1, round(resolution / multiple)) * multiple}"

@@ -1,4 +1,4 @@
-"""Norms that take the statistics of what they see, with those of something larger in their place."""
+"""Normalisation of parts of an image by the statistics of the whole image."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 @contextmanager
 def shared_statistics(network: nn.Module, show: Callable[[], object]) -> Iterator[None]:
-    """Within, instance norm and batch norm without running statistics have those that `show()` has them take.
+    """Fix the statistics of instance norms, and of batch norms without running statistics, while the block runs.
 
-    `show` applies the network once, to a batch over all of whose images and places the statistics are taken. They are
-    those of an image of which the batch is a fair sample: then each part of that image is normalised as in the whole.
+    `show` applies the network once to a batch. Each norm then keeps its statistics over all images and positions of
+    that batch. If the batch is a fair sample of a large image, each part of the image is normalised as it would be
+    within the whole.
     """
     taken: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
@@ -41,5 +42,5 @@ def shared_statistics(network: nn.Module, show: Callable[[], object]) -> Iterato
 
 
 def takes_statistics(layer: nn.Module) -> bool:
-    """Whether a layer is a norm that takes the statistics of what it sees in evaluation mode too."""
+    """Return True if a layer is a norm that uses its input's statistics in evaluation mode too."""
     return isinstance(layer, nn.InstanceNorm2d | nn.BatchNorm2d) and layer.running_mean is None

@@ -1,13 +1,16 @@
 """Spectral normalisation: a weight divided by its largest singular value (Miyato et al. 2018, arXiv:1802.05957).
 
-A parametrization of our own where torch has one, for three reasons. It iterates once for each update of a weight, as
-algorithm 1 has it, where torch and the authors' code do at each forward: a batch in parts gives what the whole one
-gives, and what else a step evaluates (penalties, the other player's turn) changes nothing. In evaluation mode it
-iterates too, without keeping u, so that σ fits weights that u was not made for, as a weight average's are: 1,500 steps
-into a small SAGAN generator, averaged with a decay of 0.9999, the norms that should be 1 were 1.04 on average and 1.13
-at most, with torch's 1.15 and 1.43. And σ is computed in full precision under autocast.
+This parametrization replaces torch's for three reasons:
 
-A trap remains: a weight drawn by way of `layer.weight` is lost. Initialise first, normalise last.
+- It iterates once per update of a weight, as in algorithm 1; torch and the authors' code iterate at each forward. So a
+  batch in parts gives the same result as the whole one, and other forwards (penalties, the other network's update)
+  change nothing.
+- In evaluation mode it iterates too, without storing u. So σ also fits weights that u was not computed for, such as
+  averaged weights. After 1,500 steps of a small SAGAN generator, averaged with a decay of 0.9999, the norms that should
+  be 1 were 1.04 on average and 1.13 at most; with torch's they were 1.15 and 1.43.
+- σ is computed in full precision under autocast.
+
+Initialise weights first and normalise last: initial values written to `layer.weight` of a normalised layer are lost.
 """
 
 from __future__ import annotations
@@ -29,10 +32,11 @@ LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED, nn.Linear, nn.Embedding)
 
 
 class SpectralNorm(nn.Module):
-    """W / σ(W), by one power iteration for each value of W that a forward in training mode sees (algorithm 1).
+    """W / σ(W), with one power iteration each time a forward in training mode sees a changed W (algorithm 1).
 
-    W is a matrix of one row per output, per class for an embedding. The iteration starts from u, a buffer, and moves it
-    in training mode only; the gradient goes through W alone. `eps` is the least that u and v are divided by.
+    W is a matrix with a row for each output, or for each class of an embedding. The iteration starts from the buffer u
+    and updates it in training mode only. Gradients flow through W alone. `eps` is the smallest divisor when u and v are
+    normalised.
     """
 
     u: Tensor
@@ -47,9 +51,9 @@ class SpectralNorm(nn.Module):
         self.register_buffer("moved_for", checksum, persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The normalised weight, shaped as it came."""
+        """Return the normalised weight, in the shape of `weight`."""
         if weight.is_meta:
-            return weight  # there is nothing but its shape
+            return weight  # it has a shape but no values
         matrix = (weight.transpose(0, 1) if self.transposed else weight).flatten(1)
         with torch.autocast(weight.device.type, enabled=False):
             with torch.no_grad():
@@ -59,7 +63,7 @@ class SpectralNorm(nn.Module):
 
     def _left(self, matrix: Tensor, checksum: Tensor) -> Tensor:
         moved = F.normalize(matrix @ F.normalize(self.u @ matrix, dim=0, eps=self.eps), dim=0, eps=self.eps)
-        # Chosen on the device, where asking would wait for it. torch's version counter misses fused optimizers.
+        # torch.where, because an `if` would wait for the device. torch's version counter misses fused optimizers.
         u = torch.where(checksum == self.moved_for, self.u, moved)
         if self.training:
             self.u.copy_(u)
@@ -67,18 +71,21 @@ class SpectralNorm(nn.Module):
         return u
 
     def get_extra_state(self) -> int:
-        """What tells a resumed run whether u was moved for W as it is: saved as a number, being no measure of a run."""
+        """Return the checksum of the W that u was last updated for, so that a resumed run does not update u twice.
+
+        It is saved as a number, not as a buffer, because it is not a quantity in which runs could be compared.
+        """
         return 0 if self.moved_for.is_meta else int(self.moved_for)
 
     def set_extra_state(self, state: int) -> None:
-        """Take up what `get_extra_state` gave."""
+        """Load what `get_extra_state` returned."""
         self.moved_for.fill_(state)
 
 
 def spectral_norm(layer: Module, eps: float = 1e-12) -> Module:
     """Normalise the weight of a convolution, linear layer or embedding, in place; returns the layer.
 
-    No parameter is added. Raises ConfigError for a weight of zeros, whose norm nothing can be divided by.
+    No parameter is added. Raises ConfigError for a weight of zeros, because its norm is zero.
     """
     weight = layer.get_parameter("weight")
     if not weight.is_meta and not weight.any():
@@ -87,7 +94,7 @@ def spectral_norm(layer: Module, eps: float = 1e-12) -> Module:
             " leave spectral norm out with this network"
         )
     normalisation = SpectralNorm(weight, isinstance(layer, TRANSPOSED), eps)
-    register_parametrization(layer, "weight", normalisation, unsafe=True)  # that is, without a forward to check it
+    register_parametrization(layer, "weight", normalisation, unsafe=True)  # unsafe: without a trial forward
     return layer
 
 
@@ -96,8 +103,8 @@ def spectral_norm_layers(
 ) -> Module:
     """Normalise every convolution and linear layer of a network, in place; returns the network.
 
-    `embeddings=False` leaves embeddings alone, as generators do; so are the layers named in `leave`. Layers that are
-    normalised already stay as they are.
+    Embeddings are normalised too unless `embeddings=False`, which generators use. The layers named in `leave` and those
+    already normalised stay unchanged.
     """
     for name, layer in network.named_modules():
         wanted = isinstance(layer, LAYERS) and (embeddings or not isinstance(layer, nn.Embedding))

@@ -1,4 +1,4 @@
-"""Batch norm statistics taken anew for the weights as they are."""
+"""Batch norm statistics recomputed for the current weights."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def take_standing_statistics(network: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> int:
     """Replace the running statistics of every batch norm by their means over `batches` of the network's inputs.
 
-    What a running average of the training remembers is of older weights, and of others than an averaged generator's:
-    Brock et al. 2019, arXiv:1809.11096, section 3.2, "standing statistics". Returns the number of batch norms.
+    The running averages of the training belong to older weights, and not to an averaged generator's weights. Brock et
+    al. 2019, arXiv:1809.11096, section 3.2, "standing statistics". Returns the number of batch norms.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     before = [(norm.momentum, norm.training) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the mean over all batches, each as heavy
+        norm.momentum = None  # the mean over all batches, with equal weights
         norm.train()
     try:
         for inputs in batches if norms else ():

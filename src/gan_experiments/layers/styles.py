@@ -1,4 +1,4 @@
-"""Generators that map z to w, and make images of one w per layer: tracking, mixing and truncating of w.
+"""Generators that map z to w and then make images from one w per layer: tracking, mixing and truncation of w.
 
 Karras et al. 2019, arXiv:1812.04948, sections 2, 3.1 and appendix B.
 """
@@ -8,21 +8,22 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.layers.equalised import EqualisedLinear, PixelNorm
 from gan_experiments.layers.labels import one_hot
 
-DECAY = 0.995  # of the average w, per batch
+DECAY = 0.995  # of the moving average of w, per batch
 
 
 class Mapping(nn.Module):
-    """z `[N, latent_dim]`, perhaps with a label int64 `[N]`, to w `[N, w_dim]`: `layers` times 512 units, leaky ReLU.
+    """Mapping network: z `[N, latent_dim]` and an optional label int64 `[N]` -> w `[N, w_dim]`.
 
-    z is divided by the root of its mean square, and so is the label's embedding of `w_dim` numbers that joins it where
-    there are `classes` (as in StyleGAN2-ADA). `latent_dim=0` maps labels alone, and has no `average`.
-    The layers learn at a hundredth of the
-    learning rate. Raises ConfigError for a missing label.
+    `layers` linear layers of `w_dim` units with leaky ReLU, which learn at a hundredth of the learning rate. z is
+    divided by the root of its mean square. With `classes` the label's embedding of `w_dim` values is normalised alike
+    and concatenated to z (as in StyleGAN2-ADA). `latent_dim=0` maps labels alone and has no `average`. Raises
+    ConfigError for a missing label.
     """
 
     average: Tensor
@@ -39,8 +40,8 @@ class Mapping(nn.Module):
         if latent_dim:
             self.register_buffer("average", torch.zeros(w_dim))
 
+    @override
     def forward(self, z: Tensor | None, label: Tensor | None = None) -> Tensor:
-        """See the class."""
         parts = [] if z is None else [self.norm(z)]
         if self.embedding is not None:
             parts.append(self.norm(self.embedding(one_hot(label, self.classes, self.embedding.weight, "Mapping"))))
@@ -51,14 +52,15 @@ class Mapping(nn.Module):
 
     @torch.no_grad()
     def track(self, w: Tensor) -> None:
-        """Move the average `[w_dim]` of all w towards that of a batch `[N, w_dim]`; the engine averages over ranks."""
+        """Update the moving average `[w_dim]` of w by a batch `[N, w_dim]`; the engine averages over ranks."""
         self.average.lerp_(w.mean(0).to(self.average), 1 - DECAY)  # w may come from autocast
 
 
 class StyledGenerator(nn.Module):
-    """A generator of a `mapping`, and of a `synthesis` that makes images of ws `[N, styles, w_dim]`, one w a layer.
+    """Generator of a `mapping` and a `synthesis` network; the latter maps ws `[N, styles, w_dim]` to images.
 
-    With `draw` (training) it tracks the average w and mixes styles with probability `mixing`; without, noise is fixed.
+    ws holds one w for each layer. With `draw`, in training, the generator tracks the average w and mixes styles with
+    probability `mixing`. Without `draw` the noise is fixed.
     """
 
     styled = True
@@ -75,14 +77,15 @@ class StyledGenerator(nn.Module):
     def forward(
         self, z: Tensor, label: Tensor | None = None, draw: Draw | None = None, truncation: float | None = None
     ) -> Tensor:
-        """Images `[N, channels, resolution, resolution]` of z `[N, latent_dim]`, perhaps with labels int64 `[N]`."""
+        """Map z `[N, latent_dim]` and optional labels int64 `[N]` to images `[N, channels, resolution, resolution]`."""
         ws = self.truncate(self.mapping(z, label), truncation) if draw is None else self.mixed(z, label, draw)
         return self.synthesis(ws, draw)
 
     def mixed(self, z: Tensor, label: Tensor | None, draw: Draw) -> Tensor:
-        """ws `[N, styles, w_dim]` for training: the average is moved, and the last styles may be of another z.
+        """Return ws `[N, styles, w_dim]` for training: update the average w, and mix styles.
 
-        From where on, and whether at all, is the same for the whole batch.
+        With probability `mixing` the last styles are those of another z. Both this and the layer where they begin are
+        drawn once for the whole batch.
         """
         w = self.mapping(z, label)
         self.mapping.track(w)
@@ -97,13 +100,14 @@ class StyledGenerator(nn.Module):
 
     @property
     def active(self) -> int:
-        """How many styles are looked at, the first ones: all of them, but where a network is still growing."""
+        """The number of styles in use, counted from the first; fewer than all only while a network is growing."""
         return self.styles
 
     def truncate(self, w: Tensor, truncation: float | None, cutoff: int | None = None) -> Tensor:
-        """w `[N, w_dim]` or `[N, styles, w_dim]` to ws `[N, styles, w_dim]`, the first `cutoff` nearer the average.
+        """Map w `[N, w_dim]` or `[N, styles, w_dim]` to ws `[N, styles, w_dim]`, truncated towards the average w.
 
-        `truncation` is ψ: the average at 0, w itself at 1 and for None. All are moved where `cutoff` is None.
+        `truncation` is ψ: 0 gives the average, 1 or None w itself. Only the first `cutoff` styles are truncated, or all
+        where `cutoff` is None.
         """
         ws = w[:, None].expand(-1, self.styles, -1) if w.ndim == 2 else w
         if truncation is None or truncation == 1:

@@ -1,4 +1,4 @@
-"""Batch norm over the images of all ranks, on every kind of device."""
+"""Batch norm over the images of all ranks, on any kind of device."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from gan_experiments.distributed import mean_over_ranks, world_size
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch norm whose statistics are those of the whole batch, the equal parts of all ranks together.
+    """Batch norm with the statistics of all ranks' batches, which are of equal size.
 
-    `torch.nn.SyncBatchNorm` works on GPUs alone and cannot be differentiated twice; this one can, wherever it runs, and
-    gives what one process with the whole batch would. Its state is that of `nn.BatchNorm2d`.
+    `torch.nn.SyncBatchNorm` works on GPUs only and cannot be differentiated twice. This layer works on any device, can
+    be differentiated twice, and gives the same result as one process with the whole batch. Its state is that of
+    `nn.BatchNorm2d`.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
         pass  # [N, C] or [N, C, ...]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, ...] -> [N, C, ...]."""
+        """Normalise [N, C, ...] -> [N, C, ...]."""
         if not self.training or world_size() == 1:
             return super().forward(x)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -48,7 +49,7 @@ class SyncBatchNorm(_BatchNorm):
 
 
 class OverAllRanks(LayerSync):
-    """The plugin with which Lightning's Trainer puts `SyncBatchNorm` in the place of every batch norm."""
+    """Lightning Trainer plugin that replaces every batch norm by `SyncBatchNorm`."""
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Replace the batch norms below `model`, keeping their parameters and buffers."""
@@ -60,7 +61,7 @@ class OverAllRanks(LayerSync):
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Nothing: in one process and in evaluation the layer is a batch norm."""
+        """Return the model unchanged: in one process and in evaluation the layer is an ordinary batch norm."""
         return model
 
 

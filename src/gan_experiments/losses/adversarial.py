@@ -18,21 +18,21 @@ from gan_experiments.distributed import mean_over_ranks
 
 
 class AdversarialLoss(Protocol):
-    """What every adversarial loss offers."""
+    """The interface of an adversarial loss."""
 
     needs_lipschitz: bool
-    """The loss only has a meaning for a critic that is held Lipschitz, by a penalty, clipping or spectral norm."""
+    """Whether the loss assumes a Lipschitz critic, enforced by a penalty, weight clipping or spectral norm."""
     needs_real_logits: bool
-    """The generator's loss also looks at the real images' logits."""
+    """Whether the generator's loss needs the real images' logits too."""
     zero_is_chance: bool
-    """A logit above 0 says real and one below fake."""
+    """Whether 0 is the decision boundary: a logit above it means real, one below it fake."""
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """The discriminator's loss, a scalar."""
+        """Return the discriminator's loss, a scalar."""
         ...
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """The generator's loss, a scalar."""
+        """Return the generator's loss, a scalar."""
         ...
 
 
@@ -53,7 +53,7 @@ class NonSaturating:
 
 
 class Minimax(NonSaturating):
-    """The two-player game itself, whose G saturates while D wins (Goodfellow et al. 2014, eq. 1)."""
+    """The original minimax loss, whose gradient for G vanishes while D wins (Goodfellow et al. 2014, eq. 1)."""
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """log(1 - σ(D(G(z))))."""
@@ -61,10 +61,10 @@ class Minimax(NonSaturating):
 
 
 class LeastSquares:
-    """Squared distance to labels: `a` for fake, `b` for real, `c` what G wants D to say (Mao et al. 2017, eq. 2).
+    """Squared distance to labels: D's are `a` for fake and `b` for real, G's is `c` (Mao et al. 2017, eq. 2).
 
-    The defaults are eq. 9; `a=-1, b=1, c=0` is eq. 8. `generator_scale=1` is CycleGAN's convention (½ for D alone), and
-    with `discriminator_scale=1` it is BicycleGAN's.
+    The defaults are eq. 9; `a=-1, b=1, c=0` is eq. 8. `generator_scale=1` is CycleGAN's convention (½ for D alone).
+    Together with `discriminator_scale=1` it is BicycleGAN's.
     """
 
     needs_lipschitz = False
@@ -94,7 +94,10 @@ class LeastSquares:
 
 
 class Wasserstein:
-    """The critic's mean difference, an earth mover's distance while it is Lipschitz (Arjovsky et al. 2017, eq. 3)."""
+    """Difference of the critic's means, which for a Lipschitz critic estimates the Wasserstein distance.
+
+    Arjovsky et al. 2017, eq. 3.
+    """
 
     needs_lipschitz = True
     needs_real_logits = False
@@ -110,7 +113,7 @@ class Wasserstein:
 
 
 class Hinge:
-    """D is done with a sample once it is beyond the margin ±1 (Miyato et al. 2018, eq. 16 and 17)."""
+    """Hinge loss: a sample beyond the margin ±1 adds nothing to D's loss (Miyato et al. 2018, eq. 16 and 17)."""
 
     needs_lipschitz = False
     needs_real_logits = False
@@ -126,14 +129,14 @@ class Hinge:
 
 
 class RelativisticPaired:
-    """How much more real than its partner: each real image against one fake (Jolicoeur-Martineau 2018, RSGAN)."""
+    """Cross-entropy of logit differences, each real image against one fake (Jolicoeur-Martineau 2018, RSGAN)."""
 
     needs_lipschitz = False
     needs_real_logits = True
     zero_is_chance = False
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """-log σ(D(x) - D(G(z))). Pair by pair: raises ConfigError if the two batches differ in size."""
+        """-log σ(D(x) - D(G(z))). Raises ConfigError if the two batches differ in size, because they are paired."""
         if real_logits.shape != fake_logits.shape:
             given = f"{list(real_logits.shape)} real and {list(fake_logits.shape)} fake logits"
             raise ConfigError(
@@ -148,10 +151,10 @@ class RelativisticPaired:
 
 
 class RelativisticAverage:
-    """How much more real than the other kind on average (Jolicoeur-Martineau 2018, RaSGAN), halved as the author does.
+    """Cross-entropy of logits minus the other kind's mean logit (Jolicoeur-Martineau 2018, RaSGAN).
 
-    The averages are over the whole batch, the parts of all ranks together. Gradients go through them, as in the paper;
-    BasicSR's ESRGAN detaches them in the discriminator's step.
+    The sum is halved, as in the author's code. The means are over the batches of all ranks. Gradients flow through
+    them, as in the paper; BasicSR's ESRGAN detaches them in the discriminator's update.
     """
 
     needs_lipschitz = False
@@ -170,17 +173,17 @@ class RelativisticAverage:
 
 
 def _says_real(logits: Tensor) -> Tensor:
-    """Mean of -log sigmoid(logits), stable at any logit."""
+    """Return the mean of -log sigmoid(logits), stable at any logit."""
     return F.softplus(-_at_least_float32(logits)).mean()
 
 
 def _says_fake(logits: Tensor) -> Tensor:
-    """Mean of -log(1 - sigmoid(logits)), stable at any logit."""
+    """Return the mean of -log(1 - sigmoid(logits)), stable at any logit."""
     return F.softplus(_at_least_float32(logits)).mean()
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:
-    """Under bf16 autocast a mean would otherwise keep three digits only."""
+    """Convert to float32 unless wider: under bf16 autocast a mean would keep only three digits."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 

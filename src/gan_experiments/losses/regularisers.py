@@ -1,7 +1,7 @@
-"""What steadies the game of the two players beside their losses and the penalties on gradients, unweighted.
+"""Regularisers that stabilise adversarial training, beside the losses and the gradient penalties; unweighted.
 
-Functions and modules give float32 at least. The modules hold running statistics as buffers, means over all ranks: keep
-them as attributes of the model, so that they are saved with it, and call their `update` once a batch.
+Functions and modules return float32 or wider. The modules hold running statistics, means over all ranks, as buffers.
+Keep them as attributes of the model, so that they are saved with it, and call their `update` once a batch.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from gan_experiments.losses.adversarial import AdversarialLoss, LeastSquares, No
 
 
 class OneSidedLabelSmoothing:
-    """An adversarial loss whose D is to call real images real with probability `alpha` (Salimans et al. 2016, §3.4).
+    """An adversarial loss with the label `alpha` instead of 1 for real images (Salimans et al. 2016, §3.4).
 
-    The label of fakes and the generator's loss stay as they are: smoothed fakes would hold D to its own mistakes. For
-    least squares the label moves from b towards a. Raises ConfigError for a loss that has no labels, and for an `alpha`
-    outside (½, 1].
+    The label of fakes and the generator's loss stay unchanged, because smoothed labels of fakes would reinforce the
+    generator's errors where there is no data. For least squares the label moves from b towards a. Raises ConfigError
+    for a loss that has no labels, and for an `alpha` outside (½, 1].
     """
 
     needs_lipschitz = False
@@ -41,33 +41,35 @@ class OneSidedLabelSmoothing:
         self.zero_is_chance = loss.zero_is_chance
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """The loss with α of the real images labelled real and 1 - α of them labelled fake."""
+        """Return D's loss with the share α of the real images labelled real and 1 - α of them labelled fake."""
         if isinstance(self.loss, LeastSquares):
             target = self.loss.a + self.alpha * (self.loss.b - self.loss.a)
             smooth = LeastSquares(a=self.loss.a, b=target, discriminator_scale=self.loss.discriminator_scale)
             return smooth.discriminator(real_logits, fake_logits)
-        # Softplus(x) - softplus(-x) = x: what the other label costs more.
+        # The label fake instead of real adds softplus(x) - softplus(-x) = x to the loss of a logit x.
         return self.loss.discriminator(real_logits, fake_logits) + (1 - self.alpha) * _float(real_logits).mean()
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """The loss that is smoothed, unchanged."""
+        """Return the generator's loss, which is not smoothed."""
         return self.loss.generator(fake_logits, real_logits)
 
 
 def instance_noise(images: Tensor, noise: Tensor, sigma: float) -> Tensor:
-    """images + σ·noise, to be seen by D in place of reals and of fakes alike (Sønderby et al. 2017, arXiv:1610.04490).
+    """Return images + σ·noise, D's input in place of both reals and fakes (Sønderby et al. 2017, arXiv:1610.04490).
 
-    `noise` is N(0, 1) of the images' shape. σ falls in training: `sigma * schedules.Linear(end)(images_seen)`.
+    `noise` is drawn from N(0, 1) in the images' shape. σ falls during training:
+    `sigma * schedules.Linear(end)(images_seen)`.
     """
     return images + sigma * noise.to(images.dtype)
 
 
 def top_k(fake_logits: Tensor, share: float) -> Tensor:
-    """The k largest logits of the whole batch, k its `share` rounded, for the generator's loss (Sinha et al. 2020).
+    """Return the largest logits of all ranks' batches, for the generator's loss (Sinha et al. 2020).
 
-    `[n]` on each rank -> `[k]`, the same on every rank; gradients reach a rank's own. The share falls with the images
-    seen, from all to ν = ½: `schedules.Exponential(0.99, every=images of an epoch, floor=0.5)`. With a relativistic
-    loss it needs `relativistic_average`, as pairs are torn.
+    They are the given `share` of the logits, rounded, one at least: `[n]` on each rank -> `[k]`, the same on every
+    rank. Gradients reach a rank's own logits. The share falls with the images seen, from all to ν = ½:
+    `schedules.Exponential(0.99, every=images of an epoch, floor=0.5)`. Among the relativistic losses only
+    `relativistic_average` works with it, because the choice breaks up pairs.
     """
     whole = whole_batch(fake_logits)
     return whole.topk(max(1, round(share * len(whole)))).values
@@ -76,10 +78,11 @@ def top_k(fake_logits: Tensor, share: float) -> Tensor:
 def feature_matching(
     real_features: Tensor, fake_features: Tensor, distance: Literal["squared_l2", "l1"] = "squared_l2"
 ) -> Tensor:
-    """Distance of the mean features [N, ...] of the whole batch, the generator's loss (Salimans et al. 2016, §3.1).
+    """Distance of mean real and mean fake features [N, ...], a generator's loss (Salimans et al. 2016, §3.1).
 
-    "squared_l2" is the paper's ‖E f(x) - E f(G(z))‖², "l1" the mean of the absolute differences, of the authors' code.
-    No gradient reaches the real features. Raises ConfigError for another distance.
+    The means are over the batches of all ranks. "squared_l2" is the paper's ‖E f(x) - E f(G(z))‖². "l1" is the mean of
+    the absolute differences, as in the authors' code. No gradient reaches the real features. Raises ConfigError for
+    another distance.
     """
     if distance not in ("squared_l2", "l1"):
         raise ConfigError(f"feature matching was given the distance {distance!r}: it knows squared_l2 and l1; type l1")
@@ -88,33 +91,35 @@ def feature_matching(
 
 
 def consistency(logits: Tensor, other_logits: Tensor) -> Tensor:
-    """Mean of (D(x) - D(T(x)))², for the discriminator.
+    """Mean of (D(x) - D(T(x)))², for the discriminator; T augments an image, and gradients reach both terms.
 
-    For reals and their T: CR (Zhang et al. 2020, arXiv:1910.12027, λ = 10; T flips and shifts: ADA("xflip,xint", p=1,
-    target=None)). For fakes and their T as well: bCR (Zhao et al. 2021, arXiv:2002.04724, λ = 10 each). For G(z) and
-    G(z + δ), with no T: zCR's term for D (λ = 20 at δ ~ N(0, 0.05²)). Gradients reach both sides.
+    CR applies it to reals (Zhang et al. 2020, arXiv:1910.12027, λ = 10; T flips and shifts: ADA("xflip,xint", p=1,
+    target=None)). bCR applies it to fakes as well (Zhao et al. 2021, arXiv:2002.04724, λ = 10 each). zCR's term for D
+    has G(z) and G(z + δ) in the place of x and T(x) (λ = 20 at δ ~ N(0, 0.05²)).
     """
     return (_float(logits) - _float(other_logits)).square().mean()
 
 
 def latent_diversity(images: Tensor, other_images: Tensor) -> Tensor:
-    """Minus the mean of (G(z) - G(z + δ))² over all numbers: zCR's term for the generator (Zhao et al. 2021).
+    """Minus the mean of (G(z) - G(z + δ))² over all pixel values: zCR's term for the generator (Zhao et al. 2021).
 
-    Minimised, it drives the images apart that D is to find alike; λ = ½. It has no bound below.
+    Minimising it makes images of neighbouring z differ, while D is trained to score them alike. λ = ½. It has no lower
+    bound.
     """
     return -(_float(images) - _float(other_images)).square().mean()
 
 
 class LeCam(nn.Module):
-    """Hold D's logits near what they were on average for the other kind (Tseng et al. 2021, arXiv:2104.03310).
+    """Penalty on logits far from the moving average of the other kind (Tseng et al. 2021, arXiv:2104.03310).
 
-    E relu(D(x) - ᾱ_F)² + E relu(ᾱ_R - D(G(z)))² as in the authors' code, with ᾱ moving averages of the mean logits; λ
-    is 0.3 on CIFAR-10. Up to `start` images the averages follow the batch and the penalty is zero; both begin at the
-    first batch after it, one batch later than in PyTorch-StudioGAN.
+    E relu(D(x) - ᾱ_F)² + E relu(ᾱ_R - D(G(z)))² as in the authors' code, with ᾱ_R and ᾱ_F moving averages of the mean
+    real and fake logits; λ is 0.3 on CIFAR-10. Up to `start` images the averages are the last batch's means and the
+    penalty is zero. Averaging and penalty begin at the first batch after that, one batch later than in
+    PyTorch-StudioGAN.
 
     Args:
-        decay: share that an average keeps in a batch.
-        start: images seen before the penalty begins (1,000 batches in the authors' code).
+        decay: the share of an average that it keeps at each batch.
+        start: the images seen before the penalty begins (1,000 batches in the authors' code).
     """
 
     real_mean: Tensor
@@ -135,7 +140,7 @@ class LeCam(nn.Module):
         self.fake_mean += share * (means[1] - self.fake_mean)
 
     def forward(self, real_logits: Tensor, fake_logits: Tensor, images_seen: int) -> Tensor:
-        """The penalty, a scalar, with the averages as they are: after `update` with the same logits."""
+        """Return the penalty, a scalar. Call `update` with the same logits first."""
         if images_seen <= self.start:
             return self.real_mean.new_zeros(())
         too_real = F.relu(_float(real_logits) - self.fake_mean).square().mean()
@@ -144,9 +149,10 @@ class LeCam(nn.Module):
 
 
 class HistoricalAverage(nn.Module):
-    """‖θ - (1/t) Σ θ_i‖² of one player's parameters, for its loss (Salimans et al. 2016, §3.3).
+    """‖θ - (1/t) Σ θ_i‖² of one network's parameters, for its loss (Salimans et al. 2016, §3.3).
 
-    The average includes the parameters of now, so that it is zero at t = 1; it is a constant for the gradient.
+    The average includes the current parameters, so the distance is zero at t = 1. No gradient flows through the
+    average.
     """
 
     steps: Tensor
@@ -159,13 +165,13 @@ class HistoricalAverage(nn.Module):
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Take the parameters of now into the average."""
+        """Add the current parameters to the average."""
         self.steps += 1
         for mean, parameter in zip(self._means(), network.parameters(), strict=True):
             mean.add_((parameter - mean) / self.steps)
 
     def forward(self, network: nn.Module) -> Tensor:
-        """The squared distance, a scalar, after `update`."""
+        """Return the squared distance, a scalar. Call `update` first."""
         pairs = zip(self._means(), network.parameters(), strict=True)
         return torch.stack([(parameter - mean).square().sum() for mean, parameter in pairs]).sum()
 
@@ -178,11 +184,11 @@ def orthogonal_regularisation(
 ) -> Tensor:
     """Sum of ‖W Wᵀ ⊙ (1 - I)‖²_F over the weights, the filters of each as the rows of W (Brock et al. 2019, §3.1).
 
-    Off the diagonal: the filters are to differ, not to have length one. Left out are parameters of one dimension,
-    tables of embeddings, what lies in the modules of `skip`, such as an embedding that all layers share, and what is
-    not among `only`, where that is given. With spectral norm it looks at the weight before it is divided. The paper's
-    β is 1e-4. The authors' code adds half of this term's gradient: its β = 1e-4 is 5e-5 here. Raises ValueError where
-    nothing is left.
+    The diagonal is left out, because the filters are to be orthogonal but not of length one. Parameters of one
+    dimension and embedding tables do not count, nor do the parameters of the modules in `skip`, such as an embedding
+    that all layers share. With `only`, nothing but those parameters counts. With spectral norm it is the weight before
+    the division. The paper's β is 1e-4. The authors' code adds half of this term's gradient, so its β = 1e-4 is 5e-5
+    here. Raises ValueError where no weight is left.
     """
     skipped = {id(parameter) for module in skip for parameter in module.parameters()}
     if only is not None:
@@ -206,9 +212,9 @@ def _off_diagonal(weight: Tensor) -> Tensor:
 
 
 class AccuracyBalance(nn.Module):
-    """Let D rest while it is right too often (Wu et al. 2016, arXiv:1610.07584, training details).
+    """Rule that skips D's update while D is too accurate (Wu et al. 2016, arXiv:1610.07584, training details).
 
-    D is trained on a batch only where its accuracy in the last one was not above `limit`. A logit above 0 says real.
+    D is trained on a batch only if its accuracy on the previous one was not above `limit`. A logit above 0 means real.
     """
 
     accuracy: Tensor
@@ -220,15 +226,15 @@ class AccuracyBalance(nn.Module):
 
     @torch.no_grad()
     def update(self, real_logits: Tensor, fake_logits: Tensor) -> None:
-        """Note the share of right answers, of reals and fakes in equal parts."""
+        """Store D's accuracy, the mean of its accuracies on reals and on fakes."""
         right = 0.5 * (real_logits > 0).float().mean() + 0.5 * (fake_logits <= 0).float().mean()
         self.accuracy.copy_(mean_over_ranks(right))
 
     def rests(self) -> bool:
-        """Whether D is to rest in this batch, the same on every rank; ask once a batch, before `update`."""
+        """Return True if D's update is to be skipped in this batch; the same on every rank. Call it before `update`."""
         return bool(self.accuracy > self.limit)
 
 
 def _float(values: Tensor) -> Tensor:
-    """In float32 at least: under bf16 autocast a mean would otherwise keep three digits only."""
+    """Convert to float32 unless wider: under bf16 autocast a mean would keep only three digits."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

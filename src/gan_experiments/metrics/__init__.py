@@ -1,4 +1,4 @@
-"""One feature pass, many scores: each a `torchmetrics.Metric`, for any Lightning module.
+"""Scores of generated images, computed from shared features; each is a `torchmetrics.Metric` for any Lightning module.
 
     from gan_experiments.metrics import FrechetDistance, collection
 
@@ -7,8 +7,8 @@
     self.fid.update(features_of(fakes), real=False)
     self.log("fid", self.fid)
 
-`collection(["fid", "kid", "is"])` is a `MetricCollection` of several that share the features. torch is imported once a
-score is asked for.
+`collection(["fid", "kid", "is"])` is a `MetricCollection` of several scores that share the features. torch is imported
+only when a score is first used.
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ __all__ = ["collection", "higher_is_better"]
 
 
 def __getattr__(name: str) -> Any:
-    """Return the class of a score by its name: see `measures`."""
+    """Return a score's class by its name, such as `FrechetDistance`; the classes are in `measures`."""
     if name[0].isupper() and name in classes():
         return classes()[name]
     raise AttributeError(f"module {__name__} has no attribute {name}")
 
 
 def __dir__() -> list[str]:
-    """List the classes too."""
+    """List the module's names and the classes of the scores."""
     return sorted([*globals(), *classes()])

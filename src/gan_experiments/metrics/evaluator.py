@@ -1,4 +1,4 @@
-"""Score a generator: one pass over fake images, one (kept on disk) over real ones, every score from the two."""
+"""Evaluation of a generator: all scores from one pass over fake images and one, cached on disk, over real images."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from gan_experiments.metrics.real_statistics import RealStatistics, alone
 
 USUAL = ("fid", "kid", "is", "precision", "recall", "density", "coverage", "memorised")
 SCORES = (*USUAL, *(name for name in names.of("features", "neighbours", "logits") if name not in USUAL))
-"""Every score that an extractor's features or logits give, the usual ones first."""
+"""All scores of an extractor's features or logits, the usual ones first."""
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "torch-fidelity")
 
 
 class RealImages(Protocol):
-    """What the evaluator asks of real images; `fingerprint` is another one whenever their content is."""
+    """The interface of the real images that the evaluator uses."""
 
     @property
     def fingerprint(self) -> str:
-        """A name of the content."""
+        """An identifier of the content, which changes when the content does."""
 
     @property
     def split(self) -> str:
@@ -46,7 +46,7 @@ class RealImages(Protocol):
     def __len__(self) -> int: ...
 
     def images(self, start: int, stop: int) -> Tensor | list[Tensor]:
-        """Return uint8 images [stop - start, C, H, W], a list where their sizes differ."""
+        """Return uint8 images [stop - start, C, H, W], or a list of images if their sizes differ."""
 
 
 Sample = Callable[[int, int], Tensor | list[Tensor]]
@@ -54,9 +54,9 @@ Sample = Callable[[int, int], Tensor | list[Tensor]]
 
 @dataclass(frozen=True)
 class Score:
-    """A number, its spread where it has one, and what a reader must know before comparing it.
+    """A score with its standard deviation, if it has one, and its passport: what must be equal to compare scores.
 
-    `interval` is the 95% confidence interval, where one was asked for.
+    `interval` is the 95% confidence interval, if requested.
     """
 
     name: str
@@ -66,16 +66,16 @@ class Score:
     interval: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain types, for JSON."""
+        """Return the score as plain types, for JSON."""
         return {key: value for key, value in asdict(self).items() if key != "interval" or value is not None}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The scores by name, those of each class by its name where they were asked for, and on rank 0 what they are of.
+    """The result of an evaluation: scores by name, scores of each class if requested, and on rank 0 the features.
 
-    `fake` [num_fake, D] and `real` are the features, `rows` the real images among those given, `guesses` int64
-    [num_fake] the classes that the extractor sees, None where it sees none.
+    `fake` [num_fake, D] and `real` hold the features, `rows` the indices of the real images used. `guesses`, int64
+    [num_fake], are the classes that the extractor predicts, None if it is no classifier.
     """
 
     scores: dict[str, Score]
@@ -87,13 +87,13 @@ class Measured:
 
 
 class Judge(Protocol):
-    """What scores a model: `measure(model.sampler(seed, ema), judge.real(data), device, ...)`."""
+    """The interface of an evaluator: `measure(model.sampler(seed, ema), judge.real(data), device, ...)`."""
 
     def real(self, data: DataModule) -> Any:
-        """What it compares with, of a data module; raises ConfigError where that does not have it."""
+        """Return the real data of a data module to compare with; raises ConfigError if it has none."""
 
     def against(self, real: Any) -> str:
-        """What is compared with what, in words."""
+        """Say in words what is compared with what."""
 
     def measure(
         self,
@@ -112,19 +112,28 @@ class Judge(Protocol):
 
 
 class Evaluator:
-    """Compute the scores of a generator from one pass, the same to the last bit on any number of ranks.
+    """Evaluator that computes all scores of a generator in one pass, the same to the last bit on any number of ranks.
 
-    `scores` are among SCORES; what each of them is, its class in `measures/` says. `num_fake` images are compared
-    with all real ones of the split named `split` (or `num_real` of them, drawn by `seed`), for which the caller asks
-    the data module. `batch_size` images go through the extractor at a time, on each rank. The real features are kept
-    under `cache`, by default $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments; of jobs that start together one
-    extracts them, and the others wait. `threads` is the number that each rank computes with on a CPU, where the last
-    bits depend on it; None leaves it alone. `labels` says how the classes of a class-conditional generator's images are
-    to be drawn: "data", in the proportions of the data, or "uniform".
+    Args:
+        extractor: the network that computes features and logits.
+        scores: names among SCORES; their classes in `measures/` define them.
+        num_fake: the number of generated images.
+        num_real: the number of real images, drawn by `seed`; None for all of the split.
+        split: the name of the split of real images, for which the caller asks the data module.
+        batch_size: images that go through the extractor at a time, on each rank.
+        cache: the folder for the features of real images, by default $GAN_EXPERIMENTS_CACHE, else
+            ~/.cache/gan_experiments. Of jobs that start together one extracts them, and the others wait.
+        seed: the seed of all random draws.
+        threads: CPU threads of each rank, which the last bits of a score depend on; None for no change.
+        kid_subsets, kid_subset_size: the number of KID's subsets and their size.
+        is_splits: the number of the Inception Score's parts.
+        manifold_k: the neighbour that precision and recall use.
+        density_k: the neighbour that density and coverage use.
+        labels: how the labels of a class-conditional generator are drawn: "data", in the proportions of the data, or
+            "uniform".
 
-    `kid_subsets` of `kid_subset_size` images, `is_splits` parts, and the neighbours `manifold_k` of precision and
-    recall and `density_k` of density and coverage are the papers'; other ones join the passport as these do. Raises
-    ConfigError for an unknown score, one that the extractor cannot give, or too few images.
+    The defaults of the scores' constants are those of their papers; all constants are in the passports. Raises
+    ConfigError for an unknown score, for one that the extractor cannot give, and for too few images.
     """
 
     def __init__(
@@ -208,7 +217,7 @@ class Evaluator:
         ema: bool,
         extra: dict[str, Any] | None = None,
     ) -> dict[str, Score]:
-        """Return by name, on every rank, the scores that `measure` finds."""
+        """Return the scores of `measure` by name, on every rank."""
         return self.measure(sample, real, device, rank=rank, world_size=world_size, ema=ema, extra=extra).scores
 
     def measure(
@@ -224,18 +233,18 @@ class Evaluator:
         labels: Tensor | None = None,
         bootstrap: int = 0,
     ) -> Measured:
-        """Score the images [n, C, H, W] in [-1, 1], or uint8, made by `sample(index, n)`.
+        """Score the images [n, C, H, W] in [-1, 1], or uint8, that `sample(index, n)` returns.
 
-        `sample` must depend on nothing but its arguments: chunk `index` holds the images from index * batch_size on,
-        and rank r makes the chunks r, r + world_size, ... . `ema` says whether the generator is the averaged one (None:
-        there is no generator), `extra` joins the passport. All ranks of the default process group call this together.
-        Images that are not finite score NaN.
+        `sample` must be a function of its arguments alone. Chunk `index` holds the images from index * batch_size on;
+        rank r makes the chunks r, r + world_size, ... . `ema` says whether the generator is the averaged one (None:
+        there is no generator). `extra` is added to the passport. All ranks of the default process group call this
+        together. Images that are not finite give NaN.
 
-        With `labels`, int64 [num_fake], each class is scored alone too, against the real images of that class; the
+        With `labels`, int64 [num_fake], each class is also scored alone, against the real images of that class. The
         means over the classes are called intra_fid, ...: Miyato & Koyama 2018, arXiv:1802.05637, section 4. `bootstrap`
-        times half of the fake images are drawn to estimate the confidence intervals: see `interval`.
+        is the number of random halves of the fake images that estimate the confidence intervals, see `interval`.
 
-        Raises ConfigError where there are fewer than two real images, or than two of a class on either side.
+        Raises ConfigError for fewer than two real images, and for fewer than two real or fake images of a class.
         """
         ranks = Ranks(rank, world_size, torch.device(device))
         rows = self._real_rows(real)
@@ -253,9 +262,9 @@ class Evaluator:
                     guesses = logits.argmax(dim=1) if logits.shape[1] else None
                     values = self._of_logits(logits)
                     intervals |= interval(values, [self._of_logits(logits[half], half=True) for half in halves])
-            except Exception as error:  # the other ranks wait for an answer
+            except Exception as error:  # raised on all ranks below: the others are waiting
                 values = error
-            del logits  # with the real features there would not be room for it
+            del logits  # frees memory for the real features
             statistics = self._real_statistics(real, rows, ranks)
             try:
                 if statistics is not None and not isinstance(values, Exception):
@@ -292,7 +301,7 @@ class Evaluator:
     def _classes(
         self, labels: Tensor | None, real: RealImages, rows: Sequence[int]
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """By the name of each class, which of the fake and which of the real images are of it."""
+        """Return for each class, by name, the indices of its fake and of its real images."""
         if labels is None:
             return {}
         truth = getattr(real, "labels", None)
@@ -314,13 +323,13 @@ class Evaluator:
         return [torch.randperm(self.num_fake, generator=generator)[: self.num_fake // 2] for _ in range(number)]
 
     def real(self, data: DataModule) -> RealImages:
-        """What it compares with, of a data module; raises ConfigError where that has no such split, or too few."""
+        """Return the real images of a data module's split; raises ConfigError if there is no such split, or too few."""
         found: RealImages = data.reference(self.split)
         self.number_of(found)
         return found
 
     def number_of(self, real: RealImages) -> int:
-        """How many of these real images it looks at; raises ConfigError where `num_real` are more than there are."""
+        """Return how many of these real images are used; raises ConfigError if there are fewer than `num_real`."""
         if self.num_real is not None and self.num_real > len(real):
             raise ConfigError(
                 f"metrics.num_real={self.num_real}: the split {real.split} holds {len(real):,} images;"
@@ -329,7 +338,7 @@ class Evaluator:
         return len(real) if self.num_real is None else self.num_real
 
     def against(self, real: RealImages) -> str:
-        """What is compared with what, in words."""
+        """Say in words what is compared with what."""
         return f"{self.num_fake:,} against {self.number_of(real):,} real images"
 
     def _real_rows(self, real: RealImages) -> Sequence[int]:
@@ -344,7 +353,7 @@ class Evaluator:
         return sorted(torch.randperm(len(real), generator=generator)[:number].tolist())
 
     def _real_statistics(self, real: RealImages, rows: Sequence[int], ranks: Ranks) -> RealStatistics | None:
-        """Load or compute them, together; rank 0 alone has them in the end."""
+        """Load or compute the statistics of these real images, with all ranks; return them on rank 0 only."""
         which = len(rows) if isinstance(rows, range) else list(rows)
         key = [
             real.fingerprint,
@@ -394,23 +403,23 @@ class Evaluator:
         return [metric for metric in self._metrics if metric.of != "logits"]
 
     def _reach(self, images: Sequence[int] | Tensor) -> int:
-        """How many neighbours of each of these real images the scores look at."""
+        """Return the number of nearest neighbours of each of these real images that the scores need."""
         return min(max((metric.neighbours for metric in self._feature_metrics), default=0), len(images) - 1)
 
     def _pass(self, chunk: Sample, total: int, ranks: Ranks, what: str, logits: bool) -> tuple[Tensor, Tensor]:
-        """Return features [total, D] and logits [total, K or 0], ordered as the chunks; complete on rank 0 alone."""
+        """Return features [total, D] and logits [total, K or 0] in the order of the chunks, complete on rank 0 only."""
         widths = self.extractor.features, self.extractor.classes if logits else 0
         tables = [torch.zeros(total, width, device=ranks.meeting_place, dtype=torch.float32) for width in widths]
         starts = range(0, total, self.batch_size)
         mine = range(ranks.rank, len(starts), ranks.world_size)
-        hidden = True if ranks.rank else None  # None: where nobody looks
+        hidden = True if ranks.rank else None  # None shows it on a terminal only
         for index in tqdm(mine, f"{what} features", delay=5, leave=False, disable=hidden):
             place = range(starts[index], min(starts[index] + self.batch_size, total))  # the last one may be shorter
             with torch.no_grad():
                 images = chunk(index, len(place))
             assert len(images) == len(place), f"chunk {index} holds {len(images)} images, not {len(place)}"
             for rows, alike in _by_size(images):
-                whole = alike.isfinite().flatten(1).all(dim=1, keepdim=True)  # uint8 would hide it
+                whole = alike.isfinite().flatten(1).all(dim=1, keepdim=True)  # uint8 would hide NaN
                 pixels = to_uint8(alike) if alike.is_floating_point() else alike
                 for table, found in zip(tables, self.extractor.extract(pixels.to(ranks.device)), strict=True):
                     kept = found[:, : table.shape[1]].where(whole.to(ranks.device), torch.nan)
@@ -442,14 +451,14 @@ class Evaluator:
 
 
 class Automatic(Evaluator):
-    """The evaluator of `metrics=auto`, before `scoring.settle` has put another config in its place.
+    """The evaluator of `metrics=auto`, until `scoring.settle` replaces its config by another one.
 
-    It takes the same arguments, and scores by what `extractor` says.
+    It takes the same arguments as `Evaluator` and scores by its `extractor`.
     """
 
 
 def _by_size(images: Tensor | list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The images in stacks of one size, each with its rows."""
+    """Yield the images in stacks of equal size, each after their row indices."""
     if isinstance(images, Tensor):
         yield torch.arange(len(images)), images
         return
@@ -461,10 +470,10 @@ def _by_size(images: Tensor | list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
 def interval(values: Values, halves: Sequence[Values]) -> dict[str, tuple[float, float]]:
     """Return the 95% confidence interval of each score from its values on random halves of the fake images.
 
-    Without replacement, for a repeated image would be its own neighbour and would lower the rank of a covariance. A
-    half's deviations from the halves' mean are as large as the whole's from its expectation (Shao & Wu 1989, "A general
-    theory for jackknife variance estimation", the delete-half jackknife). The interval is of the score that so many
-    fake images have on average, the real ones given.
+    The halves are drawn without replacement, because a repeated image would be its own neighbour and would lower the
+    rank of a covariance. The deviations of halves from their mean are as large as those of the full sample from its
+    expectation (Shao & Wu 1989, "A general theory for jackknife variance estimation", the delete-half jackknife). The
+    interval is for the expected score of that many fake images, given the real ones.
     """
     if not halves:
         return {}
@@ -478,6 +487,6 @@ def interval(values: Values, halves: Sequence[Values]) -> dict[str, tuple[float,
 
 
 def _notes(metric: GenerativeMetric, name: str, value: float, measured: Measurement) -> dict[str, Any]:
-    """Say how the score `name` was estimated, and what speaks against trusting it."""
+    """Return the passport entries that say how the score `name` was estimated, and its warnings."""
     doubts = metric.doubts(name, measured) + (["some fake images are not finite"] if math.isnan(value) else [])
     return {"estimator": metric.estimator(name, measured), "warnings": doubts}

@@ -1,4 +1,4 @@
-"""Networks that turn images into the features and logits that every score is computed from."""
+"""Networks that map images to the features and logits from which scores are computed."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from gan_experiments.metrics.names import published_with
 PUBLISHED_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 DIGITS_WEIGHTS = Path(__file__).with_name("digits_classifier.pt")
 DOWNLOAD_TIMEOUT = 10.0  # seconds without an answer
-UNASKED = (5.0, 120.0)  # seconds to the first answer and to the end of a download that nobody asked for
+UNASKED = (5.0, 120.0)  # seconds to the first answer and to the end of a download that the user did not ask for
 
 
-_backends: Any = torch.backends  # whose types mypy does not see
+_backends: Any = torch.backends  # Any, because mypy does not see its types
 EXACT = (
     (_backends.cuda.matmul, "fp32_precision", "ieee"),
     (_backends.cudnn.conv, "fp32_precision", "ieee"),
@@ -53,7 +53,7 @@ EXACT = (
 
 @contextmanager
 def plain_float32(device: torch.device) -> Iterator[None]:
-    """Compute in true float32, without gradients, whatever autocast, TF32 or cuDNN settings the training runs under."""
+    """Compute in true float32 and without gradients within, whatever autocast, TF32 and cuDNN settings are active."""
     before = [getattr(owner, key) for owner, key, _ in EXACT]
     try:
         for owner, key, value in EXACT:
@@ -66,11 +66,16 @@ def plain_float32(device: torch.device) -> Iterator[None]:
 
 
 class Extractor(nn.Module):
-    """A frozen network with what a score's passport says of it.
+    """A frozen network that computes features, and the facts about it for passports.
 
-    `name`; `suffix`, which ends the names of its scores, but of those in `published`: there it is what the papers
-    compute them with; `weights_hash`, the first 16 hex digits of the sha256 of the weights (their file, where there is
-    one); `resize`, in words; `features` and `classes`, the widths D and K, K 0 for a network that does not classify.
+    Attributes:
+        name: the extractor's name.
+        suffix: the suffix of its scores' names, except for those in `published`.
+        published: the scores that papers compute with this extractor.
+        weights_hash: the first 16 hex digits of the sha256 of the weights, or of their file if there is one.
+        resize: the resizing of images, in words.
+        features: the number D of features.
+        classes: the number K of logits, 0 for a network that does not classify.
     """
 
     name: str
@@ -86,7 +91,7 @@ class Extractor(nn.Module):
         return super().train(False)
 
     def names(self, score: str) -> str:
-        """Return what the score "fid", "kid", ... is called when it is computed from these features."""
+        """Return the name under which the score "fid", "kid", ... is reported when computed from these features."""
         return score if score in self.published else score + self.suffix
 
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,12 +110,13 @@ RESIZES = {
 class InceptionExtractor(Extractor):
     """The Inception of published FIDs (2015-12-05, TensorFlow's weights).
 
-    Heusel et al. 2017, arXiv:1706.08500; the network is torch-fidelity's. Features are its last pooling (2048), logits
-    those without bias (1008), as in the original Inception Score. `weights` is a path; without one the file is looked
-    for in torch's cache folder, then downloaded. `resize` is "tf", TensorFlow 1's, as FIDs are published, or "clean",
-    that of clean-fid (Parmar et al. 2022, arXiv:2104.11222, section 3), whose scores end in `_clean`.
+    Heusel et al. 2017, arXiv:1706.08500; the network is torch-fidelity's. The features are its last pooling layer
+    (2048), the logits are without bias (1008), as in the original Inception Score. `weights` is a path; by default the
+    file in torch's cache folder, or else a download. `resize` is "tf", TensorFlow 1's, with which FIDs are published,
+    or "clean", that of clean-fid (Parmar et al. 2022, arXiv:2104.11222, section 3), which adds `_clean` to the scores'
+    names.
 
-    Raises ConfigError where the weights are in neither place and no network answers, or are another network's.
+    Raises ConfigError for weights that are neither found nor downloaded, and for those of another network.
     """
 
     name = "inception"
@@ -125,7 +131,7 @@ class InceptionExtractor(Extractor):
         path = find_inception_weights(weights)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         self.weights_hash = sha256[:16]
-        # Only the published weights make the published score: others are named for themselves.
+        # Only the published weights give the published score: the scores of others carry their hash.
         ours = "" if sha256 == PUBLISHED_SHA256 else f"_{sha256[:8]}"
         if self.clean:
             self.suffix = f"_inception{ours}_clean" if ours else "_clean"
@@ -134,7 +140,7 @@ class InceptionExtractor(Extractor):
             self.published = () if ours else published_with(self.name)
         try:
             copy = clean_copy(path)
-            with torch.random.fork_rng(devices=[]):  # it draws initial weights before it loads these
+            with torch.random.fork_rng(devices=[]):  # it draws initial weights before it loads the given ones
                 net = FeatureExtractorInceptionV3(self.name, ["2048"], feature_extractor_weights_path=copy)
         except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError) as error:
             raise ConfigError(
@@ -142,7 +148,7 @@ class InceptionExtractor(Extractor):
                 "give its path, or type metrics=none"
             ) from error
         fold_batch_norms(net)
-        *body, self.head = net.children()  # in the order in which they follow each other
+        *body, self.head = net.children()  # in the order of the forward pass
         self.body = nn.Sequential(*body)
         self.to(memory_format=torch.channels_last)
         self.requires_grad_(False).eval()
@@ -159,9 +165,9 @@ class InceptionExtractor(Extractor):
 
 
 def find_inception_weights(weights: str | None) -> Path:
-    """Return the path of the FID Inception's weights: the one given, else the one in torch's cache, else a download.
+    """Return the path of the FID Inception's weights: the given file, else that in torch's cache, else a download.
 
-    Raises ConfigError, with the file to fetch and the place to put it, where there is none of the three.
+    Raises ConfigError where all three fail. The message says which file to fetch and where to put it.
     """
     if weights is not None:
         if not Path(weights).is_file():
@@ -183,9 +189,9 @@ def find_inception_weights(weights: str | None) -> Path:
 
 
 def why_no_inception(fetch: bool = True) -> str:
-    """Return why the FID Inception's weights are not in torch's cache; nothing where they are.
+    """Return the reason why the FID Inception's weights are not in torch's cache, "" if they are.
 
-    With `fetch` one download is tried, which is given up soon where no network answers.
+    With `fetch` a download is tried once; it is given up soon if there is no answer.
     """
     if _cached().is_file():
         return ""
@@ -194,7 +200,7 @@ def why_no_inception(fetch: bool = True) -> str:
 
 @functools.cache
 def _try_download(path: Path) -> str:
-    """Download within the time of UNASKED, once a process; return why nothing came of it, or nothing."""
+    """Download within the time limits UNASKED, once per process; return the reason of a failure, "" for success."""
     answered, given_up = threading.Event(), threading.Event()
     ended: list[str] = []
 
@@ -213,7 +219,8 @@ def _try_download(path: Path) -> str:
             ended.append(f"no download came through: {getattr(error, 'reason', error)}")
         answered.set()
 
-    worker = threading.Thread(target=attempt, daemon=True)  # which a name server that is silent cannot hold up
+    # In a daemon thread, because a silent name server would block this one for long.
+    worker = threading.Thread(target=attempt, daemon=True)
     worker.start()
     if answered.wait(UNASKED[0]):
         worker.join(UNASKED[1])
@@ -226,7 +233,7 @@ def _cached() -> Path:
 
 
 def clean_copy(path: Path) -> io.BytesIO:
-    """Return a copy of a file of weights that is safe to unpickle: torch-fidelity unpickles whatever it is given."""
+    """Return a copy of a file of weights that is safe to unpickle, because torch-fidelity unpickles any file."""
     copy = io.BytesIO()
     require_unpacked(path)
     torch.save(torch.load(path, map_location="cpu", weights_only=True), copy)
@@ -235,9 +242,9 @@ def clean_copy(path: Path) -> io.BytesIO:
 
 
 def download(url: str, path: Path, sha256: str, copy: Callable[[Any, Any], None] = shutil.copyfileobj) -> None:
-    """Fetch `url` into `path`, which exists only once it is whole and its hash is `sha256`.
+    """Download `url` to `path`; the file appears there only when it is complete and its hash is `sha256`.
 
-    `copy` moves the answer into a file. Raises OSError or HTTPException.
+    `copy` writes the response to a file. Raises OSError or HTTPException.
     """
     with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as answer:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -280,7 +287,7 @@ class DigitsClassifier(nn.Module):
             nn.MaxPool2d(2),  # [N, 64, 4, 4]
             nn.Flatten(),
             nn.Linear(1024, self.features),
-            nn.LeakyReLU(0.1),  # a plain one would leave a third of the features dead
+            nn.LeakyReLU(0.1),  # with a plain ReLU a third of the features would be dead
         )
         self.head = nn.Linear(self.features, self.classes)
 
@@ -291,9 +298,9 @@ class DigitsClassifier(nn.Module):
 
 
 class DigitsExtractor(Extractor):
-    """The packed classifier of the embedded digits, whose scores end in `_digits` and compare with no published value.
+    """The packaged classifier of the embedded digits; the names of its scores end in `_digits`.
 
-    `python -m gan_experiments.metrics.train_digits` trains its weights.
+    They cannot be compared with published values. `python -m gan_experiments.metrics.train_digits` trains its weights.
     """
 
     name = "digits"

@@ -1,7 +1,7 @@
-"""The bases of the scores: `torchmetrics.Metric`s that declare their names, their direction and what they are of.
+"""Base classes of the scores: `torchmetrics.Metric`s that declare their names, direction and input.
 
-A score is one class in one file of `measures/`. `names.py` finds it there, and whatever has to know of a score asks its
-class: which scores there are, whether more of one is better, what its passport says.
+A score is one class in one file of `measures/`, where `names.py` finds it. All facts about a score come from its class:
+its name, whether higher is better, what its passport says.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
+from typing_extensions import override
 
 from gan_experiments.metrics.likeness import luma
 from gan_experiments.metrics.neighbours import SquaredDistances, blocks, nearest
 from gan_experiments.metrics.real_statistics import RealStatistics
 
 Values = dict[str, tuple[float, float | None]]
-"""By the name of each score its value, and its standard deviation where it has one."""
+"""Score name -> (value, standard deviation or None)."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a score was computed of, as far as its passport depends on it.
+    """The data of one measurement, as far as a score's passport depends on it.
 
-    `num_fake` and `num_real` are the numbers of images, `available` that of real images in `split`, `width` the number
-    of features.
+    `num_fake` and `num_real` are the numbers of images used, `available` is the number of real images in `split`, and
+    `width` the number of features.
     """
 
     num_fake: int
@@ -45,22 +46,22 @@ class Measurement:
 class GenerativeMetric(Metric):
     """A score, or several that are computed together.
 
-    `compute` returns float64: a scalar where one score was asked for, which `self.log` takes, else a dict by name. The
-    attribute `std` then holds the standard deviations by name, of those scores that have one. Values that are not
-    finite score NaN.
+    `compute` returns float64: a scalar for a single score, which `self.log` accepts, else a dict by name. Afterwards
+    the attribute `std` holds the standard deviations by name, of the scores that have one. Inputs that are not finite
+    give NaN.
 
-    Ranks need not hold equally many images. Every rank gathers all of them, and `compute` brings them into an order
-    that depends on their content alone, so that the value is the same to the last bit on any number of ranks.
+    Ranks may hold different numbers of images. Every rank gathers all of them, and `compute` sorts them by content, so
+    that the value is the same to the last bit on any number of ranks.
 
     Class attributes:
-        scores: short names, as in `metrics.scores=[fid,kid]`.
-        higher_is_better: whether more is better, of each of them.
-        of: what they are computed of: "features", "neighbours" (of features), "logits" or "pairs" (of images).
-        published_with: the name of the extractor with which papers report them; there no suffix joins the names.
+        scores: the short names, as in `metrics.scores=[fid,kid]`.
+        higher_is_better: whether higher is better, for all of them.
+        of: their input: "features", "neighbours" (of features), "logits", "pairs" (of images), "points" or "paths".
+        published_with: the name of the extractor with which papers report them; with it the names have no suffix.
         keys: for each parameter of the constructor that a config sets, its key below `metrics`.
 
     Args:
-        scores: those of the class's scores that are computed, in this order; None for all.
+        scores: which of the class's scores to compute, in this order; None for all.
         **kwargs: arguments of `torchmetrics.Metric`.
     """
 
@@ -81,15 +82,15 @@ class GenerativeMetric(Metric):
         self.std: dict[str, float] = {}
 
     def estimator(self, score: str, measured: Measurement) -> str:
-        """Say how `score` is estimated, with its constants: another text is another measurement."""
+        """Say how `score` is estimated, with its constants. Scores with different texts are not comparable."""
         raise NotImplementedError
 
     def doubts(self, score: str, measured: Measurement) -> list[str]:
-        """Say what speaks against trusting `score`, a line each."""
+        """Return warnings about `score`, a line each."""
         return []
 
     def halved(self) -> GenerativeMetric:
-        """Return the metric that estimates the same of half as many fake images."""
+        """Return the metric that estimates the same score from half as many fake images."""
         return self
 
     def _told(self, values: Values, device: torch.device) -> Tensor | dict[str, Tensor]:
@@ -99,7 +100,7 @@ class GenerativeMetric(Metric):
         return told if len(told) > 1 else told[self.chosen[0]]
 
     def _all(self, state: str) -> Tensor:
-        """Return the rows that `update` was given, or [0, 0] without any; they are kept in one piece from now on."""
+        """Return all rows of a state in order, [0, 0] if there are none; afterwards the state is a single tensor."""
         kept = getattr(self, state)
         table = dim_zero_cat(kept) if len(kept) else torch.zeros(0, 0, device=self.device)
         if isinstance(kept, list) and len(kept) > 1:
@@ -108,10 +109,10 @@ class GenerativeMetric(Metric):
 
 
 class Samples:
-    """Features of real [N, D] and fake images [M, D], N and M >= 2, and what several scores need of the real ones.
+    """Features of real [N, D] and fake images [M, D], N and M >= 2, with the statistics that several scores share.
 
-    `real` may be the features alone; the rest is then computed once it is asked for. `neighbours` is the largest number
-    of each real image's neighbours that will be asked for.
+    `real` may be the features alone; statistics are then computed on first access. `neighbours` is the largest number
+    of nearest neighbours of each real image that a score needs.
     """
 
     def __init__(self, real: RealStatistics | Tensor, fake: Tensor, neighbours: int = 0) -> None:
@@ -121,35 +122,35 @@ class Samples:
 
     @cached_property
     def statistics(self) -> RealStatistics:
-        """Mean, covariance and its root of the real features."""
+        """The mean of the real features, their covariance and its square root."""
         return self.known or RealStatistics.of(self.real)
 
     @cached_property
     def nearest_real(self) -> Tensor:
-        """The squared distances [N, K], float64, ascending, from each real image to the K other ones nearest to it."""
+        """The squared distances [N, K], float64, ascending, from each real image to its K nearest other real images."""
         if self.known is not None and self.known.knows(self.neighbours):
             return self.known.nearest
         return nearest(self.real, self.neighbours)
 
     def reach(self, k: int) -> Tensor:
-        """Return the squared distances [N] to the k-th nearest; to the last one where there are fewer."""
+        """Return each real image's squared distance to its k-th nearest neighbour, [N]; to the last one if fewer."""
         return self.nearest_real[:, min(k, len(self.real) - 1) - 1]
 
 
 class FeatureMetric(GenerativeMetric):
     """A score of an extractor's features of real and of fake images.
 
-    All features are kept, in float32 (float64 where they were given so), and gathered on every rank.
+    All features are stored, in float32 (float64 features stay float64), and gathered on every rank.
 
     Args:
-        scores: those of the class's scores that are computed; None for all.
+        scores: which of the class's scores to compute; None for all.
         reset_real_features: False to keep the real features when `reset` is called.
         **kwargs: arguments of `torchmetrics.Metric`.
     """
 
     of = "features"
     neighbours = 0
-    """How many neighbours of each real image the score looks at."""
+    """The number of nearest neighbours of each real image that the score needs."""
     real_features: list[Tensor]
     fake_features: list[Tensor]
 
@@ -164,75 +165,75 @@ class FeatureMetric(GenerativeMetric):
         (self.real_features if real else self.fake_features).append(kept(features))
 
     def compute(self) -> Tensor | dict[str, Tensor]:
-        """Return the score of all images on all ranks; see the class. Raises ValueError for fewer than two."""
+        """Return the score of all images on all ranks. Raises ValueError for fewer than two real or two fake images."""
         return self._told(values_of([self], *self.tables()), self.device)
 
     def tables(self) -> tuple[Tensor, Tensor]:
-        """Return all real and all fake features, in order. Raises ValueError for fewer than two of either."""
+        """Return all real and all fake features, sorted by content. Raises ValueError for fewer than two of either."""
         real, fake = self._all("real_features"), self._all("fake_features")
         if min(len(real), len(fake)) < 2:
             raise ValueError(f"{len(real)} real and {len(fake)} fake images: {type(self).__name__} needs two of each")
         return real, fake
 
     def reset(self) -> None:
-        """Forget the features; the real ones only with `reset_real_features`."""
+        """Remove the features; the real ones only with `reset_real_features`."""
         real = list(self.real_features)
         super().reset()
         if not self.reset_real_features:
             self.real_features = real
 
     def values(self, samples: Samples) -> Values:
-        """Compute the scores of features that are finite."""
+        """Compute the scores; all features are finite."""
         raise NotImplementedError
 
 
 class NeighbourMetric(FeatureMetric):
-    """A score of the distances between real and fake features, of which it is shown a block at a time.
+    """A score of the distances between real and fake features, computed from one block of distances at a time.
 
-    Several of them are computed from one pass over the distances: see `values_of`.
+    Several such scores share one pass over the distances, see `values_of`: `begin`, `look` at each block, `end`.
     """
 
     of = "neighbours"
 
     def begin(self, samples: Samples) -> dict[str, Tensor]:
-        """Return what `look` fills in."""
+        """Return the initial state, which `look` updates in place."""
         raise NotImplementedError
 
     def look(self, seen: dict[str, Tensor], rows: slice, columns: slice, distances: Tensor) -> None:
-        """Look at the squared distances [n, m], float64, between the real `rows` and the fake `columns`."""
+        """Update the state `seen` by the squared distances [n, m], float64, of the real `rows` and fake `columns`."""
         raise NotImplementedError
 
     def end(self, seen: dict[str, Tensor], samples: Samples) -> Values:
-        """Compute the scores of what was seen."""
+        """Compute the scores from the state."""
         raise NotImplementedError
 
 
 class Together(MetricCollection):
-    """A collection whose metrics of features are computed together: gathered once, with one pass over the distances."""
+    """A collection whose `FeatureMetric`s are computed together: one gathering of features, one pass over distances."""
 
     def compute(self) -> dict[str, Any]:
-        """Return every score by its name."""
+        """Return all scores by name."""
         metrics: list[Any] = [m for m in self.values(copy_state=False) if isinstance(m, FeatureMetric)]
         if len(metrics) > 1 and any(metric._computed is None for metric in metrics):
             with metrics[0].sync_context(dist_sync_fn=metrics[0].dist_sync_fn):
                 tables = metrics[0].tables()
             values = values_of(metrics, *tables)
             for metric in metrics:
-                metric._computed = metric._told(values, metric.device)  # which its `compute` returns
+                metric._computed = metric._told(values, metric.device)  # cached: `compute` returns it
         return super().compute()
 
 
 class PairMetric(GenerativeMetric):
-    """A score of each fake image beside the real one that it should be: the mean over all pairs.
+    """A score of fake images against their ground truth: the mean over all pairs.
 
-    Class attributes, which an object may have otherwise:
-        data_range: how far apart the extremes of the values are that are compared.
+    Class attributes, which an instance may override:
+        data_range: the difference between the largest and the smallest possible value.
         smallest: the shortest side, in pixels, of images that can be compared.
-        colour: which values of a colour image are compared.
-        how: what is computed of a pair, in words.
+        colour: which values of a colour image are compared, in words.
+        how: what is computed for a pair, in words.
 
     Args:
-        crop_border: pixels on each side that are left out.
+        crop_border: the number of pixels left out on each side.
         scores: None.
         **kwargs: arguments of `torchmetrics.Metric`.
     """
@@ -252,24 +253,27 @@ class PairMetric(GenerativeMetric):
 
     @property
     def known_as(self) -> str:
-        """The name of the score with what else is to be known of it."""
+        """The name under which the score is reported, with its variant."""
         return self.scores[0]
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What else its passport says."""
+        """Further entries of the score's passport."""
         return {}
 
+    @override
     def estimator(self, score: str, measured: Measurement) -> str:
-        """Say what is computed of a pair."""
         return f"{self.how}; mean and std over images"
 
     def doubts_of(self, values: Sequence[float]) -> list[str]:
-        """Say what speaks against trusting the mean of these values, a line each."""
+        """Return warnings about the mean of these values, a line each."""
         return []
 
     def update(self, fake: Tensor, real: Tensor) -> None:
-        """Add pairs of images, each uint8 [n, C, H, W] with C 1 or 3. Raises ValueError for others."""
+        """Add pairs of images, each uint8 [n, C, H, W] with C 1 or 3.
+
+        Raises ValueError for other dtypes, for unequal shapes and for images too small.
+        """
         if fake.shape != real.shape or fake.ndim != 4 or {fake.dtype, real.dtype} != {torch.uint8}:
             given = " and ".join(f"{image.dtype} {list(image.shape)}" for image in (fake, real))
             raise ValueError(f"{given}: give pairs of images of equal size, uint8 [n, C, H, W]")
@@ -288,21 +292,21 @@ class PairMetric(GenerativeMetric):
         return self._told({self.scores[0]: (found.mean().item(), found.std(correction=0).item())}, self.device)
 
     def value(self, fake: Tensor, real: Tensor) -> float:
-        """Compare two images uint8 [C, H, W], without their border."""
+        """Return the score of two images uint8 [C, H, W] without their border."""
         inside = slice(self.crop_border, -self.crop_border or None)
         return self.likeness(fake[:, inside, inside], real[:, inside, inside])
 
     def likeness(self, fake: Tensor, real: Tensor) -> float:
-        """Compare two images uint8 [C, H, W]."""
+        """Return the score of two images uint8 [C, H, W]."""
         raise NotImplementedError
 
 
 class LumaMetric(PairMetric):
-    """A score of pairs that may be of the luma of colour images, as super-resolution is published.
+    """A score of pairs that can be computed on the luma of colour images, as papers on super-resolution do.
 
     Args:
         y_channel: True for the luma.
-        crop_border: pixels on each side that are left out.
+        crop_border: the number of pixels left out on each side.
         scores: None.
         **kwargs: arguments of `torchmetrics.Metric`.
     """
@@ -319,18 +323,18 @@ class LumaMetric(PairMetric):
 
     @property
     def known_as(self) -> str:
-        """The name, and `_y` of the luma."""
+        """The short name, with the suffix `_y` for the luma."""
         return f"{self.scores[0]}_y" if self.y_channel else self.scores[0]
 
     def seen(self, image: Tensor) -> Tensor:
-        """Return what is compared of an image [C, H, W], in float64."""
+        """Return the values to compare of an image [C, H, W], in float64: its luma, or all channels."""
         return luma(image.double()) if self.y_channel and len(image) == 3 else image.double()
 
 
 def values_of(metrics: Iterable[Any], real: RealStatistics | Tensor, fake: Tensor) -> Values:
-    """Compute several `FeatureMetric`s of the same features, what they have in common once.
+    """Compute several `FeatureMetric`s of the same features; shared statistics and distances are computed once.
 
-    Needs two real and two fake images or more. Features that are not finite score NaN.
+    Needs at least two real and two fake images. Features that are not finite give NaN.
     """
     metrics = list(metrics)
     if not finite(fake) or (isinstance(real, Tensor) and not finite(real)):
@@ -355,19 +359,19 @@ def values_of(metrics: Iterable[Any], real: RealStatistics | Tensor, fake: Tenso
 
 
 def finite(table: Tensor) -> bool:
-    """Say whether all of a table [N, D] is finite, without a copy of it."""
+    """Return True if all values of a table [N, D] are finite, without copying it."""
     return bool(table.sum(dim=1).isfinite().all())
 
 
 def kept(table: Tensor) -> Tensor:
-    """Return what `update` keeps of a table [n, D]: float64 as it is, else float32. Raises ValueError for no table."""
+    """Return a table [n, D] as `update` stores it, float64 unchanged, else float32; ValueError for other shapes."""
     if table.ndim != 2:
         raise ValueError(f"{list(table.shape)}: give a table [images, features]")
     return table.detach() if table.dtype == torch.float64 else table.detach().float()
 
 
 def in_order(table: Tensor) -> Tensor:
-    """Return the rows of a table [N, D] in the order of their bytes: the same however they were spread over ranks."""
+    """Sort the rows of a table [N, D] by their bytes, so that the order is the same on any number of ranks."""
     if not table.numel():
         return table
     rows = table.cpu().contiguous().numpy()
@@ -376,7 +380,7 @@ def in_order(table: Tensor) -> Tensor:
 
 
 def gather(table: Tensor, group: Any = None) -> list[Tensor]:
-    """Return every rank's table [n, D], in their order and without padding; n may differ, and be 0."""
+    """Return every rank's table [n, D] in the order of the ranks, without padding; n may differ, and be 0."""
     shapes: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(shapes, (tuple(table.shape), table.dtype), group=group)
     filled = [(shape[1:], dtype) for shape, dtype in shapes if math.prod(shape)]

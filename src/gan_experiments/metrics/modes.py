@@ -1,4 +1,4 @@
-"""Score points of the plane: how many of the known modes a generator finds, and how near to them its points lie."""
+"""Evaluation of points of the plane: how many known modes a generator covers, and how close its points are to them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCORES = tuple(names.of("points"))
 
 
 class Split(Protocol):
-    """What the evaluators ask of any data."""
+    """The interface that evaluators require of any data."""
 
     @property
     def split(self) -> str:
@@ -32,11 +32,11 @@ class Split(Protocol):
 
 
 class ModeEvaluator:
-    """Count the modes that `num_fake` points find, and the share of them that is of high quality, as `data.toy` says.
+    """Evaluator of the modes that `num_fake` points cover and of the share of high-quality points, see `data.toy`.
 
-    `scores` are among SCORES, and the first decides the best; `batch_size` points are made at a time, on each rank. The
-    points are those of VEEGAN: 2,500 (Srivastava et al. 2017, arXiv:1705.07761, section 4.1). Raises ConfigError for an
-    unknown score, and too few points.
+    `scores` are among SCORES; the first one decides which checkpoint is the best. `batch_size` points are made at a
+    time, on each rank. The default of 2,500 points is VEEGAN's (Srivastava et al. 2017, arXiv:1705.07761, section 4.1).
+    Raises ConfigError for an unknown score and for too few points.
     """
 
     split = "train"
@@ -53,11 +53,11 @@ class ModeEvaluator:
         self.scores, self.num_fake, self.batch_size = tuple(scores), num_fake, batch_size
 
     def real(self, data: DataModule) -> Modes:
-        """What it compares with, of a data module; raises ConfigError for data without known modes."""
+        """Return the modes of a data module; raises ConfigError for data without known modes."""
         return _modes(data.reference(self.split))
 
     def against(self, real: Split) -> str:
-        """What is compared with what, in words."""
+        """Say in words what is compared with what."""
         return f"{self.num_fake:,} against the {len(_modes(real).centres)} modes"
 
     def evaluate(
@@ -71,7 +71,7 @@ class ModeEvaluator:
         ema: bool,
         extra: dict[str, Any] | None = None,
     ) -> dict[str, Score]:
-        """Return by name, on every rank, the scores that `measure` finds."""
+        """Return the scores of `measure` by name, on every rank."""
         return self.measure(sample, real, device, rank=rank, world_size=world_size, ema=ema, extra=extra).scores
 
     def measure(
@@ -89,7 +89,8 @@ class ModeEvaluator:
     ) -> Measured:
         """Score the points [n, 2, 1, 1] made by `sample(index, n)`; the arguments are those of `Evaluator.measure`.
 
-        Raises ConfigError for data without known modes, and for `labels` or `bootstrap`, which these scores have not.
+        Raises ConfigError for data without known modes, and for `labels` or `bootstrap`, which these scores do not
+        support.
         """
         for word, asked in (("by_class", labels is not None), ("bootstrap", bootstrap > 0)):
             if asked:

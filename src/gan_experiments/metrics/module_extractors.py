@@ -1,4 +1,4 @@
-"""Any network as an extractor, and those that torch-fidelity brings."""
+"""Extractors from any network, and from those of torch-fidelity."""
 
 from __future__ import annotations
 
@@ -35,23 +35,24 @@ def content_hash(net: nn.Module) -> str:
 
 
 class ModuleExtractor(Extractor):
-    """Features of any classifier or encoder of images, of torchvision, timm or anyone.
+    """Extractor from any classifier or encoder of images, of torchvision, timm or elsewhere.
 
-    Its scores end in `_<name>` and compare with no published value.
+    The names of its scores end in `_<name>`. They cannot be compared with published values.
 
     Args:
-        net: the network, float [N, 3, size, size] -> [N, K], or anything where `layer` is given. It takes one channel
-            where `mean` is of one.
-        name: what the scores are named for.
-        weights: the path of a file with the network's state dict, itself or under "state_dict"; None for those that
-            `net` has come with.
-        layer: the name of a submodule whose output is the features ("avgpool"); None for the network's own output. Of
-            an output [N, D, H, W] the mean over space is taken, of tokens [N, T, D] the first one.
-        classes: whether the network's output is [N, K] of logits, which the Inception Score needs.
-        size: height and width in pixels to which images are resized: antialiased bicubic, the aspect ratio let go.
-        mean, std: of red, green and blue in [0, 1], taken off and divided by.
+        net: the network, float [N, 3, size, size] -> [N, K], or to any output if `layer` is given. It takes grey images
+            [N, 1, size, size] if `mean` has one value.
+        name: the suffix of the scores.
+        weights: the path of a file with the network's state dict, itself or under "state_dict"; None for the weights
+            that `net` already has.
+        layer: the name of a submodule whose output is the features, such as "avgpool"; None for the network's own
+            output. An output [N, D, H, W] is averaged over positions; of tokens [N, T, D] the first one is used.
+        classes: whether the network's output is logits [N, K], which the Inception Score needs.
+        size: height and width in pixels to which images are resized, antialiased bicubic, without keeping the aspect
+            ratio.
+        mean, std: of red, green and blue in [0, 1]: the mean is subtracted, then the result is divided by std.
 
-    Raises ConfigError where the file, the layer or what comes out of it does not fit.
+    Raises ConfigError if the file, the layer or the layer's output does not fit.
     """
 
     def __init__(
@@ -104,13 +105,13 @@ class ModuleExtractor(Extractor):
 
 
 class FidelityExtractor(Extractor):
-    """torch-fidelity's DINOv2, CLIP or VGG-16, with TensorFlow 1's resize; its scores end in `_<name>`.
+    """torch-fidelity's DINOv2, CLIP or VGG-16, with TensorFlow 1's resize; the names of its scores end in `_<name>`.
 
-    `name` is "dinov2-vit-b-14", "clip-vit-b-32", ... or "vgg16" (the second fully connected layer after its ReLU, where
-    precision and recall were published, with other weights). `weights` is a path, of CLIP's own file or torchvision's
-    VGG-16; without one the file is looked for in torch's cache folder, then downloaded.
+    `name` is "dinov2-vit-b-14", "clip-vit-b-32", ... or "vgg16". The latter's features are those of the second fully
+    connected layer after its ReLU, on which precision and recall were published, with other weights. `weights` is the
+    path of CLIP's own file or of torchvision's VGG-16; by default the file in torch's cache folder, or else a download.
 
-    Raises ConfigError for an unknown name, and where there are no weights and no network answers.
+    Raises ConfigError for an unknown name, and for weights that are neither found nor downloaded.
     """
 
     classes = 0
@@ -149,10 +150,10 @@ class FidelityExtractor(Extractor):
 
 
 def _safe_weights(name: str, weights: str | None) -> Any:
-    """The weights that torch-fidelity may open: it unpickles whatever lies in torch's cache, and runs TorchScript.
+    """Return weights that torch-fidelity may safely open: it unpickles any file in torch's cache and runs TorchScript.
 
-    Of VGG-16 a copy that holds tensors alone, of CLIP the path of a file that is CLIP's own by its sha256; None where
-    torch-fidelity fetches it, and looks at that itself.
+    For VGG-16 it is a copy that holds tensors only. For CLIP it is the path of a file whose sha256 is that of CLIP's
+    own file. It is None where torch-fidelity downloads the file and checks it itself.
     """
     if name == "vgg16":
         return clean_copy(find_weights("vgg", weights, "metrics.extractor."))
@@ -171,7 +172,7 @@ def _safe_weights(name: str, weights: str | None) -> Any:
 
 
 def load_weights(net: nn.Module, path: str) -> None:
-    """Load a file's state dict, itself or under "state_dict"; raises ConfigError where that is not the network's."""
+    """Load a file's state dict, itself or under "state_dict"; raises ConfigError if it does not fit the network."""
     if not Path(path).is_file():
         raise ConfigError(f"metrics.extractor.weights={path} is not a file: give that of the network's weights")
     try:
@@ -186,7 +187,7 @@ def load_weights(net: nn.Module, path: str) -> None:
 
 
 def measure(extractor: Extractor) -> tuple[int, int]:
-    """Return the widths D of its features and K of its logits, by a grey image."""
+    """Return the widths D of an extractor's features and K of its logits, found by extracting a grey image."""
     images = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8)
     with plain_float32(images.device):
         features, logits = extractor(images)

@@ -1,4 +1,4 @@
-"""Which scores there are, by name: the classes in `measures/`, found without a list. Imports them when first asked."""
+"""The scores by name: the classes found in `measures/`, which are imported on first use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEASURES = "gan_experiments.metrics.measures"
 
 @cache
 def classes() -> dict[str, type[GenerativeMetric]]:
-    """Every class of scores by its own name."""
+    """Return all classes of scores by class name."""
     from gan_experiments.metrics.metric import GenerativeMetric
 
     found = {}
@@ -31,19 +31,19 @@ def classes() -> dict[str, type[GenerativeMetric]]:
 
 @cache
 def scores() -> dict[str, type[GenerativeMetric]]:
-    """The class of every score by the score's short name: "fid", ..."""
+    """Return the class of each score by the score's short name: "fid", ..."""
     return {score: kind for kind in classes().values() for score in kind.scores}
 
 
 def of(*kinds: str) -> list[str]:
-    """Return the short names of the scores that are of "features", "neighbours", "logits", ..."""
+    """Return the short names of the scores computed from "features", "neighbours", "logits", ..."""
     return [score for score, kind in scores().items() if kind.of in kinds]
 
 
 def class_of(name: str) -> type[GenerativeMetric] | None:
-    """Return the class of a score by the name under which it is told: "fid", "intra_fid_digits", ...; None for none.
+    """Return the class of a score by its reported name, "fid", "intra_fid_digits", ...; None if there is no such score.
 
-    That name is the short one, with what else is to be known behind an underscore.
+    A reported name is the short name, with any details after an underscore.
     """
     name = name.removeprefix("intra_")
     fitting = [score for score in scores() if name == score or name.startswith(f"{score}_")]
@@ -51,7 +51,7 @@ def class_of(name: str) -> type[GenerativeMetric] | None:
 
 
 def higher_is_better(name: str) -> bool:
-    """Say whether more of the score `name` ("fid", "is_digits", ...) is better; it is not for a distance."""
+    """Return True if higher is better for the score `name` ("fid", "is_digits", ...); it is not for a distance."""
     kind = class_of(name)
     return bool(kind and kind.higher_is_better)
 
@@ -62,9 +62,9 @@ def published_with(extractor: str) -> tuple[str, ...]:
 
 
 def collection(names: Sequence[str], constants: Mapping[str, Any] | None = None) -> MetricCollection:
-    """Return the metrics that compute these scores; those of features share them, and are computed together.
+    """Return the metrics that compute these scores; those of features share the features and are computed together.
 
-    `constants` are arguments by their keys in a config: see `GenerativeMetric.keys`.
+    `constants` are the metrics' arguments by their keys in a config, see `GenerativeMetric.keys`.
     """
     from gan_experiments.metrics.metric import Together
 

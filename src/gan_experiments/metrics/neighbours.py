@@ -12,14 +12,14 @@ SAME = 1e-12  # of the squared lengths: features nearer than this are equal as f
 
 
 def blocks(total: int) -> list[slice]:
-    """Return the slices of at most BLOCK that make up `total`."""
+    """Return consecutive slices of at most BLOCK that cover range(total)."""
     return [slice(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
 
 
 class SquaredDistances:
-    """The squared distances of rows x [N, D] and y [M, D], a block at a time, in float64; of equal rows exactly 0.
+    """The squared distances of rows x [N, D] and y [M, D], one block at a time, in float64; exactly 0 for equal rows.
 
-    Every block is computed in the same place, lest each leaves a hole in memory: it is gone when the next is asked for.
+    All blocks share one buffer, which avoids memory fragmentation. So each call overwrites the result of the last one.
     """
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
@@ -43,9 +43,9 @@ class SquaredDistances:
 
 
 def nearest(x: Tensor, k: int) -> Tensor:
-    """Return the squared distances [N, k], float64, ascending, from each row of x [N, D] to the k rows nearest to it.
+    """Return the squared distances [N, k], float64, ascending, from each row of x [N, D] to its k nearest other rows.
 
-    The row itself is not one of them, a copy of it is. Needs k < N.
+    A copy of a row counts as another row. Needs k < N.
     """
     assert k < len(x), f"{len(x)} images have no {k} neighbours"
     parts = blocks(len(x))
@@ -57,7 +57,7 @@ def nearest(x: Tensor, k: int) -> Tensor:
 
     between = SquaredDistances(x, x)
     for i, rows in enumerate(processes.watched(parts, "neighbours")):
-        for columns in parts[i:]:  # the other half is the same
+        for columns in parts[i:]:  # distances are symmetric
             distances = between(rows, columns)
             if rows == columns:
                 distances.fill_diagonal_(torch.inf)
@@ -68,7 +68,7 @@ def nearest(x: Tensor, k: int) -> Tensor:
 
 
 def nearest_real(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Return of each row of fake [M, D] the distance [M], float64, to the nearest row of real [N, D], and which [M]."""
+    """Return each row of fake [M, D]'s distance to the nearest row of real [N, D], float64 [M], and its index [M]."""
     found = torch.full((len(fake),), torch.inf, dtype=torch.float64, device=fake.device)
     which = torch.zeros(len(fake), dtype=torch.int64, device=fake.device)
     between = SquaredDistances(real, fake)
@@ -82,10 +82,10 @@ def nearest_real(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def realism(real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
-    """Return the realism score [M], float64, of each row of fake [M, D] among real [N, D]; in a real ball 1 and more.
+    """Return the realism score [M], float64, of each row of fake [M, D] among real [N, D]; it is >= 1 in a real ball.
 
-    The largest quotient of a real ball's radius and the distance to its centre, the balls larger than the median left
-    out; `reach` [N] are the squared radii. Kynkäänniemi et al. 2019, arXiv:1904.06991, eq. 3.
+    It is the largest quotient of a real ball's radius and the distance to the ball's centre. Balls larger than the
+    median are left out. `reach` [N] are the squared radii. Kynkäänniemi et al. 2019, arXiv:1904.06991, eq. 3.
     """
     small = reach <= reach.median()
     real, reach = real[small], reach[small]

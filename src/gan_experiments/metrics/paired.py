@@ -1,4 +1,4 @@
-"""Score images against those that they should be: PSNR, SSIM, L1 and LPIPS of pairs."""
+"""Evaluation of images against their ground truth: PSNR, SSIM, L1 and LPIPS of pairs."""
 
 from __future__ import annotations
 
@@ -33,15 +33,14 @@ log = logging.getLogger(__name__)
 
 USUAL = ("psnr", "ssim", "l1")
 SCORES = (*USUAL, *(name for name in names.of("pairs") if name not in USUAL))
-"""Every score of pairs of images, the usual ones first."""
+"""All scores of pairs of images, the usual ones first."""
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "pillow")
 
 
 class Translates(Protocol):
-    """What is scored: `pair(batch, number)` is the translation of item `number` and what it should be, in [-1, 1].
+    """The interface of a model whose translations are scored.
 
-    `as_it_is` has the image before translation in its place; `changes` says whether that is another one than it should
-    be.
+    `changes` says whether the image before translation differs from the ground truth.
     """
 
     direction: str
@@ -49,24 +48,25 @@ class Translates(Protocol):
     changes: bool
 
     def pair(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
-        """Twice images [1, C, H, W]."""
+        """Return the translation of item `number` and its ground truth, each [1, C, H, W] in [-1, 1]."""
 
     def as_it_is(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
-        """Twice images [1, C, H, W]."""
+        """Return the image of item `number` before translation and the ground truth, as `pair` does."""
 
 
 class PairedEvaluator:
-    """Compute scores of images against the real images that they should be.
+    """Evaluator of images against their ground truth.
 
-    `scores` are among SCORES; what each of them is, its class in `measures/` says. With `y_channel` PSNR and SSIM are
-    of the luma of colour images, and called `psnr_y` and `ssim_y` in what is found. `crop_border` pixels on each side
-    are left out of all. LPIPS is called `lpips_<net>`; `lpips_net` and `lpips_weights` are those of
-    `losses.perceptual.LPIPS`.
+    Args:
+        scores: names among SCORES; their classes in `measures/` define them.
+        y_channel: True to compute PSNR and SSIM on the luma of colour images; they are then reported as `psnr_y` and
+            `ssim_y`.
+        crop_border: the number of pixels left out on each side.
+        lpips_net, lpips_weights: `net` and `weights` of `losses.perceptual.LPIPS`, which is reported as `lpips_<net>`.
+        split: the data's split of held-out pairs on which a model is scored; None for "test", or else "val".
+        num_fake: the number of these pairs, evenly spread; None for all.
 
-    Of a model the translations of held-out pairs are scored: of the data's split named `split` (None: "test", or else
-    "val"), all or `num_fake` of them, evenly spread.
-
-    Raises ConfigError for an unknown score, a negative border, too few pairs, and where LPIPS lacks its weights.
+    Raises ConfigError for an unknown score, a negative border, too few pairs, and for missing weights of LPIPS.
     """
 
     def __init__(
@@ -104,19 +104,19 @@ class PairedEvaluator:
 
     @property
     def lpips(self) -> LPIPS | None:
-        """The network of the score "lpips"; None without it."""
+        """The network of the score "lpips"; None without that score."""
         return self._metric["lpips"].network if "lpips" in self._metric else None
 
     def real(self, data: DataModule) -> HeldOut:
-        """The held-out pairs of a data module; raises ConfigError where it has none."""
+        """Return the held-out pairs of a data module; raises ConfigError if it has none."""
         return data.held_out(self.split)
 
     def against(self, real: HeldOut) -> str:
-        """What is compared with what, in words."""
+        """Say in words what is compared with what."""
         return f"{self.number_of(real):,} against what they should be, of the split {real.split}"
 
     def number_of(self, real: HeldOut) -> int:
-        """How many of these pairs it looks at."""
+        """Return how many of these pairs are used."""
         return min(real.number, self.num_fake or real.number)
 
     def measure(
@@ -134,11 +134,12 @@ class PairedEvaluator:
     ) -> Measured:
         """Score the translations of held-out pairs, one at a time; the arguments are those of `Evaluator.measure`.
 
-        A translation is a function of its pair and its number, so that the scores are the same on any number of ranks.
-        The first time, the log says how the images score as they are before translation, enlarged (bicubic) where the
-        translation is: what a model that has learnt nothing would have. Translations that are not finite score NaN.
+        A translation depends only on its pair and the pair's index, so that the scores are the same on any number of
+        ranks. The first call also logs the scores of the images before translation (enlarged by bicubic interpolation
+        if the model enlarges images): the baseline of a model that has learnt nothing. Translations that are not finite
+        give NaN.
 
-        Raises ConfigError where `evaluate` does, and for `labels` or `bootstrap`, which these scores have not.
+        Raises ConfigError as `evaluate` does, and for `labels` or `bootstrap`, which these scores do not support.
         """
         for word, asked in (("by_class", labels is not None), ("bootstrap", bootstrap > 0)):
             if asked:
@@ -166,13 +167,13 @@ class PairedEvaluator:
     def _table(
         self, pair: Callable[[Batch, int], tuple[Tensor, Tensor]], real: HeldOut, ranks: Ranks
     ) -> tuple[dict[str, list[float]], set[int]]:
-        """Return on every rank each score's values over the pairs, and the numbers of channels that there are."""
+        """Return each score's values over the pairs and the set of the images' channel counts, on every rank."""
         rows = spread_rows(self.number_of(real), real.number).tolist()
-        table = torch.zeros(len(rows), len(self.names) + 1, dtype=torch.float64)  # the channels last
+        table = torch.zeros(len(rows), len(self.names) + 1, dtype=torch.float64)  # last column: the number of channels
         for place in range(ranks.rank, len(rows), ranks.world_size):
             fake, truth = pair(real.batch(rows[place]), rows[place])
             found = dict.fromkeys(self.names, math.nan)
-            if fake.isfinite().all():  # uint8 would hide it
+            if fake.isfinite().all():  # uint8 would hide NaN
                 found = self._values(f"{real.split} {rows[place]}", to_uint8(fake)[0], to_uint8(truth)[0])
             table[place] = torch.tensor([*found.values(), truth.shape[1]], dtype=torch.float64)
         table = ranks.tell(ranks.collect(table.to(ranks.meeting_place)).cpu())
@@ -184,14 +185,15 @@ class PairedEvaluator:
         pairs: Iterable[tuple[Tensor, Tensor] | tuple[str, Tensor, Tensor]],
         extra: dict[str, Any] | None = None,
     ) -> dict[str, Score]:
-        """Return by name the means over pairs of images (fake, real), with the standard deviations over the pairs.
+        """Return the scores by name: means and standard deviations over pairs of images (fake, real).
 
-        Both images of a pair are uint8 [C, H, W] with C 1 or 3, of one size, on one device, which computes; another
-        pair may be of another size. A name before them is used in messages, else the pair's number from 0 on. `extra`
-        joins the passport; without a "real_fingerprint" there, one is taken of the real images in their order.
+        Both images of a pair are uint8 [C, H, W] with C 1 or 3, of the same size and on the same device, which computes
+        the scores. Pairs may differ in size. A name before the images is used in messages, else the pair's index from 0
+        on. `extra` is added to the passport; without a "real_fingerprint" there, one is computed from the real images
+        in their order.
 
-        Raises ConfigError where there are no pairs, where the two images of one differ in size, or are too small, and
-        where a value is not finite.
+        Raises ConfigError if there are no pairs, if the images of a pair differ in size or are too small, and if a
+        value is not finite.
         """
         values: dict[str, list[float]] = {score: [] for score in self.names}
         colours = set()
@@ -252,7 +254,7 @@ class PairedEvaluator:
         return found
 
     def _notes(self, score: str, values: list[float], colours: set[int]) -> dict[str, Any]:
-        """Say how a score was computed, and what speaks against trusting it."""
+        """Return the passport entries that say how a score was computed, and its warnings."""
         metric = self._metric[score]
         doubts = ["some translations are not finite"] if any(map(math.isnan, values)) else []
         return {
@@ -265,11 +267,11 @@ class PairedEvaluator:
 
 
 def pairs_of(fake: str | Path, real: str | Path) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield (name, fake, real) of the images of two folders or zip archives, uint8 [C, H, W] in their own sizes.
+    """Yield (name, fake, real) for the images of two folders or zip archives, uint8 [C, H, W] in their own sizes.
 
-    Two images are a pair where the paths below the folder are the same but for the suffix. They are RGB, or grey where
-    both are; transparency lies over white. Files without an image's suffix are passed over. Raises ConfigError at once
-    where an image has no partner, and on the way where one cannot be decoded.
+    Two images are a pair if their paths below the folders are equal except for the suffix. They are RGB, or grey if
+    both are; transparency is laid over white. Files without an image's suffix are skipped. Raises ConfigError at once
+    if an image has no partner, and during the iteration if one cannot be decoded.
     """
     sides = Files(fake, "fake"), Files(real, "real")
     fakes, reals = (_images(files) for files in sides)
@@ -295,7 +297,7 @@ def pairs_of(fake: str | Path, real: str | Path) -> Iterator[tuple[str, Tensor, 
 
 
 def _images(files: Files) -> dict[str, int]:
-    """Map the paths of images below the folder, without their suffixes, to the files' rows."""
+    """Return a dict from the paths of images below the folder, without suffixes, to their row indices."""
     found: dict[str, int] = {}
     for row in range(len(files)):
         path = PurePosixPath(files.file(row))

@@ -1,4 +1,4 @@
-"""When two scores may be compared: all that their passports say of the measurement is the same."""
+"""Comparability of scores: two may be compared if their passports describe the same measurement."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from gan_experiments import __version__
 from gan_experiments.contracts import AS_THE_DATA
 
 NO_MATTER = ("versions", "warnings")
-"""What a passport says and two scores may differ in."""
+"""The entries of a passport in which comparable scores may differ."""
 UNSTATED = "not stated"
 
 
 def versions(*libraries: str) -> dict[str, str]:
-    """The versions of what a score was computed with, this package's among them."""
+    """Return the versions of these libraries and of this package."""
     return {**{library: version(library) for library in libraries}, "gan-experiments": __version__}
 
 
 def measurement(passport: dict[str, Any]) -> dict[str, Any]:
-    """What a passport says of the measurement, and does not go without saying."""
+    """Return the entries of a passport that describe the measurement, without those that have the default meaning."""
     return {
         key: value
         for key, value in passport.items()
@@ -31,13 +31,13 @@ def measurement(passport: dict[str, Any]) -> dict[str, Any]:
 
 
 def unlike(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """The fields in which two measurements differ; scores with any are not to be compared."""
+    """Return the entries in which the measurements of two passports differ; if there are any, do not compare scores."""
     one, other = measurement(one), measurement(other)
     return [key for key in dict.fromkeys([*one, *other]) if one.get(key, UNSTATED) != other.get(key, UNSTATED)]
 
 
 def doubts(passports: Mapping[str, dict[str, Any]]) -> list[str]:
-    """What speaks against trusting scores, of their passports by name: a line each, with the scores that it is of."""
+    """Return the warnings in the passports of these scores, a line each, which begins with the scores it is about."""
     of: dict[str, list[str]] = {}
     for name, passport in passports.items():
         for doubt in passport.get("warnings") or []:
@@ -46,5 +46,5 @@ def doubts(passports: Mapping[str, dict[str, Any]]) -> list[str]:
 
 
 def short_name(passport: dict[str, Any]) -> str:
-    """Eight letters that two passports share when their scores may be compared."""
+    """Return eight hex digits, equal for two passports whose scores may be compared."""
     return hashlib.sha256(json.dumps(measurement(passport), sort_keys=True).encode()).hexdigest()[:8]

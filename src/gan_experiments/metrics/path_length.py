@@ -1,4 +1,4 @@
-"""Perceptual path length: how far images move, by LPIPS, for a small step of the latent (arXiv:1812.04948)."""
+"""Perceptual path length: the LPIPS distance of images for a small step in latent space (arXiv:1812.04948)."""
 
 from __future__ import annotations
 
@@ -27,21 +27,23 @@ def perceptual_path_length(
     resolution: int = 256,
     device: torch.device | str = "cpu",
 ) -> tuple[float, float]:
-    """Return mean and standard deviation of d(x(t), x(t + epsilon)) / epsilon^2 over `n` paths, the extreme ones cut.
+    """Return mean and standard deviation of d(x(t), x(t + epsilon)) / epsilon^2 over `n` paths, without the extremes.
 
     Karras et al. 2019, arXiv:1812.04948, section 4.1, as in NVlabs/stylegan2-ada-pytorch's perceptual_path_length.py:
-    the images as the generator makes them, not clamped to [-1, 1]. Published values are of LPIPS with VGG. They crop
-    FFHQ's faces, where their name is not "ppl2_wend", and this does not.
+    images are not clamped to [-1, 1]. Published values use LPIPS with VGG, and crop FFHQ's faces unless they are called
+    "ppl2_wend"; this function does not crop.
 
     Args:
-        generate_pair: (chunk, size) -> the images [size, C, H, W] at t and at t + epsilon, by its arguments alone;
-            chunk `i` holds the paths from i * batch_size on. See `latent_pairs`.
+        generate_pair: (chunk, size) -> the images [size, C, H, W] at t and at t + epsilon, a function of its arguments
+            alone. Chunk `i` holds the paths from i * batch_size on. See `latent_pairs`.
         distance: two batches of images -> [size], squared as LPIPS is.
         n: number of paths.
-        epsilon: the step that `generate_pair` takes.
+        epsilon: the step of `generate_pair`.
         batch_size: paths in a chunk.
-        resolution: larger images are averaged over squares, of the whole factor that makes the short side this long.
-        device: where both compute, in true float32: TF32's rounding would outweigh the step.
+        resolution: larger images are averaged over squares, with the integer factor that brings the short side nearest
+            to this length, but not below it.
+        device: the device of images and distance, which compute in true float32, because TF32's rounding would outweigh
+            the step.
     """
     metric = PathLength(distance, epsilon, resolution)
     with plain_float32(torch.device(device)):
@@ -54,7 +56,7 @@ def perceptual_path_length(
 
 @contextmanager
 def full_precision(network: nn.Module) -> Iterator[None]:
-    """Have blocks of a `half_dtype` compute in their parameters' own while this runs: rounding would hide the step."""
+    """Let half-precision blocks compute in their parameters' dtype within: rounding would outweigh the step."""
     blocks: dict[Any, Any] = {m: m.half_dtype for m in network.modules() if getattr(m, "half_dtype", None)}
     try:
         for block in blocks:
@@ -75,19 +77,19 @@ def latent_pairs(
 ) -> Callable[[int, int], tuple[Tensor, Tensor]]:
     """Return the function (chunk, n) -> images at t and at t + epsilon of n paths, for `perceptual_path_length`.
 
-    A path leads along the arc from one z ~ N(0, 1) of `latent_dim` components to another. It keeps their lengths;
-    NVIDIA's is on the unit sphere, which is the same to a generator that normalises z. `sampling` is "full", t uniform
-    in [0, 1], or "end", t = 0. `sample` maps z, float32 [n, latent_dim] on the CPU, to images [n, C, H, W], unclamped.
-    With a `mapping` z -> w [n, ...] the path is the straight line in w, which `sample` is then given.
+    A path is the arc from one z ~ N(0, 1) of `latent_dim` components to another. It keeps their lengths; NVIDIA's is on
+    the unit sphere, which makes no difference to a generator that normalises z. `sampling` is "full", t uniform in
+    [0, 1], or "end", t = 0. `sample` maps z, float32 [n, latent_dim] on the CPU, to images [n, C, H, W], unclamped.
+    With a `mapping` z -> w [n, ...] the path is the straight line in w, and `sample` maps w instead.
 
-    `sample` is called twice and must take nothing but z (or w) from chance: a generator with noise of its own needs the
-    same noise in both calls. Raises ConfigError for another `sampling`.
+    `sample` is called twice, and only z (or w) may be random: a generator with noise inputs needs the same noise in
+    both calls. Raises ConfigError for another `sampling`.
     """
     if sampling not in SAMPLINGS:
         raise ConfigError(f"sampling={sampling}: type {' or '.join(SAMPLINGS)}")
 
     def pair(index: int, n: int) -> tuple[Tensor, Tensor]:
-        mixed = np.random.SeedSequence([seed, index]).generate_state(1)[0]  # a generator on the CPU reads 32 bits
+        mixed = np.random.SeedSequence([seed, index]).generate_state(1)[0]  # a CPU generator uses 32 bits of its seed
         generator = torch.Generator().manual_seed(int(mixed))
         z0, z1 = torch.randn(2, n, latent_dim, generator=generator, dtype=torch.float64)
         t = torch.rand(n, 1, generator=generator, dtype=torch.float64) * (sampling == "full")

@@ -1,4 +1,4 @@
-"""What the scores speak of, to look at: copies, the best and the worst, the classes, curves over a setting."""
+"""Pictures beside the scores: nearest real images, best and worst images, images by class, curves over a setting."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def write_sheets(
     folder: Path,
     labels: Tensor | None = None,
 ) -> list[Path]:
-    """Write what there is to see of one evaluation, and return the files.
+    """Write the pictures of one evaluation, and return their paths.
 
-    - `nearest.png`: fake images beside the real image nearest to each, the nearest pair first: copies are at the top.
-    - `best.png`, `worst.png`: by the realism score, the first is the best or the worst.
-    - `classes.png`: a row for each class, of `labels` where there are any, else as the extractor sees it.
+    - `nearest.png`: fake images, each beside the nearest real image, sorted by distance: copies are at the top.
+    - `best.png`, `worst.png`: the images of the highest and of the lowest realism score, the extreme one first.
+    - `classes.png`: a row for each class, by `labels` if given, else by the extractor's prediction.
 
-    `measured` is of rank 0, `sample` and `real` are what it is of; `labels` int64 [num_fake] are numbers of `real`'s.
+    `measured` is the result on rank 0 for `sample` and `real`. `labels`, int64 [num_fake], index the classes of `real`.
     """
     assert measured.fake is not None and measured.real is not None, "the features are on rank 0"  # noqa: PT018
     features, fake = measured.real.features, measured.fake
@@ -70,7 +70,7 @@ def write_sheets(
 
 
 def pick(sample: Sample, rows: Tensor, total: int, batch_size: int) -> list[Tensor]:
-    """Make the images [C, H, W] of these rows again, each chunk once."""
+    """Return the images [C, H, W] at these indices, made again; each chunk is made once."""
     made: dict[int, Tensor] = {}
     for index in dict.fromkeys((rows // batch_size).tolist()):
         start = index * batch_size
@@ -80,7 +80,10 @@ def pick(sample: Sample, rows: Tensor, total: int, batch_size: int) -> list[Tens
 
 
 def alike(pictures: Sequence[Tensor]) -> Tensor:
-    """Images [C, H, W], uint8 or in [-1, 1], of any sizes -> float [n, C, H, W] in [-1, 1] as large as the largest."""
+    """Resize images [C, H, W], uint8 or in [-1, 1], to the largest size, and stack: float [n, C, H, W] in [-1, 1].
+
+    Grey images become RGB if there are RGB images among them.
+    """
     floats = [p / 127.5 - 1 if p.dtype == torch.uint8 else p.float() for p in pictures]
     channels, height, width = (max(p.shape[axis] for p in floats) for axis in range(3))
     return torch.stack([_resized(p, height, width).expand(channels, -1, -1) for p in floats])
@@ -93,7 +96,7 @@ def _resized(picture: Tensor, height: int, width: int) -> Tensor:
 
 
 def save(image: Tensor, path: Path) -> Path:
-    """Write a sheet; return its path."""
+    """Write an image as PNG; return its path."""
     drawing.save_png(image, path)
     return path
 
@@ -101,9 +104,9 @@ def save(image: Tensor, path: Path) -> Path:
 def save_rows(
     rows: Sequence[Tensor], names: Sequence[str], path: Path, least: int = 32, columns: Sequence[str] = ()
 ) -> Path:
-    """Write rows of images [n, C, H, W] in [-1, 1], each behind its name, below those of the columns; return the path.
+    """Write rows of images [n, C, H, W] in [-1, 1] with the names of rows and columns; return the path.
 
-    Images less than `least` pixels wide are enlarged by a whole factor.
+    Images less than `least` pixels wide are enlarged by an integer factor.
     """
     side = rows[0].shape[-1]
     factor = max(1, least // side)
@@ -125,7 +128,7 @@ def save_rows(
 
 
 def write_curves(points: Sequence[tuple[float, dict[str, float]]], over: str, path: Path) -> Path:
-    """Draw each score over a setting, from points (setting, scores), and precision against recall; return the path."""
+    """Plot each score over a setting, from points (setting, scores), and precision against recall; return the path."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

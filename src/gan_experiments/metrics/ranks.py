@@ -1,4 +1,4 @@
-"""The few words that the ranks of one evaluation say to each other."""
+"""Communication between the ranks of one evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among `world_size` of the default process group, and the device it computes on."""
+    """This process's rank among `world_size` in the default process group, and its device."""
 
     rank: int
     world_size: int
@@ -24,13 +24,13 @@ class Ranks:
 
     @property
     def meeting_place(self) -> torch.device:
-        """The device whose tensors the process group can carry: the ranks' own, but for gloo."""
+        """The device of tensors that the process group can send: the CPU for gloo or a single rank, else `device`."""
         alone = self.world_size == 1
         return torch.device("cpu") if alone or dist.get_backend() == "gloo" else self.device
 
     @property
     def scoring_place(self) -> torch.device:
-        """The device that computes in float64: few but CUDA's can."""
+        """The device for float64: `device` if it is CUDA, else the CPU, because few other devices support float64."""
         return self.device if self.device.type == "cuda" else torch.device("cpu")
 
     def tell(self, value: T) -> T:
@@ -41,7 +41,7 @@ class Ranks:
         return box[0]
 
     def collect(self, table: Tensor) -> Tensor:
-        """Return on rank 0 the sum of all ranks' tables: exact where all but one of them hold zeros."""
+        """Return the sum of all ranks' tables on rank 0; it is exact where all but one of them hold zeros."""
         if self.world_size > 1:
             dist.reduce(table, dst=0)
         return table
@@ -49,7 +49,7 @@ class Ranks:
 
 @contextmanager
 def cpu_threads(number: int | None) -> Iterator[None]:
-    """Compute with `number` threads on the CPU (None: as many as before): another number gives other last bits."""
+    """Use `number` CPU threads within (None: no change); the last bits of results depend on it."""
     before = torch.get_num_threads()
     torch.set_num_threads(number or before)
     try:

@@ -1,4 +1,4 @@
-"""What the scores need of the real images, kept on disk."""
+"""Features and statistics of the real images, cached on disk."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from gan_experiments.metrics.neighbours import nearest
 from gan_experiments.metrics.ranks import Ranks
 from gan_experiments.metrics.scores import moments, square_root
 
-PATIENCE = 10.0  # seconds from one word to the other ranks to the next: far less than a process group waits
+PATIENCE = 10.0  # seconds between messages to the other ranks while waiting: far less than a process group's timeout
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RealStatistics:
-    """Features [N, D] float32 of the real images, and of these in float64 what takes long to compute.
+    """Features [N, D] float32 of the real images, and their float64 statistics that take long to compute.
 
-    `mean` [D], `cov` [D, D] and its `root` (see `square_root`); `nearest` [N, K], the squared distances to each one's
-    nearest neighbours, K 0 where no score has asked for them yet.
+    These are `mean` [D], `cov` [D, D], its `root` (see `square_root`) and `nearest` [N, K], the squared distances of
+    each image to its K nearest neighbours. K is 0 until a score needs neighbours.
     """
 
     features: Tensor
@@ -40,12 +40,12 @@ class RealStatistics:
 
     @classmethod
     def of(cls, features: Tensor) -> RealStatistics:
-        """Compute the statistics of features [N, D], N >= 2, all but the neighbours."""
+        """Return the statistics of features [N, D], N >= 2, without neighbours."""
         mean, cov = moments(features)
         return cls(features, mean, cov, square_root(cov), cov.new_empty(len(features), 0))
 
     def knows(self, neighbours: int) -> bool:
-        """Whether it holds the distances to so many neighbours."""
+        """Return True if it holds the distances to that many neighbours."""
         return self.nearest.shape[1] >= neighbours
 
     def with_neighbours(self, number: int) -> RealStatistics:
@@ -54,12 +54,12 @@ class RealStatistics:
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> RealStatistics | None:
-        """Return on `device` what `save` wrote to `path`; None where there is no file.
+        """Load onto `device` what `save` wrote to `path`; None if there is no file.
 
-        A damaged one, by the checksums in it, is named and removed.
+        A file that is damaged, by its checksums, is logged and removed; the result is then None too.
         """
         try:
-            with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
+            with zipfile.ZipFile(path) as archive:  # torch itself does not verify the checksums
                 if archive.testzip() is not None:
                     raise ValueError("its content is not what was written")
             return cls(**torch.load(path, map_location=device, weights_only=True))._whole()
@@ -73,7 +73,7 @@ class RealStatistics:
             return None
 
     def _whole(self) -> RealStatistics:
-        """Raise ValueError where these are no statistics of one set of features."""
+        """Return self; raises ValueError if the shapes do not belong to one set of features."""
         number, width = self.features.shape
         shapes = [(number, width), (width,), (width, width), (width, width), (number, self.nearest.shape[1])]
         if [tuple(getattr(self, field.name).shape) for field in fields(self)] != shapes:
@@ -81,9 +81,9 @@ class RealStatistics:
         return self
 
     def save(self, path: Path) -> None:
-        """Write to `path` all at once, so that no other process ever reads half a file; warn where that fails.
+        """Write to `path` atomically, so that no other process ever reads half a file; warn if that fails.
 
-        Clears away what a process that was killed has left: none but one `alone` may save.
+        Also removes unfinished files of killed processes. So only a process that is within `alone` may save.
         """
         try:
             for stale in path.parent.glob(f".{path.stem}.*.unfinished{path.suffix}"):
@@ -96,9 +96,9 @@ class RealStatistics:
 
 @contextmanager
 def alone(path: Path, ranks: Ranks) -> Iterator[None]:
-    """Let in one job at a time, all of its ranks together; a job that was killed is no longer in.
+    """Run the block in one job at a time, with all of its ranks; a killed job releases the lock.
 
-    `path` is the lock's file. Where none can be written, jobs do not wait for each other.
+    `path` is the lock file. If it cannot be written, jobs do not wait for each other.
     """
     lock = FileLock(path)
     told = False
@@ -119,6 +119,6 @@ def _acquired(lock: FileLock, timeout: float) -> bool:
         lock.acquire(timeout=timeout)
     except Timeout:
         return False
-    except (OSError, NotImplementedError):  # nothing can be written here: `save` will say so
+    except (OSError, NotImplementedError):  # the folder is not writable: `save` will warn
         pass
     return True

@@ -1,6 +1,6 @@
 """Train the classifier behind `metrics=digits` and pack its weights: `python -m gan_experiments.metrics.train_digits`.
 
-About a minute on one core. It never sees every fifth image, so the accuracy printed for these is an honest one.
+It takes about a minute on one core. Every fifth image is held out, and the accuracy on the held-out images is printed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
     rows = [scale[:, 0] * angle.cos(), shear - angle.sin(), angle.sin(), scale[:, 1] * angle.cos()]
     affine = torch.cat([torch.stack(rows, dim=1).view(-1, 2, 2), uniform(0.125, 2, 1)], dim=2)
     grid = F.affine_grid(affine, list(images.shape), align_corners=False)
-    return F.grid_sample(images + 1, grid, align_corners=False) - 1  # what comes in from outside is black
+    return F.grid_sample(images + 1, grid, align_corners=False) - 1  # pixels from outside are black
 
 
 def train(images: Tensor, labels: Tensor, epochs: int = EPOCHS) -> DigitsClassifier:
-    """Return a classifier fitted to images [N, 1, 32, 32] in [-1, 1] and labels [N], the same one at every call."""
+    """Return a classifier trained on images [N, 1, 32, 32] in [-1, 1] and labels [N]; each call gives the same one."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     net = DigitsClassifier()
@@ -45,7 +45,8 @@ def train(images: Tensor, labels: Tensor, epochs: int = EPOCHS) -> DigitsClassif
             loss.backward()
             optimizer.step()
             schedule.step()
-    with torch.no_grad():  # features of mean square one, where KID's kernel is neither constant nor a bare cube
+    # Features of mean square 1, for which KID's kernel is neither nearly constant nor a bare cube.
+    with torch.no_grad():
         size = net(images)[0].square().mean().sqrt()
         last = net.body[-2]
         assert isinstance(last, nn.Linear)
@@ -57,7 +58,7 @@ def train(images: Tensor, labels: Tensor, epochs: int = EPOCHS) -> DigitsClassif
 
 @torch.no_grad()
 def report(name: str, net: DigitsClassifier, images: Tensor, labels: Tensor) -> None:
-    """Print the accuracy and the Inception Score that real images reach, the ceiling of a generator's."""
+    """Print the accuracy and the Inception Score of real images, which bounds that of a generator."""
     _, logits = net(images)
     accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
     score, _ = inception_score(logits, splits=1)
@@ -66,7 +67,7 @@ def report(name: str, net: DigitsClassifier, images: Tensor, labels: Tensor) -> 
 
 def main() -> None:
     """Train, report, and write the weights into the package."""
-    torch.set_num_threads(1)  # the same bits on any machine of a kind
+    torch.set_num_threads(1)  # the same bits on machines of the same kind
     digits = Digits().reference()
     assert digits.labels is not None
     images, labels = digits.pixels / 127.5 - 1, digits.labels

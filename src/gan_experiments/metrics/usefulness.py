@@ -1,10 +1,10 @@
-"""What generated images are worth as training data.
+"""The value of generated images as training data of a classifier.
 
 The classification accuracy score (Ravuri & Vinyals, "Classification Accuracy Score for Conditional Generative Models",
-2019, arXiv:1905.10887): a classifier is trained on generated images alone and tested on real ones. Beside it stands
-the gain from adding the generated images to a part of the real ones. Differs from the paper: the classifier is a small
-network instead of a ResNet-50, so that the scores compare only with their like, and another one labels the images of
-unconditional models.
+2019, arXiv:1905.10887): a classifier is trained on generated images alone and tested on real ones. A second score is
+the gain in accuracy from adding the generated images to a part of the real ones. Differs from the paper: the classifier
+is a small network instead of a ResNet-50, so the scores cannot be compared with the paper's; images of unconditional
+models are labelled by another classifier.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ PSEUDO = "by a classifier trained on the same real images"
 
 @dataclass(frozen=True)
 class Subset:
-    """Some images of an array: its `pixels` uint8 [M, C, H, W], `rows` int64 [N] of them, and `labels` int64 [N].
+    """A subset of an array of images: `pixels` uint8 [M, C, H, W] of all, the subset's `rows` and `labels` int64 [N].
 
-    `labels` is None where they are not known.
+    `labels` is None if they are unknown.
     """
 
     pixels: Tensor
@@ -45,14 +45,14 @@ class Subset:
 
     @classmethod
     def all_of(cls, pixels: Tensor, labels: Tensor | None) -> Subset:
-        """Take every image of `pixels` [N, C, H, W]."""
+        """Return the subset of all images of `pixels` [N, C, H, W]."""
         return cls(pixels, torch.arange(len(pixels)), labels)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def lacking(self, names: Sequence[str]) -> list[str]:
-        """Return the names of the classes of which there is no image."""
+        """Return the names of the classes without an image."""
         assert self.labels is not None
         counts = self.labels.bincount(minlength=len(names)).tolist()
         return [name for name, number in zip(names, counts, strict=True) if not number]
@@ -62,11 +62,11 @@ class Subset:
         return replace(self, rows=self.rows[index], labels=None if self.labels is None else self.labels[index])
 
     def part(self, share: float, seed: int) -> Subset:
-        """Draw a share of each class, at least one image; a smaller share of the same seed lies in a larger one."""
+        """Draw a share of each class, at least one image; a smaller share of the same seed is part of a larger one."""
         return self.take(self._part(share, seed))
 
     def split(self, share: float, seed: int) -> tuple[Subset, Subset]:
-        """Return what `part` leaves, and the part."""
+        """Return the complement of `part(share, seed)`, and that part."""
         index = self._part(share, seed)
         left = torch.ones(len(self), dtype=torch.bool)
         left[index] = False
@@ -80,9 +80,10 @@ class Subset:
 
 
 def open_folder(key: str, path: str, resolution: int, channels: int) -> ImageArray:
-    """Open the images of a folder or zip archive that was given as `key`=`path`; its subfolders are the classes.
+    """Open the images of a folder or zip archive, given as the option `key`=`path`; its subfolders are the classes.
 
-    Without subfolders there are no labels. Raises ConfigError where there are no images, or only some lie in one.
+    Without subfolders there are no labels. Raises ConfigError if there are no images, or if only some of them are in
+    subfolders.
     """
     images = cached(Files(path, key), Settings(resolution, channels))
     assert images.labels is not None
@@ -92,7 +93,7 @@ def open_folder(key: str, path: str, resolution: int, channels: int) -> ImageArr
 
 
 def labelled(images: ImageArray, names: Sequence[str], what: str) -> Subset:
-    """Take all, each label the place of its class in `names`; raises ConfigError for a class that is not there."""
+    """Return all images, labelled by the index of their class in `names`; raises ConfigError for a class not in it."""
     unknown = [name for name in images.class_names if name not in names]
     if unknown or not images.class_names:
         raise ConfigError(
@@ -110,12 +111,12 @@ def _some(names: Sequence[str]) -> str:
 class Classifier(nn.Module):
     """A small residual network of images [N, C, R, R] in [-1, 1] -> logits [N, classes]; 164,000 parameters at 32x32.
 
-    It halves the side until 4 pixels or so are left, and averages over these.
+    It halves the sides down to about 4 pixels and averages over positions.
     """
 
     def __init__(self, channels: int, resolution: int, classes: int) -> None:
         super().__init__()
-        halvings = max(2, round(math.log2(resolution / 8)))  # after the first convolution's
+        halvings = max(2, round(math.log2(resolution / 8)))  # besides that of the first convolution
         widths = [*[24] * (halvings - 1), 48, 96]
         self.body = nn.Sequential(
             nn.Conv2d(channels, widths[0], 5, stride=2, padding=2, bias=False),
@@ -131,7 +132,7 @@ class Classifier(nn.Module):
 
 
 class _Block(nn.Module):
-    """[N, a, H, W] -> [N, b, H/2, W/2]."""
+    """A residual block [N, a, H, W] -> [N, b, H/2, W/2]."""
 
     def __init__(self, a: int, b: int) -> None:
         super().__init__()
@@ -150,10 +151,10 @@ class _Block(nn.Module):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every classifier is trained: `steps` of Adam on batches of `batch_size` images, on a device, in float32.
+    """The training recipe of all classifiers: `steps` of Adam on batches of `batch_size` images, in float32.
 
-    The learning rate goes through one cycle, each image is shifted by up to a sixteenth of its side, and where real and
-    generated images are mixed every batch holds `fake_share` of the latter.
+    The learning rate follows a one-cycle schedule. Each image is shifted by up to a sixteenth of its side. If real and
+    generated images are mixed, the share `fake_share` of every batch is generated.
     """
 
     steps: int = 500
@@ -162,7 +163,7 @@ class Recipe:
     device: torch.device | str = "cpu"
 
     def train(self, sources: Sequence[tuple[Subset, int]], classes: int, seed: int) -> Classifier:
-        """Return the classifier that the seed and these images give; of each source a number go into every batch."""
+        """Train a classifier, reproducible by the seed. `sources` are pairs (images, number of them in each batch)."""
         generator = torch.Generator().manual_seed(seed)
         pixels = sources[0][0].pixels
         with torch.random.fork_rng(devices=[]):
@@ -183,12 +184,12 @@ class Recipe:
 
     @torch.no_grad()
     def predict(self, net: Classifier, images: Subset) -> Tensor:
-        """Return the likeliest class of each image, int64 [N] on the CPU."""
+        """Return the predicted class of each image, int64 [N] on the CPU."""
         chunks = images.rows.split(CHUNK)
         return torch.cat([net(_float(images.pixels[rows].to(self.device))).argmax(dim=1).cpu() for rows in chunks])
 
     def passport(self, shape: Sequence[int], classes: int) -> dict[str, Any]:
-        """Say what a reader must know of the classifier of images [N, C, R, R] before comparing scores."""
+        """Return the passport entries on the classifier of images of `shape` [N, C, R, R]."""
         channels, resolution = shape[1], shape[-1]
         with torch.device("meta"):
             size = sum(p.numel() for p in Classifier(channels, resolution, classes).parameters())
@@ -203,7 +204,7 @@ class Recipe:
 
 
 def _batches(images: Subset, number: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pixels and labels of `number` images at a time, without end: every image once, then all again."""
+    """Yield pixels and labels of `number` images at a time, without end; each epoch holds every image once."""
     assert images.labels is not None
     left = torch.empty(0, dtype=torch.int64)
     while True:
@@ -214,7 +215,7 @@ def _batches(images: Subset, number: int, generator: torch.Generator) -> Iterato
 
 
 def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image [N, C, H, W] by up to SHIFT of its side; the pixels of the edge are repeated."""
+    """Shift each image [N, C, H, W] by up to SHIFT of its side; edge pixels are repeated."""
     n, _, height, width = images.shape
     most = round(SHIFT * width)
     by = torch.randint(-most, most + 1, (2, n, 1), generator=generator)
@@ -230,7 +231,7 @@ def _float(pixels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Training:
-    """One classifier: trained `on` "real" images, "fake" ones or "both"; with which part of the real ones."""
+    """One classifier's training: `on` "real", "fake" or "both" images, with the share `part` of the real ones."""
 
     on: str
     part: float
@@ -238,7 +239,7 @@ class Training:
 
     @property
     def key(self) -> str:
-        """Its name among the results."""
+        """The key of its accuracy among the results."""
         return f"{self.on} {self.part:g} seed {self.seed}"
 
     def __str__(self) -> str:
@@ -248,10 +249,10 @@ class Training:
 
 
 class Usefulness:
-    """Train classifiers on `real` and `fake` images and test them on `test`, images of `classes` classes.
+    """Training of classifiers on `real` and `fake` images of `classes` classes, and their test on `test`.
 
-    Generated images without labels get those that a classifier gives them which has seen the same part of the real ones
-    and nothing else.
+    Generated images without labels are labelled by a classifier that was trained on the same part of the real images
+    alone.
     """
 
     def __init__(self, real: Subset, test: Subset, fake: Subset, classes: int, recipe: Recipe) -> None:
@@ -259,13 +260,13 @@ class Usefulness:
         self._labels: dict[tuple[float, int], Tensor] = {}
 
     def accuracy(self, training: Training) -> float:
-        """Train it; the share of the test images that it gets right."""
+        """Train the classifier and return its accuracy on the test images."""
         net = self._train(training)
         assert self.test.labels is not None
         return self.recipe.predict(net, self.test).eq(self.test.labels).double().mean().item()
 
     def labelled(self, part: float, seed: int) -> Subset:
-        """Return the generated images with labels: their own, else what that part of the real images teaches."""
+        """Return the generated images with their own labels, else with those of a classifier of that part of `real`."""
         if self.fake.labels is not None:
             return self.fake
         if (part, seed) not in self._labels:
@@ -287,13 +288,13 @@ class Usefulness:
 
 
 def trainings(parts: Sequence[float], seeds: Sequence[int]) -> list[Training]:
-    """List what a table of these parts needs; those with all of the real images (1.0) are among them."""
+    """Return all trainings for a table of these parts, including those with all real images (1.0)."""
     mixed = [Training(on, part, seed) for part in rows(parts) for seed in seeds for on in ("real", "both")]
     return mixed + [Training("fake", 1.0, seed) for seed in seeds]
 
 
 def rows(parts: Sequence[float]) -> list[float]:
-    """Return the rows of a table: the parts in order, and 1.0."""
+    """Return the parts of a table's rows: the given ones in order, and 1.0."""
     return sorted({*map(float, parts), 1.0})
 
 
@@ -306,9 +307,10 @@ def scores(
     passport: dict[str, Any],
     fake_share: float,
 ) -> dict[str, Score]:
-    """Return the mean and std over seeds of each accuracy (by `Training.key`), and of what generated images add to it.
+    """Return the mean and std over seeds of each accuracy and of the gain from generated images, as scores by name.
 
-    By name: `cas`, and for each part `accuracy_real_0.01`, `accuracy_both_0.01`, `gain_0.01`; all from 0 to 1.
+    `accuracy` holds accuracies by `Training.key`. The names are `cas`, and for each part `accuracy_real_0.01`,
+    `accuracy_both_0.01` and `gain_0.01`. All accuracies are from 0 to 1.
     """
 
     def of(on: str, part: float) -> list[float]:
@@ -332,7 +334,7 @@ def scores(
 
 
 def table(found: dict[str, Score]) -> str:
-    """Lay out what `scores` returns, in percent."""
+    """Return a text table of the result of `scores`, in percent."""
     lines = [f"{'real images':>20}{'real alone':>16}{'real + generated':>20}{'gain':>16}"]
     for name, alone in found.items():
         if name.startswith("accuracy_real_"):

@@ -3,8 +3,8 @@
 Jun-Yan Zhu, Richard Zhang, Deepak Pathak, Trevor Darrell, Alexei A. Efros, Oliver Wang, Eli Shechtman, 2017.
 arXiv:1711.11586
 
-Differs from the paper: none (section 4; details as in the authors' code). The encoder averages over whatever map it
-arrives at, where the code's window of 8x8 fits one resolution only: the same at that resolution.
+Differs from the paper: none (section 4; details as in the authors' code). The encoder averages over the whole last map.
+The code averages over a window of 8x8, which is the same at the only resolution that it fits.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from gan_experiments.networks.pix2pix import UNet
 class LatentUNet(nn.Module):
     """Images and a code z to images, `[N, channels_in, H, W]`, `[N, latent_dim]` -> `[N, channels_out, H, W]`.
 
-    pix2pix's U-Net without dropout; `latent_at` is where z joins: "all" layers of the encoder, or the "input" alone
-    (figure 3). Raises ConfigError as `UNet` does.
+    pix2pix's U-Net without dropout. `latent_at` is where z is concatenated: to the input of "all" encoder layers, or
+    to the "input" alone (figure 3). Raises ConfigError as `UNet` does.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class LatentUNet(nn.Module):
         init_xavier(self, gain=0.02)
 
     def forward(self, images: Tensor, z: Tensor) -> Tensor:
-        """The images translated in the way that z stands for, in [-1, 1]."""
+        """Translate the images in the style given by z; the result is in [-1, 1]."""
         return self.unet(images, z=z)
 
 
 class LatentEncoder(nn.Module):
-    """Images to the mean and the log variance of their code, `[N, channels, H, W]` -> 2 of `[N, latent_dim]`.
+    """Images to the mean and the log variance of their code, `[N, channels, H, W]` -> two of `[N, latent_dim]`.
 
-    A 4x4 convolution of stride 2, residual blocks that each halve the sides, down to 8x8 at `resolution`, and their
-    mean: widths 64, 128, 192, 256, 256 at 256 pixels. Takes sides that `multiple` divides. Raises ConfigError unless
-    `resolution` is a power of two from 32 on, and in forward for other sides.
+    A 4x4 convolution of stride 2, then residual blocks that each halve the sides, down to 8x8 at `resolution`, then the
+    mean over positions. The widths at 256 pixels are 64, 128, 192, 256, 256. Sides must be multiples of `multiple`.
+    Raises ConfigError unless `resolution` is a power of two from 32 on, and in forward for other sides.
     """
 
     def __init__(
@@ -79,14 +79,17 @@ class LatentEncoder(nn.Module):
         init_xavier(self, gain=0.02)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The means and the log variances, each `[N, latent_dim]`."""
+        """Return the means and the log variances, each `[N, latent_dim]`."""
         require_sides(images, self.multiple, "LatentEncoder", smallest=2 * self.multiple)
         features = F.leaky_relu(self.layers(images), 0.2).mean(dim=(2, 3))
         return self.to_mean(features), self.to_log_variance(features)
 
 
 class EncoderBlock(nn.Module):
-    """Norm, leaky ReLU, conv3, twice, then a mean pool, beside a mean pool and conv1: half the sides."""
+    """Residual block that halves the sides.
+
+    Norm, leaky ReLU and conv3, twice, then a mean pooling; the shortcut is a mean pooling and conv1.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, norm: str) -> None:
         super().__init__()
@@ -97,17 +100,17 @@ class EncoderBlock(nn.Module):
         self.shortcut = nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[N, channels_in, H, W]` -> `[N, channels_out, H/2, W/2]`."""
+        """Map `[N, channels_in, H, W]` to `[N, channels_out, H/2, W/2]`."""
         h = self.conv1(F.leaky_relu(self.norm1(x), 0.2))
         h = self.conv2(F.leaky_relu(self.norm2(h), 0.2))
         return F.avg_pool2d(h, 2) + self.shortcut(F.avg_pool2d(x, 2))
 
 
 class MultiScaleDiscriminator(nn.Module):
-    """PatchGANs at `scales` scales, each after the first half as wide and on images of half the size.
+    """PatchGANs at `scales` scales; each is half as wide as the one before and sees images of half the size.
 
-    `[N, channels, H, W]` -> a list of logits `[N, 1, H', W']`, the finest first. The authors take `layers=3` at 256
-    pixels, 2 at 128.
+    `[N, channels, H, W]` -> a list of logits `[N, 1, H', W']`, the finest first. The authors use `layers=3` at 256
+    pixels and 2 at 128.
     """
 
     def __init__(
@@ -121,7 +124,7 @@ class MultiScaleDiscriminator(nn.Module):
         init_xavier(self, gain=0.02)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The logits of every scale; raises ConfigError for images under `smallest` pixels."""
+        """Return the logits of every scale; raises ConfigError for images under `smallest` pixels."""
         require_sides(images, 1, "MultiScaleDiscriminator", smallest=self.smallest)
         logits = []
         for scale, patches in enumerate(self.patches):

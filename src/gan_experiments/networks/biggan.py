@@ -2,10 +2,11 @@
 
 Andrew Brock, Jeff Donahue, Karen Simonyan, 2018. arXiv:1809.11096
 
-SAGAN's networks, wider; one embedding of the classes for all batch norms, and a part of the noise for each block.
-Differs from the paper: at 32 and 64 pixels, and in the options, as in the first author's code (ajbrock/BigGAN-PyTorch
-9845943); biases start at 0. At 32 pixels the attention is at 16x16, as in PyTorch-StudioGAN's CIFAR-10. The first
-author's script for it has none: latent_dim=128, width=64, shared_dim=0, hierarchical=false, attention=0, init=normal.
+SAGAN's networks, wider, with one class embedding shared by all batch norms and a part of the noise for each block.
+Differs from the paper: the sizes at 32 and 64 pixels and the options are those of the first author's code
+(ajbrock/BigGAN-PyTorch 9845943); biases start at 0. At 32 pixels the attention is at 16x16, as in PyTorch-StudioGAN's
+CIFAR-10. The first author's script for CIFAR-10 has no attention: latent_dim=128, width=64, shared_dim=0,
+hierarchical=false, attention=0, init=normal.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ from gan_experiments.networks.resnet_blocks import (
     wide_blocks,
 )
 
-# Channels in multiples of the width: the generator's from 4x4 to the image's size, ...
+# Channels as multiples of the width: the generator's from 4x4 to the image's size, ...
 GENERATOR = {
     32: (4, 4, 4, 4),
     64: (16, 16, 8, 4, 2),
     128: (16, 16, 8, 4, 2, 1),
     256: (16, 16, 8, 8, 4, 2, 1),
 }
-# ... the discriminator's block by block, with how many of its blocks halve the size.
+# ... and the discriminator's for each block, with the number of blocks that halve the size.
 DISCRIMINATOR = {
     32: ((4, 4, 4, 4), 2),
     64: ((1, 2, 4, 8, 16), 4),
@@ -55,14 +56,15 @@ EPS = 1e-6  # of spectral norm
 class BigGANGenerator(nn.Module):
     """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1] (appendix B, figure 15).
 
-    `hierarchical` splits the noise in equal parts: one for the first layer, one for each block (figure 15a); they and
-    the label's embedding of `shared_dim` numbers give every batch norm its scale and offset by matrices of its own.
-    `shared_dim=0` is a scale and an offset for each class instead. `width` is ch in the paper. `attention` is the side
-    of the maps that attend (None: 64, or half the resolution where that is less; 0: none). `init` is "orthogonal" or
-    "normal", N(0, 0.02). All but embeddings is spectrally normalised.
+    `hierarchical` splits the noise in equal parts, one for the first layer and one for each block (figure 15a). Each of
+    a block's batch norms projects its part and the label's embedding of `shared_dim` values to a scale and an offset.
+    `shared_dim=0` replaces the embedding by a scale and an offset for each class. `width` is ch in the paper.
+    `attention` is the side of the feature maps with self-attention (None: 64, or half the resolution if that is less;
+    0: no attention). `init` is "orthogonal" or "normal", N(0, 0.02). All layers except embeddings are spectrally
+    normalised.
 
-    Raises ConfigError for a resolution, an attention or an init that there is none of, for noise that does not split,
-    for a hierarchy without a shared embedding, and in forward for a missing label.
+    Raises ConfigError for an unknown resolution, attention or init, for a `latent_dim` that does not split into equal
+    parts, for `hierarchical` with classes but without a shared embedding, and in forward for a missing label.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class BigGANGenerator(nn.Module):
         return functools.partial(ConditionalBatchNorm2d, features=features) if features else nn.BatchNorm2d
 
     def conditions(self, z: Tensor, label: Tensor | None) -> list[Tensor | None]:
-        """What each block's norms are given, from the part of the noise that is its own and the label."""
+        """Return the condition of each block's norms, made of the block's part of the noise and the label."""
         parts = list(z.split(self.part, dim=1)[1:])
         if not self.classes:
             return parts or [None] * len(self.blocks)
@@ -125,7 +127,7 @@ class BigGANGenerator(nn.Module):
         return [torch.cat([embedded, part], dim=1) for part in parts] or [embedded] * len(self.blocks)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images of noise and labels [N], `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
+        """Generate images of noise `[N, latent_dim]` and labels [N] -> `[N, channels, resolution, resolution]`."""
         h = self.input(z[:, : self.part]).unflatten(1, (-1, 4, 4))  # [N, 1536, 4, 4] -> ... -> [N, 96, 128, 128]
         for block, attend, condition in zip(self.blocks, self.attend, self.conditions(z, label), strict=True):
             h = attend(block(h, condition))
@@ -135,9 +137,9 @@ class BigGANGenerator(nn.Module):
 class BigGANDiscriminator(nn.Module):
     """Images `[N, channels, resolution, resolution]` to logits `[N]`, spectrally normalised throughout (appendix B).
 
-    `width` is ch in the paper; `attention` and `init` as in the generator. `conditioning` is "none", "projection" (the
-    paper's) or "auxiliary" (AC-GAN: `classify`). Raises ConfigError for another one, for one without classes, for a
-    resolution, an attention or an init that there is none of, and in forward for a missing label.
+    `width` is ch in the paper; `attention` and `init` are as in the generator. `conditioning` is "none", "projection"
+    (the paper's) or "auxiliary" (AC-GAN, with a layer `classify`). Raises ConfigError for another conditioning, for
+    conditioning without classes, for an unknown resolution, attention or init, and in forward for a missing label.
     """
 
     def __init__(
@@ -164,16 +166,16 @@ class BigGANDiscriminator(nn.Module):
         spectral_norm_layers(self, EPS)
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images to the sums over the last maps, `[N, features]`; the label joins later."""
+        """Return the sums over the last feature maps, `[N, features]`; the label is used in the head only."""
         return sum_pool(self.blocks(images))
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of images under their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images given their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
         return self.head(self.features(images, label), label)
 
 
 def draw_biggan(network: nn.Module, init: str) -> None:
-    """Draw all weights, embeddings too, "orthogonal" or "normal"; raises ConfigError for another `init`."""
+    """Initialise all weights, embeddings too, "orthogonal" or "normal"; raises ConfigError for another `init`."""
     schemes: dict[str, Callable[[Tensor], object]] = {
         "orthogonal": nn.init.orthogonal_,
         "normal": functools.partial(nn.init.normal_, std=0.02),

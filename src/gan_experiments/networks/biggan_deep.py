@@ -2,10 +2,10 @@
 
 Andrew Brock, Jeff Donahue, Karen Simonyan, 2018. arXiv:1809.11096
 
-Twice the blocks, each a bottleneck, with shortcuts that drop or add channels and have no weights for those that stay.
-Differs from the paper: at 32 and 64 pixels as in the first author's code (ajbrock/BigGAN-PyTorch 9845943); biases start
-at 0. At 32 pixels the attention is at 16x16, as in PyTorch-StudioGAN; attention=0 for none, as in the first author's
-script for CIFAR-10.
+BigGAN with twice as many blocks, each a bottleneck. Shortcuts drop or add channels; the others pass without weights.
+Differs from the paper: the sizes at 32 and 64 pixels are those of the first author's code (ajbrock/BigGAN-PyTorch
+9845943); biases start at 0. At 32 pixels the attention is at 16x16, as in PyTorch-StudioGAN; attention=0 removes it, as
+in the first author's script for CIFAR-10.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import itertools
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from gan_experiments.bounds import Classes, Depth, Width
 from gan_experiments.layers.attention import SelfAttention
@@ -28,9 +29,10 @@ BOTTLENECK = 4
 
 
 class DeepGeneratorBlock(nn.Module):
-    """Conv1 to a quarter of the channels, doubling, conv3, conv3, conv1, each after norm and ReLU (figure 16b).
+    """Bottleneck block `[N, channels_in, H, W]` -> `[N, channels_out, ...]`, 2H and 2W with `up` (figure 16b).
 
-    `[N, channels_in, H, W]` -> `[N, channels_out, ...]`, 2H and 2W with `up`. The shortcut drops the last channels.
+    Conv1 to a quarter of the channels, upsampling, conv3, conv3, conv1, each convolution after norm and ReLU. The
+    shortcut drops the last channels.
     """
 
     def __init__(self, channels_in: int, channels_out: int, features: int, up: bool) -> None:
@@ -44,7 +46,7 @@ class DeepGeneratorBlock(nn.Module):
         self.conv4 = nn.Conv2d(hidden, channels_out, 1)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """The block's output under a condition [N, features]."""
+        """Apply the block under a condition [N, features]."""
         h = self.conv1(F.relu(self.norms[0](x, condition)))
         h = F.relu(self.norms[1](h, condition))
         x = x[:, : self.channels_out]
@@ -56,10 +58,10 @@ class DeepGeneratorBlock(nn.Module):
 
 
 class DeepDiscriminatorBlock(nn.Module):
-    """Conv1 to a quarter of the channels, conv3, conv3, mean pool, conv1, each after ReLU (figure 16c).
+    """Bottleneck block `[N, channels_in, H, W]` -> `[N, channels_out, ...]`, H/2 and W/2 with `halve` (figure 16c).
 
-    `[N, channels_in, H, W]` -> `[N, channels_out, ...]`, H/2 and W/2 with `halve`. The shortcut adds channels by a 1x1
-    convolution to those that it has.
+    Conv1 to a quarter of the channels, conv3, conv3, mean pooling, conv1, each convolution after ReLU. The shortcut
+    keeps its channels and adds the missing ones by a 1x1 convolution.
     """
 
     def __init__(self, channels_in: int, channels_out: int, halve: bool) -> None:
@@ -72,8 +74,8 @@ class DeepDiscriminatorBlock(nn.Module):
         self.conv4 = nn.Conv2d(hidden, channels_out, 1)
         self.added = nn.Conv2d(channels_in, channels_out - channels_in, 1) if channels_out > channels_in else None
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output, see the class."""
         h = self.conv2(F.relu(self.conv1(F.relu(x))))
         h = F.relu(self.conv3(F.relu(h)))
         if self.halve:
@@ -86,11 +88,11 @@ class DeepDiscriminatorBlock(nn.Module):
 class BigGANDeepGenerator(nn.Module):
     """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1] (appendix B, figure 16).
 
-    The whole noise and, with `classes`, the label's embedding of `shared_dim` numbers reach the first layer and every
-    batch norm. `depth` is the number of blocks for each doubling of the size; `width` is ch in the paper. `attention`
-    is the side of the maps that attend (None: 64, or half the resolution where that is less; 0: none). `init` is
-    "orthogonal" or "normal", N(0, 0.02). All but the embedding is spectrally normalised. Raises ConfigError for a
-    resolution, an attention or an init that there is none of, and in forward for a missing label.
+    The first layer and the blocks' batch norms receive the whole noise and, with `classes`, the label's embedding of
+    `shared_dim` values. `depth` is the number of blocks for each doubling of the size; `width` is ch in the paper.
+    `attention` is the side of the feature maps with self-attention (None: 64, or half the resolution if that is less;
+    0: no attention). `init` is "orthogonal" or "normal", N(0, 0.02). All layers except the embedding are spectrally
+    normalised. Raises ConfigError for an unknown resolution, attention or init, and in forward for a missing label.
     """
 
     def __init__(
@@ -126,7 +128,7 @@ class BigGANDeepGenerator(nn.Module):
         spectral_norm_layers(self, EPS, embeddings=False)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images of noise and labels [N], `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
+        """Generate images of noise `[N, latent_dim]` and labels [N] -> `[N, channels, resolution, resolution]`."""
         condition = z
         if self.embedding is not None:
             condition = torch.cat([self.embedding(required_label(label, "BigGANDeepGenerator")), z], dim=1)
@@ -139,7 +141,8 @@ class BigGANDeepGenerator(nn.Module):
 class BigGANDeepDiscriminator(nn.Module):
     """Images `[N, channels, resolution, resolution]` to logits `[N]`, spectrally normalised throughout (appendix B).
 
-    `depth` is the number of blocks in each stage; the rest as in `BigGANDiscriminator`, with the same errors.
+    `depth` is the number of blocks in each stage. The other arguments and the errors are those of
+    `BigGANDiscriminator`.
     """
 
     def __init__(
@@ -174,9 +177,9 @@ class BigGANDeepDiscriminator(nn.Module):
         spectral_norm_layers(self, EPS)
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images to the sums over the last maps, `[N, features]`; the label joins later."""
+        """Return the sums over the last feature maps, `[N, features]`; the label is used in the head only."""
         return sum_pool(self.blocks(images))
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of images under their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images given their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
         return self.head(self.features(images, label), label)

@@ -2,13 +2,13 @@
 
 Mehdi Mirza, Simon Osindero, 2014. arXiv:1411.1784
 
-The networks of section 4.1, for MNIST: noise or image and label each go through a layer of their own, then both through
-a joint one.
+The networks of section 4.1, for MNIST. The noise (or image) and the label pass through a layer each, then both through
+a joint layer.
 
-Differs from the paper: images are in [-1, 1] and the discriminator returns logits, both as in networks/gan.py, whose
-initial weights the discriminator has too; the generator's are He's, as with smaller ones the noise hardly reaches the
-image; the paper names none. Dropout is on every hidden layer and on what the discriminator is shown, where the paper
-only says in both networks. z is for the model to draw, in the paper it is uniform in [0, 1].
+Differs from the paper: images are in [-1, 1] and the discriminator returns logits, both as in networks/gan.py. The
+paper names no initial weights: the discriminator's are those of networks/gan.py, the generator's are He's, because with
+smaller ones the noise hardly reaches the image. Dropout is on every hidden layer and on the discriminator's images; the
+paper only says that both networks have it. z is drawn by the model; in the paper it is uniform in [0, 1].
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from gan_experiments.networks.gan import init_range
 class CGANGenerator(nn.Module):
     """Noise `[N, latent_dim]` and labels `[N]` to images `[N, channels, resolution, resolution]` in [-1, 1].
 
-    `noise_units` ReLUs of the noise and `label_units` of the label, joined by `width`. Any resolution. `draw` makes
-    dropout's random numbers, see `DrawnDropout`. Raises ConfigError without classes, and in forward without labels.
+    `noise_units` ReLUs for the noise and `label_units` for the label, then a joint layer of `width` ReLUs. Any
+    resolution. `draw` draws dropout's random numbers, see `DrawnDropout`. Raises ConfigError without classes, and in
+    forward without labels.
     """
 
     drawn = True
@@ -58,7 +59,7 @@ class CGANGenerator(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, z: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
-        """Images of noise and labels, `[N, latent_dim]` and int64 `[N]` -> `[N, channels, resolution, resolution]`."""
+        """Generate images of noise `[N, latent_dim]`, labels int64 `[N]` -> `[N, channels, resolution, resolution]`."""
         y = one_hot(label, self.classes, z, "CGANGenerator")
         h = torch.cat([self.of_noise(z), self.of_label(y)], dim=1)  # [N, 200 + 1000]
         h = self.joint(self.dropout(F.relu(h), draw))
@@ -68,8 +69,9 @@ class CGANGenerator(nn.Module):
 class CGANDiscriminator(nn.Module):
     """Images `[N, channels, resolution, resolution]` in [-1, 1] and labels `[N]` to logits `[N]`, any resolution.
 
-    `width` maxout units of the image and `label_units` of the label, 5 pieces each, joined by `width` of 4. `draw` is
-    as in the generator. Raises ConfigError without classes, and in forward without labels.
+    `width` maxout units for the image and `label_units` for the label, with 5 pieces each, then a joint layer of
+    `width` maxout units with 4 pieces. `draw` is as in the generator. Raises ConfigError without classes, and in
+    forward without labels.
     """
 
     drawn = True
@@ -93,16 +95,16 @@ class CGANDiscriminator(nn.Module):
         init_range(self, 0.005)
 
     def features(self, images: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
-        """What the last layer sees, `[N, channels, resolution, resolution]` and int64 `[N]` -> `[N, width]`."""
+        """Return the last layer's input, `[N, channels, resolution, resolution]` and int64 `[N]` -> `[N, width]`."""
         y = one_hot(label, self.classes, images, "CGANDiscriminator")
         x = self.dropout(images.flatten(1) / 2 + 0.5, draw)
         h = self.dropout(torch.cat([self.of_image(x), self.of_label(y)], dim=1), draw)  # [N, 240 + 50]
         return self.dropout(self.joint(h), draw)
 
     def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of features, `[N, width]` -> `[N]`."""
+        """Return the logits of features, `[N, width]` -> `[N]`."""
         return self.output(features).squeeze(1)
 
     def forward(self, images: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
-        """Logits of images and labels, `[N, channels, resolution, resolution]` and int64 `[N]` -> `[N]`."""
+        """Return the logits of images `[N, channels, resolution, resolution]` and labels int64 `[N]` -> `[N]`."""
         return self.head(self.features(images, label, draw))

@@ -2,10 +2,9 @@
 
 Deepak Pathak, Philipp Krähenbühl, Jeff Donahue, Trevor Darrell, Alexei A. Efros, 2016. arXiv:1604.07379
 
-Differs from the paper: a fully connected bottleneck, as in the authors' code (train.lua), in the place of the
-channel-wise one of section 3.1; biases of convolutions learn, which that code sets to zero at each step; the
-discriminator returns logits, without the sigmoid. Resolutions other than 64 and 128 add layers at the wide end, or take
-them away.
+Differs from the paper: the bottleneck is fully connected, as in the authors' code (train.lua), and not channel-wise as
+in section 3.1; convolutions learn biases, which that code sets to zero at each step; the discriminator returns logits,
+without the sigmoid. Resolutions other than 64 and 128 add or remove layers at the wide end.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from gan_experiments.layers.resolution import doublings_from_4, require_resoluti
 
 
 class ContextEncoder(nn.Module):
-    """Images with holes to what is in them, `[N, channels, R, R]` -> `[N, channels, R/2, R/2]` or R, in [-1, 1].
+    """Images with holes to their content, `[N, channels, R, R]` -> `[N, channels, R/2, R/2]` or R x R, in [-1, 1].
 
-    `region` is "centre", of which the middle quarter R/2 x R/2 is made, or "random", where the whole image is
-    (train_random.lua). 4x4 convolutions of stride 2 down to 4x4, a code of `bottleneck` numbers, and back. Raises
-    ConfigError unless `resolution` is a power of two from 32 on, for another region, and in forward for images of
-    another resolution or in training for a batch of one.
+    With `region="centre"` the output is the central square of R/2 x R/2 pixels. With "random" it is the whole image
+    (train_random.lua). 4x4 convolutions of stride 2 down to 4x4, a code of `bottleneck` values, and transposed ones
+    back. Raises ConfigError unless `resolution` is a power of two from 32 on, and for another region; in forward for
+    images of another resolution, and in training for a batch of one image.
     """
 
     def __init__(
@@ -62,14 +61,14 @@ class ContextEncoder(nn.Module):
         init_normal(self, std=0.02)
 
     def forward(self, images: Tensor) -> Tensor:
-        """What is in the hole, or in the whole image; see the class."""
+        """Return the content of the hole, or the whole image with `region="random"`."""
         require_resolution(images, self.resolution, "ContextEncoder")
         require_several(images, self)
         return self.layers(images)
 
 
 class ContextDiscriminator(nn.Module):
-    """What was made, `[N, channels, resolution, resolution]`, to logits `[N]`; it does not see the context.
+    """The content of holes `[N, channels, resolution, resolution]` to logits `[N]`; it does not see the context.
 
     `resolution` is that of the generator's output: half of the images' for region=centre. Raises ConfigError unless it
     is a power of two from 16 on, and in forward for images of another.
@@ -83,13 +82,13 @@ class ContextDiscriminator(nn.Module):
         init_normal(self, std=0.02)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images, `[N]`."""
+        """Return the logits of images, `[N]`."""
         require_resolution(images, self.resolution, "ContextDiscriminator")
         return self.layers(images).flatten()
 
 
 def _widths(resolution: int, width: int, network: str, smallest: int = 16) -> list[int]:
-    """The channels of every size down to 4x4, `8·width` there: 64, 64, 128, 256, 512 at 128 pixels."""
+    """Return the channels at every size down to 4x4, where they are `8·width`: 64, 64, 128, 256, 512 at 128 pixels."""
     halvings = doublings_from_4(resolution, network, smallest)
     return [width * 2 ** max(0, i + 4 - halvings) for i in range(halvings)]
 

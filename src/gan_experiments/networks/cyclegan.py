@@ -16,11 +16,11 @@ from gan_experiments.layers.resolution import require_sides
 
 
 class ResNetTranslator(nn.Module):
-    """Images of a domain to the other, `[N, channels_in, H, W]` -> `[N, channels_out, H, W]` in [-1, 1] (appendix 7.2).
+    """Images of one domain to another, `[N, channels_in, H, W]` -> `[N, channels_out, H, W]` in [-1, 1] (appendix 7.2).
 
-    c7s1-64, d128, d256, R256 times `blocks`, u128, u64, c7s1-3. The paper takes 6 blocks at 128 pixels, 9 from 256 on.
-    `norm` is "instance", without parameters, so that the convolutions keep their biases, or "batch" or "none". Needs H
-    and W that `multiple`, 4, divides, from 8 on: forward raises ConfigError for others.
+    c7s1-64, d128, d256, R256 times `blocks`, u128, u64, c7s1-3. The paper uses 6 blocks at 128 pixels and 9 from 256
+    on. `norm` is "instance", "batch" or "none"; instance norm has no parameters, so the convolutions keep their biases.
+    H and W must be multiples of 4 (`multiple`) and at least 8: forward raises ConfigError for others.
     """
 
     multiple, smallest = 4, 8
@@ -55,13 +55,13 @@ class ResNetTranslator(nn.Module):
         init_normal(self, std=0.02)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The images translated, `[N, channels_in, H, W]` -> `[N, channels_out, H, W]`."""
+        """Translate images, `[N, channels_in, H, W]` -> `[N, channels_out, H, W]`."""
         require_sides(images, self.multiple, "ResNetTranslator", self.smallest)
         return self.layers(images)
 
 
 class TranslatorBlock(nn.Module):
-    """Two reflected 3x3 convolutions beside the identity, no ReLU after the sum: `[N, C, H, W]`, unchanged."""
+    """Residual block of two reflection-padded 3x3 convolutions, no ReLU after the sum: `[N, C, H, W]` -> the same."""
 
     def __init__(self, channels: int, norm: str = "instance") -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class TranslatorBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """x and what the block adds to it."""
+        """Return x plus the block's residual."""
         return x + self.layers(x)
 
 

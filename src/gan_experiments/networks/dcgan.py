@@ -3,9 +3,9 @@
 Alec Radford, Luke Metz, Soumith Chintala, 2015. arXiv:1511.06434
 
 Differs from the paper: the width is 64, as in both reference codes (dcgan.torch, pytorch/examples), where figure 1 has
-128 (1024 channels at 4x4); the discriminator returns logits, without the sigmoid; resolutions other than 64 add stages
-at the wide end, or take them away. Labels, minibatch layers and virtual batch norm are choices that the paper does not
-have; none of them is on unless asked for.
+128 (1024 channels at 4x4); the discriminator returns logits, without the sigmoid; resolutions other than 64 add or
+remove stages at the wide end. Labels, minibatch layers and virtual batch norm are options that the paper does not have;
+all are off by default.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MINIBATCH = ("none", "discrimination", "standard_deviation")
 
 
 def _norm(batch_norm: bool, reference_batch: int, network: str) -> Callable[[int], list[nn.Module]]:
-    """What makes the normalisation of a number of channels: no layer, or one."""
+    """Return a function from a number of channels to the normalisation: a list of one layer, or an empty list."""
     if not reference_batch:
         return lambda channels: [nn.BatchNorm2d(channels)] if batch_norm else []
     if not batch_norm:
@@ -42,11 +42,12 @@ def _norm(batch_norm: bool, reference_batch: int, network: str) -> Callable[[int
 class DCGANGenerator(nn.Module):
     """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1] (section 3, figure 1).
 
-    `width` counts the channels of the last hidden layer; each layer before has twice as many: 8·4·2·1 at 64 pixels.
-    `batch_norm=False` is WGAN's section 4.3. `conditioning="concatenation"` joins the label, one of `classes`, to z as
-    a one-hot vector. `reference_batch` > 0 makes batch norm virtual, with so many fixed rows of N(0, 1) noise, of all
-    classes in turn, unless `set_reference` gives others. Raises ConfigError unless `resolution` is a power of two from
-    16 on, and for choices that do not fit together; in forward for missing labels.
+    `width` is the number of channels of the last hidden layer; each layer before it has twice as many: 8, 4, 2 and 1
+    times `width` at 64 pixels. `batch_norm=False` is WGAN's section 4.3. `conditioning="concatenation"` concatenates
+    the label, one of `classes`, to z as a one-hot vector. `reference_batch` > 0 makes batch norm virtual, with a
+    reference batch of that many rows of N(0, 1) noise whose labels cycle through the classes, unless `set_reference`
+    replaces it. Raises ConfigError unless `resolution` is a power of two from 16 on, and for options that do not fit
+    together; in forward for missing labels.
     """
 
     def __init__(
@@ -81,14 +82,14 @@ class DCGANGenerator(nn.Module):
             self.reference = ReferenceBatch(self._joined(torch.randn(reference_batch, latent_dim), label))
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images of noise, `[N, latent_dim]` and perhaps int64 `[N]` -> `[N, channels, resolution, resolution]`."""
+        """Generate images of noise `[N, latent_dim]` and optional labels int64 `[N]` -> `[N, channels, R, R]`."""
         x = self._joined(z, label)
         if self.reference is not None:
             x = self.reference(x)
         return self.layers(x)  # [N, 100, 1, 1] -> [N, 512, 4, 4] -> ... -> [N, 3, 64, 64]
 
     def set_reference(self, z: Tensor, label: Tensor | None = None) -> None:
-        """Choose the reference batch of virtual batch norm: noise `[reference_batch, latent_dim]`, perhaps labels."""
+        """Set the reference batch of virtual batch norm: noise `[reference_batch, latent_dim]`, optionally labels."""
         assert self.reference is not None
         self.reference.set(self._joined(z, label))
 
@@ -107,18 +108,18 @@ class DCGANDiscriminator(nn.Module):
         resolution: of the images, a power of two from 16 on.
         channels: of the images.
         width: channels of the first layer; each further one has twice as many.
-        batch_norm: whether there is any.
+        batch_norm: whether there is batch norm.
         classes: the number of labels.
         conditioning: "none"; "concatenation" of the label's one-hot maps to the image; "projection" (Miyato & Koyama
             2018, arXiv:1802.05637, eq. 4), which adds the product of the features with an embedding of the label;
-            "auxiliary" (AC-GAN, Odena et al. 2017, arXiv:1610.09585), which has `classify` and looks at no label.
-        minibatch: "none"; before the last layer "discrimination" (100 kernels of 5 dimensions) or "standard_deviation"
-            (groups of 4), see layers/minibatch.py.
-        reference_batch: where > 0, batch norm is virtual, with so many fixed images. They are NaN, and so is every
-            logit, until `set_reference` has given them.
+            "auxiliary" (AC-GAN, Odena et al. 2017, arXiv:1610.09585), which has `classify` and ignores labels.
+        minibatch: the layer before the last one: "none", "discrimination" (100 kernels of 5 dimensions) or
+            "standard_deviation" (groups of 4), see layers/minibatch.py.
+        reference_batch: if > 0, batch norm is virtual, with a reference batch of that many images. They are NaN, and so
+            is every logit, until `set_reference` is called.
 
     Raises:
-        ConfigError: for another resolution, and for choices that do not fit together; in forward for missing labels.
+        ConfigError: for another resolution, and for options that do not fit together; in forward for missing labels.
     """
 
     def __init__(
@@ -174,7 +175,7 @@ class DCGANDiscriminator(nn.Module):
             self.reference = ReferenceBatch(torch.full((reference_batch, inputs, resolution, resolution), torch.nan))
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """What the last layer sees, `[N, channels, resolution, resolution]` and perhaps int64 `[N]` -> `[N, F]`."""
+        """Return the last layer's input, `[N, channels, R, R]` and optional labels int64 `[N]` -> `[N, F]`."""
         x = self._joined(images, label)
         if self.reference is not None:
             x = self.reference(x)
@@ -183,7 +184,7 @@ class DCGANDiscriminator(nn.Module):
         return x.flatten(1)
 
     def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of features, `[N, F]` and perhaps int64 `[N]` -> `[N]`."""
+        """Return the logits of features, `[N, F]` and optional labels int64 `[N]` -> `[N]`."""
         last = self.layers[-1]
         seen = features if isinstance(last, nn.Linear) else features.unflatten(1, (-1, 4, 4))
         logits = last(seen).reshape(len(features))  # [N, 1, 1, 1] -> [N]
@@ -193,15 +194,15 @@ class DCGANDiscriminator(nn.Module):
         return logits
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits of the classes, `[N, F]` -> `[N, classes]`, with `conditioning="auxiliary"`."""
+        """Return the logits of the classes, `[N, F]` -> `[N, classes]`; for `conditioning="auxiliary"` only."""
         return self.classifier(features)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of images, `[N, channels, resolution, resolution]` and perhaps int64 `[N]` -> `[N]`."""
+        """Return the logits of images `[N, channels, R, R]` and optional labels int64 `[N]` -> `[N]`."""
         return self.head(self.features(images, label), label)
 
     def set_reference(self, images: Tensor, label: Tensor | None = None) -> None:
-        """Choose the reference batch of virtual batch norm: `reference_batch` images, perhaps with labels."""
+        """Set the reference batch of virtual batch norm: `reference_batch` images, optionally with labels."""
         assert self.reference is not None
         self.reference.set(self._joined(images, label))
 

@@ -3,9 +3,9 @@
 Xintao Wang, Ke Yu, Shixiang Wu, Jinjin Gu, Yihao Liu, Chao Dong, Chen Change Loy, Yu Qiao, Xiaoou Tang, 2018.
 arXiv:1809.00219
 
-Differs from the paper: none (section 3; details as in BasicSR, but for the discriminator's loss, which is the paper's:
-its gradient goes through both means, and BasicSR detaches them). `UNetDiscriminator` is Real-ESRGAN's (Wang et al.
-2021, arXiv:2107.10833, section 3.4).
+Differs from the paper: none (section 3). Details are as in BasicSR, except for the discriminator's loss, which is the
+paper's: its gradient flows through both means, which BasicSR detaches. `UNetDiscriminator` is Real-ESRGAN's (Wang et
+al. 2021, arXiv:2107.10833, section 3.4).
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ RESIDUAL_SCALE = 0.2
 class RRDBNet(nn.Module):
     """Images to `scale` times larger ones, `[N, channels, H, W]` -> `[N, channels, scale·H, scale·W]`, about [-1, 1].
 
-    `blocks` residual-in-residual dense blocks without batch norm, a long skip, two nearest-neighbour doublings
-    (section 3.1, figure 4). At `scale=2` each 2x2 pixels enter as channels of one. Takes sides that `multiple` divides.
-    Raises ConfigError for another scale than 2 or 4, and in forward for other sides.
+    `blocks` residual-in-residual dense blocks without batch norm, a long skip, two nearest-neighbour upsamplings
+    (section 3.1, figure 4). At `scale=2` the input's 2x2 squares of pixels become channels first (pixel unshuffle).
+    Sides must be multiples of `multiple`. Raises ConfigError for scales other than 2 and 4, and in forward for other
+    sides.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class RRDBNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """The images enlarged."""
+        """Return the enlarged images."""
         require_sides(images, self.multiple, "RRDBNet")
         x = self.first(F.pixel_unshuffle(images, self.multiple))
         x = x + self.body(x)
@@ -62,19 +63,19 @@ class RRDBNet(nn.Module):
 
 
 class RRDB(nn.Module):
-    """Three dense blocks in a residual block, `[N, channels, H, W]`, unchanged (figure 4)."""
+    """Residual block of three dense blocks, `[N, channels, H, W]` -> the same shape (figure 4)."""
 
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*(DenseBlock(channels, growth) for _ in range(3)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x and a fifth of what the blocks make of it."""
+        """Return x plus a fifth of the blocks' output."""
         return x + RESIDUAL_SCALE * self.blocks(x)
 
 
 class DenseBlock(nn.Module):
-    """Five 3x3 convolutions, each on all that is before it, beside the identity: `[N, channels, H, W]`, unchanged."""
+    """Residual block of five densely connected 3x3 convolutions: `[N, channels, H, W]` -> the same shape."""
 
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()
@@ -85,7 +86,7 @@ class DenseBlock(nn.Module):
         init_kaiming(self, scale=0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x and a fifth of what the last convolution makes."""
+        """Return x plus a fifth of the last convolution's output."""
         maps = [x]
         *dense, last = self.convolutions
         for convolution in dense:
@@ -94,11 +95,11 @@ class DenseBlock(nn.Module):
 
 
 class VGGDiscriminator(nn.Module):
-    """Images `[N, channels, resolution, resolution]` to logits `[N]`, as BasicSR trains ESRGAN and SRGAN with.
+    """Images `[N, channels, resolution, resolution]` to logits `[N]`: BasicSR's discriminator for ESRGAN and SRGAN.
 
-    A 3x3 convolution and a 4x4 of stride 2 at each size down to 4x4, widths 64, 128, 256, 512, 512, ..., batch norm on
-    all but the first, then 100 units and one. Raises ConfigError unless `resolution`, that of the training crops, is a
-    power of two from 16 on, and in forward for images of another.
+    A 3x3 convolution and a 4x4 one of stride 2 at each size down to 4x4, with widths 64, 128, 256, 512, 512, ... and
+    batch norm on all but the first, then linear layers of 100 units and one. `resolution` is that of the training
+    crops. Raises ConfigError unless it is a power of two from 16 on, and in forward for images of another resolution.
     """
 
     def __init__(self, resolution: Width = 128, channels: Width = 3, width: Width = 64) -> None:
@@ -117,7 +118,7 @@ class VGGDiscriminator(nn.Module):
         self.head = nn.Sequential(nn.Linear(narrow * 16, 100), nn.LeakyReLU(0.2, inplace=True), nn.Linear(100, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images, `[N]`."""
+        """Return the logits of images, `[N]`."""
         require_resolution(images, self.resolution, "VGGDiscriminator")
         return self.head(self.layers(images).flatten(1)).squeeze(1)
 
@@ -125,8 +126,8 @@ class VGGDiscriminator(nn.Module):
 class UNetDiscriminator(nn.Module):
     """Images to a logit for each pixel, `[N, channels, H, W]` -> `[N, 1, H, W]`, a U-Net with spectral norm.
 
-    Three convolutions of stride 2 and three bilinear doublings, with sums as skips. Needs sides that 8 divides: forward
-    raises ConfigError for others.
+    Three convolutions of stride 2 and three bilinear upsamplings, with skips that are added. Sides must be multiples of
+    8: forward raises ConfigError for others.
     """
 
     def __init__(self, channels: int = 3, width: int = 64) -> None:
@@ -148,7 +149,7 @@ class UNetDiscriminator(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """A logit for each pixel."""
+        """Return a logit for each pixel, `[N, 1, H, W]`."""
         require_sides(images, 8, "UNetDiscriminator")
         skips = [F.leaky_relu(self.first(images), 0.2)]
         for convolution in self.down:
@@ -161,10 +162,10 @@ class UNetDiscriminator(nn.Module):
 
 
 def interpolate(first: Mapping[str, Tensor], second: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """The weights (1 - α)·first + α·second of two networks alike, α = 0 for the first (section 3.4, eq. 4).
+    """Return the weights (1 - α)·first + α·second of two networks of the same architecture (section 3.4, eq. 4).
 
-    Both are state dicts, in the paper those of the PSNR-oriented and of the GAN-trained network. Raises ConfigError
-    where they do not have the same names and shapes.
+    Both are state dicts, in the paper those of the PSNR-oriented and of the GAN-trained network. Raises ConfigError if
+    their names or shapes differ.
     """
     shapes = [{name: value.shape for name, value in state.items()} for state in (first, second)]
     if shapes[0] != shapes[1]:

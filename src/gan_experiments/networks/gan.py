@@ -5,10 +5,9 @@ Bengio, 2014. arXiv:1406.2661
 
 The networks for MNIST, of the authors' code (goodfeli/adversarial 1720041, mnist.yaml).
 
-Differs from the paper: images are in [-1, 1], so the generator's sigmoid σ(a) is 2σ(a) - 1 = tanh(a / 2) and the
-discriminator takes them back to [0, 1] first: what lies between is the paper's. The discriminator returns logits. The
-generator's last bias starts at 0, not at the logits of the mean image; z is for the model to draw, in the code it is
-uniform with mean 0 and variance 1.
+Differs from the paper: images are in [-1, 1], so the generator's sigmoid σ(a) becomes 2σ(a) - 1 = tanh(a / 2) and the
+discriminator first maps images back to [0, 1]. The discriminator returns logits. The generator's last bias starts at 0,
+not at the logits of the mean image. z is drawn by the model; in the code it is uniform with mean 0 and variance 1.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from gan_experiments.layers.maxout import Maxout
 
 
 def init_range(network: nn.Module, bound: float) -> None:
-    """Draw the weights of all linear layers from U(-bound, bound), their biases 0 (Pylearn2's `irange`)."""
+    """Draw the weights of all linear layers from U(-bound, bound); biases are 0 (Pylearn2's `irange`)."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear):
             nn.init.uniform_(layer.weight, -bound, bound)
@@ -32,7 +31,7 @@ def init_range(network: nn.Module, bound: float) -> None:
 class GANGenerator(nn.Module):
     """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1], any resolution.
 
-    Two hidden layers of `width` ReLUs; weights start at U(-0.05, 0.05). Not conditional: labels are ignored.
+    Two hidden layers of `width` ReLUs; weights start as U(-0.05, 0.05). Unconditional: labels are ignored.
     """
 
     classes = 0
@@ -53,16 +52,16 @@ class GANGenerator(nn.Module):
         init_range(self, 0.05)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images of noise, `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
+        """Generate images of noise, `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
         return torch.tanh(self.layers(z) / 2).unflatten(1, self.shape)
 
 
 class GANDiscriminator(nn.Module):
     """Images `[N, channels, resolution, resolution]` in [-1, 1] to logits `[N]` by two maxout layers, any resolution.
 
-    `width` units of `pieces` pieces each; weights start at U(-0.005, 0.005). Dropout keeps each pixel with probability
-    `keep_input`, each unit with `keep_hidden`; 1 keeps all; `draw` makes its random numbers, see `DrawnDropout`. Not
-    conditional: labels are ignored.
+    `width` units of `pieces` pieces each; weights start as U(-0.005, 0.005). Dropout keeps each pixel with probability
+    `keep_input` and each unit with probability `keep_hidden`. `draw` draws its random numbers, see `DrawnDropout`.
+    Unconditional: labels are ignored.
     """
 
     classes = 0
@@ -89,16 +88,16 @@ class GANDiscriminator(nn.Module):
         init_range(self, 0.005)
 
     def features(self, images: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
-        """What the last layer sees, `[N, channels, resolution, resolution]` -> `[N, width]`."""
+        """Return the last layer's input, `[N, channels, resolution, resolution]` -> `[N, width]`."""
         x = images.flatten(1) / 2 + 0.5
         for layer in self.layers:
             x = layer(x, draw) if isinstance(layer, DrawnDropout) else layer(x)
         return x
 
     def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of features, `[N, width]` -> `[N]`."""
+        """Return the logits of features, `[N, width]` -> `[N]`."""
         return self.output(features).squeeze(1)
 
     def forward(self, images: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
-        """Logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
         return self.head(self.features(images, label, draw))

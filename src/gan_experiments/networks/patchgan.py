@@ -2,7 +2,8 @@
 
 Phillip Isola, Jun-Yan Zhu, Tinghui Zhou, Alexei A. Efros, 2016. arXiv:1611.07004
 
-Differs from the paper: logits, without the sigmoid. CycleGAN's discriminator is this one with instance norm.
+Differs from the paper: the discriminator returns logits, without the sigmoid. CycleGAN's discriminator is this one with
+instance norm.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from gan_experiments.layers.plain_norm import plain_norm
 class PatchDiscriminator(nn.Module):
     """Images to a logit for each overlapping patch, `[N, channels, H, W]` -> `[N, 1, H', W']` (appendix 6.1.2).
 
-    C64-C128-C256-C512: `layers` convolutions of stride 2, then two of stride 1: 30x30 logits at 256 pixels. A logit
-    sees 16x16, 34x34, 70x70 or 142x142 pixels with 1, 2, 3 or 4 layers. `norm` is "instance", "batch" or "none"; before
-    batch norm a convolution has no bias. Raises ConfigError for another norm, and in forward for images that leave no
-    logit.
+    C64-C128-C256-C512: `layers` convolutions of stride 2, then two of stride 1: 30x30 logits at 256 pixels. The
+    receptive field is 16x16, 34x34, 70x70 or 142x142 pixels with 1, 2, 3 or 4 layers. `norm` is "instance", "batch" or
+    "none"; before batch norm a convolution has no bias. Raises ConfigError for another norm, and in forward for images
+    too small for a logit.
     """
 
     def __init__(self, channels: Width = 3, width: Width = 64, layers: Depth = 3, norm: str = "instance") -> None:
@@ -39,7 +40,7 @@ class PatchDiscriminator(nn.Module):
         init_normal(self, std=0.02)
 
     def forward(self, images: Tensor) -> Tensor:
-        """A logit for each patch, `[N, channels, H, W]` -> `[N, 1, H', W']`."""
+        """Return a logit for each patch, `[N, channels, H, W]` -> `[N, 1, H', W']`."""
         height, width = images.shape[-2:]
         if min(height, width) < self.smallest:
             raise ConfigError(
@@ -50,9 +51,9 @@ class PatchDiscriminator(nn.Module):
 
 
 class PixelDiscriminator(nn.Module):
-    """Images to a logit for each pixel alone, `[N, channels, H, W]` -> `[N, 1, H, W]` (section 4.4, appendix 6.1.2).
+    """Images to a logit of each single pixel, `[N, channels, H, W]` -> `[N, 1, H, W]` (section 4.4, appendix 6.1.2).
 
-    C64-C128 of 1x1 convolutions. `norm` as in `PatchDiscriminator`.
+    C64-C128 of 1x1 convolutions. `norm` is as in `PatchDiscriminator`.
     """
 
     def __init__(self, channels: int = 3, width: int = 64, norm: str = "instance") -> None:
@@ -69,5 +70,5 @@ class PixelDiscriminator(nn.Module):
         init_normal(self, std=0.02)
 
     def forward(self, images: Tensor) -> Tensor:
-        """A logit for each pixel, `[N, channels, H, W]` -> `[N, 1, H, W]`."""
+        """Return a logit for each pixel, `[N, channels, H, W]` -> `[N, 1, H, W]`."""
         return self.layers(images)

@@ -2,8 +2,8 @@
 
 Tero Karras, Timo Aila, Samuli Laine, Jaakko Lehtinen, 2018. arXiv:1710.10196
 
-Both networks hold the layers of all resolutions from the beginning, and use those that `grown` says are in (see
-layers/growing.py): a number of doublings from 4x4, all of them unless a model sets another.
+Both networks hold the layers of all resolutions from the beginning and use those of the first `grown` doublings from
+4x4 (see layers/growing.py). `grown` counts all doublings unless a model sets it.
 Differs from the paper: as in the authors' code, the discriminator halves its maps before the activation, not after it.
 """
 
@@ -32,16 +32,16 @@ from gan_experiments.layers.resolution import doublings_from_4, require_resoluti
 
 LEAK = 0.2
 GAIN = math.sqrt(2)
-"""Of the weights of all layers that an activation follows."""
+"""Gain of the weights of all layers that an activation follows."""
 
 
 class PGGANGenerator(nn.Module):
     """Noise `[N, latent_dim]` to images `[N, channels, R, R]`, around [-1, 1] but not bounded (table 2).
 
-    R is 4 · 2^⌈grown⌉ pixels, `resolution` at the end. At R pixels there are min(2 · `channel_base` / R, `channel_max`)
-    channels. Each layer ends in a pixelwise normalisation, and so does z. `conditioning="concatenation"` joins the
-    label, one of `classes`, to z as a one-hot vector. Raises ConfigError unless `resolution` is a power of two from 8
-    on, and for another conditioning or one without classes; in forward for missing labels.
+    R is 4 · 2^⌈grown⌉ pixels, `resolution` when fully grown. At R pixels there are min(2 · `channel_base` / R,
+    `channel_max`) channels. z and the output of each layer are normalised pixelwise. `conditioning="concatenation"`
+    concatenates the label, one of `classes`, to z as a one-hot vector. Raises ConfigError unless `resolution` is a
+    power of two from 8 on, and for another conditioning or one without classes; in forward for missing labels.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class PGGANGenerator(nn.Module):
         return nn.Sequential(layer, nn.LeakyReLU(LEAK, inplace=True), self.norm)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images of noise, `[N, latent_dim]` and perhaps int64 `[N]` -> `[N, channels, R, R]`."""
+        """Generate images of noise `[N, latent_dim]` and optional labels int64 `[N]` -> `[N, channels, R, R]`."""
         if self.classes:
             z = torch.cat([z, one_hot(label, self.classes, z, "PGGANGenerator")], dim=1)
         x = self.input(self.norm(z)).unflatten(1, (-1, 4, 4)) + self.bias[:, None, None]
@@ -94,11 +94,11 @@ class PGGANGenerator(nn.Module):
 class PGGANDiscriminator(nn.Module):
     """Images `[N, channels, R, R]` to logits `[N]`, where R is 4 · 2^⌈grown⌉ pixels: the generator mirrored (table 2).
 
-    At 4x4 the standard deviation over groups of `group` samples joins the maps. `blur` filters them with [1, 2, 1]
-    before they are halved (StyleGAN). `conditioning` is "none"; "auxiliary" (AC-GAN, appendix A.2 of the paper), which
-    has `classify` and looks at no label; or "projection", by which the label, one of `classes`, says which of as many
-    logits counts (Mescheder et al. 2018, arXiv:1801.04406). The other arguments and the errors are the generator's;
-    raises ConfigError for images of another size too.
+    At 4x4 the standard deviation over groups of `group` samples is concatenated to the maps. `blur` filters the maps
+    with [1, 2, 1] before they are halved (StyleGAN). `conditioning` is "none", "auxiliary" or "projection". "auxiliary"
+    (AC-GAN, appendix A.2 of the paper) has `classify` and ignores labels. With "projection" there is one logit for each
+    of the `classes`, and the label selects one (Mescheder et al. 2018, arXiv:1801.04406). The other arguments and
+    errors are those of the generator. In forward it also raises ConfigError for images of another size.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class PGGANDiscriminator(nn.Module):
             self.classify = EqualisedLinear(last, self.classes)
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """What the last layer sees, `[N, channels, R, R]` -> `[N, F]`; the label joins later."""
+        """Return the last layer's input, `[N, channels, R, R]` -> `[N, F]`; the label is used in the head only."""
         stage, share = stage_of(self.grown)
         require_resolution(images, 4 << stage, type(self).__name__)
         x = self.from_rgb[stage](images)
@@ -151,14 +151,14 @@ class PGGANDiscriminator(nn.Module):
         return self.last(x)
 
     def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of features, `[N, F]` and perhaps int64 `[N]` -> `[N]`."""
+        """Return the logits of features, `[N, F]` and optional labels int64 `[N]` -> `[N]`."""
         logits = self.output(features)
         if self.conditioning == "projection":
             return (logits * one_hot(label, self.classes, logits, type(self).__name__)).sum(1)
         return logits.squeeze(1)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of images, `[N, channels, R, R]` and perhaps int64 `[N]` -> `[N]`."""
+        """Return the logits of images `[N, channels, R, R]` and optional labels int64 `[N]` -> `[N]`."""
         return self.head(self.features(images, label), label)
 
 

@@ -3,8 +3,8 @@
 Phillip Isola, Jun-Yan Zhu, Tinghui Zhou, Alexei A. Efros, 2016. arXiv:1611.07004
 
 The discriminators are in `patchgan.py`.
-Differs from the paper: none (section 3.2.1, appendix 6.1.1; dropout in the three innermost layers of the decoder as in
-the paper and its Torch code, where pytorch-CycleGAN-and-pix2pix leaves out the innermost and takes a fourth).
+Differs from the paper: none (section 3.2.1, appendix 6.1.1). The three innermost layers of the decoder have dropout, as
+in the paper and its Torch code; in pytorch-CycleGAN-and-pix2pix they are the second to fourth innermost.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ from gan_experiments.layers.resolution import doublings_from_4, require_sides
 class UNet(nn.Module):
     """Images to images, `[N, channels_in, H, W]` -> `[N, channels_out, H, W]` in [-1, 1], with skip connections.
 
-    Encoder C64-C128-C256-C512-...-C512 of 4x4 convolutions of stride 2, down to 1x1 at `resolution`; the decoder is its
-    mirror, each layer beside the encoder's of the same size (appendix 6.1.1). The outermost two layers and the
-    innermost of the encoder have no norm. `norm` is "batch", which takes its batch's statistics in evaluation mode too,
-    "instance" or "none"; before batch norm a convolution has no bias.
+    The encoder C64-C128-C256-C512-...-C512 has 4x4 convolutions of stride 2, down to 1x1 at `resolution`. The decoder
+    mirrors it, with a skip connection from the encoder's map of the same size (appendix 6.1.1). The first and the last
+    layer and the innermost layer of the encoder have no norm. `norm` is "batch", which uses its batch's statistics in
+    evaluation mode too, "instance" or "none"; before batch norm a convolution has no bias.
 
-    `dropout` is the noise of section 2.1: give forward a `draw` wherever it is wanted, at test time too; `drawn` says
-    whether there is any. `latent_dim` is the length of a code z that joins the input as constant maps, with
-    `latent_at="all"` each of the encoder's layers' (Zhu et al. 2017, arXiv:1711.11586, figure 3).
+    `dropout` is the noise of section 2.1: pass `draw` to forward wherever it is wanted, at test time too. `drawn` says
+    whether the network has dropout. `latent_dim` is the length of a code z that is concatenated to the input as
+    constant maps; with `latent_at="all"` it is concatenated to the input of every encoder layer (Zhu et al. 2017,
+    arXiv:1711.11586, figure 3).
 
-    Takes sides that `multiple` divides, from `resolution` on. Raises ConfigError unless `resolution` is a power of two
-    from 16 on, for another norm or `latent_at`, and in forward for other sides.
+    Sides must be multiples of `multiple`, `resolution` or more. Raises ConfigError unless `resolution` is a power of
+    two from 16 on, for another norm or `latent_at`, and in forward for other sides.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class UNet(nn.Module):
         init_normal(self, std=0.02)
 
     def forward(self, images: Tensor, draw: Draw | None = None, z: Tensor | None = None) -> Tensor:
-        """Translate; `draw` makes dropout's random numbers, see `DrawnDropout`; z is `[N, latent_dim]`, if any."""
+        """Translate; `draw` draws dropout's random numbers, see `DrawnDropout`; z is `[N, latent_dim]`, if any."""
         require_sides(images, self.multiple, "UNet")
         x, skips = images, []
         for level, (convolution, norm) in enumerate(zip(self.encoder, self.encoder_norms, strict=True)):

@@ -4,10 +4,10 @@ Nick Huang, Aaron Gokaslan, Volodymyr Kuleshov, James Tompkin, 2024. arXiv:2501.
 
 Config E: grouped bottlenecks without any normalisation, initialised as in Fixup (Zhang et al. 2019, arXiv:1901.09321).
 Differs from the paper: none (sizes and details as in brownvc/R3GAN 19a7ddf). Images are not bounded by a tanh: clamp
-what is shown or scored.
+them before showing or scoring them.
 
-Its networks are, from resolution=32 on: CIFAR-10 and FFHQ at 64 and 256 the defaults; ImageNet-32 width=1536,
-group_width=32, ImageNet-64 full_width_to=64 as well.
+The paper's networks, from resolution=32 on: for CIFAR-10 and for FFHQ at 64 and 256 the defaults; for ImageNet-32
+width=1536 and group_width=32; for ImageNet-64 also full_width_to=64.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 class R3GANBlock(nn.Module):
-    """Conv1 to `expansion` times the channels, grouped conv3, conv1, beside the identity: `[N, channels, H, W]`.
+    """Residual block: conv1 to `expansion` times the channels, grouped conv3, conv1; `[N, channels, H, W]` unchanged.
 
-    `group_width` is the number of channels of a group (one group, where there are no more channels); `blocks` counts
-    those of the whole network, whose number scales the first two convolutions. The third is 0 at the start, the block
-    the identity. Raises ConfigError where the channels do not fall into groups.
+    `group_width` is the number of channels of a group, or more than there are for a single group. `blocks` is the
+    number of blocks in the whole network, which scales the initial weights of the first two convolutions. The third
+    convolution starts at 0, so that the block starts as the identity. Raises ConfigError if `group_width` does not
+    divide the channels.
     """
 
     def __init__(self, channels: int, group_width: int, expansion: int, blocks: int) -> None:
@@ -55,7 +56,7 @@ class R3GANBlock(nn.Module):
         nn.init.zeros_(self.conv3.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x and what the block adds to it."""
+        """Return x plus the block's residual."""
         h = F.leaky_relu(self.conv1(x), LEAK)
         return x + self.conv3(F.leaky_relu(self.conv2(h), LEAK))
 
@@ -63,10 +64,10 @@ class R3GANBlock(nn.Module):
 class R3GANGenerator(nn.Module):
     """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, around [-1, 1] but not bounded.
 
-    Learned maps of 4x4, scaled by the noise; then `blocks` blocks at each resolution, with bilinear doublings between.
-    There are `width` channels up to `full_width_to` pixels, half as many with each doubling from there. With `classes`
-    an embedding of `embedding_dim` numbers joins the noise. Raises ConfigError unless `resolution` is a power of two
-    from 16 on, where channels do not fall into groups, and in forward for a missing label.
+    Learned 4x4 maps, scaled by the noise, then `blocks` blocks at each resolution, with bilinear upsampling between
+    them. There are `width` channels up to `full_width_to` pixels, halved at each doubling from there. With `classes` an
+    embedding of `embedding_dim` values is concatenated to the noise. Raises ConfigError unless `resolution` is a power
+    of two from 16 on, if channels do not divide into groups, and in forward for a missing label.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class R3GANGenerator(nn.Module):
         self.layers = nn.Sequential(*layers, _conv1(widths[-1], channels))
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images of noise and labels [N], `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
+        """Generate images of noise `[N, latent_dim]` and labels [N] -> `[N, channels, resolution, resolution]`."""
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(required_label(label, "R3GANGenerator"))], dim=1)
         return self.layers(self.maps * self.input(z)[:, :, None, None])  # [N, 768, 4, 4] -> ... -> [N, 3, 32, 32]
@@ -107,9 +108,9 @@ class R3GANGenerator(nn.Module):
 class R3GANDiscriminator(nn.Module):
     """Images `[N, channels, resolution, resolution]` to logits `[N]`: the generator mirrored.
 
-    `conditioning` is "none" or "projection": `width` numbers of each class times as many of the image. The other
-    arguments and the errors are the generator's; raises ConfigError for another conditioning and for one without
-    classes too.
+    `conditioning` is "none" or "projection": the inner product of the class's embedding and the image's features, both
+    of `width` values. The other arguments and errors are those of the generator. It also raises ConfigError for another
+    conditioning, and for conditioning without classes.
     """
 
     def __init__(
@@ -142,23 +143,23 @@ class R3GANDiscriminator(nn.Module):
             nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(width * classes))
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images to the products of the last 4x4 maps with learned ones, `[N, width]`; the label joins later."""
+        """Return the products of the last 4x4 maps with learned ones, `[N, width]`; only the head uses the label."""
         return self.maps(self.layers(images)).flatten(1)
 
     def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of features `[N, width]` under their labels `[N]`."""
+        """Return the logits `[N]` of features `[N, width]` given their labels `[N]`."""
         h = self.output(features)
         if self.embedding is None:
             return h.squeeze(1)
         return (h * self.embedding(required_label(label, "R3GANDiscriminator"))).sum(dim=1)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of images under their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images given their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
         return self.head(self.features(images, label), label)
 
 
 def _widths(width: int, full_width_to: int, doublings: int) -> list[int]:
-    """Channels at 4 pixels, 8, 16, ..."""
+    """Return the channels at 4 pixels, 8, 16, ..."""
     return [max(width * full_width_to // max(full_width_to, 4 << i), 1) for i in range(doublings + 1)]
 
 
@@ -167,7 +168,7 @@ def _conv1(channels_in: int, channels_out: int) -> nn.Conv2d:
 
 
 def _draw(layer: Layer, gain: float = 1.0) -> Layer:
-    """Draw weights from N(0, gain² / fan_in), the fan being a group's; a bias is 0."""
+    """Draw weights from N(0, gain² / fan_in), where fan_in is that of one group; the bias is 0."""
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

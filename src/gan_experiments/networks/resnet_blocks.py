@@ -3,9 +3,9 @@
 Spectral Normalization for Generative Adversarial Networks (appendix B.4).
 Takeru Miyato, Toshiki Kataoka, Masanori Koyama, Yuichi Yoshida, 2018. arXiv:1802.05957
 
-Differs from the paper: 1x1 shortcuts are computed on the smaller side of an upsampling or a mean pooling, with which
-they commute: the same function, sooner. So it makes no difference that the authors' code pools before the shortcut's
-convolution in a discriminator's first block and after it in the others.
+Differs from the paper: 1x1 shortcuts are computed before an upsampling and after a mean pooling. They commute with
+both, so the function is the same and takes less time. For the same reason it makes no difference that the authors' code
+pools before the shortcut's convolution in a discriminator's first block and after it in the others.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.attention import SelfAttention
@@ -24,15 +25,16 @@ from gan_experiments.layers.init import init_uniform
 from gan_experiments.layers.labels import required_label
 
 Norm = Callable[[int], nn.Module]
-"""Makes a normalisation of a number of channels."""
+"""A function of the number of channels that makes a normalisation layer."""
 Scheme = TypeVar("Scheme")
 
 
 class GeneratorBlock(nn.Module):
-    """Norm, ReLU, doubling, conv3, norm, ReLU, conv3, next to a doubled 1x1 shortcut.
+    """Residual block of a generator, `[N, channels_in, H, W]` -> `[N, channels_out, 2H, 2W]`.
 
-    `[N, channels_in, H, W]` -> `[N, channels_out, 2H, 2W]`; doubling repeats pixels. A conditional norm is given the
-    block's condition. Starts as in SNGAN: uniform, with Glorot's std, √2 times it for the 3x3 convolutions.
+    Norm, ReLU, nearest-neighbour upsampling, conv3, norm, ReLU, conv3; the shortcut is conv1 and upsampling.
+    Conditional norms receive the block's condition. Weights start as in SNGAN: uniform with Glorot's std, √2 times that
+    for the 3x3 convolutions.
     """
 
     def __init__(self, channels_in: int, channels_out: int, norm: Norm = nn.BatchNorm2d) -> None:
@@ -43,7 +45,7 @@ class GeneratorBlock(nn.Module):
         self.shortcut = _convolution(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """The block's output, see the class; `condition` [N] or [N, features] is what its norms take."""
+        """Apply the block; `condition`, [N] or [N, features], is passed to its norms if given."""
         h = F.relu(normalised(self.norm1, x, condition))  # not in place: the shortcut reads x too
         h = self.conv1(double(h))
         h = self.conv2(F.relu(normalised(self.norm2, h, condition)))
@@ -51,11 +53,12 @@ class GeneratorBlock(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """ReLU, conv3, ReLU, conv3, mean pool, next to a pooled 1x1 shortcut.
+    """Residual block of a discriminator, `[N, channels_in, H, W]` -> `[N, channels_out, H/2, W/2]`.
 
-    `[N, channels_in, H, W]` -> `[N, channels_out, H/2, W/2]`, or H, W without `halve`. `first` leaves out the first
-    ReLU, for an image. There are channels_out channels between the convolutions where the block is `first` or `wide`
-    (SAGAN, BigGAN), else channels_in. The shortcut is the identity where the shape stays. Starts as `GeneratorBlock`.
+    ReLU, conv3, ReLU, conv3, mean pooling; the shortcut is mean pooling and conv1. Without `halve` there is no pooling,
+    and the output keeps H and W. `first` leaves out the first ReLU, because the input is an image. Between the
+    convolutions there are channels_out channels if the block is `first` or `wide` (SAGAN, BigGAN), else channels_in.
+    The shortcut is the identity if the shape stays the same. Weights start as in `GeneratorBlock`.
     """
 
     def __init__(
@@ -69,8 +72,8 @@ class DiscriminatorBlock(nn.Module):
         same = channels_in == channels_out and not halve
         self.shortcut = nn.Identity() if same else _convolution(channels_in, channels_out, 1)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output, see the class."""
         h = x if self.first else F.relu(x)  # not in place: the shortcut reads x too
         h = self.conv2(F.relu(self.conv1(h)))
         if self.halve:
@@ -79,9 +82,9 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """Logits of pooled features: w·h, and with `conditioning="projection"` the label's vector times h as well.
+    """Output layer of a discriminator: w·h of pooled features h, plus e(label)·h with `conditioning="projection"`.
 
-    (Miyato & Koyama 2018, arXiv:1802.05637, section 3.)
+    Miyato & Koyama 2018, arXiv:1802.05637, section 3.
     """
 
     def __init__(self, features: int, classes: int, conditioning: str, bias: bool = True) -> None:
@@ -93,7 +96,7 @@ class Head(nn.Module):
             nn.init.xavier_uniform_(self.embedding.weight)
 
     def forward(self, features: Tensor, label: Tensor | None = None) -> Tensor:
-        """Features [N, F] and, for a projection, labels [N] -> logits [N]; raises ConfigError for missing labels."""
+        """Map features [N, F] and, for projection, labels [N] to logits [N]; raises ConfigError for missing labels."""
         logits = self.linear(features).squeeze(1)
         if self.embedding is None:
             return logits
@@ -101,9 +104,10 @@ class Head(nn.Module):
 
 
 def wide_blocks(widths: Sequence[int], halvings: int, sides: Sequence[int], attention: int) -> nn.Sequential:
-    """The wide blocks of a discriminator from an image of widths[0] channels on; the first `halvings` halve the size.
+    """Return a discriminator's wide blocks; the input image has widths[0] channels, the first `halvings` blocks halve.
 
-    `sides` are those of the maps that the blocks make; the first of `attention` is followed by a self-attention.
+    `sides` are the sides of the blocks' output maps. Self-attention follows the first block whose side is `attention`,
+    and none if that is 0.
     """
     layers: list[nn.Module] = []
     attends = sides.index(attention) if attention else None
@@ -114,22 +118,22 @@ def wide_blocks(widths: Sequence[int], halvings: int, sides: Sequence[int], atte
 
 
 def normalised(norm: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
-    """What a norm makes of x, under a condition if there is one."""
+    """Apply a norm to x, with the condition if there is one."""
     return norm(x) if condition is None else norm(x, condition)
 
 
 def double(x: Tensor) -> Tensor:
-    """`[N, C, H, W]` -> `[N, C, 2H, 2W]`, each pixel four times."""
+    """Upsample by nearest neighbour, `[N, C, H, W]` -> `[N, C, 2H, 2W]`."""
     return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 def sum_pool(x: Tensor) -> Tensor:
-    """ReLU and the sum over all places, `[N, C, H, W]` -> `[N, C]`: a sum, not a mean, as in all the authors' codes."""
+    """Apply ReLU and sum over positions, `[N, C, H, W]` -> `[N, C]`; all authors' codes have a sum, not a mean."""
     return F.relu(x).sum(dim=(2, 3))
 
 
 def draw_weights(network: nn.Module, draw: Callable[[Tensor], object], embeddings: bool = True) -> None:
-    """Draw all weights of convolutions, linear layers and, if asked, embeddings anew by `draw`; biases are 0."""
+    """Initialise the weights of all convolutions, linear layers and, if asked, embeddings by `draw`; biases are 0."""
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             draw(layer.weight)
@@ -140,7 +144,7 @@ def draw_weights(network: nn.Module, draw: Callable[[Tensor], object], embedding
 
 
 def at_resolution(schemes: Mapping[int, Scheme], resolution: int, network: nn.Module) -> Scheme:
-    """The scheme for a resolution; raises ConfigError for one that there is none for."""
+    """Return the scheme for a resolution; raises ConfigError if there is none."""
     if resolution not in schemes:
         nearest = min(schemes, key=lambda known: abs(known - resolution))
         *others, last = schemes
@@ -152,9 +156,10 @@ def at_resolution(schemes: Mapping[int, Scheme], resolution: int, network: nn.Mo
 
 
 def attention_side(attention: int | None, resolution: int, sides: Sequence[int], network: nn.Module) -> int:
-    """The side of the maps that attend: `attention`, 0 for none; None is 64, or half the resolution where smaller.
+    """Return the side of the feature maps with self-attention, 0 for no attention.
 
-    `sides` are those of the network's maps. Raises ConfigError for another one.
+    It is `attention`, or if that is None the smaller of 64 and half the resolution. `sides` are those of the network's
+    maps. Raises ConfigError for another side.
     """
     if attention is None:
         return min(64, resolution // 2)

@@ -3,9 +3,10 @@
 Han Zhang, Ian Goodfellow, Dimitris Metaxas, Augustus Odena, 2018. arXiv:1805.08318
 
 SNGAN's pyramids with one self-attention in each network, spectral norm in both, and wide discriminator blocks.
-Differs from the paper: none at 128 pixels, where its headline has the attention at 64x64; the released code (brain-
-research/self-attention-gan ad9612e) has it at 32x32: attention=32. Other resolutions have SNGAN's widths. At 32 pixels
-it is at 16x16, as in PyTorch-StudioGAN's CIFAR-10, for the authors' code has no such network.
+Differs from the paper: none at 128 pixels. There the attention is at 64x64, as in the paper's main result; the released
+code (brain-research/self-attention-gan ad9612e) has it at 32x32: attention=32. Other resolutions have SNGAN's widths.
+At 32 pixels the attention is at 16x16, as in PyTorch-StudioGAN's CIFAR-10, because the authors' code has no such
+network.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ from gan_experiments.networks.sngan import DISCRIMINATOR, GENERATOR
 class SAGANGenerator(nn.Module):
     """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1].
 
-    `width` is the fewest channels of a pyramid, a quarter of all those at 32 pixels. `attention` is the side of the
-    maps that attend (None: 64, or half the resolution where that is less; 0: none). With `classes` each batch norm has
-    a scale and an offset for each class. All convolutions and the linear layer are spectrally normalised. Raises
-    ConfigError for a resolution or an attention that there is no network for, and in forward for a missing label.
+    `width` is the number of channels of the narrowest layer; at 32 pixels all layers have 4 · `width` channels instead.
+    `attention` is the side of the feature maps with self-attention (None: 64, or half the resolution if that is less;
+    0: no attention). With `classes` the blocks' batch norms have a scale and an offset for each class. All convolutions
+    and the linear layer are spectrally normalised. Raises ConfigError for an unknown resolution or attention, and in
+    forward for a missing label.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class SAGANGenerator(nn.Module):
         spectral_norm_layers(self, embeddings=False)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images of noise and labels [N], `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
+        """Generate images of noise `[N, latent_dim]` and labels [N] -> `[N, channels, resolution, resolution]`."""
         condition = required_label(label, "SAGANGenerator") if self.classes else None
         h = self.input(z).unflatten(1, (-1, self.side, self.side))  # [N, 1024, 4, 4] -> ... -> [N, 64, 128, 128]
         for block, attend in zip(self.blocks, self.attend, strict=True):
@@ -82,10 +84,10 @@ class SAGANGenerator(nn.Module):
 class SAGANDiscriminator(nn.Module):
     """Images `[N, channels, resolution, resolution]` to logits `[N]`, spectrally normalised throughout.
 
-    `width` is the fewest channels of a pyramid, half of all those at 32 pixels; `attention` as in the generator.
-    `conditioning` is "none", "projection" (the paper's) or "auxiliary" (AC-GAN: `classify`). Raises ConfigError for
-    another one, for one without classes, for a resolution or an attention that there is no network for, and in forward
-    for a missing label.
+    `width` is the number of channels of the narrowest block; at 32 pixels all blocks have 2 · `width` channels instead.
+    `attention` is as in the generator. `conditioning` is "none", "projection" (the paper's) or "auxiliary" (AC-GAN,
+    with a layer `classify`). Raises ConfigError for another conditioning, for conditioning without classes, for an
+    unknown resolution or attention, and in forward for a missing label.
     """
 
     def __init__(
@@ -112,9 +114,9 @@ class SAGANDiscriminator(nn.Module):
         spectral_norm_layers(self)
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images to the sums over the last maps, `[N, features]`; the label joins later."""
+        """Return the sums over the last feature maps, `[N, features]`; the label is used in the head only."""
         return sum_pool(self.blocks(images))
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of images under their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images given their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
         return self.head(self.features(images, label), label)

@@ -3,9 +3,9 @@
 Takeru Miyato, Toshiki Kataoka, Masanori Koyama, Yuichi Yoshida, 2018. arXiv:1802.05957
 With labels: cGANs with Projection Discriminator. Takeru Miyato, Masanori Koyama, 2018. arXiv:1802.05637
 
-The ResNets of appendix B.4 and of the authors' code (pfnet-research/sngan_projection e84b1a5): uniform at 32 pixels
-(CIFAR-10), pyramids from 48 (STL-10) to 256.
-Differs from the paper: none. The label joins by `conditioning`, each as in the second paper's experiments.
+The ResNets of appendix B.4 and of the authors' code (pfnet-research/sngan_projection e84b1a5): of constant width at 32
+pixels (CIFAR-10), pyramids from 48 (STL-10) to 256.
+Differs from the paper: none. The choices of `conditioning` are those of the second paper's experiments.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gan_experiments.networks.resnet_blocks import (
     sum_pool,
 )
 
-# Channels in multiples of the width: the generator's from its smallest map to the image's size, ...
+# Channels as multiples of the width: the generator's from its smallest map to the image's size, ...
 GENERATOR = {
     32: (4, 4, 4, 4),
     48: (8, 4, 2, 1),
@@ -39,7 +39,7 @@ GENERATOR = {
     128: (16, 16, 8, 4, 2, 1),
     256: (16, 16, 8, 8, 4, 2, 1),
 }
-# ... the discriminator's block by block, with how many of its blocks halve the size.
+# ... and the discriminator's for each block, with the number of blocks that halve the size.
 DISCRIMINATOR = {
     32: ((2, 2, 2, 2), 2),
     48: ((1, 2, 4, 8, 16), 4),
@@ -47,15 +47,15 @@ DISCRIMINATOR = {
     128: ((1, 2, 4, 8, 16, 16), 5),
     256: ((1, 2, 4, 8, 8, 16, 16), 6),
 }
-EPS = 2e-5  # Chainer's for batch norm
+EPS = 2e-5  # Chainer's default for batch norm
 
 
 class SNGANGenerator(nn.Module):
     """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1].
 
-    `width` is the fewest channels of a pyramid, a quarter of all those at 32 pixels. With `classes` each batch norm has
-    a scale and an offset for each class. Raises ConfigError for a resolution that the papers have no network for, and
-    in forward for a missing label.
+    `width` is the number of channels of the narrowest layer; at 32 pixels all layers have 4 · `width` channels instead.
+    With `classes` the blocks' batch norms have a scale and an offset for each class. Raises ConfigError for a
+    resolution without a network in the papers, and in forward for a missing label.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class SNGANGenerator(nn.Module):
         init_uniform(self.output)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images of noise and labels [N], `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
+        """Generate images of noise `[N, latent_dim]` and labels [N] -> `[N, channels, resolution, resolution]`."""
         condition = required_label(label, "SNGANGenerator") if self.classes else None
         h = self.input(z).unflatten(1, (-1, self.side, self.side))  # [N, 256, 4, 4] -> ... -> [N, 256, 32, 32]
         for block in self.blocks:
@@ -92,10 +92,10 @@ class SNGANGenerator(nn.Module):
 class SNGANDiscriminator(nn.Module):
     """Images `[N, channels, resolution, resolution]` to logits `[N]`, spectrally normalised throughout.
 
-    `width` is the fewest channels of a pyramid, half of all those at 32 pixels. `conditioning` is "none", "projection",
-    "auxiliary" (AC-GAN: `classify`) or "concatenation": an embedding of 128 numbers at each place after the third
-    block. Raises ConfigError for another conditioning, for one without classes, for a resolution that the papers have
-    no network for, and in forward for a missing label.
+    `width` is the number of channels of the narrowest block; at 32 pixels all blocks have 2 · `width` channels instead.
+    `conditioning` is "none", "projection", "auxiliary" (AC-GAN, with a layer `classify`) or "concatenation" (an
+    embedding of 128 values at each position after the third block). Raises ConfigError for another conditioning, for
+    conditioning without classes, for a resolution without a network in the papers, and in forward for a missing label.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class SNGANDiscriminator(nn.Module):
         for i, (narrow, wide) in enumerate(itertools.pairwise(widths), start=1):
             joining = 128 if i == 3 and self.embedding else 0
             self.blocks.append(DiscriminatorBlock(narrow + joining, wide, halve=i < halvings))
-        # The code's last layer has a bias but at 32 pixels.
+        # The code's last layer has a bias except at 32 pixels.
         self.head = Head(widths[-1], classes, conditioning, bias=resolution != 32)
         if self.embedding is not None:
             nn.init.xavier_uniform_(self.embedding.weight)
@@ -127,7 +127,7 @@ class SNGANDiscriminator(nn.Module):
         spectral_norm_layers(self)
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images, and for a concatenation labels [N], to the sums over the last maps, `[N, features]`."""
+        """Return the sums over the last feature maps, `[N, features]`; labels [N] are needed for concatenation only."""
         h = images
         for i, block in enumerate(self.blocks):
             if i == 3 and self.embedding is not None:
@@ -137,5 +137,5 @@ class SNGANDiscriminator(nn.Module):
         return sum_pool(h)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of images under their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images given their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
         return self.head(self.features(images, label), label)

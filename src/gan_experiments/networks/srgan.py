@@ -2,10 +2,10 @@
 
 Christian Ledig, Lucas Theis, Ferenc Huszar, Jose Caballero, et al., 2016. arXiv:1609.04802
 
-`SRResNet` and its discriminator are the paper's (figure 4); `MSRResNet` is the network that BasicSR, and most since,
-trains in its place: no batch norm, which leaves artefacts, and a bilinear enlargement to add to.
+`SRResNet` and `SRGANDiscriminator` are the paper's (figure 4). `MSRResNet` is the generator that BasicSR and most later
+work train instead: it has no batch norm, because that leaves artefacts, and adds its output to a bilinear enlargement.
 
-Differs from the paper: low-resolution images are in [-1, 1], as all images here, where the paper has [0, 1]; the
+Differs from the paper: low-resolution images are in [-1, 1], like all images here, where the paper has [0, 1]; the
 discriminator returns logits, without the sigmoid.
 """
 
@@ -25,8 +25,8 @@ FACTORS = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
 class SRResNet(nn.Module):
     """Images to `scale` times larger ones, `[N, channels, H, W]` -> `[N, channels, scale·H, scale·W]`, about [-1, 1].
 
-    Conv9, `blocks` residual blocks with batch norm and PReLU, a long skip, a pixel shuffle for each factor of `scale`,
-    conv9 without a nonlinearity. Raises ConfigError for another scale than 2, 3, 4 or 8.
+    Conv9, `blocks` residual blocks with batch norm and PReLU, a long skip, a pixel shuffle for each prime factor of
+    `scale`, and conv9 without a nonlinearity. Raises ConfigError for scales other than 2, 3, 4 and 8.
     """
 
     multiple = 1
@@ -47,13 +47,13 @@ class SRResNet(nn.Module):
         self.last = nn.Conv2d(width, channels, 9, padding=4)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The images enlarged."""
+        """Return the enlarged images."""
         x = self.first(images)
         return self.last(self.enlarge(x + self.body(x)))
 
 
 class SRResNetBlock(nn.Module):
-    """Conv3, batch norm, PReLU, conv3, batch norm beside the identity: `[N, C, H, W]`, unchanged."""
+    """Residual block of conv3, batch norm, PReLU, conv3, batch norm: `[N, C, H, W]` -> the same shape."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -66,16 +66,16 @@ class SRResNetBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """x and what the block adds to it."""
+        """Return x plus the block's residual."""
         return x + self.layers(x)
 
 
 class SRGANDiscriminator(nn.Module):
     """Images `[N, channels, resolution, resolution]` to logits `[N]` (figure 4).
 
-    Eight 3x3 convolutions of 64 to 512 channels, every second of stride 2, batch norm on all but the first, then 1024
-    units and one. `resolution` is that of the training crops, 96 in the paper. Raises ConfigError unless 16 divides it,
-    and in forward for images of another resolution.
+    Eight 3x3 convolutions of 64 to 512 channels, every second one of stride 2, with batch norm on all but the first,
+    then linear layers of 1024 units and one. `resolution` is that of the training crops, 96 in the paper. Raises
+    ConfigError unless it is a multiple of 16, and in forward for images of another resolution.
     """
 
     def __init__(self, resolution: Width = 96, channels: Width = 3, width: Width = 64) -> None:
@@ -100,7 +100,7 @@ class SRGANDiscriminator(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images, `[N]`."""
+        """Return the logits of images, `[N]`."""
         require_resolution(images, self.resolution, "SRGANDiscriminator")
         return self.head(self.layers(images).flatten(1)).squeeze(1)
 
@@ -108,8 +108,8 @@ class SRGANDiscriminator(nn.Module):
 class MSRResNet(nn.Module):
     """Images to `scale` times larger ones, `[N, channels, H, W]` -> `[N, channels, scale·H, scale·W]`, about [-1, 1].
 
-    As `SRResNet` without batch norm and the long skip, with 3x3 convolutions and leaky ReLU; what it makes is added to
-    the bilinear enlargement. Raises ConfigError for another scale than 2, 3, 4 or 8.
+    Like `SRResNet`, but without batch norm and the long skip, and with 3x3 convolutions and leaky ReLU. Its output is
+    added to the bilinear enlargement. Raises ConfigError for scales other than 2, 3, 4 and 8.
     """
 
     multiple = 1
@@ -132,13 +132,13 @@ class MSRResNet(nn.Module):
         init_kaiming(self, scale=0.1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The images enlarged."""
+        """Return the enlarged images."""
         detail = self.last(self.enlarge(self.body(self.first(images))))
         return F.interpolate(images, scale_factor=self.scale, mode="bilinear", align_corners=False) + detail
 
 
 class MSRResNetBlock(nn.Module):
-    """Conv3, ReLU, conv3 beside the identity: `[N, C, H, W]`, unchanged."""
+    """Residual block of conv3, ReLU, conv3: `[N, C, H, W]` -> the same shape."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class MSRResNetBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """x and what the block adds to it."""
+        """Return x plus the block's residual."""
         return x + self.layers(x)
 
 

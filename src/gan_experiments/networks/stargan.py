@@ -2,8 +2,8 @@
 
 Yunjey Choi, Minje Choi, Munyoung Kim, Jung-Woo Ha, Sunghun Kim, Jaegul Choo, 2017. arXiv:1711.09020
 
-Differs from the paper: none (appendix 7.2). Instance norm keeps no running statistics: the authors' code does and never
-uses them.
+Differs from the paper: none (appendix 7.2). Instance norm keeps no running statistics; the authors' code keeps them but
+never uses them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from gan_experiments.layers.resolution import require_multiple, require_resoluti
 
 
 class StarGANGenerator(nn.Module):
-    """Images and the attributes wanted to images in [-1, 1], `[N, channels, H, W]`, `[N, classes]` -> the same shape.
+    """Images and target attributes to images in [-1, 1], `[N, channels, H, W]`, `[N, classes]` -> images of that shape.
 
-    Zeros pad, never reflections: they are what lets the constant maps of the attributes through instance norm. Needs
-    sides that `multiple`, 4, divides: forward raises ConfigError for others.
+    The padding is zeros, never reflections, because otherwise instance norm would remove the constant maps of the
+    attributes. Sides must be multiples of 4 (`multiple`) and at least 8: forward raises ConfigError for others.
     """
 
     multiple, smallest = 4, 8
@@ -44,14 +44,14 @@ class StarGANGenerator(nn.Module):
         )
 
     def forward(self, images: Tensor, attributes: Tensor) -> Tensor:
-        """The images with other attributes; these are 0 or 1, of any type, a one-hot row for exclusive domains."""
+        """Return the images with the given attributes, 0 or 1 of any dtype; exclusive domains are a one-hot row."""
         require_sides(images, self.multiple, "StarGANGenerator", self.smallest)
         maps = attributes.to(images.dtype)[:, :, None, None].expand(-1, -1, *images.shape[-2:])
         return self.layers(torch.cat([images, maps], dim=1))
 
 
 class StarGANBlock(nn.Module):
-    """Two zero-padded 3x3 convolutions beside the identity, no ReLU after the sum: `[N, C, H, W]`, unchanged."""
+    """Residual block of two zero-padded 3x3 convolutions, no ReLU after the sum: `[N, C, H, W]` -> the same shape."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -63,15 +63,16 @@ class StarGANBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """x and what the block adds to it."""
+        """Return x plus the block's residual."""
         return x + self.layers(x)
 
 
 class StarGANDiscriminator(nn.Module):
-    """Images to a logit for each patch and a logit for each attribute, without any norm.
+    """Images to a logit for each patch and a logit for each attribute, without normalisation.
 
-    `layers` convolutions of stride 2, each twice as wide: 64 to 2048 at 128 pixels, where 2x2 features are left.
-    Raises ConfigError unless 2^`layers` divides `resolution`, and in forward for images of another resolution.
+    `layers` convolutions of stride 2, each twice as wide as the one before: 64 to 2048 channels and a last map of 2x2
+    at 128 pixels. Raises ConfigError unless 2^`layers` divides `resolution`, and in forward for images of another
+    resolution.
     """
 
     def __init__(
@@ -92,20 +93,20 @@ class StarGANDiscriminator(nn.Module):
         self.to_classes = nn.Conv2d(narrow, classes, resolution // 2**layers, bias=False)
 
     def features(self, images: Tensor) -> Tensor:
-        """What both heads see, `[N, channels, H, W]` -> `[N, 2048, H/64, W/64]`."""
+        """Return the input of both heads, `[N, channels, H, W]` -> `[N, 2048, H/64, W/64]`."""
         require_resolution(images, self.resolution, "StarGANDiscriminator")
         return self.layers(images)
 
     def head(self, features: Tensor) -> Tensor:
-        """Features to the logits of patches, `[N, 1, H/64, W/64]`."""
+        """Return the logits of patches, `[N, 1, H/64, W/64]`, from the features."""
         return self.to_logits(features)
 
     def classify(self, features: Tensor) -> Tensor:
-        """Features to the logits of the attributes, `[N, classes]`."""
+        """Return the logits of the attributes, `[N, classes]`, from the features."""
         return self.to_classes(features).flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits of the images' patches."""
+        """Return the logits of the images' patches, `[N, 1, H/64, W/64]`."""
         return self.head(self.features(images))
 
 

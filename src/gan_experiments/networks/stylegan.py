@@ -2,8 +2,8 @@
 
 Tero Karras, Samuli Laine, Timo Aila, 2019. arXiv:1812.04948
 
-Both networks grow, as those of pggan.py. Differs from the paper: none; sizes and details, labels among them, are those
-of the authors' code. The images are not bounded: clamp what is shown or scored.
+Both networks grow, like those of pggan.py. Differs from the paper: none; sizes and details, including labels, are those
+of the authors' code. The images are not bounded: clamp them before showing or scoring them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from gan_experiments.bounds import Classes, Count, Depth, Share, Width
 from gan_experiments.layers.dropout import Draw
@@ -29,11 +30,11 @@ from gan_experiments.networks.pggan import GAIN, LEAK, PGGANDiscriminator
 class StyleGANGenerator(StyledGenerator):
     """Noise `[N, latent_dim]` to images `[N, channels, R, R]`, around [-1, 1] but not bounded (figure 1b).
 
-    R is 4 · 2^⌈grown⌉ pixels, `resolution` at the end, with min(2 · `channel_base` / R, `channel_max`) channels. w has
-    `w_dim` numbers, of `mapping_layers` layers; styles are mixed with probability `mixing`, among those that R pixels
-    have. `conditioning="concatenation"` joins an embedding of the label, one of `classes`, to z. See `StyledGenerator`
-    for `draw` and `truncation`. Raises ConfigError unless `resolution` is a power of two from 8 on, and for another
-    conditioning or one without classes; in forward for missing labels.
+    R is 4 · 2^⌈grown⌉ pixels, `resolution` when fully grown, with min(2 · `channel_base` / R, `channel_max`) channels.
+    `mapping_layers` layers map z to w, which has `w_dim` values. Styles are mixed with probability `mixing`, among
+    those in use at R pixels. `conditioning="concatenation"` concatenates an embedding of the label, one of `classes`,
+    to z. See `StyledGenerator` for `draw` and `truncation`. Raises ConfigError unless `resolution` is a power of two
+    from 8 on, and for another conditioning or one without classes; in forward for missing labels.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class StyleGANGenerator(StyledGenerator):
 
     @property
     def grown(self) -> float:
-        """How many doublings from 4x4 pixels are in, see layers/growing.py."""
+        """The number of doublings from 4x4 pixels that are in use, see layers/growing.py."""
         return self.synthesis.grown  # type: ignore[return-value]
 
     @grown.setter
@@ -72,14 +73,14 @@ class StyleGANGenerator(StyledGenerator):
 
     @property
     def active(self) -> int:
-        """How many styles the images of this size take."""
+        """The number of styles that images of the current size need."""
         return 2 * stage_of(self.grown)[0] + 2
 
 
 class StyleGANMapping(Mapping):
-    """z `[N, latent_dim]`, perhaps with a label int64 `[N]`, to w `[N, w_dim]`, as the first StyleGAN's code has it.
+    """Mapping network of the first StyleGAN's code: z `[N, latent_dim]`, optional label int64 `[N]` -> w `[N, w_dim]`.
 
-    z and the label's embedding are normalised together; the gain is the weights', not the activation's.
+    z and the label's embedding are normalised together. The gain multiplies the weights, not the activations.
     """
 
     def __init__(self, latent_dim: int, w_dim: int, layers: int = 8, classes: int = 0) -> None:
@@ -89,8 +90,8 @@ class StyleGANMapping(Mapping):
         for layer in self.layers:
             layer.scale *= GAIN  # type: ignore[assignment, operator]
 
+    @override
     def forward(self, z: Tensor | None, label: Tensor | None = None) -> Tensor:
-        """See the class."""
         assert z is not None
         if self.label is not None:
             z = torch.cat([z, self.label(required_label(label, "StyleGANGenerator"))], dim=1)
@@ -101,10 +102,10 @@ class StyleGANMapping(Mapping):
 
 
 class StyleGANSynthesis(nn.Module):
-    """ws `[N, 2 · len(widths), w_dim]` to images `[N, channels, R, R]`: two layers at each resolution.
+    """Synthesis network: ws `[N, 2 · len(widths), w_dim]` to images `[N, channels, R, R]`, two layers per resolution.
 
-    There are `widths` channels at 4 pixels, 8, ...; the first layer begins with a learned map, of ones at first. `draw`
-    makes the noise of each layer; without it the noise is the layers' own.
+    `widths` are the channels at 4 pixels, 8, ... The first layer's input is a learned map, initially ones. `draw` draws
+    the noise of each layer; without it the layers use their noise buffers.
     """
 
     def __init__(self, widths: list[int], channels: int, w_dim: int) -> None:
@@ -124,8 +125,8 @@ class StyleGANSynthesis(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.to_rgb = nn.ModuleList(EqualisedConv2d(width, channels, 1) for width in widths)
 
+    @override
     def forward(self, ws: Tensor, draw: Draw | None = None) -> Tensor:
-        """See the class."""
         stage, share = stage_of(self.grown)
         x = before = self.const.expand(len(ws), -1, -1, -1)
         for i, (layer, w) in enumerate(zip(self.layers[: 2 * stage + 2], ws.unbind(1), strict=False)):
@@ -136,11 +137,11 @@ class StyleGANSynthesis(nn.Module):
 
 
 class StyledLayer(nn.Module):
-    """`convolution`, noise, bias, leaky ReLU, and the style in place of the mean and the deviation (equation 1).
+    """Styled layer: `convolution`, noise, bias, leaky ReLU and adaptive instance norm (equation 1).
 
-    The noise is one map for all channels, times a learned strength of each that starts at 0: `draw` makes it, or it is
-    the buffer `noise` `[resolution, resolution]`. The style is an affine function of w: what each of the normalised
-    maps is multiplied by, less 1, and what is added to it.
+    The noise is one map for all channels, times a learned strength of each channel that starts at 0. `draw` draws it;
+    without `draw` it is the buffer `noise` `[resolution, resolution]`. The style, an affine function of w, holds each
+    channel's scale minus 1 and its offset after normalisation.
     """
 
     noise: Tensor
@@ -154,24 +155,24 @@ class StyledLayer(nn.Module):
         self.register_buffer("noise", torch.randn(resolution, resolution))
 
     def forward(self, x: Tensor, w: Tensor, draw: Draw | None = None) -> Tensor:
-        """`[N, inputs, H, W]` and w `[N, w_dim]` -> `[N, channels, resolution, resolution]`."""
+        """Map `[N, inputs, H, W]` and w `[N, w_dim]` to `[N, channels, resolution, resolution]`."""
         noise = self.noise if draw is None else draw(torch.randn, len(x), 1, *self.noise.shape).to(x.dtype)
         added = torch.addcmul(self.bias[:, None, None], noise, self.strength[:, None, None])
         return adain(F.leaky_relu_(self.convolution(x) + added, LEAK), self.affine(w))
 
 
 def adain(x: Tensor, style: Tensor) -> Tensor:
-    """Maps `[N, C, H, W]` with mean b and standard deviation |s + 1|, the style `[N, 2C]` being s and b (ε = 1e-8)."""
+    """Normalise maps `[N, C, H, W]` to mean b and deviation |s + 1| (ε = 1e-8); the style `[N, 2C]` holds s, b."""
     n, channels = x.shape[:2]
     scale, offset = style.to(x.dtype).unflatten(1, (2, channels)).unbind(1)
-    # Each map is a channel of a batch of one, so that one pass normalises and scales.
+    # As the channels of a single image, all maps are normalised and scaled in one pass.
     maps = x.reshape(1, n * channels, *x.shape[2:])
     maps = F.batch_norm(maps, None, None, (scale + 1).flatten(), offset.flatten(), training=True, eps=1e-8)
     return maps.reshape(x.shape)
 
 
 class StyleGANDiscriminator(PGGANDiscriminator):
-    """PGGAN's, with a filter of [1, 2, 1] before the maps are halved; see there for `settings`."""
+    """`PGGANDiscriminator` with a filter of [1, 2, 1] before the maps are halved; `settings` are its arguments."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(blur=True, **settings)

@@ -2,9 +2,9 @@
 
 Tero Karras, Samuli Laine, Miika Aittala, Janne Hellsten, Jaakko Lehtinen, Timo Aila, 2020. arXiv:1912.04958
 
-Config F, and the choices of StyleGAN2-ADA (Karras et al. 2020, arXiv:2006.06676): labels, half precision, a
+Config F, and the options of StyleGAN2-ADA (Karras et al. 2020, arXiv:2006.06676): labels, half precision, a
 discriminator without residuals. Differs from the paper: none known; sizes and details are those of StyleGAN2-ADA's
-PyTorch code. The images are not bounded: clamp what is shown or scored.
+PyTorch code. The images are not bounded: clamp them before showing or scoring them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from gan_experiments.bounds import Classes, Count, Depth, Few, Share, Width
 from gan_experiments.contracts import ConfigError
@@ -28,8 +29,8 @@ from gan_experiments.layers.resolution import doublings_from_4, widths_of
 from gan_experiments.layers.styles import Mapping, StyledGenerator
 
 LEAK = 0.2
-GAIN = math.sqrt(2)  # of the leaky ReLU, so that it keeps the variance
-CLAMP = 256.0  # of the maps, where there is half precision
+GAIN = math.sqrt(2)  # after each leaky ReLU, so that it keeps the variance
+CLAMP = 256.0  # bound of the maps with half precision
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 ARCHITECTURES = ("resnet", "orig")
 
@@ -37,15 +38,15 @@ ARCHITECTURES = ("resnet", "orig")
 class StyleGAN2Generator(StyledGenerator):
     """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, around [-1, 1] but not bounded.
 
-    A learned map of 4x4, then two modulated convolutions at each resolution (one at 4x4); the images of all
-    resolutions are added up (figure 7, "output skips"). A resolution of R pixels has
-    min(`channel_base` / R, `channel_max`) channels; w has `w_dim` numbers, of `mapping_layers` layers, and styles are
-    mixed with probability `mixing`. See `StyledGenerator` for `draw` and `truncation`.
+    A learned 4x4 map, then two modulated convolutions at each resolution (one at 4x4); the images of all resolutions
+    are upsampled and added (figure 7, "output skips"). There are min(`channel_base` / R, `channel_max`) channels at R
+    pixels. `mapping_layers` layers map z to w, which has `w_dim` values; styles are mixed with probability `mixing`.
+    See `StyledGenerator` for `draw` and `truncation`.
 
     The `half_resolutions` highest resolutions, of 8 pixels or more, compute in `half`, "bfloat16" or "float16"; maps
-    are then clamped to ±256, and what overflows in float16's gradients becomes ±1e5, what is no number 0, as in the
-    official code. Raises ConfigError unless `resolution` is a power of two from 16 on, and for another `half`; in
-    forward for a missing label.
+    are then clamped to ±256. With float16, infinite gradients become ±1e5 and NaN becomes 0, as in the official code.
+    Raises ConfigError unless `resolution` is a power of two from 16 on, and for another `half`; in forward for a
+    missing label.
     """
 
     def __init__(
@@ -79,10 +80,10 @@ class StyleGAN2Generator(StyledGenerator):
 
 
 class StyleGAN2Synthesis(nn.Module):
-    """ws `[N, 2 · blocks, w_dim]` to images `[N, channels, R, R]`: a block for each of the `widths`, from 4 pixels on.
+    """Synthesis network: ws `[N, 2 · blocks, w_dim]` to images `[N, channels, R, R]`, a block for each of `widths`.
 
-    A block's toRGB and the next one's first convolution look at the same w. `halves` are the blocks' dtypes, None for
-    the parameters' own; maps are clamped to ±`clamp`.
+    The first block is at 4 pixels. A block's toRGB and the next block's first convolution use the same w. `halves` are
+    the blocks' dtypes, None for that of the parameters; maps are clamped to ±`clamp`.
     """
 
     def __init__(
@@ -101,8 +102,8 @@ class StyleGAN2Synthesis(nn.Module):
         )
         self.upsample = Upsample()
 
+    @override
     def forward(self, ws: Tensor, draw: Draw | None = None) -> Tensor:
-        """See the class."""
         x = self.const.expand(ws.shape[0], -1, -1, -1)  # len() would fix the batch of an export
         images: Tensor | None = None
         w = ws.unbind(1)
@@ -114,7 +115,10 @@ class StyleGAN2Synthesis(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """Maps `[N, inputs, R/2, R/2]` to `[N, outputs, R, R]` and an image `[N, channels, R, R]`; the first keeps 4x4."""
+    """Maps `[N, inputs, R/2, R/2]` to `[N, outputs, R, R]` and an image `[N, channels, R, R]`.
+
+    The first block, of 0 `inputs`, keeps 4x4 pixels.
+    """
 
     def __init__(
         self,
@@ -134,7 +138,7 @@ class SynthesisBlock(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, w0: Tensor, w1: Tensor, w2: Tensor, draw: Draw | None) -> tuple[Tensor, Tensor]:
-        """The block's maps, and its image in the parameters' dtype, under autocast too."""
+        """Return the block's maps, and its image in the parameters' dtype, under autocast too."""
         x = x.to(self.half_dtype or self.bias.dtype)
         if self.conv0 is not None:
             x = self.conv0(x, w0, draw)
@@ -144,10 +148,10 @@ class SynthesisBlock(nn.Module):
 
 
 class StyledConv2d(nn.Module):
-    """A modulated convolution of 3x3, then noise, bias and leaky ReLU · √2 (figure 2d); `up` makes it twice as large.
+    """A modulated 3x3 convolution, then noise, bias and leaky ReLU · √2 (figure 2d); `up` doubles the size.
 
-    The noise is one map for all channels, times a learned strength that starts at 0: `draw` makes it, or it is the
-    buffer `noise` `[resolution, resolution]`.
+    The noise is one map for all channels, times a learned strength that starts at 0. `draw` draws it; without `draw` it
+    is the buffer `noise` `[resolution, resolution]`.
     """
 
     noise: Tensor
@@ -163,11 +167,11 @@ class StyledConv2d(nn.Module):
         self.clamp = clamp
 
     def forward(self, x: Tensor, w: Tensor, draw: Draw | None) -> Tensor:
-        """`[N, inputs, H, W]` and w `[N, w_dim]` -> `[N, outputs, resolution, resolution]`."""
+        """Map `[N, inputs, H, W]` and w `[N, w_dim]` to `[N, outputs, resolution, resolution]`."""
         noise = self.noise if draw is None else draw(torch.randn, x.shape[0], 1, *self.noise.shape)
         maps, scale = self.conv.parts(x, w)
         assert scale is not None
-        # √2 goes into what is added: it takes fewer passes over the maps.
+        # Each summand is multiplied by √2 instead of the result, which takes fewer passes over the maps.
         x = torch.addcmul((self.bias * GAIN)[:, None, None].to(maps.dtype), maps, scale * GAIN)
         x = x + (noise * (self.strength * GAIN)).to(maps.dtype)
         return _clamped(F.leaky_relu_(x, LEAK), self.clamp)
@@ -176,10 +180,11 @@ class StyledConv2d(nn.Module):
 class StyleGAN2Discriminator(nn.Module):
     """Images `[N, channels, resolution, resolution]` to logits `[N]` (figure 7).
 
-    `architecture` is "resnet", with 1x1 convolutions around each block, or "orig", without. At 4x4 the standard
-    deviation over groups of `group` samples joins the maps. `conditioning` is "none" or "projection": the product with
-    `classes` labels mapped by `mapping_layers` layers. Channels and half precision are the generator's, and so are
-    the errors; raises ConfigError for another architecture or conditioning too, and for one without classes.
+    `architecture` is "resnet", with a 1x1 convolution as the shortcut of each block, or "orig", without shortcuts. At
+    4x4 the standard deviation over groups of `group` samples is concatenated to the maps. `conditioning` is "none" or
+    "projection": the inner product with the label, one of `classes`, mapped by `mapping_layers` layers. Channels, half
+    precision and errors are those of the generator. It also raises ConfigError for another architecture or
+    conditioning, and for conditioning without classes.
     """
 
     def __init__(
@@ -222,7 +227,7 @@ class StyleGAN2Discriminator(nn.Module):
             _keep_gradients_finite(self)
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """What the last layer sees, `[N, channels, resolution, resolution]` -> `[N, F]`; the label joins later."""
+        """Return the last layer's input, `[N, channels, R, R]` -> `[N, F]`; the label is used in the head only."""
         x = self.from_rgb(images.to(self.halves[0] or images.dtype))
         for block, half in zip(self.blocks, self.halves, strict=True):
             x = block(x.to(half or images.dtype))
@@ -230,19 +235,19 @@ class StyleGAN2Discriminator(nn.Module):
         return F.leaky_relu(self.linear(x.flatten(1)), LEAK) * GAIN
 
     def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of features, `[N, F]` and perhaps int64 `[N]` -> `[N]`."""
+        """Return the logits of features, `[N, F]` and optional labels int64 `[N]` -> `[N]`."""
         h = self.output(features)
         if self.mapping is None:
             return h.squeeze(1)
         return (h * self.mapping(None, label)).sum(1) / math.sqrt(h.shape[1])
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of images, `[N, channels, resolution, resolution]` and perhaps int64 `[N]` -> `[N]`."""
+        """Return the logits of images `[N, channels, R, R]` and optional labels int64 `[N]` -> `[N]`."""
         return self.head(self.features(images, label), label)
 
 
 class DiscriminatorBlock(nn.Module):
-    """`[N, inputs, H, W]` -> `[N, outputs, H/2, W/2]` by two convolutions, beside a 1x1 one if `residual`."""
+    """Block of two convolutions, `[N, inputs, H, W]` -> `[N, outputs, H/2, W/2]`; `residual` adds a 1x1 shortcut."""
 
     def __init__(self, inputs: int, outputs: int, residual: bool, clamp: float | None = None) -> None:
         super().__init__()
@@ -251,17 +256,17 @@ class DiscriminatorBlock(nn.Module):
         self.conv1 = ActivatedConv2d(inputs, outputs, 3, down=True, gain=share, clamp=clamp)
         self.skip = ShrinkingConv1x1(inputs, outputs, gain=share) if residual else None
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
         h = self.conv1(self.conv0(x))
         return h if self.skip is None else h + self.skip(x)
 
 
 class ActivatedConv2d(nn.Module):
-    """An equalised convolution of odd `size`, bias, leaky ReLU · √2 · `gain`, clamped to ±`clamp` · gain.
+    """An equalised convolution of odd `size`, bias, leaky ReLU · √2 · `gain`, clamped to ±`clamp` · `gain`.
 
-    `[N, inputs, H, W]` -> `[N, outputs, H, W]`, or H/2 and W/2 where `down` filters the maps and takes every other
-    position.
+    `[N, inputs, H, W]` -> `[N, outputs, H, W]`. With `down` the maps are blurred and the convolution has stride 2, so
+    the output has H/2 and W/2.
     """
 
     def __init__(
@@ -281,8 +286,8 @@ class ActivatedConv2d(nn.Module):
         self.down, self.padding = down, size // 2
         self.clamp = None if clamp is None else clamp * gain
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
         weight, bias = (self.weight * self.scale).to(x.dtype), (self.bias * self.gain).to(x.dtype)
         if self.down:
             x = F.conv2d(blur(x, padding=self.padding + 1), weight, bias, stride=2)
@@ -292,7 +297,7 @@ class ActivatedConv2d(nn.Module):
 
 
 class ShrinkingConv1x1(nn.Module):
-    """`[N, inputs, H, W]` -> `[N, outputs, H/2, W/2]`: filtered, halved, and mixed by an equalised weight · `gain`."""
+    """Downsampling and an equalised 1x1 convolution · `gain`, `[N, inputs, H, W]` -> `[N, outputs, H/2, W/2]`."""
 
     def __init__(self, inputs: int, outputs: int, gain: float) -> None:
         super().__init__()
@@ -300,20 +305,22 @@ class ShrinkingConv1x1(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 1, 1))
         self.scale = gain / math.sqrt(inputs)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
         return F.conv2d(self.downsample(x), (self.weight * self.scale).to(x.dtype))
 
 
 def _halves(number: int, half: str, doublings: int, network: str) -> list[torch.dtype | None]:
-    """The dtype at 4 pixels, 8, 16, ..., None where it is that of the parameters: 4 pixels always."""
+    """Return the dtypes at 4 pixels, 8, 16, ...; None is that of the parameters, which 4 pixels always have."""
     if half not in HALVES:
         raise ConfigError(f"{network} has no half={half}: type half= one of {', '.join(HALVES)}")
     return [HALVES[half] if i > max(doublings - number, 0) else None for i in range(doublings + 1)]
 
 
 def _keep_gradients_finite(network: nn.Module) -> None:
-    def bounded(gradient: Tensor | None) -> Tensor | None:  # none where a penalty's gradient does not depend on it
+    def bounded(
+        gradient: Tensor | None,
+    ) -> Tensor | None:  # None: a penalty does not depend on the parameter
         return None if gradient is None else gradient.nan_to_num(0.0, 1e5, -1e5)
 
     for parameter in network.parameters():

@@ -2,12 +2,12 @@
 
 Luke Metz, Ben Poole, David Pfau, Jascha Sohl-Dickstein, 2017. arXiv:1611.02163
 
-The multilayer perceptrons of the authors' demonstration on a ring of Gaussians (poolio/unrolled_gan 67e2c7a). A point
-of the plane is an image of two channels and one pixel, `[N, 2, 1, 1]`, so that what works on images works on it; its
+The multilayer perceptrons of the authors' demonstration on a ring of Gaussians (poolio/unrolled_gan 67e2c7a). Points of
+the plane are images of two channels and one pixel, `[N, 2, 1, 1]`, so that the code for images works on them. Their
 unit is that of data/toy.py.
 
-Differs from the paper: tanh and the initial weights are the demonstration's; the paper's text has ReLUs, which are a
-choice here.
+Differs from the paper: tanh and the initial weights are the demonstration's; the paper's text has ReLUs, which are an
+option here.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def _init_orthogonal(network: nn.Module) -> None:
 class ToyGenerator(nn.Module):
     """Noise `[N, latent_dim]` to points `[N, 2, 1, 1]`, not bounded: the last layer is linear.
 
-    `depth` hidden layers of `width`, `activation` tanh or relu; weights start orthogonal, times 1.4. Not conditional:
-    labels are ignored. Raises ConfigError for another activation.
+    `depth` hidden layers of `width` units with `activation` "tanh" or "relu"; weights start orthogonal, times 1.4.
+    Unconditional: labels are ignored. Raises ConfigError for another activation.
     """
 
     classes = 0
@@ -59,16 +59,17 @@ class ToyGenerator(nn.Module):
         _init_orthogonal(self)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Points of noise, `[N, latent_dim]` -> `[N, 2, 1, 1]`."""
+        """Generate points of noise, `[N, latent_dim]` -> `[N, 2, 1, 1]`."""
         return self.output(self.layers(z))[:, :, None, None]
 
 
 class ToyDiscriminator(nn.Module):
     """Points `[N, 2, 1, 1]` to logits `[N]`.
 
-    `depth` hidden layers of `width`, `activation` tanh or relu; weights start orthogonal, times 1.4. Not conditional:
-    labels are ignored. `minibatch` is "none", or "discrimination" before the last layer (Salimans et al. 2016,
-    arXiv:1606.03498, section 3.2; 8 kernels of 4 dimensions). Raises ConfigError for another choice.
+    `depth` hidden layers of `width` units with `activation` "tanh" or "relu"; weights start orthogonal, times 1.4.
+    Unconditional: labels are ignored. `minibatch` is "none", or "discrimination" before the last layer (Salimans et al.
+    2016, arXiv:1606.03498, section 3.2; 8 kernels of 4 dimensions). Raises ConfigError for another activation or
+    `minibatch`.
     """
 
     classes = 0
@@ -88,13 +89,13 @@ class ToyDiscriminator(nn.Module):
         _init_orthogonal(self)
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """What the last layer sees, `[N, 2, 1, 1]` -> `[N, F]`."""
+        """Return the last layer's input, `[N, 2, 1, 1]` -> `[N, F]`."""
         return self.layers(images.flatten(1))
 
     def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of features, `[N, F]` -> `[N]`."""
+        """Return the logits of features, `[N, F]` -> `[N]`."""
         return self.output(features).squeeze(1)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of points, `[N, 2, 1, 1]` -> `[N]`."""
+        """Return the logits of points, `[N, 2, 1, 1]` -> `[N]`."""
         return self.head(self.features(images))

@@ -2,13 +2,13 @@
 
 Ishaan Gulrajani, Faruk Ahmed, Martin Arjovsky, Vincent Dumoulin, Aaron Courville, 2017. arXiv:1704.00028
 
-Three pairs, each as in the authors' code (igul222/improved_wgan_training fa66c57): `ResNet*` for CIFAR-10, as wide
-everywhere (gan_cifar_resnet.py), `PyramidResNet*` for 64x64 ("Good" in gan_64x64.py) and `Conv*` for CIFAR-10, a DCGAN
-with 5x5 kernels (gan_cifar.py).
+Three pairs of networks, each as in the authors' code (igul222/improved_wgan_training fa66c57): `ResNet*` for CIFAR-10,
+of constant width (gan_cifar_resnet.py), `PyramidResNet*` for 64x64 ("Good" in gan_64x64.py) and `Conv*` for CIFAR-10, a
+DCGAN with 5x5 kernels (gan_cifar.py).
 
-Differs from the paper: 1x1 shortcuts are computed on the smaller side of an upsampling or a mean pooling, with which
-they commute: the same function, sooner. In eval mode batch norm uses running averages, where the code always uses its
-batch's. Resolutions other than the code's add stages, or take them away.
+Differs from the paper: 1x1 shortcuts are computed before an upsampling and after a mean pooling; they commute with
+both, so the function is the same and takes less time. In evaluation mode batch norm uses running averages, where the
+code always uses the batch's statistics. Resolutions other than the code's add or remove stages.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import math
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from gan_experiments.bounds import Classes, Width
 from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d
@@ -43,16 +44,16 @@ def _linear(features_in: int, features_out: int) -> nn.Linear:
 
 
 def _layer_norm(channels: int) -> nn.Module:
-    """Normalise each sample over C, H and W; scale and offset per channel (tflib/ops/layernorm.py)."""
+    """Return a layer norm over each sample's C, H and W, with scale and offset per channel (tflib/ops/layernorm.py)."""
     return nn.GroupNorm(1, channels)
 
 
 class ResidualBlock(nn.Module):
-    """Norm, ReLU, conv3, norm, ReLU, conv3, next to a shortcut; `"up"` doubles the size, `"down"` halves it.
+    """Residual block of norm, ReLU, conv3, norm, ReLU, conv3; `resample` "up" doubles the size, "down" halves it.
 
-    `[N, channels_in, H, W]` -> `[N, channels_out, 2H or H/2 or H, ...]`. `norm` makes a normalisation of a number of
-    channels; a conditional one is given the labels. The shortcut is the identity where the shape stays, else a 1x1
-    convolution.
+    `[N, channels_in, H, W]` -> `[N, channels_out, 2H or H/2 or H, ...]`. `norm` is a function of the number of channels
+    that makes a normalisation layer; conditional norms receive the labels. The shortcut is the identity if the shape
+    stays the same, else a 1x1 convolution.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if same else _convolution(channels_in, channels_out, 1, gain=1.0)
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """The block's output, see the class; `label` int64 [N] is for conditional norms."""
+        """Apply the block; `label`, int64 [N], is passed to its norms if given."""
         h = F.relu(normalised(self.norm1, x, label))  # not in place: the shortcut reads x too
         h = self.conv1(_double(h) if self.resample == "up" else h)
         h = self.conv2(F.relu(normalised(self.norm2, h, label)))
@@ -85,9 +86,10 @@ class ResidualBlock(nn.Module):
 
 
 class FirstCriticBlock(nn.Module):
-    """Conv3, ReLU, conv3, mean pool, next to mean pool, conv1: no ReLU first, because it reads an image.
+    """First residual block of a critic, without a ReLU at the beginning because its input is an image.
 
-    `[N, channels, H, W]` -> `[N, width, H/2, W/2]`.
+    Conv3, ReLU, conv3, mean pooling; the shortcut is mean pooling and conv1. `[N, channels, H, W]` ->
+    `[N, width, H/2, W/2]`.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -96,17 +98,17 @@ class FirstCriticBlock(nn.Module):
         self.conv2 = _convolution(width, width, 3)
         self.shortcut = _convolution(channels, width, 1, gain=1.0)
 
+    @override
     def forward(self, images: Tensor) -> Tensor:
-        """The block's output, see the class."""
         h = self.conv2(F.relu(self.conv1(images)))
         return F.avg_pool2d(h, 2) + self.shortcut(F.avg_pool2d(images, 2))
 
 
 class ResNetGenerator(nn.Module):
-    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, as wide everywhere.
+    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, with `width` channels at all sizes.
 
     With `classes` the batch norms of the blocks have a scale and an offset for each class. Raises ConfigError unless
-    `resolution` is a power of two from 16 on; the code's is 32; and in forward for a missing label.
+    `resolution` (32 in the code) is a power of two from 16 on, and in forward for a missing label.
     """
 
     def __init__(
@@ -128,7 +130,7 @@ class ResNetGenerator(nn.Module):
         self.output = _convolution(width, channels, 3, gain=1.0)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images of noise and labels [N], `[N, latent_dim]` -> `[N, channels, resolution, resolution]` in [-1, 1]."""
+        """Generate images in [-1, 1] of noise, `[N, latent_dim]` and labels [N] -> `[N, channels, R, R]`."""
         condition = required_label(label, "wgan_gp.ResNetGenerator") if self.classes else None
         h = self.input(z).view(-1, self.width, 4, 4)  # [N, 128, 4, 4] -> ... -> [N, 128, 32, 32]
         for block in self.blocks:
@@ -139,9 +141,10 @@ class ResNetGenerator(nn.Module):
 class ResNetCritic(nn.Module):
     """Images `[N, channels, resolution, resolution]` to logits `[N]`, without any normalisation.
 
-    Halves down to 8x8, then two blocks and a mean over the pixels. `conditioning` is "none" or "auxiliary" (AC-GAN, the
-    code's for labels: `classify`, and no label is looked at). Raises ConfigError for another one, for one without
-    classes, and unless `resolution` is a power of two from 16 on; the code's is 32.
+    Blocks that halve the size down to 8x8, then two more blocks and the mean over positions. `conditioning` is "none"
+    or "auxiliary" (AC-GAN, as in the code: a layer `classify`, and labels are ignored). Raises ConfigError for another
+    conditioning, for conditioning without classes, and unless `resolution` (32 in the code) is a power of two from 16
+    on.
     """
 
     def __init__(
@@ -166,28 +169,28 @@ class ResNetCritic(nn.Module):
             self.classify = _linear(width, classes)
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """What the last layer sees, `[N, channels, resolution, resolution]` -> `[N, width]`."""
+        """Return the last layer's input, `[N, channels, resolution, resolution]` -> `[N, width]`."""
         return F.relu(self.blocks(images)).mean(dim=(2, 3))  # [N, 128, 8, 8] -> [N, 128]
 
     def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of features, `[N, features]` -> `[N]`."""
+        """Return the logits of features, `[N, features]` -> `[N]`."""
         return self.output(features).squeeze(1)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
         return self.head(self.features(images))
 
 
 def _pyramid(width: int, stages: int) -> list[int]:
-    """Channels from the image inwards: 1·2·4·8·8 times the width at 64 pixels."""
+    """Return the channels from the image inwards: 1, 2, 4, 8 and 8 times the width at 64 pixels."""
     widths = [width * min(2**i, 8) for i in range(stages)]
     return [*widths, widths[-1]]
 
 
 class PyramidResNetGenerator(nn.Module):
-    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, narrower as they grow.
+    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, with fewer channels at larger sizes.
 
-    Raises ConfigError unless `resolution` is a power of two from 16 on; the code's is 64.
+    Raises ConfigError unless `resolution` (64 in the code) is a power of two from 16 on.
     """
 
     def __init__(self, latent_dim: Width = 128, resolution: Width = 64, channels: Width = 3, width: Width = 64) -> None:
@@ -203,7 +206,7 @@ class PyramidResNetGenerator(nn.Module):
         self.output = _convolution(width, channels, 3)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Images of noise, `[N, latent_dim]` -> `[N, channels, resolution, resolution]` in [-1, 1]."""
+        """Generate images of noise, `[N, latent_dim]` -> `[N, channels, resolution, resolution]` in [-1, 1]."""
         h = self.blocks(self.input(z).view(-1, self.widest, 4, 4))  # [N, 512, 4, 4] -> [N, 64, 64, 64]
         return self.output(F.relu(self.norm(h))).tanh()
 
@@ -211,7 +214,7 @@ class PyramidResNetGenerator(nn.Module):
 class PyramidResNetCritic(nn.Module):
     """Images `[N, channels, resolution, resolution]` to logits `[N]`, with layer norm (section 4).
 
-    Raises ConfigError unless `resolution` is a power of two from 16 on; the code's is 64.
+    Raises ConfigError unless `resolution` (64 in the code) is a power of two from 16 on.
     """
 
     def __init__(self, resolution: Width = 64, channels: Width = 3, width: Width = 64) -> None:
@@ -224,15 +227,15 @@ class PyramidResNetCritic(nn.Module):
         self.output = _linear(widths[-1] * 4 * 4, 1)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the last layer sees, `[N, channels, resolution, resolution]` -> `[N, features]`."""
+        """Return the last layer's input, `[N, channels, resolution, resolution]` -> `[N, features]`."""
         return self.blocks(self.input(images)).flatten(1)  # [N, 512, 4, 4] -> [N, 8192]
 
     def head(self, features: Tensor) -> Tensor:
-        """Logits of features, `[N, features]` -> `[N]`."""
+        """Return the logits of features, `[N, features]` -> `[N]`."""
         return self.output(features).squeeze(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
         return self.head(self.features(images))
 
 
@@ -240,7 +243,7 @@ class ConvGenerator(nn.Module):
     """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` by 5x5 transposed convolutions.
 
     The first batch norm has a scale for each unit, not for each channel, as in the code. Raises ConfigError unless
-    `resolution` is a power of two from 16 on; the code's is 32.
+    `resolution` (32 in the code) is a power of two from 16 on.
     """
 
     def __init__(
@@ -258,14 +261,14 @@ class ConvGenerator(nn.Module):
         self.layers = nn.Sequential(*layers, SameConvTranspose(width, channels), nn.Tanh())
 
     def forward(self, z: Tensor) -> Tensor:
-        """Images of noise, `[N, latent_dim]` -> `[N, channels, resolution, resolution]` in [-1, 1]."""
+        """Generate images of noise, `[N, latent_dim]` -> `[N, channels, resolution, resolution]` in [-1, 1]."""
         return self.layers(z)
 
 
 class ConvCritic(nn.Module):
     """Images `[N, channels, resolution, resolution]` to logits `[N]` by 5x5 convolutions of stride 2.
 
-    Raises ConfigError unless `resolution` is a power of two from 16 on; the code's is 32.
+    Raises ConfigError unless `resolution` (32 in the code) is a power of two from 16 on.
     """
 
     def __init__(self, resolution: Width = 32, channels: Width = 3, width: Width = 128) -> None:
@@ -278,15 +281,15 @@ class ConvCritic(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Flatten(), _linear(widths[-1] * 4 * 4, 1))
 
     def features(self, images: Tensor) -> Tensor:
-        """What the last layer sees, `[N, channels, resolution, resolution]` -> `[N, features]`."""
+        """Return the last layer's input, `[N, channels, resolution, resolution]` -> `[N, features]`."""
         return self.layers[:-1](images)
 
     def head(self, features: Tensor) -> Tensor:
-        """Logits of features, `[N, features]` -> `[N]`."""
+        """Return the logits of features, `[N, features]` -> `[N]`."""
         return self.layers[-1](features).squeeze(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
         return self.head(self.features(images))
 
 
@@ -298,8 +301,8 @@ class SameConv(nn.Conv2d):
         init_uniform(self, HE)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Half the size; H and W are even."""
-        return super().forward(F.pad(x, (1, 2, 1, 2)))  # the odd pixel of padding comes last
+        """Return the map at half the size; H and W are even."""
+        return super().forward(F.pad(x, (1, 2, 1, 2)))  # the extra pixel of padding comes last
 
 
 class SameConvTranspose(nn.ConvTranspose2d):
@@ -310,7 +313,7 @@ class SameConvTranspose(nn.ConvTranspose2d):
         init_uniform(self, HE)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Twice the size."""
+        """Return the map at twice the size."""
         return super().forward(x)[..., :-1, :-1]  # 2H + 1 without the last row and column
 
 

@@ -21,13 +21,14 @@ from gan_experiments.networks.wgan_gp import SameConv, SameConvTranspose
 
 
 class FontUNet(nn.Module):
-    """Characters of the source font and the fonts wanted to characters in [-1, 1].
+    """Characters of the source font and target fonts to characters in the target fonts, in [-1, 1].
 
-    `[N, channels, H, W]`, int64 `[N]` -> `[N, channels, H, W]`: pix2pix's U-Net with 5x5 convolutions, all with biases,
-    and batch norm also on the 1x1 code. The font's row of `embedding`, drawn once and never trained, joins the code.
+    `[N, channels, H, W]`, int64 `[N]` -> `[N, channels, H, W]`. It is pix2pix's U-Net with 5x5 convolutions, all with
+    biases, and with batch norm on the 1x1 code too. The target font's row of `embedding`, drawn once and never trained,
+    is concatenated to the code.
 
-    Takes sides that `multiple` divides. Raises ConfigError unless `resolution` is a power of two from 16 on, and in
-    forward for other sides, and in training for a batch of one.
+    Sides must be multiples of `multiple`. Raises ConfigError unless `resolution` is a power of two from 16 on, in
+    forward for other sides, and in training for a batch of one image.
     """
 
     drawn = True
@@ -60,15 +61,15 @@ class FontUNet(nn.Module):
             _init_weights(layer, truncated=isinstance(layer, SameConv))
 
     def encode(self, images: Tensor) -> Tensor:
-        """The code of what a character is, whatever its font, `[N, 8·width, 1, 1]` at `resolution`."""
+        """Return the code of a character, independent of its font, `[N, 8·width, 1, 1]` at `resolution`."""
         return self._encode(images)[-1]
 
     def forward(self, images: Tensor, label: Tensor, draw: Draw | None = None) -> Tensor:
-        """The characters in the fonts `label`; `draw` makes dropout's random numbers, see `DrawnDropout`."""
+        """Return the characters in the fonts `label`; `draw` draws dropout's random numbers, see `DrawnDropout`."""
         return self.with_code(images, label, draw)[0]
 
     def with_code(self, images: Tensor, label: Tensor, draw: Draw | None = None) -> tuple[Tensor, Tensor]:
-        """What `forward` makes, and what `encode` does of the same images."""
+        """Return the results of `forward` and of `encode` on the same images, computed together."""
         *skips, code = self._encode(images)
         font = self.embedding[label].to(code.dtype)[:, :, None, None].expand(-1, -1, *code.shape[-2:])
         x = torch.cat([code, font], dim=1)
@@ -91,7 +92,7 @@ class FontUNet(nn.Module):
 
 
 class FontDiscriminator(nn.Module):
-    """Source and target character side by side in their channels to a logit, and to a logit for each font.
+    """Source and target character, concatenated along channels, to a logit, and to a logit for each font.
 
     Raises ConfigError unless 8 divides `resolution`, and in forward for images of another resolution.
     """
@@ -121,25 +122,25 @@ class FontDiscriminator(nn.Module):
                 _init_weights(layer, truncated=isinstance(layer, nn.Conv2d))
 
     def features(self, images: Tensor) -> Tensor:
-        """What both heads see, `[N, channels, H, W]` -> `[N, 8·width·H/8·W/8]`."""
+        """Return the input of both heads, `[N, channels, H, W]` -> `[N, 8·width·H/8·W/8]`."""
         require_resolution(images, self.resolution, "FontDiscriminator")
         return self.layers(images).flatten(1)
 
     def head(self, features: Tensor) -> Tensor:
-        """Features to logits, `[N]`."""
+        """Return the logits of features, `[N]`."""
         return self.to_logit(features).squeeze(1)
 
     def classify(self, features: Tensor) -> Tensor:
-        """Features to the logits of the fonts, `[N, classes]`."""
+        """Return the logits of the fonts, `[N, classes]`, from the features."""
         return self.to_classes(features)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits of pairs of characters, `[N]`."""
+        """Return the logits of pairs of characters, `[N]`."""
         return self.head(self.features(images))
 
 
 def _init_weights(layer: nn.Module, truncated: bool) -> None:
-    """N(0, 0.02), cut off beyond two deviations if `truncated`; the bias 0."""
+    """Draw weights from N(0, 0.02), truncated at two standard deviations if `truncated`; the bias is 0."""
     assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
     if truncated:
         nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)

@@ -1,1 +1,1 @@
-"""The scores, a class each: a file that is put here needs nothing else to be known."""
+"""The scores, one class per file: a file in this folder is found without being registered anywhere."""

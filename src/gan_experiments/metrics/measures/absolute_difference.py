@@ -16,5 +16,5 @@ class L1(PairMetric):
     how = "absolute difference of an image's values"
 
     def likeness(self, fake: Tensor, real: Tensor) -> float:
-        """Compute the mean over all of an image's values."""
+        """Return the mean over all values of an image."""
         return (fake.double() - real.double()).abs().mean().item() / 255

@@ -1,4 +1,4 @@
-"""Density and coverage of fake images by the neighbours of the real ones."""
+"""Density and coverage: fake images in the nearest-neighbour balls of real images."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gan_experiments.metrics.metric import Measurement, NeighbourMetric, Samples, Values
 
 
 class DensityCoverage(NeighbourMetric):
-    """The real balls that a fake image lies in, over k, on average ("density"), and their share with one ("coverage").
+    """Density and coverage (Naeem et al. 2020, arXiv:2002.09797, eqs. 3 and 4).
 
-    A ball reaches from a real image to the k-th of its nearest neighbours among the real ones, its surface included:
-    Naeem et al. 2020, arXiv:2002.09797, eqs. 3 and 4. Where there are k real images or fewer, k is one less than there
-    are.
+    A real ball reaches from a real image to its k-th nearest neighbour among the real images, surface included.
+    "density" is the mean number of real balls around a fake image, divided by k. "coverage" is the share of real balls
+    with a fake image inside. With k real images or fewer, k is their number minus 1.
 
     Args:
-        k: the neighbour that a ball reaches to.
+        k: the nearest neighbour that sets a ball's radius.
         scores: "density", "coverage", or None for both.
         reset_real_features: False to keep the real features when `reset` is called.
         **kwargs: arguments of `torchmetrics.Metric`.
@@ -35,8 +36,8 @@ class DensityCoverage(NeighbourMetric):
         super().__init__(scores, reset_real_features, **kwargs)
         self.k = self.neighbours = k
 
+    @override
     def begin(self, samples: Samples) -> dict[str, Tensor]:
-        """Nothing lies in a ball yet."""
         real = samples.real
         return {
             "balls": samples.reach(self.k),
@@ -52,7 +53,7 @@ class DensityCoverage(NeighbourMetric):
             torch.minimum(seen["to fake"][rows], distances.amin(dim=1), out=seen["to fake"][rows])
 
     def end(self, seen: dict[str, Tensor], samples: Samples) -> Values:
-        """Return the average and the share."""
+        """Return density and coverage, as chosen."""
         k = min(self.k, len(samples.real) - 1)
         found = {
             "density": int(seen["memberships"]) / (k * len(samples.fake)),
@@ -60,8 +61,8 @@ class DensityCoverage(NeighbourMetric):
         }
         return {name: (found[name], None) for name in self.chosen}
 
+    @override
     def estimator(self, score: str, measured: Measurement) -> str:
-        """Name the balls and k."""
         k = min(self.k, measured.num_real - 1)
         if score == "density":
             return f"real balls around a fake image over k, k={k}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing_extensions import override
+
 from gan_experiments.metrics.metric import FeatureMetric, Measurement, Samples, Values
 from gan_experiments.metrics.scores import frechet_distance, moments
 
 
 class FrechetDistance(FeatureMetric):
-    """The squared Frechet distance of Gaussians fitted to the features: FID, where these are Inception's.
+    """The squared Frechet distance of Gaussians fitted to the features; with Inception's features it is FID.
 
     Heusel et al. 2017, arXiv:1706.08500, eq. 6, with unbiased covariances.
     """
@@ -21,11 +23,11 @@ class FrechetDistance(FeatureMetric):
         real = samples.statistics
         return {"fid": (frechet_distance(real.mean, real.cov, *moments(samples.fake), real.root), None)}
 
+    @override
     def estimator(self, score: str, measured: Measurement) -> str:
-        """Name the distance."""
         return "squared Frechet distance of Gaussians, unbiased covariances"
 
     def doubts(self, score: str, measured: Measurement) -> list[str]:
-        """Warn of covariances that are singular."""
+        """Warn if there are too few images for regular covariances."""
         few = min(measured.num_fake, measured.num_real) < measured.width
         return [f"fewer images than feature dimensions ({measured.width})"] if few else []

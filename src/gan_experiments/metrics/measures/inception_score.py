@@ -1,4 +1,4 @@
-"""IS: how sure and how varied a classifier is."""
+"""IS: how confident and how varied a classifier's predictions are."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gan_experiments.metrics.metric import GenerativeMetric, Measurement, Values, finite, kept
 from gan_experiments.metrics.scores import inception_score
 
 
 class InceptionScore(GenerativeMetric):
-    """The exponential of the mean divergence of a classifier's answers from their average, of fake images alone.
+    """The Inception Score: exp(E KL(p(y|x) || p(y))) of a classifier's predictions on fake images alone.
 
-    Salimans et al. 2016, arXiv:1606.03498, section 4: the mean over parts of the shuffled images, with their standard
-    deviation.
+    Salimans et al. 2016, arXiv:1606.03498, section 4: the mean and standard deviation over parts of the shuffled
+    images.
 
     Args:
-        splits: number of parts, at most as many as there are images.
-        seed: of the shuffling.
+        splits: the number of parts, limited to the number of images.
+        seed: the seed of the shuffling.
         scores: None.
         **kwargs: arguments of `torchmetrics.Metric`.
     """
@@ -39,7 +40,7 @@ class InceptionScore(GenerativeMetric):
         self.add_state("fake_logits", [], dist_reduce_fx="cat")
 
     def update(self, logits: Tensor | None = None, real: bool = False) -> None:
-        """Add the logits [n, K] of fake images; of real ones nothing is looked at."""
+        """Add the logits [n, K] of fake images; real images are ignored."""
         if not real:
             if logits is None:
                 raise ValueError("the logits of fake images are missing")
@@ -53,15 +54,15 @@ class InceptionScore(GenerativeMetric):
         return self._told(self.values(logits), self.device)
 
     def values(self, logits: Tensor) -> Values:
-        """Compute the mean over the parts of logits [N, K] and its standard deviation."""
+        """Compute mean and standard deviation over the parts of logits [N, K]."""
         if not finite(logits):
             return {"is": (math.nan, None)}
         return {"is": inception_score(logits, self.splits, torch.Generator().manual_seed(self.seed))}
 
+    @override
     def estimator(self, score: str, measured: Measurement) -> str:
-        """Name the parts."""
         return f"mean and std over {min(self.splits, measured.num_fake)} parts of the shuffled fake images"
 
     def halved(self) -> InceptionScore:
-        """Take half as many parts, so that they are as large as those of all images."""
+        """Return the metric with half as many parts, so that the parts have the size of those of all images."""
         return InceptionScore(max(1, self.splits // 2), self.seed)

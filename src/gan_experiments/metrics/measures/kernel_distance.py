@@ -6,21 +6,22 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from typing_extensions import override
 
 from gan_experiments.metrics.metric import FeatureMetric, Measurement, Samples, Values
 from gan_experiments.metrics.scores import kernel_distance
 
 
 class KernelDistance(FeatureMetric):
-    """The unbiased MMD^2 of features x, y with the kernel (x.y / D + 1)^3: KID, where these are Inception's.
+    """The unbiased MMD^2 of features x, y with the kernel (x.y / D + 1)^3; with Inception's features it is KID.
 
-    Binkowski et al. 2018, arXiv:1801.01401, eq. 4 and section 4: the mean over random subsets of the images, with
-    their standard deviation.
+    Binkowski et al. 2018, arXiv:1801.01401, eq. 4 and section 4: the mean and standard deviation over random subsets of
+    the images.
 
     Args:
-        subsets: number of subsets.
-        subset_size: images of either side in a subset, at most as many as there are.
-        seed: of the random subsets.
+        subsets: the number of subsets.
+        subset_size: the number of real and of fake images in a subset, limited to those that there are.
+        seed: the seed of the random subsets.
         scores: None.
         reset_real_features: False to keep the real features when `reset` is called.
         **kwargs: arguments of `torchmetrics.Metric`.
@@ -44,11 +45,11 @@ class KernelDistance(FeatureMetric):
         self.subsets, self.subset_size, self.seed = subsets, subset_size, seed
 
     def values(self, samples: Samples) -> Values:
-        """Compute the mean over the subsets and its standard deviation."""
+        """Compute mean and standard deviation over the subsets."""
         generator = torch.Generator().manual_seed(self.seed)
         return {"kid": kernel_distance(samples.real, samples.fake, self.subsets, self.subset_size, generator)}
 
+    @override
     def estimator(self, score: str, measured: Measurement) -> str:
-        """Name the kernel and the subsets."""
         size = min(self.subset_size, measured.num_fake, measured.num_real)
         return f"unbiased MMD^2, kernel (x.y/D+1)^3, mean and std over {self.subsets} subsets of {size}"

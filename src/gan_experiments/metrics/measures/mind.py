@@ -7,23 +7,24 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gan_experiments.metrics.metric import FeatureMetric, Measurement, Samples, Values
 
-DIRECTIONS = 50  # at a time, and
+DIRECTIONS = 50  # directions at a time and
 ROWS = 1024  # images at a time: 40 MB of float64 at 50,000 images
 
 
 class MongeInceptionDistance(FeatureMetric):
-    """The squared 2-Wasserstein distance of features projected on random directions, times 3 D: MIND.
+    """MIND: 3 D times the squared 2-Wasserstein distance of features projected on random directions.
 
     Berthet et al., "MIND: Monge Inception Distance for Generative Models Evaluation", arXiv:2605.06797: the mean over
-    directions on the unit sphere. Of the larger side as many images are drawn as the smaller one has. As in
-    torch-fidelity, whose draws these are, but in float64.
+    directions on the unit sphere. If there are more images on one side, as many as on the other are drawn. It draws the
+    same random numbers as torch-fidelity, but computes in float64.
 
     Args:
-        projections: number of directions.
-        seed: of the directions, and of the images that are drawn.
+        projections: the number of directions.
+        seed: the seed of the directions and of the drawn images.
         scores: None.
         reset_real_features: False to keep the real features when `reset` is called.
         **kwargs: arguments of `torchmetrics.Metric`.
@@ -59,14 +60,14 @@ class MongeInceptionDistance(FeatureMetric):
             total += real.sub_(fake).square_().mean(dim=1).sum().item()
         return {"mind": (3 * width * total / self.projections, None)}
 
+    @override
     def estimator(self, score: str, measured: Measurement) -> str:
-        """Name the directions and the images."""
         n = min(measured.num_fake, measured.num_real)
         return f"squared Wasserstein distance over {self.projections} directions, times 3 D, {n} images a side"
 
 
 def _sorted(features: Tensor, rows: Tensor, directions: Tensor) -> Tensor:
-    """Project `rows` of features [N, D] on directions [M, D], and sort: [M, n], float64."""
+    """Project the `rows` of features [N, D] on directions [M, D] and sort the result [M, n], float64."""
     found = features.new_empty(len(directions), len(rows), dtype=torch.float64)
     for start in range(0, len(rows), ROWS):
         some = rows[start : start + ROWS].to(features.device)

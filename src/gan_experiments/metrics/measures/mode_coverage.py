@@ -1,4 +1,4 @@
-"""How many of the known modes points find, and how near to them they lie."""
+"""Mode coverage: how many known modes generated points cover, and how close the points are to them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import override
 
 from gan_experiments.data.toy import mode_coverage
 from gan_experiments.metrics.metric import GenerativeMetric, Measurement, Values, kept
 
 
 class ModeCoverage(GenerativeMetric):
-    """The modes that points find ("modes") and the share of points that lie near one ("high_quality").
+    """The number of modes that points cover ("modes") and the share of points near a mode ("high_quality").
 
     Srivastava et al. 2017, arXiv:1705.07761, section 4.1: see `data.toy.mode_coverage`.
 
     Args:
-        centres: of the modes, [K, 2].
-        std: the standard deviation of each, in the same unit.
+        centres: the centres of the modes, [K, 2].
+        std: the standard deviation of each mode, in the same unit.
         scores: "modes", "high_quality", or None for both.
         **kwargs: arguments of `torchmetrics.Metric`.
     """
@@ -45,12 +46,12 @@ class ModeCoverage(GenerativeMetric):
         return self._told(self.values(points), self.device)
 
     def values(self, points: Tensor) -> Values:
-        """Compute the scores of points [N, 2]; those that are not finite are near no mode."""
+        """Compute the scores of points [N, 2]; points that are not finite count as far from all modes."""
         found: dict[str, float] = mode_coverage(points, self.centres, self.spread)._asdict()
         return {name: (float(found[name]), None) for name in self.chosen}
 
+    @override
     def estimator(self, score: str, measured: Measurement) -> str:
-        """Say when a mode is found, and a point near."""
         if score == "modes":
             return "modes that are the nearest to a point within three standard deviations"
         return "share of points within three standard deviations of the nearest mode; 0.989 of real ones"

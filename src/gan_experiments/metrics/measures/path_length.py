@@ -1,4 +1,4 @@
-"""PPL: how much images change along a path through the latent space."""
+"""PPL: how much images change along a path in latent space."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ EPSILON = 1e-4
 
 
 class PathLength(GenerativeMetric):
-    """The mean of d(x(t), x(t + epsilon)) / epsilon^2 over paths, the extreme ones cut, with its standard deviation.
+    """Perceptual path length: mean and standard deviation of d(x(t), x(t + epsilon)) / epsilon^2, without the extremes.
 
-    Karras et al. 2019, arXiv:1812.04948, section 4.1; called `ppl_z` or `ppl_w`, with what else is to be known. A
-    distance that is a network stays out of the state dict of a module that holds this metric.
+    Karras et al. 2019, arXiv:1812.04948, section 4.1; reported as `ppl_z` or `ppl_w`, with further details in the name.
+    If `distance` is a network, it stays out of the state dict of a module that holds this metric.
 
     Args:
         distance: two batches of images -> [n], squared as LPIPS is.
-        epsilon: the step from one image of a pair to the other.
-        resolution: larger images are averaged over squares, of the whole factor that makes the short side this long.
+        epsilon: the step in t from one image of a pair to the other.
+        resolution: larger images are averaged over squares, see `shrink`.
         scores: None.
         **kwargs: arguments of `torchmetrics.Metric`.
     """
@@ -43,12 +43,15 @@ class PathLength(GenerativeMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(scores, **kwargs)
-        self._distance = (distance,)  # a tuple is no child
+        self._distance = (distance,)  # in a tuple, so that it is no submodule
         self.epsilon, self.resolution = epsilon, resolution
         self.add_state("lengths", [], dist_reduce_fx="cat")
 
     def update(self, here: Tensor, there: Tensor) -> None:
-        """Add the images [n, C, H, W] at t and at t + epsilon of n paths; TF32's rounding would outweigh the step."""
+        """Add the images [n, C, H, W] of n paths at t and at t + epsilon.
+
+        The distance is computed in true float32, because TF32's rounding would outweigh the step.
+        """
         with plain_float32(here.device):
             found = self._distance[0](shrink(here, self.resolution), shrink(there, self.resolution))
         lengths = found.cpu().double() / self.epsilon**2
@@ -62,14 +65,15 @@ class PathLength(GenerativeMetric):
         return self._told(self.values(lengths[:, 0]), self.device)
 
     def values(self, lengths: Tensor) -> Values:
-        """Compute mean and standard deviation of lengths [n], float64."""
+        """Compute mean and standard deviation of the lengths [n], float64, without the extremes."""
         return {"ppl": trimmed_moments(lengths.cpu())}
 
 
 def trimmed_moments(distances: Tensor) -> tuple[float, float]:
-    """Return mean and standard deviation of those distances [n] that lie within the 1st and the 99th percentile.
+    """Return mean and standard deviation of the distances [n] between their 1st and 99th percentiles.
 
-    Of the values nearest to a percentile the outer one is the bound, as in NVIDIA's code. NaN where any is not finite.
+    If a percentile falls between two distances, the outer one is the bound, as in NVIDIA's code. Returns NaN if any
+    distance is not finite.
     """
     if not distances.isfinite().all():
         return math.nan, math.nan
@@ -80,6 +84,6 @@ def trimmed_moments(distances: Tensor) -> tuple[float, float]:
 
 
 def shrink(images: Tensor, resolution: int) -> Tensor:
-    """Average images [N, C, H, W] over squares, whose side is the whole factor by which they exceed `resolution`."""
+    """Average images [N, C, H, W] over squares, whose side is the short side divided by `resolution`, rounded down."""
     factor = min(images.shape[-2:]) // resolution
     return F.avg_pool2d(images, factor) if factor > 1 else images

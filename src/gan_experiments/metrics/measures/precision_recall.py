@@ -1,4 +1,4 @@
-"""Precision and recall of fake images by the neighbours of each image."""
+"""Precision and recall: images in the nearest-neighbour balls of the other kind."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gan_experiments.metrics.metric import Measurement, NeighbourMetric, Samples, Values
 from gan_experiments.metrics.neighbours import nearest
 
 
 class PrecisionRecall(NeighbourMetric):
-    """The shares of fake images in any real ball ("precision") and of real images in any fake ball ("recall").
+    """The share of fake images in any real ball ("precision") and of real images in any fake ball ("recall").
 
-    A ball reaches from an image to the k-th of its nearest neighbours among its own kind, its surface included:
-    Kynkäänniemi et al. 2019, arXiv:1904.06991, eqs. 1 and 2. Where there are k images or fewer, k is one less than
-    there are.
+    A ball reaches from an image to its k-th nearest neighbour of the same kind, surface included: Kynkäänniemi et al.
+    2019, arXiv:1904.06991, eqs. 1 and 2. With k images or fewer of a kind, k is their number minus 1.
 
     Args:
-        k: the neighbour that a ball reaches to.
+        k: the nearest neighbour that sets a ball's radius.
         scores: "precision", "recall", or None for both.
         reset_real_features: False to keep the real features when `reset` is called.
         **kwargs: arguments of `torchmetrics.Metric`.
@@ -36,8 +36,8 @@ class PrecisionRecall(NeighbourMetric):
         super().__init__(scores, reset_real_features, **kwargs)
         self.k = self.neighbours = k
 
+    @override
     def begin(self, samples: Samples) -> dict[str, Tensor]:
-        """Nothing lies in a ball yet."""
         real, fake, seen = samples.real, samples.fake, {}
         if "precision" in self.chosen:
             seen["real balls"] = samples.reach(self.k)
@@ -55,12 +55,12 @@ class PrecisionRecall(NeighbourMetric):
             seen["real inside"][rows] |= (distances <= seen["fake balls"][columns]).any(dim=1)
 
     def end(self, seen: dict[str, Tensor], samples: Samples) -> Values:
-        """Return the shares."""
+        """Return precision and recall, as chosen."""
         inside = {"precision": "fake inside", "recall": "real inside"}
         return {name: (seen[inside[name]].double().mean().item(), None) for name in self.chosen}
 
+    @override
     def estimator(self, score: str, measured: Measurement) -> str:
-        """Name the balls and k."""
         if score == "precision":
             return f"share of fake images in a real ball, k={min(self.k, measured.num_real - 1)}"
         return f"share of real images in a fake ball, k={min(self.k, measured.num_fake - 1)}"

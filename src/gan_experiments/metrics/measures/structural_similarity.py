@@ -1,4 +1,4 @@
-"""SSIM: how alike two images are in luminance, contrast and structure."""
+"""SSIM: the similarity of two images in luminance, contrast and structure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gan_experiments.metrics.metric import LumaMetric
 
 
 class SSIM(LumaMetric):
-    """The structural similarity: Wang et al. 2004, section III-B; `ssim_y` of the luma."""
+    """The structural similarity (Wang et al. 2004, section III-B); reported as `ssim_y` for the luma."""
 
     scores = ("ssim",)
     higher_is_better = True
@@ -17,5 +17,5 @@ class SSIM(LumaMetric):
     how = f"{WINDOW}x{WINDOW} Gaussian window of sigma {SIGMA} where it fits, K1 0.01, K2 0.03, by channel"
 
     def likeness(self, fake: Tensor, real: Tensor) -> float:
-        """Compute the mean over the places where the window fits."""
+        """Return the mean over channels and over the positions where the window fits."""
         return ssim(self.seen(fake), self.seen(real))
