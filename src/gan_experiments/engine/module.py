@@ -443,7 +443,7 @@ class AdversarialModule(L.LightningModule):
         asking = list({id(parameter): parameter for parameter in (*trained, *kept)}.values())
         known = {id(parameter) for parameter in asking}
         idle = [parameter for parameter in self._trainable if id(parameter) not in known]
-        return _Step(phase, phase.optimizer or phase.name, trained, asking, idle)
+        return _Step(phase, phase.player, trained, asking, idle)
 
     def on_fit_start(self) -> None:
         """Find the wrapped optimizers by name once: Lightning's look-up builds a list at each call."""

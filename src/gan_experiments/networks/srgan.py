@@ -74,11 +74,11 @@ class SRGANDiscriminator(nn.Module):
     """Images `[N, channels, resolution, resolution]` to logits `[N]` (figure 4).
 
     Eight 3x3 convolutions of 64 to 512 channels, every second of stride 2, batch norm on all but the first, then 1024
-    units and one. `resolution` is that of the training crops, 96 in the paper. Raises ConfigError unless 16 divides it,
-    and in forward for images of another resolution.
+    units and one. `resolution` is that of the training crops, 96 in the paper. `batch_norm=False` is not the paper's:
+    gradient penalties need it. Raises ConfigError unless 16 divides `resolution`, and in forward for images of another.
     """
 
-    def __init__(self, resolution: Width = 96, channels: Width = 3, width: Width = 64) -> None:
+    def __init__(self, resolution: Width = 96, channels: Width = 3, width: Width = 64, batch_norm: bool = True) -> None:
         super().__init__()
         require_multiple(resolution, 16, "SRGANDiscriminator")
         self.resolution = resolution
@@ -88,7 +88,7 @@ class SRGANDiscriminator(nn.Module):
             wide = width * 2 ** (i // 2)  # 64, 128, 128, 256, 256, 512, 512
             stack += [
                 nn.Conv2d(narrow, wide, 3, stride=1 + i % 2, padding=1),
-                nn.BatchNorm2d(wide),
+                nn.BatchNorm2d(wide) if batch_norm else nn.Identity(),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             narrow = wide
