@@ -49,6 +49,7 @@ CHOICES = [
 TECHNIQUES = [choice for group, choice in CHOICES if group == "technique"]
 TELLING: dict[str, dict[str, Any]] = {
     "adaptive_balance": {"limit": 0.0},
+    "critic_schedule": {"steps": 3},
     "lecam": {"start": 0},
     "top_k": {"decay": 0.5, "every": 1},
 }
@@ -93,13 +94,14 @@ class Column:
         What a reason says to type about the discriminators is typed: then there is both.
         """
         group = "technique"
-        reasons, words = self.reasons(group, choice), []
+        reasons = self.reasons(group, choice)
+        words: tuple[str, ...] = ()
         if reasons and all(" has batch norm" in reason for reason in reasons):
-            words = re.findall(r"type (model\.\S+)", " ".join(reasons))
+            words = tuple(re.findall(r"type (model\.\S+)", " ".join(reasons)))
             assert not self.reasons(group, choice, words)
         elif reasons:
             return reasons
-        after, before = self.train((group, choice), words=words), self.without(tuple(words))
+        after, before = self.train((group, choice), words=words), self.without(words)
         idle = [
             name for name, rows in after._history.items() if name.endswith(f"/{choice}") and not any(v for _, v in rows)
         ]
@@ -111,28 +113,29 @@ class Column:
         """The variant after two batches without a further technique."""
         return self.train(words=words)
 
-    def configured(self, *choices: tuple[str, str], words: Iterable[str] = ()) -> DictConfig:
+    @functools.cache  # noqa: B019
+    def configured(self, *choices: tuple[str, str], words: tuple[str, ...] = ()) -> DictConfig:
         """The variant's config with some choices, techniques beside its own."""
         cfg = copy.deepcopy(self.cfg)
         OmegaConf.set_struct(cfg, False)
         for group, choice in choices:
             node: Any = OmegaConf.load(REPOSITORY / "conf" / group / f"{choice}.yaml")
             if group == "technique":
-                for name, constants in TELLING.items():
-                    if name in node:
-                        node[name].update(constants)
                 cfg.technique = OmegaConf.merge(cfg.technique, node)
             else:
                 cfg[group] = node
         for word in words:
             OmegaConf.update(cfg, word.partition("=")[0], yaml.safe_load(word.partition("=")[2]))
         shrink(cfg)
+        for name, constants in TELLING.items():
+            if name in cfg.technique:
+                cfg.technique[name].update(constants)
         for technique in cfg.technique.values():
             if (technique.get("every") or 1) > 1:
                 technique.every = 2  # a lazy one comes in two batches too
         return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[return-value]
 
-    def reasons(self, group: str, choice: str, words: Iterable[str] = ()) -> list[str]:
+    def reasons(self, group: str, choice: str, words: tuple[str, ...] = ()) -> list[str]:
         """What the check says of a choice, looking at what a choice can change alone."""
         cfg = self.configured((group, choice), words=words)
         nothing: Callable[..., tuple[str, ...]] = lambda *_: ()  # noqa: E731
@@ -160,7 +163,7 @@ class Column:
             self.networks[key] = on_meta(node)
         return self.networks[key]
 
-    def train(self, *choices: tuple[str, str], words: Iterable[str] = ()) -> AdversarialModule:
+    def train(self, *choices: tuple[str, str], words: tuple[str, ...] = ()) -> AdversarialModule:
         """The variant after two batches, all of it finite."""
         module = build.build_model(self.configured(*choices, words=words))
         module.configure_model()
