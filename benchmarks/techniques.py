@@ -16,21 +16,25 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import torch
-from matrix import PAGE, VARIANTS, Column, page
+from matrix import PAGE, TECHNIQUES, TRANSLATORS, VARIANTS, Column, page
 
 
 def column(model: str) -> dict[str, list[str]]:
     """The cells of a variant, by choice."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        return Column(model, Path(folder) / "run").cells()
+        if model in VARIANTS:
+            return Column(model, Path(folder) / "run").cells()
+        translator = Column(model, Path(folder) / "run", batch_size=4)
+        return {choice: translator.alone(choice) for choice in TECHNIQUES}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cores", type=int, default=1)
     with multiprocessing.get_context("spawn").Pool(parser.parse_args().cores) as pool:
-        PAGE.write_text(page(dict(zip(VARIANTS, pool.map(column, VARIANTS, chunksize=1), strict=True))))
+        models = [*VARIANTS, *TRANSLATORS]
+        PAGE.write_text(page(dict(zip(models, pool.map(column, models, chunksize=1), strict=True))))
     print(PAGE)
 
 

@@ -38,7 +38,15 @@ FEATURES: dict[str, tuple[str, ...]] = {  # what the two ranks do that the one p
     "accumulation, clipping, augmentation": ("trainer.accumulate=2",),
     "synchronised batch norm": ("trainer.sync_batchnorm=true",),
     "own batch norm": (),
+    "techniques": (),
 }
+TECHNIQUES = {
+    "cyclegan": (
+        "technique=[r1_lazy,gradient_penalty,lecam,instance_noise,top_k,spectral_norm]",
+        *("technique.lecam.start=4", "technique.top_k.every=4", "technique.top_k.decay=0.5"),
+    )
+}
+"""What joins a variant of two discriminators, under the feature of that name; of others, what they have anyway."""
 ONE_OF_EACH = (
     "biggan",
     "cyclegan",
@@ -73,6 +81,7 @@ class Case:
     def config(self, folder: Path, ranks: int = 1) -> Any:
         """A small run in float64: six batches in three epochs, five steps of a critic for one of its generator."""
         words = [*FEATURES[self.feature], "trainer=ddp_cpu"] if ranks > 1 else []
+        words += TECHNIQUES[self.model] if self.feature == "techniques" else []
         if self.feature.startswith("accumulation"):
             words += ["model.clip_grad_norm=0.1"]
             model = small(folder, self.model).model
@@ -119,6 +128,7 @@ def _features(model: str) -> list[str]:
         module = build.build_model(small(Path(folder) / "none", model))
     normalised = any(isinstance(layer, _BatchNorm) for layer in module.modules())
     found = [Case(model, name) for name in FEATURES if normalised or not name.endswith("batch norm")]
+    found = [case for case in found if case.feature != "techniques" or model in TECHNIQUES]
     return [c.feature for c in found if not (c.compares_samples and c.feature.startswith("accumulation"))]
 
 

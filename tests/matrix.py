@@ -7,15 +7,21 @@ conf/technique/, conf/loss/, conf/augment/ or conf/model/ is in both at once.
 from __future__ import annotations
 
 import copy
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import torch
+import yaml
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from support import MODELS, REPOSITORY, model_class, shrink, small
+from torch import Tensor
 from torch.optim import Optimizer
 
 from gan_experiments.assembly import build, check
@@ -23,9 +29,13 @@ from gan_experiments.assembly.check import on_meta
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.models.noise_to_image import NoiseToImage
+from gan_experiments.models.technique import Technique
 
 GROUPS = ("technique", "loss", "augment")
 VARIANTS = [model for model in MODELS if issubclass(model_class(model), NoiseToImage)]
+TRANSLATORS = [
+    model for model in MODELS if model not in (*VARIANTS, "context_encoder_random", "rrdb_psnr")
+]  # these two are others with other networks
 ALIKE = ("least_squares_cyclegan", "least_squares_bicyclegan", "r1_auto", "r1_cifar", "r1_paper256")
 """Choices that differ from others by constants alone."""
 CHOICES = [
@@ -36,22 +46,15 @@ CHOICES = [
 ]
 
 
+TECHNIQUES = [choice for group, choice in CHOICES if group == "technique"]
+TELLING: dict[str, dict[str, Any]] = {
+    "adaptive_balance": {"limit": 0.0},
+    "critic_schedule": {"steps": 3},
+    "lecam": {"start": 0},
+    "top_k": {"decay": 0.5, "every": 1},
+}
+"""Constants by which a technique shows in two batches."""
 MARK = "✓"
-HEAD = """# Techniques
-
-`technique=[r1,lecam]` adds to any model of the noise-to-image family, in place of the techniques that the model brings
-with it; `technique=none` takes those away. `technique.r1.gamma=1` sets a constant, `technique.r1.every=16` makes one
-lazy. `loss=` and `augment=` are chosen like them.
-
-Some techniques are choices elsewhere: two learning rates (TTUR) are `model.optimizers.generator.lr=` and
-`model.optimizers.discriminator.lr=`, `model.n_critic=` says how often the generator has its turn, `model.ema=` has the
-weight averages. For DCGAN's networks, minibatch discrimination and standard deviation are
-`model.discriminator.minibatch=`, and virtual batch norm is `model.generator.reference_batch=`.
-
-A technique is a short class in `src/gan_experiments/techniques/` and a file in `conf/technique/`. Printed by
-`python benchmarks/techniques.py`: each ✓ was trained for two batches beside the model's own techniques, the numbers are
-what the check, or the making of the model, says in place of a training.
-"""
 
 
 class Column:
@@ -60,9 +63,9 @@ class Column:
     A choice changes neither the networks' own arguments nor the data, so that these fit together is looked at once.
     """
 
-    def __init__(self, model: str, folder: Path) -> None:
+    def __init__(self, model: str, folder: Path, batch_size: int = 2) -> None:
         self.model = model
-        self.cfg = small(folder, model, "data.batch_size=2")
+        self.cfg = small(folder, model, f"data.batch_size={batch_size}")
         self.cfg.model.ema = {}  # copies that no choice looks at, dear to make
         check.require(self.cfg)
         data = build.make(self.cfg.data)
@@ -72,48 +75,138 @@ class Column:
         self.networks: dict[str, Any] = {}
 
     def cells(self) -> dict[str, list[str]]:
-        """Why each choice makes no sense on the variant; an empty list where it has trained two batches."""
-        return {choice: self.cell(group, choice) for group, choice in CHOICES}
+        """Why each choice makes no sense on the variant; an empty list where it has trained two batches.
 
-    def cell(self, group: str, choice: str) -> list[str]:
-        """The reasons of one choice."""
+        Techniques are trained together where one does not hide what another does.
+        """
+        found = {choice: self.reasons(group, choice) for group, choice in CHOICES}
+        for trial in trials([(group, choice) for group, choice in CHOICES if not found[choice]]):
+            try:
+                self.train(*trial)
+            except ConfigError as error:  # what only the weights themselves can tell
+                ((group, choice),) = trial
+                found[choice] = self.in_general(error.faults, group, choice)
+        return found
+
+    def alone(self, choice: str) -> list[str]:
+        """Why a technique makes no sense on the variant, and a mark where it trains and changes what is learnt.
+
+        What a reason says to type about the discriminators is typed: then there is both.
+        """
+        group = "technique"
+        reasons = self.reasons(group, choice)
+        words: tuple[str, ...] = ()
+        if reasons and all(" has batch norm" in reason for reason in reasons):
+            words = tuple(re.findall(r"type (model\.\S+)", " ".join(reasons)))
+            assert not self.reasons(group, choice, words)
+        elif reasons:
+            return reasons
+        after, before = self.train((group, choice), words=words), self.without(words)
+        idle = [
+            name for name, rows in after._history.items() if name.endswith(f"/{choice}") and not any(v for _, v in rows)
+        ]
+        assert idle or any(not torch.equal(*pair) for pair in zip(weights(before), weights(after), strict=True))
+        return [*reasons, MARK]
+
+    @functools.cache  # noqa: B019
+    def without(self, words: tuple[str, ...]) -> AdversarialModule:
+        """The variant after two batches without a further technique."""
+        return self.train(words=words)
+
+    @functools.cache  # noqa: B019
+    def configured(self, *choices: tuple[str, str], words: tuple[str, ...] = ()) -> DictConfig:
+        """The variant's config with some choices, techniques beside its own."""
         cfg = copy.deepcopy(self.cfg)
         OmegaConf.set_struct(cfg, False)
-        node: Any = OmegaConf.load(REPOSITORY / "conf" / group / f"{choice}.yaml")
-        if group == "technique":  # beside the variant's own
-            cfg.technique = OmegaConf.merge(cfg.technique, node)
-        else:
-            cfg[group] = node
+        for group, choice in choices:
+            node: Any = OmegaConf.load(REPOSITORY / "conf" / group / f"{choice}.yaml")
+            if group == "technique":
+                cfg.technique = OmegaConf.merge(cfg.technique, node)
+            else:
+                cfg[group] = node
+        for word in words:
+            OmegaConf.update(cfg, word.partition("=")[0], yaml.safe_load(word.partition("=")[2]))
         shrink(cfg)
-        OmegaConf.resolve(cfg)  # once, for all that reads it
-        typed = {"model": self.model, group: choice}
-        with mock.patch.multiple(check, _choice=typed.get, _fit_together=lambda *_: (), on_meta=self.on_meta):
-            reasons = [*check.faults(cfg)]
-        if not reasons:
-            try:
-                self._train(build.build_model(cfg))
-            except ConfigError as error:  # what only the weights themselves can tell
-                reasons = [*error.faults]
-        return [in_general(reason, self.model, cfg) for reason in reasons]
+        for name, constants in TELLING.items():
+            if name in cfg.technique:
+                cfg.technique[name].update(constants)
+        for technique in cfg.technique.values():
+            if (technique.get("every") or 1) > 1:
+                technique.every = 2  # a lazy one comes in two batches too
+        return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[return-value]
+
+    def reasons(self, group: str, choice: str, words: tuple[str, ...] = ()) -> list[str]:
+        """What the check says of a choice, looking at what a choice can change alone."""
+        cfg = self.configured((group, choice), words=words)
+        nothing: Callable[..., tuple[str, ...]] = lambda *_: ()  # noqa: E731
+        arguments, options = check._arguments, SimpleNamespace(**vars(check.options))
+        options.faults = options.missing = nothing
+        patches: dict[str, Any] = dict.fromkeys(SETTLED, nothing)
+        patches["options"], patches["on_meta"] = options, self.on_meta
+        patches["_choice"] = {"model": self.model, group: choice}.get
+        patches["_arguments"] = lambda cfg, computed: arguments(OmegaConf.create({group: cfg[group]}), computed)
+        with mock.patch.multiple(check, **patches):
+            return self.in_general([*check.faults(cfg)], group, choice)
+
+    def in_general(self, faults: Iterable[str], group: str, choice: str) -> list[str]:
+        cfg = self.configured((group, choice))
+        return [in_general(fault, self.model, cfg) for fault in faults]
 
     def on_meta(self, node: DictConfig, **networks: Any) -> Any:
-        """Networks of equal arguments are made once and copied."""
+        """Networks of equal arguments are made once, and copied where a technique changes them."""
         if networks:
-            return on_meta(node, **networks)
+            changed = any("SpectralNorm" in technique._target_ for technique in node.techniques.values())
+            own = {name: copy.deepcopy(network) if changed else network for name, network in networks.items()}
+            return on_meta(node, **own)
         key = OmegaConf.to_yaml(node)
         if key not in self.networks:
             self.networks[key] = on_meta(node)
-        return copy.deepcopy(self.networks[key])
+        return self.networks[key]
 
-    def _train(self, module: AdversarialModule) -> None:
+    def train(self, *choices: tuple[str, str], words: tuple[str, ...] = ()) -> AdversarialModule:
+        """The variant after two batches, all of it finite."""
+        module = build.build_model(self.configured(*choices, words=words))
+        module.configure_model()
         drive(module, self.batches)
         module.require_finite()
+        return module
+
+
+def weights(module: AdversarialModule) -> list[Tensor]:
+    """The parameters of all networks."""
+    return [parameter for name in module.network_names for parameter in getattr(module, name).parameters()]
+
+
+SETTLED = ("_groups", "_unknown_keys", "_names", "_numbers", "_kind_of_data", "_optimizers", "_fit_together")
+"""What the check says of a variant whatever the choice."""
+APART = ("spectral_norm", "feature_matching")
+"""Techniques that change what the others look at."""
+
+
+def trials(accepted: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """What is trained together: techniques of different names that leave the players, the losses and the layers."""
+    together: dict[str, tuple[str, str]] = {}
+    resting, others = [], []
+    for group, choice in accepted:
+        if group != "technique" or choice in APART:
+            others.append([(group, choice)])
+            continue
+        ((name, node),) = OmegaConf.load(REPOSITORY / "conf" / group / f"{choice}.yaml").items()  # type: ignore[union-attr]
+        kind: Any = get_class(node._target_)
+        if kind.due is not Technique.due or kind.rests is not Technique.rests:
+            resting.append((group, choice))
+        elif name in together:
+            others.append([(group, choice)])
+        else:
+            together[str(name)] = (group, choice)
+    return [trial for trial in ([*together.values()], resting, *others) if trial]
 
 
 def in_general(reason: str, model: str, cfg: DictConfig) -> str:
     """A reason without what its place in the matrix tells: the choice, the variant, the classes of its parts."""
     reason = re.sub(r"^(technique|augment)=\w+: ", "", reason).replace(f"model={model} ", "the model ")
-    for part, node in (("loss", cfg.loss), ("discriminator", cfg.model.discriminator)):
+    discriminators = [("discriminator", cfg.model[name]) for name in cfg.model if name.startswith("discriminator")]
+    for part, node in (("loss", cfg.loss), *discriminators):
         reason = re.sub(rf"^{node._target_.rpartition('.')[2]} ", f"the {part} ", reason)
     return reason
 
@@ -154,31 +247,39 @@ PAGE = REPOSITORY / "docs" / "techniques.md"
 
 
 def page(columns: Mapping[str, Mapping[str, list[str]]]) -> str:
-    """The matrix as Markdown: `columns` are the cells of each variant by choice."""
-    found = (reason for _, choice in CHOICES for cells in columns.values() for reason in cells[choice])
-    numbers = {reason: number for number, reason in enumerate(dict.fromkeys(found), start=1)}
-    lines = [HEAD, f"| | {' | '.join(f'`{model}`' for model in columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for group, choice in CHOICES:
-        marks = [", ".join(str(numbers[reason]) for reason in cells[choice]) or MARK for cells in columns.values()]
+    """The page with both tables made anew: `columns` are the cells of each model by choice."""
+    parts = re.split(r"(?m)^(?=\| \| )", PAGE.read_text())
+    assert len(parts) == 3, "a text, a table, a text, a table"
+    of_noise = {model: cells for model, cells in columns.items() if model in VARIANTS}
+    of_images = {model: cells for model, cells in columns.items() if model in TRANSLATORS}
+    between = "## " + parts[1].partition("\n## ")[2]
+    return parts[0] + table(of_noise) + "\n" + between + table(of_images)
+
+
+def table(columns: Mapping[str, Mapping[str, list[str]]]) -> str:
+    """One table as Markdown, and the reasons by their numbers."""
+    choices = [(group, choice) for group, choice in CHOICES if choice in next(iter(columns.values()))]
+    said = [said for _, choice in choices for cells in columns.values() for said in cells[choice]]
+    numbers = {reason: str(number) for number, reason in enumerate(dict.fromkeys(r for r in said if r != MARK), 1)}
+    lines = [f"| | {' | '.join(f'`{model}`' for model in columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for group, choice in choices:
+        marks = [", ".join(numbers.get(said, MARK) for said in cells[choice]) or MARK for cells in columns.values()]
         typed = f"[{choice}]" if group == "technique" else choice
         lines.append(f"| `{group}={typed}` | {' | '.join(marks)} |")
-    lines += ["", *(f"{number}. {reason}" for reason, number in numbers.items()), ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *(f"{number}. {reason}" for reason, number in numbers.items()), ""])
 
 
 def read_page() -> dict[str, dict[str, list[str]]]:
-    """The cells of each variant, as the page has them."""
-    lines = PAGE.read_text().splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("| |"))
-    table = [[word.strip() for word in line.strip("|").split("|")] for line in lines[start:] if line.startswith("| ")]
-    numbered = (line.partition(". ") for line in lines[start + len(table) + 1 :] if line)
-    reasons = {number: reason for number, _, reason in numbered}
-    choices = [row[0].strip("`").partition("=")[2].strip("[]") for row in table[1:]]
-    marks = {choice: row[1:] for choice, row in zip(choices, table[1:], strict=True)}
-    return {
-        model.strip("`"): {
-            choice: [reasons[number] for number in row[column].split(", ") if number != MARK]
-            for choice, row in marks.items()
-        }
-        for column, model in enumerate(table[0][1:])
-    }
+    """The cells of each model, as the page has them."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for part in re.split(r"(?m)^(?=\| \| )", PAGE.read_text())[1:]:
+        lines = part.partition("\n## ")[0].splitlines()
+        rows = [[word.strip() for word in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+        reasons = {number: reason for number, dot, reason in (line.partition(". ") for line in lines) if dot}
+        for column, model in enumerate(rows[0][1:], start=1):
+            cells = {row[0].strip("`").partition("=")[2].strip("[]"): row[column].split(", ") for row in rows[1:]}
+            found[model.strip("`")] = {
+                choice: [reasons.get(mark, mark) for mark in marks if mark != MARK or model.strip("`") in TRANSLATORS]
+                for choice, marks in cells.items()
+            }
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +13,10 @@ from torch import Tensor, nn
 
 from gan_experiments.assembly import build
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.engine.module import AdversarialModule, evaluating
+from gan_experiments.engine.module import evaluating
 from gan_experiments.engine.phases import Phase
 from gan_experiments.layers import spectral_norm
+from gan_experiments.models.game import Game, Update
 from gan_experiments.techniques.weights import Orthogonal, SpectralNorm, WeightClipping
 
 
@@ -33,7 +33,7 @@ class Backboned(nn.Module):
         return self.body(self.backbone(x)) * self.gain
 
 
-class Frozen(AdversarialModule):
+class Frozen(Game):
     """Two players on backbones, with weight decay, which would move what has no gradient too."""
 
     def __init__(self, clip: bool = False) -> None:
@@ -41,7 +41,7 @@ class Frozen(AdversarialModule):
         networks = {"generator": Backboned(2, 3), "discriminator": Backboned(3, 1)}
         decaying = {name: lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.5) for name in networks}
         super().__init__(networks, decaying, ema={name: {"decay": 0.9} for name in networks}, clip_grad_norm=1.0)
-        self.clip = clip
+        self.join_techniques({"weight_clipping": WeightClipping(0.01)} if clip else None)
 
     def phases(self) -> list[Phase]:
         return [
@@ -57,10 +57,6 @@ class Frozen(AdversarialModule):
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
         return {"adversarial": -self.discriminator(self.fake(batch)).mean()}
-
-    def after_step(self, phase: Phase) -> None:
-        if self.clip:
-            WeightClipping(0.01).after_step(self, phase)  # type: ignore[arg-type]
 
 
 def frozen_of(module: nn.Module) -> dict[str, Tensor]:
@@ -113,10 +109,11 @@ def test_a_network_that_froze_everything_is_named() -> None:
 
 def test_techniques_leave_frozen_weights_alone(tmp_path: Path) -> None:
     module: Any = Frozen()
-    orthogonal = Orthogonal(beta=1.0, player="generator").term(SimpleNamespace(model=module))  # type: ignore[arg-type]
+    update = Update(module, "generator", module.networks_of("generator"))
+    orthogonal = Orthogonal(beta=1.0, player="generator").term(update)
     with torch.no_grad():
         module.generator.backbone[0].weight.mul_(100)
-    assert Orthogonal(beta=1.0, player="generator").term(SimpleNamespace(model=module)) == orthogonal  # type: ignore[arg-type]
+    assert Orthogonal(beta=1.0, player="generator").term(update) == orthogonal
     weight = module.discriminator.backbone[0].weight.clone()
     SpectralNorm().join(module)
     assert torch.equal(module.discriminator.backbone[0].weight, weight)

@@ -133,7 +133,7 @@ def test_vgg_is_no_part_of_the_module_and_only_training_needs_it(
     check.require(cfg)
     module = train(cfg, every=1)
     known = [*module.named_modules(), *module.named_buffers(), *module.named_parameters(), *module.state_dict().items()]
-    assert {name.split(".")[0] for name, _ in known} == {"", "generator", "discriminator", "averages"}
+    assert {name.split(".")[0] for name, _ in known} == {"", "generator", "discriminator", "averages", "techniques"}
     [loss] = module._perceptual
     assert torch.equal(loss.features.conv5_4_weight, vgg19[0][34].weight.double()), "as it was, in the module's dtype"
     path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,14 +11,19 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from matrix import VARIANTS, Column, batches_of, drive, read_page
-from support import small, train
+from hydra.utils import get_class
+from matrix import MARK, TECHNIQUES, TRANSLATORS, VARIANTS, Column, batches_of, drive, read_page
+from omegaconf import OmegaConf
+from support import REPOSITORY, model_class, small, train
 from torch import Tensor, nn
 
 from gan_experiments.assembly import build, check
 from gan_experiments.callbacks.record import Record
 from gan_experiments.contracts import ConfigError
+from gan_experiments.layers.spectral_norm import SpectralNorm
+from gan_experiments.losses.regularisers import top_k
 from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+from gan_experiments.models.technique import NEEDS
 from gan_experiments.techniques.rhythm import CriticSchedule
 from gan_experiments.techniques.targets import TopK
 
@@ -26,6 +32,26 @@ from gan_experiments.techniques.targets import TopK
 def test_the_matrix(model: str, tmp_path: Path) -> None:
     """Each technique, loss and augmentation trains for two batches, or is refused as docs/techniques.md says."""
     assert Column(model, tmp_path / "run").cells() == read_page()[model]
+
+
+@pytest.mark.parametrize("model", TRANSLATORS)
+def test_the_matrix_of_translators(model: str, tmp_path: Path) -> None:
+    """Each technique trains for two batches and changes what is learnt, or is refused as docs/techniques.md says."""
+    column = Column(model, tmp_path / "run", batch_size=4)
+    assert {choice: column.alone(choice) for choice in TECHNIQUES} == read_page()[model]
+
+
+def test_the_page_is_what_models_and_techniques_declare() -> None:
+    """What a technique needs and a model does not offer is refused for that reason, and nothing else is."""
+    of_needs = {f"{reason}; leave it out": need for need, reason in NEEDS.items()}
+    files = {choice: OmegaConf.load(REPOSITORY / "conf" / "technique" / f"{choice}.yaml") for choice in TECHNIQUES}
+    needs = {choice: get_class(next(iter(file.values()))._target_).needs for choice, file in files.items()}  # type: ignore[union-attr]
+    for model, cells in read_page().items():
+        offers = model_class(model).offers
+        for choice in TECHNIQUES:
+            lacking = [need for need in NEEDS if need in needs[choice] - offers]
+            assert [of_needs[reason] for reason in cells[choice] if reason in of_needs] == lacking[:1], (model, choice)
+            assert not lacking or MARK not in cells[choice]
 
 
 def model_of(folder: Path, model: str, *overrides: str) -> tuple[NoiseToImage, Any]:
@@ -238,3 +264,107 @@ def test_what_augmentations_and_techniques_tell_is_recorded(tmp_path: Path) -> N
     assert [row["top_k/share"] for row in told] == [1, 0.99, 0.99, 0.99**2]  # 4 of 8 images a batch
     assert told[-1]["augment/p"] == pytest.approx(module.augment.p.item())
     assert not any(name.startswith("drift/") for name in told[-1])
+
+
+# ------------------------------------------------------------------------------------------ translators
+
+
+def translator_of(folder: Path, model: str, *overrides: str) -> tuple[Any, dict[str, Tensor]]:
+    """A small translator ready to draw, and a batch of two."""
+    cfg = small(folder / "run", model, *overrides)
+    module = build.build_model(cfg)
+    module._seed_draws("discriminator")
+    generator = torch.Generator().manual_seed(1)
+    return module, {key: torch.rand(2, 3, 32, 32, generator=generator) * 2 - 1 for key in sorted(module.needs)}
+
+
+def test_penalties_of_pairs_are_of_the_image_alone_and_of_its_patches(tmp_path: Path) -> None:
+    """R1 is of the mean of an image's patches, the penalty between real and fake of their sum; the input stays."""
+    words = ("model.discriminator.norm=instance", "technique=[r1,gradient_penalty]")
+    module, batch = translator_of(tmp_path, "pix2pix", *words)
+    (pairs,) = module.comparisons(batch)
+
+    def slope(image: Tensor, row: int, count: Any) -> Tensor:
+        image = image.detach().requires_grad_()
+        (logits,) = module.discriminator(torch.cat([batch["input"][row], image])[None])
+        assert logits.numel() > 1
+        return torch.autograd.grad(count(logits), image)[0].square().sum()
+
+    r1 = sum(slope(batch["target"][row], row, torch.mean) for row in range(2)) / 2
+    assert module.techniques["r1"].term(pairs).item() == pytest.approx(10 / 2 * float(r1), rel=1e-4)
+    module._seed_draws("discriminator")
+    found = module.techniques["gradient_penalty"].term(pairs).item()
+    module._seed_draws("discriminator")
+    points = [a * r + (1 - a) * f for a, r, f in zip(module.draw(torch.rand, 2), pairs.real, pairs.fake, strict=True)]
+    distances = [(slope(point, row, torch.sum).sqrt() - 1) ** 2 for row, point in enumerate(points)]
+    assert found == pytest.approx(10 * float(sum(distances) / 2), rel=1e-4)
+
+
+def test_noise_is_put_on_what_is_judged_and_not_on_the_input_beside_it(tmp_path: Path) -> None:
+    module, batch = translator_of(tmp_path, "pix2pix", "technique=[instance_noise]")
+    seen: list[Tensor] = []
+    module.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    module.discriminator_loss(batch)
+    for given, judged in (images.split(3, dim=1) for images in seen):
+        assert torch.equal(given, batch["input"])
+        assert not any(torch.equal(judged, images) for images in (batch["target"], module.fake(batch)))
+
+
+@pytest.mark.parametrize(
+    ("model", "others"), [("cyclegan", ["b_0"]), ("bicyclegan", ["encoded_1", "random_0", "random_1"])]
+)
+def test_each_discriminator_and_scale_has_averages_of_its_own(model: str, others: list[str], tmp_path: Path) -> None:
+    module, batch = translator_of(tmp_path, model, "technique=[lecam]")
+    lecam = module.techniques["lecam"]
+    assert list(lecam.others) == [f"discriminator_{name}" for name in others]
+    comparisons = module.comparisons(batch)
+    for comparison in comparisons:
+        lecam.term(comparison)
+    logits = [one for c in comparisons for one in (c.real_logits if model == "bicyclegan" else [c.real_logits])]
+    means = [averages.real_mean.item() for averages in (lecam.lecam, *lecam.others.values())]
+    assert means == pytest.approx([one.mean().item() for one in logits], rel=1e-5)
+    assert len({round(mean, 6) for mean in means}) == len(means)
+
+
+def test_the_most_convincing_images_keep_all_their_patches() -> None:
+    """By the mean over the patches, and by the sum of the scales' means."""
+    fine = torch.tensor([[4.0, 0.0], [3.0, 3.0], [1.0, 1.0], [0.0, 2.5]])[:, None, None]
+    assert torch.equal(top_k(fine, 0.5), fine[[1, 0]])  # type: ignore[arg-type]
+    coarse = torch.tensor([0.0, 0.0, 9.0, 0.0])[:, None, None, None]
+    chosen = top_k([fine, coarse], 0.5)
+    assert torch.equal(chosen[0], fine[[2, 1]])
+    assert torch.equal(chosen[1], coarse[[2, 1]])
+
+
+def test_a_lazy_term_asks_the_pool_no_further_time(tmp_path: Path) -> None:
+    """Nor does it change the discriminators' other steps: CycleGAN's pools hold the images of two batches."""
+    words = ["technique=[r1]", "technique.r1.every=2"]
+    module, batch = translator_of(tmp_path, "cyclegan", *words)
+    drive(module, [batch, batch])
+    assert len(module._history["discriminator_r1/r1"]) == 1
+    assert len(module.pool_a.images) == len(module.pool_b.images) == 4
+    assert module._base_rates["discriminator"] == pytest.approx([2e-4 * 2 / 3])
+    assert module._base_rates["generator"] == [2e-4]
+
+
+def test_every_discriminator_is_normalised_and_clipped(tmp_path: Path) -> None:
+    module, batch = translator_of(tmp_path, "cyclegan", "technique=[weight_clipping,spectral_norm]")
+    drive(module, [batch])
+    for network in (module.discriminator_a, module.discriminator_b):
+        assert sum(isinstance(layer, SpectralNorm) for layer in network.modules()) == 4
+        assert max(p.abs().max().item() for p in network.parameters()) <= 0.01
+    assert not any(isinstance(layer, SpectralNorm) for layer in module.generator_ab.modules())
+
+
+@pytest.mark.parametrize(
+    ("model", "technique", "reason"),
+    [
+        ("srresnet", "r1", "technique=r1: it works on a discriminator, and this model trains none; leave it out"),
+        ("pix2pix", "cr", "no longer fit the input that it sees beside them; leave it out"),
+        ("pix2pix", "r1", "mixes the samples .* type model.discriminator.norm=instance"),
+        ("stargan", "zero_gp", "technique=zero_gp: this model has a gradient penalty of its own"),
+    ],
+)
+def test_the_check_refuses_in_one_line(model: str, technique: str, reason: str, tmp_path: Path) -> None:
+    (fault,) = check.faults(small(tmp_path / "run", model, f"technique=[{technique}]"))
+    assert re.search(reason, fault)

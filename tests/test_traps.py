@@ -370,7 +370,8 @@ def lecams_averages_have_seen_this_batch() -> None:
     batches = [(torch.tensor([2.0, 0.0]).double(), torch.tensor([-1.0, 1.0]).double())] * 2
     batches[1] = (batches[0][0] + 10, batches[0][1] - 10)
     for game.images_seen, (real, fake) in zip((0, 4), batches, strict=True):
-        term = technique.term(SimpleNamespace(model=game, real_logits=real, fake_logits=fake))  # type: ignore[arg-type]
+        turn: Any = SimpleNamespace(model=game, name="discriminator", real_logits=real, fake_logits=fake)
+        term = technique.term(turn)
     ema_real, ema_fake = 0.9 * 1 + 0.1 * 11, 0.9 * 0 + 0.1 * -10
     too_real = sum(max(r - ema_fake, 0) ** 2 for r in (12.0, 10.0)) / 2
     near(term, too_real + sum(max(ema_real - f, 0) ** 2 for f in (-11.0, -9.0)) / 2)

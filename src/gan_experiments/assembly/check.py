@@ -374,9 +374,10 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
         if isinstance(layers[-1], (nn.Sigmoid, nn.LogSigmoid)):
             yield f"model.{name} ends in a sigmoid and the losses take logits: leave out its last layer"
         if _promised(cfg, "per_sample_penalty") and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in layers):
+            other = "batch_norm=false or take a critic with layer norm"
             yield (
                 f"model.{name} has batch norm, which mixes the samples that a gradient penalty looks at one by one;"
-                f" type model.{name}.batch_norm=false or take a critic with layer norm"
+                f" type model.{name}.{'norm=instance' if cfg.model[name].get('norm') == 'batch' else other}"
             )
     if {"generator", "discriminator"} == set(networks) and issubclass(_class(cfg.model), NoiseToImage):
         yield from _fit_together(networks["generator"], networks["discriminator"], cfg)
@@ -432,7 +433,7 @@ def _to_begin_with(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
     except ConfigError as error:
         yield from error.faults
         return
-    given, used = set(model.make_optimizer), {phase.optimizer or phase.name for phase in model.phases()}
+    given, used = set(model.make_optimizer), {phase.player for phase in model.phases()}
     for name in sorted(given - used):
         yield f"model.optimizers.{name}: the model has no use for it{nearest(name, sorted(used))}; leave it out"
     for name in sorted(used - given):

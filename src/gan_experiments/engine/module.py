@@ -479,7 +479,7 @@ class AdversarialModule(L.LightningModule):
         asking = list({id(parameter): parameter for parameter in (*trained, *kept)}.values())
         known = {id(parameter) for parameter in asking}
         idle = [parameter for parameter in self._trainable if id(parameter) not in known]
-        return _Step(phase, phase.optimizer or phase.name, trained, asking, idle)
+        return _Step(phase, phase.player, trained, asking, idle)
 
     def on_fit_start(self) -> None:
         """Put frozen modules into evaluation mode, and look Lightning's optimizers up by name, once.

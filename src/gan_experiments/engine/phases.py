@@ -31,6 +31,11 @@ class Phase:
     keeps: Networks = ()
     optimizer: str = ""
 
+    @property
+    def player(self) -> str:
+        """The name of its optimizer, by which a player's phases are one."""
+        return self.optimizer or self.name
+
     def parameters(self) -> list[nn.Parameter]:
         """Return the parameters of its networks, of which it trains those that are not frozen."""
         return _parameters(self.networks)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gan_experiments.contracts import ConfigError
 from gan_experiments.distributed import mean_over_ranks, whole_batch
 from gan_experiments.losses.adversarial import AdversarialLoss, LeastSquares, NonSaturating
+from gan_experiments.losses.logits import Logits, per_image, scales
 
 
 class OneSidedLabelSmoothing:
@@ -63,16 +64,19 @@ def instance_noise(images: Tensor, noise: Tensor, sigma: float) -> Tensor:
     return images + sigma * noise.to(images.dtype)
 
 
-def top_k(fake_logits: Tensor, share: float) -> Tensor:
+def top_k(fake_logits: Logits, share: float) -> Logits:
     """Return the largest logits of all ranks' batches, for the generator's loss (Sinha et al. 2020).
 
-    They are the given `share` of the logits, rounded, one at least: `[n]` on each rank -> `[k]`, the same on every
-    rank. Gradients reach a rank's own logits. The share falls with the images seen, from all to ν = ½:
-    `schedules.Exponential(0.99, every=images of an epoch, floor=0.5)`. Among the relativistic losses only
+    They are the given `share` of the images, rounded, one at least: `[n]` on each rank -> `[k]`, the same on every
+    rank. Gradients reach a rank's own logits. Of patches `[n, 1, h, w]` these are the patches of the k images with the
+    largest mean; of a list, one for each scale, the means are added. The share falls with the images seen, from all to
+    ν = ½: `schedules.Exponential(0.99, every=images of an epoch, floor=0.5)`. Among the relativistic losses only
     `relativistic_average` works with it, because the choice breaks up pairs.
     """
-    whole = whole_batch(fake_logits)
-    return whole.topk(max(1, round(share * len(whole)))).values
+    gathered = [whole_batch(logits) for logits in scales(fake_logits)]
+    told = per_image(gathered)
+    chosen = told.topk(max(1, round(share * len(told)))).indices
+    return gathered[0][chosen] if isinstance(fake_logits, Tensor) else [logits[chosen] for logits in gathered]
 
 
 def feature_matching(

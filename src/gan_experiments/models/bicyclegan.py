@@ -23,6 +23,7 @@ from gan_experiments.engine.phases import Phase
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.losses.adversarial import AdversarialLoss
 from gan_experiments.losses.latent import kl_to_standard_normal
+from gan_experiments.models.game import Comparison
 from gan_experiments.models.image_to_image import Direction, ImageToImage, side_by_side
 
 SHOWN = 4
@@ -51,7 +52,7 @@ class BicycleGAN(ImageToImage):
         l1_weight: λ of equation 9.
         latent_weight: λ_latent of equation 9.
         kl_weight: λ_KL of equation 9.
-        engine: the arguments of `AdversarialModule`.
+        engine: the other arguments of `ImageToImage`.
 
     A batch is of an even number of pairs, on each rank and in each part.
     """
@@ -81,18 +82,19 @@ class BicycleGAN(ImageToImage):
             "discriminator_encoded": discriminator_encoded,
             "discriminator_random": discriminator_random,
         }
-        super().__init__(networks, **engine)
+        super().__init__(networks, loss, **engine)
         self.directions = {"target": Direction("input", "target")}
         self.multiple = getattr(generator, "multiple", 1)
         self.latent_dim = int(generator.latent_dim)  # type: ignore[arg-type]
-        self.loss, self.l1_weight, self.latent_weight, self.kl_weight = loss, l1_weight, latent_weight, kl_weight
+        self.l1_weight, self.latent_weight, self.kl_weight = l1_weight, latent_weight, kl_weight
 
     def phases(self) -> list[Phase]:
         """The translator with the encoder, then both discriminators."""
-        return [
+        discriminators = (self.discriminator_encoded, self.discriminator_random)
+        return self.joined(
             Phase("generator", self.generator_loss, (self.generator, self.encoder)),
-            Phase("discriminator", self.discriminator_loss, (self.discriminator_encoded, self.discriminator_random)),
-        ]
+            Phase("discriminator", self.discriminator_loss, discriminators),
+        )
 
     def fakes(self, batch: Batch) -> Fakes:
         """The translations of this batch, with their graphs. Raises ConfigError for an odd number of pairs."""
@@ -120,33 +122,36 @@ class BicycleGAN(ImageToImage):
         # The engine takes the mean over the parts of a batch, and the code sums over all of it.
         kl = kl_to_standard_normal(fakes.mean, fakes.log_variance).sum() * self._parts_of_batch()
         return {
-            "adversarial_encoded": self.fooled(self.discriminator_encoded(fakes.encoded)),
-            "adversarial_random": self.fooled(self.discriminator_random(fakes.random)),
+            "adversarial_encoded": self.fooled(self.logits(self.discriminator_encoded, fakes.encoded)),
+            "adversarial_random": self.fooled(self.logits(self.discriminator_random, fakes.random)),
             "l1": self.l1_weight * F.l1_loss(fakes.encoded, batch["target"][::2]),
             "latent": self.latent_weight * F.l1_loss(found, fakes.z),
             "kl": self.kl_weight * kl,
         }
 
-    def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Each tells its translations from targets: the ones encoded, and those of the other images."""
+    def comparisons(self, batch: Batch) -> list[Comparison]:
+        """Targets and translations: the targets that were encoded, and those of the other images."""
         fakes, targets = self.fakes(batch), batch["target"]
-        real_encoded, real_random = self.discriminator_encoded(targets[::2]), self.discriminator_random(targets[1::2])
-        fake_encoded = self.discriminator_encoded(fakes.encoded.detach())
-        fake_random = self.discriminator_random(fakes.random.detach())
-        self.observe(real_encoded=real_encoded[0], fake_encoded=fake_encoded[0])
-        self.observe(real_random=real_random[0], fake_random=fake_random[0])
-        return {
-            "adversarial_encoded": self.told_apart(real_encoded, fake_encoded),
-            "adversarial_random": self.told_apart(real_random, fake_random),
-        }
+        return [
+            Comparison(self, "discriminator_encoded", targets[::2], fakes.encoded),
+            Comparison(self, "discriminator_random", targets[1::2], fakes.random),
+        ]
 
-    def fooled(self, fake: Sequence[Tensor]) -> Tensor:
+    def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Each tells its translations from targets."""
+        encoded, random = self.compared(batch)
+        self.observe(real_encoded=encoded.real_logits[0], fake_encoded=encoded.fake_logits[0])
+        self.observe(real_random=random.real_logits[0], fake_random=random.fake_logits[0])
+        return {"adversarial_encoded": self.told_apart(encoded), "adversarial_random": self.told_apart(random)}
+
+    def fooled(self, fake_logits: Sequence[Tensor], real_logits: Tensor | None = None) -> Tensor:
         """The generator's adversarial loss, summed over the scales."""
-        return torch.stack([self.loss.generator(logits) for logits in fake]).sum()
+        return torch.stack([self.loss.generator(logits) for logits in self.selected(fake_logits)]).sum()
 
-    def told_apart(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    def told_apart(self, images: Comparison) -> Tensor:
         """A discriminator's loss, summed over the scales."""
-        return torch.stack([self.loss.discriminator(*logits) for logits in zip(real, fake, strict=True)]).sum()
+        scales = zip(images.real_logits, images.fake_logits, strict=True)
+        return torch.stack([self.loss.discriminator(*logits) for logits in scales]).sum()
 
     def _parts_of_batch(self) -> int:
         return distributed.world_size() * self.run.accumulate

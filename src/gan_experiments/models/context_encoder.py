@@ -22,6 +22,7 @@ from gan_experiments.engine.phases import Phase
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.losses.adversarial import AdversarialLoss
 from gan_experiments.losses.reconstruction import weighted_l2
+from gan_experiments.models.game import Comparison
 from gan_experiments.models.image_to_image import Direction, ImageToImage, side_by_side
 
 
@@ -39,7 +40,7 @@ class Inpainting(ImageToImage):
         adversarial_weight: λ_adv of equation 3.
         known_weight: weight of a pixel outside the hole, in units of `l2_weight`.
         mean_colour: of the hole, 0..255; grey images take its mean.
-        engine: the arguments of `AdversarialModule`.
+        engine: the other arguments of `ImageToImage`.
     """
 
     needs = frozenset({"real", "mask"})
@@ -58,19 +59,18 @@ class Inpainting(ImageToImage):
         mean_colour: Sequence[Finite] = (117.0, 104.0, 123.0),
         **engine: Any,
     ) -> None:
-        super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
+        super().__init__({"generator": generator, "discriminator": discriminator}, loss, **engine)
         self.directions = {"filled": Direction("real", "real", also=("mask",))}
         self.multiple, self.only = getattr(generator, "resolution", 1), getattr(generator, "resolution", None)
-        self.loss = loss
         self.l2_weight, self.adversarial_weight, self.known_weight = l2_weight, adversarial_weight, known_weight
         self.mean_colour = tuple(mean_colour)
 
     def phases(self) -> list[Phase]:
         """The discriminator first, on what the generator's step then uses."""
-        return [
+        return self.joined(
             Phase("discriminator", self.discriminator_loss, self.discriminator, keeps=self.generator),
             Phase("generator", self.generator_loss, self.generator),
-        ]
+        )
 
     def holed(self, batch: Batch) -> Tensor:
         """The images with the mean colour where the mask is 1: all that the generator is told."""
@@ -83,12 +83,16 @@ class Inpainting(ImageToImage):
         """What the generator makes of this batch, with its graph."""
         return self.once("fake", lambda: self.generator(self.holed(batch)))
 
+    def comparisons(self, batch: Batch) -> list[Comparison]:
+        """What the generator makes, and the same part of the real images."""
+        fake = self.fake(batch)
+        return [Comparison(self, "discriminator", middle(batch["real"], fake), fake)]
+
     def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Equation 2: tell the middle of real images, or all of them, from what the generator makes."""
-        fake = self.fake(batch).detach()
-        real_logits, fake_logits = self.discriminator(middle(batch["real"], fake)), self.discriminator(fake)
-        self.observe(real=real_logits, fake=fake_logits)
-        return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
+        (parts,) = self.compared(batch)
+        self.observe(real=parts.real_logits, fake=parts.fake_logits)
+        return {"adversarial": self.loss.discriminator(parts.real_logits, parts.fake_logits)}
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Equation 3: λ_rec of the mean square, where what is known counts more, and λ_adv of being taken for real."""
@@ -96,7 +100,7 @@ class Inpainting(ImageToImage):
         real, hole = (middle(batch[key], fake) for key in ("real", "mask"))
         return {
             "l2": self.l2_weight * weighted_l2(fake, real, hole.bool(), self.known_weight),
-            "adversarial": self.adversarial_weight * self.loss.generator(self.discriminator(fake)),
+            "adversarial": self.adversarial_weight * self.fooled(self.logits(self.discriminator, fake)),
         }
 
     def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:

@@ -20,6 +20,7 @@ from gan_experiments.contracts import Batch
 from gan_experiments.engine.phases import Phase
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.losses.adversarial import AdversarialLoss
+from gan_experiments.models.game import Comparison
 from gan_experiments.models.image_to_image import Direction, ImageToImage, side_by_side
 
 
@@ -72,7 +73,7 @@ class CycleGAN(ImageToImage):
         cycle_weight: λ of equation 3.
         identity_weight: weight of the identity loss (§5.2), in units of `cycle_weight`; 0 for none.
         pool_size: images kept for each discriminator; 0 for none.
-        engine: the arguments of `AdversarialModule`.
+        engine: the other arguments of `ImageToImage`.
     """
 
     needs = frozenset({"real_a", "real_b"})
@@ -100,20 +101,19 @@ class CycleGAN(ImageToImage):
             "discriminator_a": discriminator_a,
             "discriminator_b": discriminator_b,
         }
-        super().__init__(networks, **engine)
+        super().__init__(networks, loss, **engine)
         self.directions = {"b": Direction("real_a"), "a": Direction("real_b")}
         self.multiple, self.smallest = getattr(generator_ab, "multiple", 1), getattr(generator_ab, "smallest", 1)
-        self.loss = loss
         self.cycle_weight = cycle_weight
         self.identity_weight = identity_weight
         self.pool_a, self.pool_b = ImagePool(pool_size), ImagePool(pool_size)
 
     def phases(self) -> list[Phase]:
         """Both generators by one optimizer, then both discriminators by one."""
-        return [
+        return self.joined(
             Phase("generator", self.generator_loss, (self.generator_ab, self.generator_ba)),
             Phase("discriminator", self.discriminator_loss, (self.discriminator_a, self.discriminator_b)),
-        ]
+        )
 
     def fakes(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The translations (fake_a, fake_b) of this batch, with their graphs."""
@@ -125,8 +125,8 @@ class CycleGAN(ImageToImage):
         fake_a, fake_b = self.fakes(batch)
         cycle_a, cycle_b = self.generator_ba(fake_b), self.generator_ab(fake_a)
         terms = {
-            "adversarial_ab": self.loss.generator(self.discriminator_b(fake_b)),
-            "adversarial_ba": self.loss.generator(self.discriminator_a(fake_a)),
+            "adversarial_ab": self.fooled(self.logits(self.discriminator_b, fake_b)),
+            "adversarial_ba": self.fooled(self.logits(self.discriminator_a, fake_a)),
             "cycle_a": self.cycle_weight * F.l1_loss(cycle_a, real_a),
             "cycle_b": self.cycle_weight * F.l1_loss(cycle_b, real_b),
         }
@@ -137,17 +137,27 @@ class CycleGAN(ImageToImage):
             terms["identity_b"] = weight * F.l1_loss(self.generator_ab(real_b), real_b)
         return terms
 
+    def comparisons(self, batch: Batch) -> list[Comparison]:
+        """Real images of each domain, and fakes out of its pool."""
+        pooled_a, pooled_b = self.once("pooled", lambda: self.pooled(batch))
+        return [
+            Comparison(self, "discriminator_a", batch["real_a"], pooled_a),
+            Comparison(self, "discriminator_b", batch["real_b"], pooled_b),
+        ]
+
     def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Each discriminator tells the real images of its domain from fakes out of the pool."""
-        fake_a, fake_b = self.fakes(batch)
-        real_a, real_b = self.discriminator_a(batch["real_a"]), self.discriminator_b(batch["real_b"])
-        pooled_a = self.discriminator_a(self.from_pool(self.pool_a, fake_a.detach()))
-        pooled_b = self.discriminator_b(self.from_pool(self.pool_b, fake_b.detach()))
-        self.observe(real_a=real_a, fake_a=pooled_a, real_b=real_b, fake_b=pooled_b)
+        a, b = self.compared(batch)
+        self.observe(real_a=a.real_logits, fake_a=a.fake_logits, real_b=b.real_logits, fake_b=b.fake_logits)
         return {
-            "adversarial_a": self.loss.discriminator(real_a, pooled_a),
-            "adversarial_b": self.loss.discriminator(real_b, pooled_b),
+            "adversarial_a": self.loss.discriminator(a.real_logits, a.fake_logits),
+            "adversarial_b": self.loss.discriminator(b.real_logits, b.fake_logits),
         }
+
+    def pooled(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Fakes of both domains out of their pools, in exchange for those of this batch."""
+        fake_a, fake_b = self.fakes(batch)
+        return self.from_pool(self.pool_a, fake_a.detach()), self.from_pool(self.pool_b, fake_b.detach())
 
     def from_pool(self, pool: ImagePool, fakes: Tensor) -> Tensor:
         """Fakes [n, C, H, W] of this rank -> as many out of the pool, which is one and the same on every rank."""

@@ -9,14 +9,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_experiments.contracts import BATCH_KEYS, Batch, ConfigError
 from gan_experiments.data.batches import HeldOut
 from gan_experiments.data.resize import imresize
 from gan_experiments.data.tiles import mirrored
-from gan_experiments.engine.module import AdversarialModule, evaluating, number_of
+from gan_experiments.engine.module import evaluating, number_of
 from gan_experiments.layers.dropout import Draw
+from gan_experiments.losses.adversarial import AdversarialLoss
+from gan_experiments.models.game import Game
+from gan_experiments.models.technique import Technique
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class Direction:
     also: tuple[str, ...] = ()
 
 
-class ImageToImage(AdversarialModule):
-    """A variant writes its `phases`, its `directions` and `turn`; the rest follows.
+class ImageToImage(Game):
+    """A variant writes its `phases`, its `comparisons`, its `directions` and `turn`; the rest follows.
 
     A translation makes images of `scale` times the side. `turn` gets sides that `multiple` divides, of `smallest`
     pixels or more, or the one side `only` where there is one: images of other sizes are mirrored beyond their right and
@@ -48,6 +51,35 @@ class ImageToImage(AdversarialModule):
     multiple: int = 1
     smallest: int = 1
     only: int | None = None
+    offers = frozenset({"discriminator", "nothing_beside"})
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        loss: AdversarialLoss | None = None,
+        techniques: Mapping[str, Technique] | None = None,
+        **engine: Any,
+    ) -> None:
+        super().__init__(networks, **engine)
+        if loss is not None:
+            self.loss = loss
+        self.join_techniques(techniques)
+
+    def logits(self, discriminator: nn.Module, images: Tensor, given: Tensor | None = None) -> Any:
+        """What a discriminator says of images [n, C, H, W], and of what is `given` beside them in its channels."""
+        return self.logits_and_features(discriminator, images, given)[0]
+
+    def logits_and_features(
+        self, discriminator: Any, images: Tensor, given: Tensor | None = None
+    ) -> tuple[Any, Tensor | None]:
+        """The same logits, and the features that they were made from where the discriminator shows any."""
+        seen = self.shown(images)
+        if given is not None:
+            seen = torch.cat([given, seen], dim=1)
+        if not hasattr(discriminator, "features"):
+            return discriminator(seen), None
+        features = discriminator.features(seen)
+        return discriminator.head(features), features
 
     def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Images [n, C, H, W] -> [n, C', scale H, scale W] in the direction `to`; the networks are in evaluation mode.

@@ -17,18 +17,18 @@ from gan_experiments.augment.augmentation import Augmentation
 from gan_experiments.bounds import OneOf, Rhythm
 from gan_experiments.conditions import Classes, Conditions
 from gan_experiments.contracts import LAWS, Batch, ConfigError
-from gan_experiments.engine.module import AdversarialModule, evaluating, number_of
-from gan_experiments.engine.optimizers import corrected_for_lazy_steps
+from gan_experiments.engine.module import evaluating, number_of
 from gan_experiments.engine.phases import Phase
 from gan_experiments.kinds import Kind, kind_of
 from gan_experiments.losses.adversarial import AdversarialLoss, RelativisticPaired
+from gan_experiments.models.game import Comparison, Game, Update
 from gan_experiments.models.latents import Sampler, closed_walk
-from gan_experiments.models.technique import Technique
+from gan_experiments.models.technique import NEEDS, Technique
 
 FAKE_LABELS = (*LAWS, "batch")
 
 
-class NoiseToImage(AdversarialModule):
+class NoiseToImage(Game):
     """A generator [N, latent_dim] -> [N, C, H, W] in [-1, 1] and a discriminator of images -> logits, high means real.
 
     Networks with `classes` take labels int64 [N] as their second argument, and batches must hold them. Those that are
@@ -41,8 +41,7 @@ class NoiseToImage(AdversarialModule):
         discriminator: ends in logits, not in a sigmoid.
         loss: what both players minimise.
         augment: differentiable augmentation of all that the discriminator sees; None for none.
-        techniques: what joins the game, by name. A term that comes every k-th batch only, times k, gets steps of its
-            own, and its player's optimizer the constants that StyleGAN2 corrects them by (arXiv:1912.04958, B).
+        techniques: what joins the game, by name.
         n_critic: steps of the discriminator, each on a batch of its own, for one of the generator.
         generator_batch: fakes in the generator's step for each real image of a batch.
         reuse_fakes: whether the generator's step is on the fakes that the discriminator was shown.
@@ -52,6 +51,8 @@ class NoiseToImage(AdversarialModule):
 
     Raises ConfigError where these do not go together.
     """
+
+    offers = frozenset(NEEDS)
 
     generator: nn.Module
     discriminator: nn.Module
@@ -76,21 +77,7 @@ class NoiseToImage(AdversarialModule):
         self.reuse_fakes, self.fake_labels = reuse_fakes, fake_labels
         if self.classes:
             self.needs = self.needs | {"label"}
-        self.techniques: Mapping[str, Technique] = nn.ModuleDict(techniques or {})  # type: ignore[assignment]
-        faults = [*self._faults()]
-        for name, technique in self.techniques.items():
-            try:
-                technique.join(self)
-            except ConfigError as error:
-                faults += [f"technique={name}: {fault}" for fault in error.faults]
-        if faults:
-            raise ConfigError(*faults)
-        for player, steps in (("discriminator", 1.0), ("generator", 1 / n_critic)):
-            further = sum(1 / technique.every for _, technique in self._lazy(player))
-            if further and player in self.make_optimizer:
-                self.make_optimizer[player] = corrected_for_lazy_steps(
-                    self.make_optimizer[player], steps / (steps + further)
-                )
+        self.join_techniques(techniques, self._faults())
 
     def _faults(self) -> Iterator[str]:
         """What does not go together, a line each."""
@@ -144,43 +131,24 @@ class NoiseToImage(AdversarialModule):
     def phases(self) -> list[Phase]:
         """The discriminator at each batch, the generator at each `n_critic`-th, and lazy techniques."""
         keeps = self.generator if self.reuse_fakes else ()
-        phases = [
+        return [
             Phase("discriminator", self._discriminators_turn, self.discriminator, keeps=keeps),
             Phase("generator", self._generators_turn, self.generator, every=self.n_critic),
+            *self.lazy_phases(),
         ]
-        for player in ("discriminator", "generator"):
-            for name, technique in self._lazy(player):
-                loss = partial(self._lazy_turn, name, technique, player)
-                phases.append(Phase(f"{player}_{name}", loss, getattr(self, player), technique.every, optimizer=player))
-        return phases
 
-    def _lazy(self, player: str) -> list[tuple[str, Technique]]:
-        return [(name, t) for name, t in self.techniques.items() if player in t.players and t.every > 1]
-
-    def _lazy_turn(self, name: str, technique: Technique, player: str, batch: Batch) -> dict[str, Tensor]:
-        turn = Turn(self, batch, of_generator=player == "generator", own_fakes=True)
-        return {name: technique.every * technique.term(turn)}
+    def updates(self, batch: Batch, player: str) -> list[Turn]:
+        """A turn with fakes of its own."""
+        return [Turn(self, batch, of_generator=player == "generator", own_fakes=True)]
 
     def _discriminators_turn(self, batch: Batch) -> dict[str, Tensor]:
         turn = Turn(self, batch)
-        terms = self.discriminator_loss(turn)
-        for name, technique in self.techniques.items():
-            if "discriminator" in technique.players and technique.every == 1:
-                terms[name] = technique.term(turn)
-        return self._unless_resting(turn, terms)
+        return self.with_techniques(self.discriminator_loss(turn), [turn])
 
     def _generators_turn(self, batch: Batch) -> dict[str, Tensor]:
         turn = Turn(self, batch, of_generator=True)
         replaced = any(technique.replaces_generator_loss for technique in self.techniques.values())
-        terms = {} if replaced else self.generator_loss(turn)
-        for name, technique in self.techniques.items():
-            if "generator" in technique.players and technique.every == 1:
-                terms[name] = technique.term(turn)
-        return self._unless_resting(turn, terms)
-
-    def _unless_resting(self, turn: Turn, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        rests = [technique.rests(turn) for technique in self.techniques.values()]
-        return {name: term.detach() for name, term in terms.items()} if any(rests) else terms
+        return self.with_techniques({} if replaced else self.generator_loss(turn), [turn])
 
     def discriminator_loss(self, turn: Turn) -> dict[str, Tensor]:
         """Tell real from fake, which go through the discriminator apart: its batch norm must not mix them."""
@@ -189,20 +157,8 @@ class NoiseToImage(AdversarialModule):
 
     def generator_loss(self, turn: Turn) -> dict[str, Tensor]:
         """Have fakes taken for real, by the discriminator as it is now."""
-        fake_logits = turn.fake_logits
-        for technique in self.techniques.values():
-            fake_logits = technique.select(fake_logits, self)
-        real_logits = turn.real_logits if self.loss.needs_real_logits else None
-        return {"adversarial": self.loss.generator(fake_logits, real_logits)}
-
-    def due(self, phase: Phase) -> bool:
-        """Where no technique objects."""
-        return super().due(phase) and all(technique.due(self, phase) for technique in self.techniques.values())
-
-    def after_step(self, phase: Phase) -> None:
-        """Let the techniques do what they have to."""
-        for technique in self.techniques.values():
-            technique.after_step(self, phase)
+        fake_logits = turn.fake_logits  # first, as both draw
+        return {"adversarial": self.fooled(fake_logits, turn.real_logits if self.loss.needs_real_logits else None)}
 
     def on_train_start(self) -> None:
         """Choose the reference batch of a discriminator with virtual batch norm, unless a checkpoint had it."""
@@ -226,9 +182,8 @@ class NoiseToImage(AdversarialModule):
 
     def numbers(self) -> dict[str, float]:
         """What the augmentation and the techniques say of themselves: `augment/p`, `top_k/share`, ..."""
-        told: dict[str, dict[str, float]] = {"augment": self.augment.numbers() if self.augment else {}}
-        told |= {name: technique.numbers(self) for name, technique in self.techniques.items()}
-        return {f"{name}/{key}": value for name, numbers in told.items() for key, value in numbers.items()}
+        told = self.augment.numbers() if self.augment else {}
+        return {f"augment/{key}": value for key, value in told.items()} | super().numbers()
 
     def real(self, batch: Batch) -> Tensor:
         """The real images [n, C, H, W] of a batch, as the discriminator is to see them."""
@@ -270,9 +225,7 @@ class NoiseToImage(AdversarialModule):
 
     def examine(self, images: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The same logits, and the features [n, F] that they were made from where the discriminator shows any."""
-        seen = images if self.augment is None else self.augment(images, self.draw)
-        for technique in self.techniques.values():
-            seen = technique.see(seen, self)
+        seen = self.shown(images if self.augment is None else self.augment(images, self.draw))
         discriminator: Any = self.discriminator
         inputs = (seen, label) if getattr(discriminator, "classes", 0) else (seen,)
         drawing = self._drawing(discriminator)
@@ -363,7 +316,7 @@ class NoiseToImage(AdversarialModule):
         return self.sample(inputs["z"], ema, inputs.get("label"))[:, None]
 
 
-class Turn:
+class Turn(Comparison):
     """What a player's step looks at, each made when first asked for; fakes bear a graph in the generator's turn alone.
 
     Of the n real images, the discriminator's turn has n fakes, the generator's `generator_batch` times as many. They
@@ -371,11 +324,13 @@ class Turn:
     """
 
     def __init__(self, model: NoiseToImage, batch: Batch, of_generator: bool = False, own_fakes: bool = False) -> None:
-        self.model, self.batch, self.of_generator = model, batch, of_generator
+        player = "generator" if of_generator else "discriminator"
+        Update.__init__(self, model, player, {player: getattr(model, player)})
+        self.batch, self.name = batch, "discriminator"
         self.reuse_fakes = model.reuse_fakes and not own_fakes
 
     @cached_property
-    def real(self) -> Tensor:
+    def real(self) -> Tensor:  # type: ignore[override]
         """Real images [n, C, H, W]."""
         return self.model.real(self.batch)
 
@@ -395,19 +350,9 @@ class Turn:
         return self._fakes[1]
 
     @cached_property
-    def fake(self) -> Tensor:
+    def fake(self) -> Tensor:  # type: ignore[override]
         """The fakes [n, C, H, W]."""
         return self._fakes[2] if self.of_generator else self._fakes[2].detach()
-
-    @cached_property
-    def real_logits(self) -> Tensor:
-        """What the discriminator says of the real images."""
-        return self._real[0]
-
-    @cached_property
-    def fake_logits(self) -> Tensor:
-        """What the discriminator says of the fakes."""
-        return self._fake[0]
 
     def judge_as_real(self, images: Tensor) -> Tensor:
         """The discriminator's logits for images [n, C, H, W] of the real ones' classes."""
@@ -416,16 +361,6 @@ class Turn:
     def judge_as_fake(self, images: Tensor) -> Tensor:
         """The discriminator's logits for images [n, C, H, W] of the fakes' classes."""
         return self.model.judge(images, self.fake_label)
-
-    @property
-    def real_features(self) -> Tensor | None:
-        """The discriminator's features [n, F] of the real images; None where it shows none."""
-        return self._real[1]
-
-    @property
-    def fake_features(self) -> Tensor | None:
-        """The discriminator's features [n, F] of the fakes; None where it shows none."""
-        return self._fake[1]
 
     @cached_property
     def _real(self) -> tuple[Tensor, Tensor | None]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from gan_experiments.contracts import Batch
 from gan_experiments.engine.phases import Phase
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.losses.adversarial import AdversarialLoss
+from gan_experiments.models.game import Comparison
 from gan_experiments.models.image_to_image import Direction, ImageToImage
 
 
@@ -30,10 +30,11 @@ class Pix2Pix(ImageToImage):
         discriminator: input and output in one, [N, 2 C, H, W] -> logits of patches [N, 1, h, w].
         loss: non-saturating in the paper.
         l1_weight: λ of equation 4.
-        engine: the arguments of `AdversarialModule`.
+        engine: the other arguments of `ImageToImage`.
     """
 
     needs = frozenset({"input", "target"})
+    offers = frozenset({"discriminator"})
 
     generator: nn.Module
     discriminator: nn.Module
@@ -46,37 +47,37 @@ class Pix2Pix(ImageToImage):
         l1_weight: NotNegative = 100.0,
         **engine: Any,
     ) -> None:
-        super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
+        super().__init__({"generator": generator, "discriminator": discriminator}, loss, **engine)
         self.directions = {"target": Direction("input", "target")}
         self.multiple = getattr(generator, "multiple", 1)
-        self.loss, self.l1_weight = loss, l1_weight
+        self.l1_weight = l1_weight
 
     def phases(self) -> list[Phase]:
         """The discriminator first, on the translations that the generator's step then uses (section 3.3)."""
-        return [
+        return self.joined(
             Phase("discriminator", self.discriminator_loss, self.discriminator, keeps=self.generator),
             Phase("generator", self.generator_loss, self.generator),
-        ]
+        )
 
     def fake(self, batch: Batch) -> Tensor:
         """The translations of this batch, with their graph."""
         return self.once("fake", lambda: self._generate(self.generator, batch["input"], self.draw))
 
-    def judge(self, batch: Batch, output: Tensor) -> Tensor:
-        """The discriminator's logits for an output beside its input."""
-        return self.discriminator(torch.cat([batch["input"], output], dim=1))
+    def comparisons(self, batch: Batch) -> list[Comparison]:
+        """True outputs and translations, each beside the input."""
+        return [Comparison(self, "discriminator", batch["target"], self.fake(batch), given=batch["input"])]
 
     def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Half of equation 1: tell true pairs from translated ones."""
-        real, fake = self.judge(batch, batch["target"]), self.judge(batch, self.fake(batch).detach())
-        self.observe(real=real, fake=fake)
-        return {"adversarial": self.loss.discriminator(real, fake) / 2}
+        (pairs,) = self.compared(batch)
+        self.observe(real=pairs.real_logits, fake=pairs.fake_logits)
+        return {"adversarial": self.loss.discriminator(pairs.real_logits, pairs.fake_logits) / 2}
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Equation 4: have the pair taken for a true one, and λ ‖y - G(x)‖₁."""
         fake = self.fake(batch)
         return {
-            "adversarial": self.loss.generator(self.judge(batch, fake)),
+            "adversarial": self.fooled(self.logits(self.discriminator, fake, given=batch["input"])),
             "l1": self.l1_weight * F.l1_loss(fake, batch["target"]),
         }
 

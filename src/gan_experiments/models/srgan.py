@@ -23,6 +23,7 @@ from gan_experiments.engine.phases import Phase
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.losses.adversarial import AdversarialLoss
 from gan_experiments.losses.reconstruction import find_distance
+from gan_experiments.models.game import Comparison
 from gan_experiments.models.image_to_image import Direction, ImageToImage
 
 
@@ -32,12 +33,13 @@ class Enlarger(ImageToImage):
     Args:
         generator: images [N, C, H, W] in [-1, 1] -> `scale` times larger ones; has `scale` and `multiple`.
         distance: "l2" (SRResNet), "l1" (ESRGAN's first stage) or "charbonnier", of images in [0, 1].
-        engine: the arguments of `AdversarialModule`.
+        engine: the other arguments of `ImageToImage`.
 
     Raises ConfigError for another distance.
     """
 
     needs = frozenset({"low", "high"})
+    offers = frozenset()
 
     generator: nn.Module
 
@@ -72,7 +74,7 @@ class SRGAN(ImageToImage):
             averaged. None or {} for none.
         adversarial_weight, perceptual_weight, pixel_weight: of the generator's terms, equation 3.
         distance: of pixels, "l2", "l1" or "charbonnier", of images in [0, 1].
-        engine: the arguments of `AdversarialModule`.
+        engine: the other arguments of `ImageToImage`.
 
     Raises ConfigError for another distance, and where only the discriminator would say what the images should be.
     """
@@ -94,10 +96,9 @@ class SRGAN(ImageToImage):
         distance: str = "l2",
         **engine: Any,
     ) -> None:
-        super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
+        super().__init__({"generator": generator, "discriminator": discriminator}, loss, **engine)
         self.directions = {"high": Direction("low", "high")}
         self.scale, self.multiple = int(generator.scale), int(generator.multiple)  # type: ignore[arg-type]
-        self.loss = loss
         self.make_perceptual = perceptual if callable(perceptual) else None
         self.adversarial_weight = adversarial_weight
         self.perceptual_weight = perceptual_weight
@@ -117,10 +118,10 @@ class SRGAN(ImageToImage):
 
     def phases(self) -> list[Phase]:
         """One step of each, on the same images."""
-        return [
+        return self.joined(
             Phase("generator", self.generator_loss, self.generator),
             Phase("discriminator", self.discriminator_loss, self.discriminator),
-        ]
+        )
 
     def fake(self, batch: Batch) -> Tensor:
         """The enlarged images of this batch, with their graph."""
@@ -135,8 +136,9 @@ class SRGAN(ImageToImage):
         real_logits = None
         if self.loss.needs_real_logits:
             with torch.no_grad():
-                real_logits = self.discriminator(high)
-        terms = {"adversarial": self.adversarial_weight * self.loss.generator(self.discriminator(fake), real_logits)}
+                real_logits = self.logits(self.discriminator, high)
+        fake_logits = self.logits(self.discriminator, fake)
+        terms = {"adversarial": self.adversarial_weight * self.fooled(fake_logits, real_logits)}
         for perceptual in self._perceptual:
             perceptual.to(self.device, next(self.generator.parameters()).dtype)
             terms["perceptual"] = self.perceptual_weight * perceptual(fake, high)
@@ -144,11 +146,15 @@ class SRGAN(ImageToImage):
             terms["pixel"] = self.pixel_weight * self.distance(fake / 2, high / 2)
         return terms
 
+    def comparisons(self, batch: Batch) -> list[Comparison]:
+        """Photographs, and enlarged ones."""
+        return [Comparison(self, "discriminator", batch["high"], self.fake(batch))]
+
     def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Equation 2: tell photographs from enlarged ones."""
-        real, fake = self.discriminator(batch["high"]), self.discriminator(self.fake(batch).detach())
-        self.observe(real=real, fake=fake)
-        return {"adversarial": self.loss.discriminator(real, fake)}
+        (pairs,) = self.compared(batch)
+        self.observe(real=pairs.real_logits, fake=pairs.fake_logits)
+        return {"adversarial": self.loss.discriminator(pairs.real_logits, pairs.fake_logits)}
 
     def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Low to high."""

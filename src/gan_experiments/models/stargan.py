@@ -20,6 +20,7 @@ from gan_experiments.engine.phases import Phase
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.losses.adversarial import AdversarialLoss
 from gan_experiments.losses.penalties import gradient_penalty
+from gan_experiments.models.game import Comparison
 from gan_experiments.models.image_to_image import Direction, ImageToImage, side_by_side
 
 
@@ -36,12 +37,13 @@ class StarGAN(ImageToImage):
         gp_weight: λ_gp of equation 8.
         classification_weight: λ_cls of equations 5 and 6.
         reconstruction_weight: λ_rec of equation 6.
-        engine: the arguments of `AdversarialModule`.
+        engine: the other arguments of `ImageToImage`.
 
     The directions are the domains, or the attributes.
     """
 
     needs = frozenset({"real", "domain"})
+    offers = frozenset({"discriminator", "nothing_beside", "n_critic"})
     lipschitz = True
     per_sample_penalty = True
 
@@ -61,21 +63,21 @@ class StarGAN(ImageToImage):
         reconstruction_weight: NotNegative = 10.0,
         **engine: Any,
     ) -> None:
-        super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
+        self.n_critic, self.gp_weight = n_critic, gp_weight  # first, as techniques ask for them when they join
+        super().__init__({"generator": generator, "discriminator": discriminator}, loss, **engine)
         self.classes = int(generator.classes)  # type: ignore[arg-type]
         self.attributes, self.one_of = list(attributes), set(one_of)
         names = self.attributes or map(str, range(self.classes))
         self.directions = {name: Direction("real", number=number) for number, name in enumerate(names)}
         self.multiple, self.smallest = getattr(generator, "multiple", 1), getattr(generator, "smallest", 1)
-        self.loss, self.n_critic, self.gp_weight = loss, n_critic, gp_weight
         self.classification_weight, self.reconstruction_weight = classification_weight, reconstruction_weight
 
     def phases(self) -> list[Phase]:
         """`n_critic` steps of the discriminator for each of the generator."""
-        return [
+        return self.joined(
             Phase("discriminator", self.discriminator_loss, self.discriminator),
             Phase("generator", self.generator_loss, self.generator, every=self.n_critic),
-        ]
+        )
 
     def targets(self, batch: Batch) -> Tensor:
         """The domains [n, classes] to turn this batch into: those of the whole batch in another order."""
@@ -92,15 +94,20 @@ class StarGAN(ImageToImage):
             return F.binary_cross_entropy_with_logits(logits, domains, reduction="sum") / len(logits)
         return F.cross_entropy(logits, domains)
 
+    def comparisons(self, batch: Batch) -> list[Comparison]:
+        """Images, and their translations into other domains."""
+        fake = self.generator(batch["real"], self.targets(batch))
+        return [Comparison(self, "discriminator", batch["real"], fake)]
+
     def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Equations 5 and 8: plus λ_gp (‖∇D(x̂)‖ - 1)², and the classification of the real images."""
-        fake = self.generator(batch["real"], self.targets(batch)).detach()
-        (real_logits, classes), fake_logits = self.judge(batch["real"]), self.discriminator(fake)
-        self.observe(real=real_logits, fake=fake_logits)
-        alpha = self.draw(torch.rand, len(fake))
-        penalty = gradient_penalty(self.discriminator, batch["real"], fake, alpha)
+        (images,) = self.compared(batch)
+        self.observe(real=images.real_logits, fake=images.fake_logits)
+        classes = self.discriminator.classify(images.real_features)
+        alpha = self.draw(torch.rand, len(images.real))
+        penalty = gradient_penalty(images.judge_as_real, images.real, images.fake, alpha)
         return {
-            "adversarial": self.loss.discriminator(real_logits, fake_logits),
+            "adversarial": self.loss.discriminator(images.real_logits, images.fake_logits),
             "classification": self.classification_weight * self.misclassified(classes, batch["domain"]),
             "gradient_penalty": self.gp_weight * penalty,
         }
@@ -109,10 +116,11 @@ class StarGAN(ImageToImage):
         """Equation 6: plus the translations' classification as the domains wanted, and λ_rec ‖x - G(G(x, c), c')‖₁."""
         targets = self.targets(batch)
         fake = self.generator(batch["real"], targets)
-        logits, classes = self.judge(fake)
+        logits, features = self.logits_and_features(self.discriminator, fake)
+        classes = self.discriminator.classify(features)
         back = self.generator(fake, batch["domain"])
         return {
-            "adversarial": self.loss.generator(logits),
+            "adversarial": self.fooled(logits),
             "classification": self.classification_weight * self.misclassified(classes, targets),
             "reconstruction": self.reconstruction_weight * F.l1_loss(back, batch["real"]),
         }

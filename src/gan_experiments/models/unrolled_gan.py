@@ -70,8 +70,7 @@ class UnrolledGAN(NoiseToImage):
         if not self.unrolling_steps:
             return super().generator_loss(turn)
         real_logits, fake_logits = self._foresee(turn.batch)
-        for technique in self.techniques.values():
-            fake_logits = technique.select(fake_logits, self)
+        fake_logits = self.selected(fake_logits)
         if isinstance(self.loss, Minimax):
             return {"adversarial": -self.loss.discriminator(real_logits, fake_logits)}
         return {"adversarial": self.loss.generator(fake_logits, real_logits)}

@@ -22,6 +22,7 @@ from gan_experiments.engine.phases import Phase
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.losses.adversarial import AdversarialLoss
 from gan_experiments.losses.reconstruction import total_variation
+from gan_experiments.models.game import Comparison
 from gan_experiments.models.image_to_image import Direction, ImageToImage
 from gan_experiments.networks.zi2zi import FontDiscriminator, FontUNet
 
@@ -37,10 +38,11 @@ class Zi2Zi(ImageToImage):
         constancy_weight: of the mean square of E(A) - E(G(A)), E the generator's encoder.
         category_weight: of the cross-entropy of the fonts, each font told by a sigmoid of its own.
         tv_weight: of the total variation of G(A); 0 in the code.
-        engine: the arguments of `AdversarialModule`.
+        engine: the other arguments of `ImageToImage`.
     """
 
     needs = frozenset({"input", "target", "label"})
+    offers = frozenset({"discriminator"})
 
     generator: FontUNet
     discriminator: FontDiscriminator
@@ -56,49 +58,51 @@ class Zi2Zi(ImageToImage):
         tv_weight: NotNegative = 0.0,
         **engine: Any,
     ) -> None:
-        super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
+        super().__init__({"generator": generator, "discriminator": discriminator}, loss, **engine)
         fonts = {str(font): Direction("input", number=font) for font in range(generator.classes)}
         self.directions = {"label": Direction("input", "target", also=("label",)), **fonts}
         self.multiple = generator.multiple
-        self.loss = loss
         self.l1_weight, self.constancy_weight = l1_weight, constancy_weight
         self.category_weight, self.tv_weight = category_weight, tv_weight
 
     def phases(self) -> list[Phase]:
         """The generator steps twice for each step of the discriminator; dropout is drawn anew for each of the three."""
-        return [
+        return self.joined(
             Phase("discriminator", self.discriminator_loss, self.discriminator),
             Phase("generator", self.generator_loss, self.generator),
             Phase("generator_again", self.generator_loss, self.generator, optimizer="generator"),
-        ]
+        )
 
-    def judge(self, batch: Batch, output: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits [N] of characters beside their sources, and what is lost by the fonts told of them."""
-        features = self.discriminator.features(torch.cat([batch["input"], output], dim=1))
+    def misclassified(self, batch: Batch, features: Any) -> Tensor:
+        """What is lost by the fonts that the discriminator tells of its features."""
         fonts = self.discriminator.classify(features)
         wanted = F.one_hot(batch["label"], self.discriminator.classes).to(fonts.dtype)
-        return self.discriminator.head(features), F.binary_cross_entropy_with_logits(fonts, wanted)
+        return F.binary_cross_entropy_with_logits(fonts, wanted)
+
+    def comparisons(self, batch: Batch) -> list[Comparison]:
+        """True characters and drawn ones, each beside its source."""
+        fake = self.generator(batch["input"], batch["label"], self.draw)
+        return [Comparison(self, "discriminator", batch["target"], fake, given=batch["input"])]
 
     def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Tell true characters from drawn ones, and of both which font they should be of, at half the weight."""
-        fake = self.generator(batch["input"], batch["label"], self.draw).detach()
-        real_logits, real_category = self.judge(batch, batch["target"])
-        fake_logits, fake_category = self.judge(batch, fake)
-        self.observe(real=real_logits, fake=fake_logits)
+        (pairs,) = self.compared(batch)
+        self.observe(real=pairs.real_logits, fake=pairs.fake_logits)
+        category = self.misclassified(batch, pairs.real_features) + self.misclassified(batch, pairs.fake_features)
         return {
-            "adversarial": self.loss.discriminator(real_logits, fake_logits),
-            "category": self.category_weight * (real_category + fake_category) / 2,
+            "adversarial": self.loss.discriminator(pairs.real_logits, pairs.fake_logits),
+            "category": self.category_weight * category / 2,
         }
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Be taken for true and of the font, and 100 |B - G(A)| + 15 (E(A) - E(G(A)))²: the same character in both."""
         fake, code = self.generator.with_code(batch["input"], batch["label"], self.draw)
-        logits, category = self.judge(batch, fake)
+        logits, features = self.logits_and_features(self.discriminator, fake, given=batch["input"])
         terms = {
-            "adversarial": self.loss.generator(logits),
+            "adversarial": self.fooled(logits),
             "l1": self.l1_weight * F.l1_loss(fake, batch["target"]),
             "constancy": self.constancy_weight * F.mse_loss(self.generator.encode(fake), code),
-            "category": self.category_weight * category,
+            "category": self.category_weight * self.misclassified(batch, features),
         }
         if self.tv_weight:
             terms["total_variation"] = self.tv_weight * total_variation(fake)

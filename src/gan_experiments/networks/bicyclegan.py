@@ -120,7 +120,7 @@ class MultiScaleDiscriminator(nn.Module):
         self.patches = nn.ModuleList(
             PatchDiscriminator(channels, round(width / 2**scale), layers, norm) for scale in range(scales)
         )
-        self.smallest = 3 * 2 ** (layers + scales - 1)
+        self.scales, self.smallest = scales, 3 * 2 ** (layers + scales - 1)
         init_xavier(self, gain=0.02)
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -70,15 +70,16 @@ class ContextEncoder(nn.Module):
 class ContextDiscriminator(nn.Module):
     """The content of holes `[N, channels, resolution, resolution]` to logits `[N]`; it does not see the context.
 
-    `resolution` is that of the generator's output: half of the images' for region=centre. Raises ConfigError unless it
-    is a power of two from 16 on, and in forward for images of another.
+    `resolution` is that of the generator's output: half of the images' for region=centre. `batch_norm=False` is not the
+    paper's: gradient penalties need it. Raises ConfigError unless `resolution` is a power of two from 16 on, and in
+    forward for images of another.
     """
 
-    def __init__(self, resolution: Width = 64, channels: Width = 3, width: Width = 64) -> None:
+    def __init__(self, resolution: Width = 64, channels: Width = 3, width: Width = 64, batch_norm: bool = True) -> None:
         super().__init__()
         self.resolution = resolution
         widths = _widths(resolution, width, "ContextDiscriminator")
-        self.layers = nn.Sequential(*_halvings(channels, widths), nn.Conv2d(widths[-1], 1, 4))
+        self.layers = nn.Sequential(*_halvings(channels, widths, batch_norm), nn.Conv2d(widths[-1], 1, 4))
         init_normal(self, std=0.02)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -93,10 +94,10 @@ def _widths(resolution: int, width: int, network: str, smallest: int = 16) -> li
     return [width * 2 ** max(0, i + 4 - halvings) for i in range(halvings)]
 
 
-def _halvings(channels: int, widths: list[int]) -> list[nn.Module]:
+def _halvings(channels: int, widths: list[int], batch_norm: bool = True) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for i, (narrow, wide) in enumerate(itertools.pairwise([channels, *widths])):
         layers += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1)]
-        layers += [nn.BatchNorm2d(wide)] if i else []
+        layers += [nn.BatchNorm2d(wide)] if i and batch_norm else []
         layers += [nn.LeakyReLU(0.2, inplace=True)]
     return layers

@@ -99,20 +99,27 @@ class VGGDiscriminator(nn.Module):
 
     A 3x3 convolution and a 4x4 one of stride 2 at each size down to 4x4, with widths 64, 128, 256, 512, 512, ... and
     batch norm on all but the first, then linear layers of 100 units and one. `resolution` is that of the training
-    crops. Raises ConfigError unless it is a power of two from 16 on, and in forward for images of another resolution.
+    crops. `batch_norm=False` is not BasicSR's: gradient penalties need it. Raises ConfigError unless `resolution` is a
+    power of two from 16 on, and in forward for images of another resolution.
     """
 
-    def __init__(self, resolution: Width = 128, channels: Width = 3, width: Width = 64) -> None:
+    def __init__(
+        self, resolution: Width = 128, channels: Width = 3, width: Width = 64, batch_norm: bool = True
+    ) -> None:
         super().__init__()
         self.resolution = resolution
         stack: list[nn.Module] = []
         narrow = channels
         for i in range(doublings_from_4(resolution, "VGGDiscriminator")):
             wide = width * min(2**i, 8)
-            stack += [nn.Conv2d(narrow, wide, 3, padding=1, bias=i == 0)]
-            stack += [nn.BatchNorm2d(wide)] if i else []
-            stack += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(wide, wide, 4, stride=2, padding=1, bias=False)]
-            stack += [nn.BatchNorm2d(wide), nn.LeakyReLU(0.2, inplace=True)]
+            stack += [nn.Conv2d(narrow, wide, 3, padding=1, bias=i == 0 or not batch_norm)]
+            stack += [nn.BatchNorm2d(wide)] if i and batch_norm else []
+            stack += [
+                nn.LeakyReLU(0.2, inplace=True),
+                nn.Conv2d(wide, wide, 4, stride=2, padding=1, bias=not batch_norm),
+            ]
+            stack += [nn.BatchNorm2d(wide)] if batch_norm else []
+            stack += [nn.LeakyReLU(0.2, inplace=True)]
             narrow = wide
         self.layers = nn.Sequential(*stack)
         self.head = nn.Sequential(nn.Linear(narrow * 16, 100), nn.LeakyReLU(0.2, inplace=True), nn.Linear(100, 1))

@@ -74,11 +74,12 @@ class SRGANDiscriminator(nn.Module):
     """Images `[N, channels, resolution, resolution]` to logits `[N]` (figure 4).
 
     Eight 3x3 convolutions of 64 to 512 channels, every second one of stride 2, with batch norm on all but the first,
-    then linear layers of 1024 units and one. `resolution` is that of the training crops, 96 in the paper. Raises
-    ConfigError unless it is a multiple of 16, and in forward for images of another resolution.
+    then linear layers of 1024 units and one. `resolution` is that of the training crops, 96 in the paper.
+    `batch_norm=False` is not the paper's: gradient penalties need it. Raises ConfigError unless `resolution` is a
+    multiple of 16, and in forward for images of another resolution.
     """
 
-    def __init__(self, resolution: Width = 96, channels: Width = 3, width: Width = 64) -> None:
+    def __init__(self, resolution: Width = 96, channels: Width = 3, width: Width = 64, batch_norm: bool = True) -> None:
         super().__init__()
         require_multiple(resolution, 16, "SRGANDiscriminator")
         self.resolution = resolution
@@ -88,7 +89,7 @@ class SRGANDiscriminator(nn.Module):
             wide = width * 2 ** (i // 2)  # 64, 128, 128, 256, 256, 512, 512
             stack += [
                 nn.Conv2d(narrow, wide, 3, stride=1 + i % 2, padding=1),
-                nn.BatchNorm2d(wide),
+                nn.BatchNorm2d(wide) if batch_norm else nn.Identity(),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             narrow = wide

@@ -94,24 +94,33 @@ class FontUNet(nn.Module):
 class FontDiscriminator(nn.Module):
     """Source and target character, concatenated along channels, to a logit, and to a logit for each font.
 
-    Raises ConfigError unless 8 divides `resolution`, and in forward for images of another resolution.
+    `batch_norm=False` is not the author's: gradient penalties need it. Raises ConfigError unless 8 divides
+    `resolution`, and in forward for images of another resolution.
     """
 
-    def __init__(self, classes: Classes = 40, resolution: Width = 256, channels: Width = 6, width: Width = 64) -> None:
+    def __init__(
+        self,
+        classes: Classes = 40,
+        resolution: Width = 256,
+        channels: Width = 6,
+        width: Width = 64,
+        batch_norm: bool = True,
+    ) -> None:
         super().__init__()
         require_multiple(resolution, 8, "FontDiscriminator")
         self.classes, self.resolution = classes, resolution
+        norm = nn.BatchNorm2d if batch_norm else nn.Identity
         self.layers = nn.Sequential(
             SameConv(channels, width),
             nn.LeakyReLU(0.2, inplace=True),
             SameConv(width, 2 * width),
-            nn.BatchNorm2d(2 * width),
+            norm(2 * width),
             nn.LeakyReLU(0.2, inplace=True),
             SameConv(2 * width, 4 * width),
-            nn.BatchNorm2d(4 * width),
+            norm(4 * width),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(4 * width, 8 * width, 5, padding=2),
-            nn.BatchNorm2d(8 * width),
+            norm(8 * width),
             nn.LeakyReLU(0.2, inplace=True),
         )
         features = 8 * width * (resolution // 8) ** 2

@@ -11,16 +11,22 @@ from gan_experiments.augment.ada import ADA
 from gan_experiments.bounds import NotNegative
 from gan_experiments.contracts import ConfigError
 from gan_experiments.kinds import Image
+from gan_experiments.losses.logits import per_image
 from gan_experiments.losses.regularisers import consistency, latent_diversity
 from gan_experiments.models.technique import Technique
 
 if TYPE_CHECKING:
-    from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+    from gan_experiments.models.game import Comparison, Game
+    from gan_experiments.models.noise_to_image import Turn
 
 
 class CR(Technique):
-    """λ (D(x) - D(T(x)))² of the real images, T flips and shifts (Zhang et al. 2020, arXiv:1910.12027)."""
+    """λ (D(x) - D(T(x)))² of the real images, T flips and shifts (Zhang et al. 2020, arXiv:1910.12027).
 
+    Of patches it takes the mean, for T moves them.
+    """
+
+    needs = frozenset({"discriminator", "nothing_beside"})
     players = ("discriminator",)
 
     def __init__(self, weight: NotNegative = 10.0) -> None:
@@ -28,17 +34,17 @@ class CR(Technique):
         self.weight = weight
         self.transform = ADA("xflip,xint", p=1, target=None)
 
-    def join(self, model: NoiseToImage) -> None:
+    def join(self, model: Game) -> None:
         """Refuse samples that are no images."""
         if not isinstance(model.kind, Image):
             raise ConfigError(
                 f"its flips and shifts are of images, and this model makes {model.kind.name}; leave it out"
             )
 
-    def term(self, turn: Turn) -> Tensor:
+    def term(self, turn: Comparison) -> Tensor:
         """Each image by its own flip and shift."""
         moved = turn.judge_as_real(self.transform(turn.real, turn.model.draw))
-        return self.weight * consistency(turn.real_logits, moved)
+        return self.weight * consistency(per_image(turn.real_logits), per_image(moved))
 
 
 class BCR(CR):
@@ -48,11 +54,11 @@ class BCR(CR):
         super().__init__(weight)
         self.fake_weight = fake_weight
 
-    def term(self, turn: Turn) -> Tensor:
+    def term(self, turn: Comparison) -> Tensor:
         """The sum of both."""
         of_reals = super().term(turn)
         moved = turn.judge_as_fake(self.transform(turn.fake, turn.model.draw))
-        return of_reals + self.fake_weight * consistency(turn.fake_logits, moved)
+        return of_reals + self.fake_weight * consistency(per_image(turn.fake_logits), per_image(moved))
 
 
 class ZCR(Technique):
@@ -61,6 +67,7 @@ class ZCR(Technique):
     δ ~ N(0, sigma²). With BCR it is the paper's ICR: `technique=[bcr,zcr]`.
     """
 
+    needs = frozenset({"discriminator", "noise"})
     players = ("discriminator", "generator")
 
     def __init__(

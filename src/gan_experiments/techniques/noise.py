@@ -13,20 +13,20 @@ from gan_experiments.models.technique import Technique
 from gan_experiments.schedules import Linear
 
 if TYPE_CHECKING:
-    from gan_experiments.models.noise_to_image import NoiseToImage
+    from gan_experiments.models.game import Game
 
 
 class InstanceNoise(Technique):
     """Noise on reals and fakes alike, `sigma` at first and none from `end` images on (Sønderby 2017, arXiv:1610.04490).
 
-    It follows the augmentation, where there is one.
+    It follows the augmentation, where there is one. What is judged beside an input (pix2pix) has noise, the input none.
     """
 
     def __init__(self, end: Count, sigma: NotNegative = 0.1) -> None:
         super().__init__()
         self.sigma, self.share = sigma, Linear(end)
 
-    def see(self, images: Tensor, model: NoiseToImage) -> Tensor:
+    def see(self, images: Tensor, model: Game) -> Tensor:
         """With noise of its own for each image, each time that it is looked at."""
         sigma = self.sigma * self.share(model.images_seen)
         return instance_noise(images, model.draw(torch.randn, *images.shape), sigma) if sigma else images

@@ -26,6 +26,7 @@ class PathLength(Technique):
     `decay` towards a batch's mean before it is used, and the gradient knows that. Runs with autocast off.
     """
 
+    needs = frozenset({"noise"})
     players = ("generator",)
     mean: Tensor
 

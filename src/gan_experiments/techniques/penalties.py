@@ -1,10 +1,17 @@
 """Penalties on the discriminator's gradient (`losses/penalties.py`) and on its answers, weighted.
 
-With an augmentation they look through it, at the images that enter it.
+With an augmentation they look through it, at the images that enter it. What a discriminator sees beside an image stays
+as it is: gradients are taken of the image alone.
+
+A discriminator that judges patches has many logits for an image. R1 and R2 are of their mean, as in FUNIT's code (Liu
+et al. 2019, arXiv:1905.01723), so that γ means the same for any number of patches. The other penalties are of their
+sum, as in StarGAN's code (Choi et al. 2017, arXiv:1711.09020). The scales of one discriminator are added up; each of
+several discriminators has a penalty of its own.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,11 +19,12 @@ from torch import Tensor
 
 from gan_experiments.bounds import NotNegative, Rhythm
 from gan_experiments.contracts import ConfigError
+from gan_experiments.losses.logits import per_image, per_patch, scales, sum_of
 from gan_experiments.losses.penalties import dragan_penalty, gradient_penalty, r1_penalty
 from gan_experiments.models.technique import Technique
 
 if TYPE_CHECKING:
-    from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+    from gan_experiments.models.game import Comparison, Game
 
 
 class GradientPenalty(Technique):
@@ -33,17 +41,18 @@ class GradientPenalty(Technique):
         self.weight, self.center, self.every = weight, center, every
         self.lipschitz = center > 0
 
-    def join(self, model: NoiseToImage) -> None:
+    def join(self, model: Game) -> None:
         """Refuse points between images of two classes, and a second penalty of the kind."""
         if getattr(model, "gp_weight", 0):
             raise ConfigError("this model has a gradient penalty of its own; leave it out, or type model.gp_weight=0")
         if faults := [*model.points_between()]:
             raise ConfigError(*faults)
 
-    def term(self, turn: Turn) -> Tensor:
+    def term(self, turn: Comparison) -> Tensor:
         """One α for each pair of a real image and a fake."""
         alpha = turn.model.draw(torch.rand, len(turn.real))
-        return self.weight * gradient_penalty(turn.judge_as_real, turn.real, turn.fake, alpha, self.center)
+        patches = partial(_patches, turn)
+        return self.weight * gradient_penalty(patches, turn.real, turn.fake, alpha, self.center)
 
 
 class DRAGAN(Technique):
@@ -56,11 +65,15 @@ class DRAGAN(Technique):
         super().__init__()
         self.weight, self.every = weight, every
 
-    def term(self, turn: Turn) -> Tensor:
+    def term(self, turn: Comparison) -> Tensor:
         """Points as far from the real images as their standard deviation says."""
         draw, real = turn.model.draw, turn.real
         alpha, noise = draw(torch.rand, len(real)), draw(torch.rand, *real.shape)
-        return self.weight * dragan_penalty(turn.judge_as_real, real, alpha, noise)
+        return self.weight * dragan_penalty(partial(_patches, turn), real, alpha, noise)
+
+
+def _patches(turn: Comparison, images: Tensor) -> Tensor:
+    return per_patch(turn.judge_as_real(images))
 
 
 class R1(Technique):
@@ -76,17 +89,17 @@ class R1(Technique):
         super().__init__()
         self.gamma, self.every = gamma, every
 
-    def term(self, turn: Turn) -> Tensor:
+    def term(self, turn: Comparison) -> Tensor:
         """The real images as they enter the augmentation."""
-        return self.gamma * r1_penalty(turn.judge_as_real, turn.real)
+        return self.gamma * r1_penalty(lambda images: per_image(turn.judge_as_real(images)), turn.real)
 
 
 class R2(R1):
     """γ/2 ‖∇D(G(z))‖² at the fakes (Mescheder et al. 2018, arXiv:1801.04406, eq. 10)."""
 
-    def term(self, turn: Turn) -> Tensor:
+    def term(self, turn: Comparison) -> Tensor:
         """The fakes as they enter the augmentation."""
-        return self.gamma * r1_penalty(turn.judge_as_fake, turn.fake)
+        return self.gamma * r1_penalty(lambda images: per_image(turn.judge_as_fake(images)), turn.fake)
 
 
 class Drift(Technique):
@@ -98,6 +111,6 @@ class Drift(Technique):
         super().__init__()
         self.weight = weight
 
-    def term(self, turn: Turn) -> Tensor:
-        """A mean over the images."""
-        return self.weight * turn.real_logits.square().mean()
+    def term(self, turn: Comparison) -> Tensor:
+        """A mean over the images and their patches, summed over the scales."""
+        return self.weight * sum_of([logits.square().mean() for logits in scales(turn.real_logits)])

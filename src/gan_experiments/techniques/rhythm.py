@@ -9,7 +9,7 @@ from gan_experiments.models.technique import Technique
 
 if TYPE_CHECKING:
     from gan_experiments.engine.phases import Phase
-    from gan_experiments.models.noise_to_image import NoiseToImage
+    from gan_experiments.models.game import Game
 
 
 class WarmUp(Technique):
@@ -19,9 +19,9 @@ class WarmUp(Technique):
         super().__init__()
         self.images = images
 
-    def due(self, model: NoiseToImage, phase: Phase) -> bool:
+    def due(self, model: Game, phase: Phase) -> bool:
         """Not the generator's, at first."""
-        return phase.networks is not model.generator or model.images_seen >= self.images
+        return phase.player != "generator" or model.images_seen >= self.images
 
 
 class CriticSchedule(Technique):
@@ -30,18 +30,20 @@ class CriticSchedule(Technique):
     `steps` for each of the `first` steps of the generator, and for each `period`-th; `n_critic` for the others.
     """
 
+    needs = frozenset({"discriminator", "n_critic"})
+
     def __init__(self, steps: Rhythm = 100, first: Whole = 25, period: Count = 500) -> None:
         super().__init__()
         self.steps, self.first, self.period = steps, first, period
         self.generator_steps = 0
         self.critic_steps = 0  # since the generator's last
 
-    def due(self, model: NoiseToImage, phase: Phase) -> bool:
+    def due(self, model: Any, phase: Phase) -> bool:
         """The generator's, once the critic has had its steps."""
         many = self.generator_steps < self.first or self.generator_steps % self.period == 0
         return phase.name != "generator" or self.critic_steps >= (self.steps if many else model.n_critic)
 
-    def after_step(self, model: NoiseToImage, phase: Phase) -> None:
+    def after_step(self, model: Game, phase: Phase) -> None:
         """Count."""
         if phase.name == "discriminator":
             self.critic_steps += 1

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_experiments.bounds import NotNegative, Share, Whole
 from gan_experiments.contracts import ConfigError
 from gan_experiments.losses import regularisers
+from gan_experiments.losses.logits import per_patch, scales, sum_of
 from gan_experiments.losses.regularisers import AccuracyBalance
 from gan_experiments.models.technique import Technique
 
 if TYPE_CHECKING:
     from gan_experiments.engine.phases import Phase
-    from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+    from gan_experiments.models.game import Comparison, Game
 
 
 class LeCam(Technique):
     """λ [relu(D(x) - ᾱ_F)² + relu(ᾱ_R - D(G(z)))²], ᾱ the average logits (Tseng et al. 2021, arXiv:2104.03310).
 
-    See `losses.regularisers.LeCam` for `decay` and `start`.
+    See `losses.regularisers.LeCam` for `decay` and `start`. Each discriminator, and each scale of one, has averages of
+    its own; patches are compared one by one.
     """
 
     players = ("discriminator",)
@@ -29,27 +31,38 @@ class LeCam(Technique):
     def __init__(self, weight: NotNegative = 0.3, decay: Share = 0.99, start: Whole = 0) -> None:
         super().__init__()
         self.weight = weight
-        self.lecam = regularisers.LeCam(decay, start)
+        self.lecam = regularisers.LeCam(decay, start)  # of the first discriminator, and of its first scale
+        self.others = nn.ModuleDict()
 
-    def term(self, turn: Turn) -> Tensor:
+    def join(self, model: Game) -> None:
+        """Begin the averages of the other discriminators and scales."""
+        for name, network in model.networks_of("discriminator").items():
+            for scale in range(int(getattr(network, "scales", 1))):
+                self.others[f"{name}_{scale}"] = regularisers.LeCam(self.lecam.decay, self.lecam.start)
+        del self.others[next(iter(self.others))]
+
+    def term(self, turn: Comparison) -> Tensor:
         """This batch is in the averages that it is compared with."""
-        logits, seen = (turn.real_logits, turn.fake_logits), turn.model.images_seen
-        self.lecam.update(*logits, seen)
-        return self.weight * self.lecam(*logits, seen)
+        terms, seen = [], turn.model.images_seen
+        for scale, logits in enumerate(zip(scales(turn.real_logits), scales(turn.fake_logits), strict=True)):
+            lecam: Any = dict(self.others.items()).get(f"{turn.name}_{scale}", self.lecam)
+            lecam.update(*logits, seen)
+            terms.append(lecam(*logits, seen))
+        return self.weight * sum_of(terms)
 
 
 class AdaptiveBalance(Technique):
     """D is not trained while it was right about more than `limit` of the last batch (Wu et al. 2016, arXiv:1610.07584).
 
-    A logit above 0 counts as "real".
+    A logit above 0 counts as "real"; several discriminators rest together, and their answers count together.
     """
 
     def __init__(self, limit: NotNegative = 0.8) -> None:
         super().__init__()
         self.balance = AccuracyBalance(limit)
-        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._seen: list[tuple[Tensor, ...]] = []
 
-    def join(self, model: NoiseToImage) -> None:
+    def join(self, model: Game) -> None:
         """Refuse a loss to which 0 does not mean that it may be either."""
         if not model.loss.zero_is_chance:
             raise ConfigError(
@@ -57,14 +70,16 @@ class AdaptiveBalance(Technique):
                 " type loss=non_saturating, or leave it out"
             )
 
-    def rests(self, turn: Turn) -> bool:
+    def rests(self, turn: Any) -> bool:
         """Whether it is the discriminator's turn, and it was right too often."""
         if turn.of_generator:
             return False
-        self._seen.append((turn.real_logits.detach(), turn.fake_logits.detach()))
+        self._seen.append(
+            tuple(per_patch(logits).detach().flatten() for logits in (turn.real_logits, turn.fake_logits))
+        )
         return self.balance.rests()
 
-    def after_step(self, model: NoiseToImage, phase: Phase) -> None:
+    def after_step(self, model: Game, phase: Phase) -> None:
         """Take the accuracy of the whole batch, in which the discriminator is as it was before."""
         if self._seen:
             self.balance.update(*(torch.cat(logits) for logits in zip(*self._seen, strict=True)))

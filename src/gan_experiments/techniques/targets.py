@@ -10,11 +10,13 @@ from torch import Tensor
 from gan_experiments.bounds import Count, NotNegative, PartOf, Share
 from gan_experiments.contracts import ConfigError
 from gan_experiments.losses.adversarial import RelativisticPaired
+from gan_experiments.losses.logits import Logits
 from gan_experiments.losses.regularisers import OneSidedLabelSmoothing, feature_matching, top_k
 from gan_experiments.models.technique import Technique
 from gan_experiments.schedules import Exponential
 
 if TYPE_CHECKING:
+    from gan_experiments.models.game import Game
     from gan_experiments.models.noise_to_image import NoiseToImage, Turn
 
 
@@ -29,7 +31,7 @@ class LabelSmoothing(Technique):
         super().__init__()
         self.alpha = alpha
 
-    def join(self, model: NoiseToImage) -> None:
+    def join(self, model: Game) -> None:
         """Refuse a loss that has no labels."""
         model.loss = OneSidedLabelSmoothing(model.loss, self.alpha)
 
@@ -38,27 +40,28 @@ class TopK(Technique):
     """The generator learns from the most convincing fakes of a batch alone (Sinha et al. 2020, arXiv:2002.06224).
 
     Their share is all at first, times `decay` every `every` images, and `floor` at least. None for `every` is an epoch
-    of the data, as in the paper; of data without an end 50,000.
+    of the data, as in the paper; of data without an end 50,000. Of an image that is judged in patches the mean counts,
+    and of several scales the sum. In a batch of one image there is nothing to choose.
     """
 
     def __init__(self, decay: Share = 0.99, every: Count | None = None, floor: PartOf = 0.5) -> None:
         super().__init__()
         self.decay, self.interval, self.floor = decay, every, floor
 
-    def join(self, model: NoiseToImage) -> None:
+    def join(self, model: Game) -> None:
         """Refuse a loss that needs each fake beside its real image."""
         if isinstance(model.loss, RelativisticPaired):
             raise ConfigError("it would tear the pairs of loss=relativistic_paired; type loss=relativistic_average")
 
-    def select(self, fake_logits: Tensor, model: NoiseToImage) -> Tensor:
+    def select(self, fake_logits: Logits, model: Game) -> Logits:
         """The largest."""
         return top_k(fake_logits, self.share(model))
 
-    def share(self, model: NoiseToImage) -> float:
+    def share(self, model: Game) -> float:
         """The share after the images seen."""
         return Exponential(self.decay, self.interval or model.epoch or ENDLESS, self.floor)(model.images_seen)
 
-    def numbers(self, model: NoiseToImage) -> dict[str, float]:
+    def numbers(self, model: Game) -> dict[str, float]:
         """The share."""
         return {"share": self.share(model)}
 
@@ -69,6 +72,7 @@ class FeatureMatching(Technique):
     In place of its adversarial loss, as in the paper, unless `replaces_generator_loss` is False.
     """
 
+    needs = frozenset({"discriminator", "features"})
     players = ("generator",)
 
     def __init__(
@@ -100,6 +104,7 @@ class AuxiliaryClassifier(Technique):
     (`fake_weight`), for the generator of fakes.
     """
 
+    needs = frozenset({"discriminator", "classifier"})
     players = ("discriminator", "generator")
     trains_classifier = True
 
@@ -126,4 +131,4 @@ class AuxiliaryClassifier(Technique):
 
     def _cost(self, turn: Turn, features: Tensor | None, label: Tensor | None) -> Tensor:
         assert label is not None
-        return F.cross_entropy(turn.model.discriminator.classify(features), label)  # type: ignore[operator]
+        return F.cross_entropy(turn.model.discriminator.classify(features), label)

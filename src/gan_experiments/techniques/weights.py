@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from gan_experiments.bounds import NotNegative, OneOf, Positive, Rhythm
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers import spectral_norm
+from gan_experiments.losses.logits import sum_of
 from gan_experiments.losses.regularisers import HistoricalAverage, orthogonal_regularisation
 from gan_experiments.models.technique import Technique
 
 if TYPE_CHECKING:
     from gan_experiments.engine.phases import Phase
-    from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+    from gan_experiments.models.game import Game, Update
 
 
 class WeightClipping(Technique):
@@ -28,11 +29,12 @@ class WeightClipping(Technique):
         self.bound = bound
 
     @torch.no_grad()
-    def after_step(self, model: NoiseToImage, phase: Phase) -> None:
+    def after_step(self, model: Game, phase: Phase) -> None:
         """Scales and offsets of a normalisation too, as in the authors' code."""
-        if phase.networks is model.discriminator:
-            for parameter in model.trained_parameters(model.discriminator):
-                parameter.clamp_(-self.bound, self.bound)
+        if phase.player == "discriminator":
+            for network in model.networks_of("discriminator").values():
+                for parameter in model.trained_parameters(network):
+                    parameter.clamp_(-self.bound, self.bound)
 
 
 class SpectralNorm(Technique):
@@ -40,20 +42,23 @@ class SpectralNorm(Technique):
 
     lipschitz = True
 
-    def join(self, model: NoiseToImage) -> None:
+    def join(self, model: Game) -> None:
         """Refuse a discriminator that has it, or no layer that it could be of."""
-        layers, name = [*model.discriminator.modules()], type(model.discriminator).__name__
-        frozen = {
-            place
-            for place, layer in model.discriminator.named_modules()
-            if not getattr(getattr(layer, "weight", None), "requires_grad", True)
-        }
-        if any(isinstance(layer, spectral_norm.SpectralNorm) for layer in layers):
-            raise ConfigError(f"{name} has spectral norm of its own; leave it out")
-        if not any(isinstance(layer, spectral_norm.LAYERS) for layer in layers):
-            raise ConfigError(f"{name} has layers of its own, whose scale is part of their learning rate; leave it out")
-        for average in (False, True):  # there may be one of the discriminator's weights
-            spectral_norm.spectral_norm_layers(model.network("discriminator", average), leave=frozen)
+        for name, network in model.networks_of("discriminator").items():
+            layers, title = [*network.modules()], type(network).__name__
+            frozen = {
+                place
+                for place, layer in network.named_modules()
+                if not getattr(getattr(layer, "weight", None), "requires_grad", True)
+            }
+            if any(isinstance(layer, spectral_norm.SpectralNorm) for layer in layers):
+                raise ConfigError(f"{title} has spectral norm of its own; leave it out")
+            if not any(isinstance(layer, spectral_norm.LAYERS) for layer in layers):
+                raise ConfigError(
+                    f"{title} has layers of its own, whose scale is part of their learning rate; leave it out"
+                )
+            for average in (False, True):  # there may be one of the discriminator's weights
+                spectral_norm.spectral_norm_layers(model.network(name, average), leave=frozen)
 
 
 class Orthogonal(Technique):
@@ -70,10 +75,11 @@ class Orthogonal(Technique):
             raise ConfigError(f"technique.orthogonal.player={player}: type generator or discriminator")
         self.beta, self.players, self.every = beta, (player,), every
 
-    def term(self, turn: Turn) -> Tensor:
+    def term(self, turn: Update) -> Tensor:
         """Of the weights as they are, whatever the batch."""
-        network = getattr(turn.model, self.players[0])
-        return self.beta * orthogonal_regularisation(network, only=turn.model.trained_parameters(network))
+        trained = turn.model.trained_parameters
+        networks = turn.networks.values()
+        return self.beta * sum_of([orthogonal_regularisation(network, only=trained(network)) for network in networks])
 
 
 class HistoricalAveraging(Technique):
@@ -86,18 +92,20 @@ class HistoricalAveraging(Technique):
         self.weight = weight
         self.averages = nn.ModuleDict()
 
-    def join(self, model: NoiseToImage) -> None:
+    def join(self, model: Game) -> None:
         """The first weights are the first of the history."""
         for player in self.players:
-            self.averages[player] = HistoricalAverage(getattr(model, player))
-            self.averages[player].update(getattr(model, player))  # type: ignore[operator]
+            for name, network in model.networks_of(player).items():
+                self.averages[name] = HistoricalAverage(network)
+                self.averages[name].update(network)  # type: ignore[operator]
 
-    def term(self, turn: Turn) -> Tensor:
+    def term(self, turn: Update) -> Tensor:
         """The distance of the player's weights from their average so far."""
-        player = "generator" if turn.of_generator else "discriminator"
-        return self.weight * self.averages[player](getattr(turn.model, player))
+        return self.weight * sum_of([self.averages[name](network) for name, network in turn.networks.items()])
 
-    def after_step(self, model: NoiseToImage, phase: Phase) -> None:
+    def after_step(self, model: Game, phase: Phase) -> None:
         """Note the new weights."""
-        if phase.name in self.players:
-            self.averages[phase.name].update(getattr(model, phase.name))  # type: ignore[operator]
+        of_technique = phase.name.removeprefix(f"{phase.player}_") in model.techniques
+        if phase.player in self.players and not of_technique:
+            for name, network in model.networks_of(phase.player).items():
+                self.averages[name].update(network)  # type: ignore[operator]
