@@ -22,7 +22,7 @@ from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.extractors import DigitsExtractor
 from gan_experiments.metrics.passports import unlike
 from gan_experiments.models.dcgan import DCGAN
-from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+from gan_experiments.models.noise_to_image import NoiseToImage, PlayerUpdate
 from gan_experiments.verbs import sample
 
 LAW = {
@@ -171,13 +171,13 @@ def test_labels_in_training_and_in_the_checkpoint(tmp_path: Path) -> None:
     assert module.data_conditions == Classes(10, tuple(counts))
     module._seed_draws("generator")
     batch = {"real": torch.zeros(400, 1, 32, 32), "label": torch.zeros(400, dtype=torch.int64)}
-    _, label = Turn(module, batch).inputs(400)
+    _, label = PlayerUpdate(module, batch).inputs(400)
     module._seed_draws("generator")
     _, places = module.noise(400), module.draw(torch.rand, 400)
     assert torch.equal(label, classes_at(places, 10, counts))
     module.fake_labels = "uniform"
     module._seed_draws("generator")
-    assert torch.equal(Turn(module, batch).inputs(400)[1], (places * 10).long())
+    assert torch.equal(PlayerUpdate(module, batch).inputs(400)[1], (places * 10).long())
 
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     opened: Any = trained.open_run(str(path), "cpu").model

@@ -74,5 +74,5 @@ def test_the_files_of_the_page_are_a_model_of_a_persons_own(tmp_path: Path, monk
 def test_the_excerpt_is_of_the_source(page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / page).read_text(), re.DOTALL)
     (excerpt,) = [text for text in blocks if "class WGANGP" in text]
-    source = inspect.getsource(wgan_gp).replace("turn: Turn", "turn").replace(" -> dict[str, Tensor]", "")
+    source = inspect.getsource(wgan_gp).replace("update: PlayerUpdate", "update").replace(" -> dict[str, Tensor]", "")
     assert {line.strip() for line in excerpt.splitlines()} <= {line.strip() for line in source.splitlines()}

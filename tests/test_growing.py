@@ -22,7 +22,7 @@ from gan_experiments.layers.equalised import EqualisedConv2d, EqualisedDownConv2
 from gan_experiments.layers.growing import enlarge, grown_images, shrink, stage_of
 from gan_experiments.layers.resample import Smooth
 from gan_experiments.models.growing import Growing
-from gan_experiments.models.noise_to_image import Turn
+from gan_experiments.models.noise_to_image import PlayerUpdate
 from gan_experiments.networks.dcgan import DCGANDiscriminator
 from gan_experiments.networks.pggan import PGGANDiscriminator, PGGANGenerator
 from gan_experiments.networks.stylegan import StyleGANDiscriminator, StyleGANGenerator, adain
@@ -380,7 +380,7 @@ def test_both_networks_and_the_real_images_grow_together(model: str, tmp_path: P
     for batch in batches_of(data, 13):
         drive(module, [])
         module._seed_draws("discriminator")
-        turn = Turn(module, batch)
+        turn = PlayerUpdate(module, batch)
         assert turn.real.shape == turn.fake.shape
         assert torch.equal(turn.real, grown_images(batch["real"], module.grown))
         assert module.sample(torch.randn(2, 8)).shape == (2, 1, 32, 32)
@@ -413,7 +413,7 @@ def test_what_the_optimizers_know_is_forgotten_where_a_fade_begins_and_ends(tmp_
 def test_drift_is_of_the_real_images_alone(tmp_path: Path) -> None:
     """ε (2² + 0²) / 2 of logits 2 and 0."""
     module, data = model_of(tmp_path)
-    turn = Turn(module, next(batches_of(data, 1)))
+    turn = PlayerUpdate(module, next(batches_of(data, 1)))
     turn.__dict__["real_logits"] = torch.tensor([2.0, 0.0])
     assert module.techniques["drift"].term(turn).item() == pytest.approx(0.002)
 

@@ -152,7 +152,7 @@ def test_scores_are_those_of_the_translations_one_by_one(
 def test_scores_are_the_same_on_two_ranks(scored: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     module, data = scored
     module.directions = {"target": Direction("target", "target")}  # nothing to say of images as they are
-    module.turn = lambda batch, to, ema, draw: batch["input"] * draw(torch.rand, 1, 1, 1, 1)
+    module.translate_batch = lambda batch, to, ema, draw: batch["input"] * draw(torch.rand, 1, 1, 1, 1)
     alone = measured(PairedEvaluator(), module, data)
     judged = Judged(monkeypatch)
     with pytest.raises(Heard):
@@ -163,7 +163,7 @@ def test_scores_are_the_same_on_two_ranks(scored: tuple[Any, Any], monkeypatch: 
 
 def test_translations_that_are_not_finite_score_nan(scored: tuple[Any, Any]) -> None:
     module, data = scored
-    module.turn = lambda batch, to, ema, draw: batch["input"] / 0 * 0
+    module.translate_batch = lambda batch, to, ema, draw: batch["input"] / 0 * 0
     found = measured(PairedEvaluator(), module, data)
     assert all(math.isnan(score.value) for score in found.values())
     assert found["l1"].passport["warnings"] == ["some translations are not finite"]
@@ -178,7 +178,7 @@ def test_enlarged_images_are_compared_with_bicubic_ones(tmp_path: Path) -> None:
     )
     module = build.build_model(small(tmp_path / "run", "pix2pix"))
     module.directions, module.scale = {"high": Direction("low", "high")}, 2
-    module.turn = lambda batch, to, ema, draw: F.interpolate(batch["low"], scale_factor=2)
+    module.translate_batch = lambda batch, to, ema, draw: F.interpolate(batch["low"], scale_factor=2)
     data = build.make(cfg.data)
     with pytest.raises(ConfigError, match=r"has no split 'test': type data\.test_root="):
         PairedEvaluator().real(data)

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from gan_experiments.assembly import build
 from gan_experiments.layers.spectral_norm import SpectralNorm
-from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+from gan_experiments.models.noise_to_image import NoiseToImage, PlayerUpdate
 
 Fingerprint = tuple[float, float, float]
 PLAYERS = ("generator", "discriminator")
@@ -146,7 +146,7 @@ def test_terms_are_studiogans(name: str, tmp_path: Path) -> None:
     module.draw = lambda _, *shape: 0.5 + formula(1000 + next(draws), *shape)  # type: ignore[method-assign, assignment]
     # LeCam's averages follow three batches, then move slowly through two more.
     for images in (0, 4, 8, 12, 16) if name == "lecam" else (16,):
-        turn = Turn(module, {"real": 2 * formula(2000, 4, 3, 32, 32) * (1 + images / 4) / 5})
+        turn = PlayerUpdate(module, {"real": 2 * formula(2000, 4, 3, 32, 32) * (1 + images / 4) / 5})
         fake = 2 * formula(2001, 4, 3, 32, 32) * (1 + images / 4) / 5
         turn.__dict__["_fakes"] = (fake, None, fake)
         module.images_seen = images

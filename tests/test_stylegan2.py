@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gan_experiments.assembly import build
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.equalised import EqualisedLinear
-from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+from gan_experiments.models.noise_to_image import NoiseToImage, PlayerUpdate
 from gan_experiments.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from gan_experiments.techniques.path_length import path_lengths
 
@@ -310,7 +310,7 @@ def test_the_mean_length_moves_before_it_is_used(tmp_path: Path) -> None:
     module = game(tmp_path, "stylegan2")
     technique: Any = module.techniques["path_length"]
     module.draw = Draws()  # type: ignore[method-assign, assignment]
-    turn = Turn(module, batch(), of_generator=True, own_fakes=True)
+    turn = PlayerUpdate(module, batch(), of_generator=True, own_fakes=True)
     term = technique.term(turn)
     generator: Any = module.generator
     draws = Draws()

@@ -22,7 +22,7 @@ from gan_experiments.callbacks.record import Record
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.spectral_norm import SpectralNorm
 from gan_experiments.losses.regularisers import top_k
-from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+from gan_experiments.models.noise_to_image import NoiseToImage, PlayerUpdate
 from gan_experiments.models.technique import NEEDS
 from gan_experiments.techniques.rhythm import CriticSchedule
 from gan_experiments.techniques.targets import TopK
@@ -70,10 +70,10 @@ def first_batch(data: Any) -> dict[str, Tensor]:
     return next(batches_of(data, 1))
 
 
-def turn_of(module: NoiseToImage, data: Any, of_generator: bool = False) -> Turn:
+def update_of(module: NoiseToImage, data: Any, of_generator: bool = False) -> PlayerUpdate:
     """A turn on the first batch, with draws as in a phase."""
     module._seed_draws("discriminator")
-    return Turn(module, first_batch(data), of_generator)
+    return PlayerUpdate(module, first_batch(data), of_generator)
 
 
 # ------------------------------------------------------------------------------------------ the terms
@@ -86,8 +86,8 @@ def test_penalties_are_those_of_the_formulas(tmp_path: Path) -> None:
     w = torch.randn(32 * 32, generator=torch.Generator().manual_seed(0))
     w *= 5 / w.norm()
     module.discriminator = _Linear(w)
-    turn = turn_of(module, data)
-    found = {name: module.techniques[name].term(turn).item() for name in names}
+    update = update_of(module, data)
+    found = {name: module.techniques[name].term(update).item() for name in names}
     expected = {"r1": 125.0, "r2": 125.0, "gradient_penalty": 160.0, "zero_gp": 250.0, "dragan": 160.0}
     assert found == pytest.approx(expected, rel=1e-5)
 
@@ -116,8 +116,8 @@ def test_lazy_terms_are_multiplied_and_adam_is_corrected(tmp_path: Path) -> None
 def test_a_lazy_term_is_the_plain_one_times_its_interval(tmp_path: Path) -> None:
     module, data = model_of(tmp_path, "sngan", "technique=[r1]", "technique.r1.every=4")
     lazy = next(phase for phase in module.phases() if phase.name == "discriminator_r1")
-    turn = turn_of(module, data)
-    assert lazy.loss(turn.batch)["r1"].item() == pytest.approx(4 * module.techniques["r1"].term(turn).item())
+    update = update_of(module, data)
+    assert lazy.loss(update.batch)["r1"].item() == pytest.approx(4 * module.techniques["r1"].term(update).item())
     assert (lazy.every, lazy.optimizer) == (4, "discriminator")
 
 
@@ -190,15 +190,15 @@ def test_ada_follows_the_discriminator(tmp_path: Path) -> None:
 def test_classes_reach_both_players(tmp_path: Path) -> None:
     """Fakes of all classes by uniform draws, or of the batch's own; both networks look at them."""
     module, data = model_of(tmp_path, "cdcgan")
-    turn = turn_of(module, data)
-    assert turn.fake_label is not None
-    assert 0 <= int(turn.fake_label.min()) <= int(turn.fake_label.max()) < 10
-    z, other = turn.z, (turn.fake_label + 1) % 10
-    assert not torch.equal(module.generate(z, turn.fake_label), module.generate(z, other))
-    assert not torch.equal(module.judge(turn.real, turn.fake_label), module.judge(turn.real, other))
+    update = update_of(module, data)
+    assert update.fake_label is not None
+    assert 0 <= int(update.fake_label.min()) <= int(update.fake_label.max()) < 10
+    z, other = update.z, (update.fake_label + 1) % 10
+    assert not torch.equal(module.generate(z, update.fake_label), module.generate(z, other))
+    assert not torch.equal(module.logits(update.real, update.fake_label), module.logits(update.real, other))
     own, data = model_of(tmp_path, "cdcgan", "model.fake_labels=batch")
-    turn = turn_of(own, data)
-    assert torch.equal(turn.fake_label, turn.batch["label"])  # type: ignore[arg-type]
+    update = update_of(own, data)
+    assert torch.equal(update.fake_label, update.batch["label"])  # type: ignore[arg-type]
 
 
 def test_points_between_two_classes_are_refused(tmp_path: Path) -> None:
@@ -216,15 +216,15 @@ def test_the_classifier_learns_from_reals_and_fakes(tmp_path: Path) -> None:
     nn.init.zeros_(module.discriminator.classifier.weight)
     nn.init.zeros_(module.discriminator.classifier.bias)
     classifier = module.techniques["auxiliary_classifier"]
-    assert classifier.term(turn_of(module, data)).item() == pytest.approx(2 * math.log(10))
-    assert classifier.term(turn_of(module, data, of_generator=True)).item() == pytest.approx(0.1 * math.log(10))
+    assert classifier.term(update_of(module, data)).item() == pytest.approx(2 * math.log(10))
+    assert classifier.term(update_of(module, data, of_generator=True)).item() == pytest.approx(0.1 * math.log(10))
 
 
 @pytest.mark.parametrize("model", ["dcgan", "sngan", "r3gan"])
-def test_the_discriminators_turn_gives_the_generator_no_gradient(model: str, tmp_path: Path) -> None:
+def test_the_discriminator_update_gives_the_generator_no_gradient(model: str, tmp_path: Path) -> None:
     module, data = model_of(tmp_path, model)
-    turn = turn_of(module, data)
-    torch.stack(list(module.discriminator_loss(turn).values())).sum().backward()
+    update = update_of(module, data)
+    torch.stack(list(module.discriminator_loss(update).values())).sum().backward()
     assert all(parameter.grad is None for parameter in module.generator.parameters())
     assert any(parameter.grad is not None for parameter in module.discriminator.parameters())
 

@@ -43,7 +43,7 @@ class Negative(ImageToImage):
         self.scale, self.multiple, self.masked, self.noise = scale, multiple, masked, noise
         self.sizes: list[tuple[int, ...]] = []
 
-    def turn(self, batch: Batch, to: str, ema: bool, draw: Any) -> Tensor:
+    def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Any) -> Tensor:
         images = batch["input"]
         self.sizes.append(tuple(images.shape[2:]))
         if to == "dark":
@@ -359,7 +359,7 @@ class Normalising(Negative):
             nn.Tanh(),
         )
 
-    def turn(self, batch: Batch, to: str, ema: bool, draw: Any) -> Tensor:
+    def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Any) -> Tensor:
         return self.generator(batch["input"])
 
 
@@ -556,7 +556,7 @@ def test_what_cannot_be_done_is_left_out_and_the_rest_goes_on(
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path / "in", 4)
     (tmp_path / "in" / "1.png").write_bytes((tmp_path / "in" / "1.png").read_bytes()[:900])
-    turn = made.turn
+    turn = made.translate_batch
     picture(tmp_path / "in" / "3.png", size=(17, 9))
 
     def no_small_ones(batch: Batch, *rest: Any) -> Tensor:
@@ -564,7 +564,7 @@ def test_what_cannot_be_done_is_left_out_and_the_rest_goes_on(
             raise ConfigError("too few pixels")
         return turn(batch, *rest)
 
-    made.turn = no_small_ones
+    made.translate_batch = no_small_ones
     with pytest.raises(ConfigError) as caught:
         verb("images=in", "out=out")
     assert caught.value.faults[0].startswith("in/1.png is left out: it cannot be decoded (")

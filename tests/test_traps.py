@@ -27,7 +27,7 @@ from gan_experiments.layers.conditional_batch_norm import ConditionalBatchNorm2d
 from gan_experiments.losses import adversarial, penalties, regularisers
 from gan_experiments.losses.adversarial import Hinge, LeastSquares, NonSaturating, RelativisticPaired, Wasserstein
 from gan_experiments.models import noise_to_image
-from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+from gan_experiments.models.noise_to_image import NoiseToImage, PlayerUpdate
 from gan_experiments.models.r3gan import R3GAN
 from gan_experiments.models.wgan_gp import WGANGP
 from gan_experiments.networks import resnet_blocks, wgan_gp
@@ -94,8 +94,8 @@ def norm_of_each_pixel(put: Put) -> None:
 def r1_is_half_the_squared_slope() -> None:
     x, h = rand(2, 1, 2, 2), 1e-5
     slopes = [(of(x + h * e) - of(x - h * e)) / (2 * h) for e in torch.eye(4).double().view(4, 1, 2, 2)]  # [4][2]
-    turn: Any = SimpleNamespace(judge_as_real=of, real=x)
-    near(penalty_techniques.R1(gamma=10).term(turn), 5 * torch.stack(slopes).square().sum(0).mean())
+    update: Any = SimpleNamespace(judge_as_real=of, real=x)
+    near(penalty_techniques.R1(gamma=10).term(update), 5 * torch.stack(slopes).square().sum(0).mean())
 
 
 def without_the_half(put: Put) -> None:
@@ -288,34 +288,34 @@ def with_the_diagonal(put: Put) -> None:
 
 def reals_are_normalised_without_the_fakes() -> None:
     game = model()
-    turns = [Turn(game, {"real": rand(4, 3, 16, 16).float()}) for _ in range(2)]  # each has other fakes
+    turns = [PlayerUpdate(game, {"real": rand(4, 3, 16, 16).float()}) for _ in range(2)]  # each has other fakes
     assert not torch.equal(turns[0].fake, turns[1].fake)
     near(turns[0].real_logits.detach(), turns[1].real_logits.detach())
 
 
 def judged_in_one_batch(put: Put) -> None:
-    def trap(self: Turn) -> tuple[Tensor, None]:
-        both = self.model.judge(torch.cat([self.real, self.fake]))
+    def trap(self: PlayerUpdate) -> tuple[Tensor, None]:
+        both = self.model.logits(torch.cat([self.real, self.fake]))
         return both[: len(self.real)], None
 
-    put.setattr(noise_to_image.Turn, "_real", property(trap))
+    put.setattr(noise_to_image.PlayerUpdate, "_real", property(trap))
 
 
 def fakes_are_of_every_class() -> None:
     game = model(classes=10)
-    turn = Turn(game, {"real": rand(64, 3, 16, 16).float(), "label": torch.full((64,), 3)})
-    assert turn.fake_label is not None
-    assert len(turn.fake_label.unique()) > 5
+    update = PlayerUpdate(game, {"real": rand(64, 3, 16, 16).float(), "label": torch.full((64,), 3)})
+    assert update.fake_label is not None
+    assert len(update.fake_label.unique()) > 5
 
 
 def labels_of_the_reals(put: Put) -> None:
-    usual = Turn._make_fakes
+    usual = PlayerUpdate._make_fakes
 
-    def trap(self: Turn) -> Any:
+    def trap(self: PlayerUpdate) -> Any:
         self.model.fake_labels = "batch"
         return usual(self)
 
-    put.setattr(Turn, "_make_fakes", trap)
+    put.setattr(PlayerUpdate, "_make_fakes", trap)
 
 
 def each_real_image_has_one_partner() -> None:
@@ -370,18 +370,18 @@ def lecams_averages_have_seen_this_batch() -> None:
     batches = [(torch.tensor([2.0, 0.0]).double(), torch.tensor([-1.0, 1.0]).double())] * 2
     batches[1] = (batches[0][0] + 10, batches[0][1] - 10)
     for game.images_seen, (real, fake) in zip((0, 4), batches, strict=True):
-        turn: Any = SimpleNamespace(model=game, name="discriminator", real_logits=real, fake_logits=fake)
-        term = technique.term(turn)
+        update: Any = SimpleNamespace(model=game, name="discriminator", real_logits=real, fake_logits=fake)
+        term = technique.term(update)
     ema_real, ema_fake = 0.9 * 1 + 0.1 * 11, 0.9 * 0 + 0.1 * -10
     too_real = sum(max(r - ema_fake, 0) ** 2 for r in (12.0, 10.0)) / 2
     near(term, too_real + sum(max(ema_real - f, 0) ** 2 for f in (-11.0, -9.0)) / 2)
 
 
 def compared_with_the_averages_before(put: Put) -> None:
-    def trap(self: statistics.LeCam, turn: Any) -> Tensor:
-        logits = (turn.real_logits, turn.fake_logits)
-        term = self.lecam(*logits, turn.model.images_seen)
-        self.lecam.update(*logits, turn.model.images_seen)
+    def trap(self: statistics.LeCam, update: Any) -> Tensor:
+        logits = (update.real_logits, update.fake_logits)
+        term = self.lecam(*logits, update.model.images_seen)
+        self.lecam.update(*logits, update.model.images_seen)
         return self.weight * term
 
     put.setattr(statistics.LeCam, "term", trap)
@@ -390,14 +390,14 @@ def compared_with_the_averages_before(put: Put) -> None:
 def near_noise_makes_other_images_and_like_logits() -> None:
     game, technique = model(), consistency.ZCR(sigma=0.5, weight=20, generator_weight=0.5)
     for of_generator in (True, False):
-        turn = Turn(game, {"real": rand(4, 3, 16, 16).float()}, of_generator)
-        turn.fake_logits  # noqa: B018  draws z
+        update = PlayerUpdate(game, {"real": rand(4, 3, 16, 16).float()}, of_generator)
+        update.fake_logits  # noqa: B018  draws z
         state = game._rng.get_state()  # type: ignore[union-attr]
-        term = technique.term(turn)
+        term = technique.term(update)
         game._rng.set_state(state)  # type: ignore[union-attr]
-        images = game.generate(turn.z + 0.5 * game.draw(torch.randn, 4, 4))
+        images = game.generate(update.z + 0.5 * game.draw(torch.randn, 4, 4))
         if of_generator:
-            near(term.detach(), -0.5 * ((turn.fake - images) ** 2).mean().detach())
+            near(term.detach(), -0.5 * ((update.fake - images) ** 2).mean().detach())
         else:
             term.backward()
             assert term > 0
@@ -409,11 +409,11 @@ def drawn_together(put: Put) -> None:
 
 
 def generator_learns_in_ds_turn(put: Put) -> None:
-    def trap(self: consistency.ZCR, turn: Turn) -> Tensor:
-        if turn.of_generator:
-            return usual(self, turn)
-        near = turn.z + self.sigma * turn.model.draw(torch.randn, *turn.z.shape)
-        return self.weight * (turn.fake_logits - turn.judge_as_fake(turn.model.generate(near))).square().mean()
+    def trap(self: consistency.ZCR, update: PlayerUpdate) -> Tensor:
+        if update.of_generator:
+            return usual(self, update)
+        near = update.z + self.sigma * update.model.draw(torch.randn, *update.z.shape)
+        return self.weight * (update.fake_logits - update.judge_as_fake(update.model.generate(near))).square().mean()
 
     usual = consistency.ZCR.term
     put.setattr(consistency.ZCR, "term", trap)
@@ -512,12 +512,12 @@ def test_wgan_gps_classifier_learns_from_real_images_alone(tmp_path: Path) -> No
     label = torch.tensor([0, 3, 9, 3])
     game._seed_draws("discriminator")
     for of_generator, scale in ((False, 1.0), (True, 0.1)):
-        turn = Turn(game, {"real": rand(4, 1, 32, 32).float(), "label": label}, of_generator)
-        images, classes = (turn.fake, turn.fake_label) if of_generator else (turn.real, label)
+        update = PlayerUpdate(game, {"real": rand(4, 1, 32, 32).float(), "label": label}, of_generator)
+        images, classes = (update.fake, update.fake_label) if of_generator else (update.real, label)
         scores = game.discriminator.classify(game.discriminator.features(images)).exp().tolist()  # type: ignore[operator]
         assert classes is not None
         costs = [-math.log(row[c] / sum(row)) for row, c in zip(scores, classes, strict=True)]
-        near(game.techniques["auxiliary_classifier"].term(turn).detach(), scale * sum(costs) / len(costs))
+        near(game.techniques["auxiliary_classifier"].term(update).detach(), scale * sum(costs) / len(costs))
 
 
 # ---------------------------------------------------------------- labels that are not there

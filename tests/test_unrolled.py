@@ -17,7 +17,7 @@ from gan_experiments.assembly import build, check
 from gan_experiments.contracts import ConfigError
 from gan_experiments.engine.phases import Phase
 from gan_experiments.losses.adversarial import Minimax, NonSaturating
-from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+from gan_experiments.models.noise_to_image import NoiseToImage, PlayerUpdate
 from gan_experiments.models.unrolled_gan import UnrolledGAN, unrolled
 from gan_experiments.networks.toy import ToyDiscriminator, ToyGenerator
 
@@ -76,7 +76,7 @@ def surrogate(model: UnrolledGAN, real: Tensor) -> Tensor:
     """What the generator minimises."""
     model._once.clear()
     model._rng = torch.Generator().manual_seed(0)
-    return model.generator_loss(Turn(model, {"real": real}, of_generator=True))["adversarial"]
+    return model.generator_loss(PlayerUpdate(model, {"real": real}, of_generator=True))["adversarial"]
 
 
 @pytest.fixture(autouse=True)

@@ -198,7 +198,7 @@ class AdversarialModule(L.LightningModule):
         part = distributed.rank() * self.run.accumulate + self._micro
         return whole[part * n : (part + 1) * n]
 
-    def whole(self, key: str) -> Tensor:
+    def gathered(self, key: str) -> Tensor:
         """Return the rows [N, ...] under a key of the batch of all ranks, in the order of the rows of `draw`."""
         return distributed.gather_rows(self._batch[key])
 

@@ -156,7 +156,7 @@ class BicycleGAN(ImageToImage):
     def _parts_of_batch(self) -> int:
         return distributed.world_size() * self.run.accumulate
 
-    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+    def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Input to target, all by one code."""
         z = draw(torch.randn, 1, self.latent_dim)
         return self.network("generator", ema)(batch["input"], z.expand(len(batch["input"]), -1))

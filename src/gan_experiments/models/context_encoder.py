@@ -103,7 +103,7 @@ class Inpainting(ImageToImage):
             "adversarial": self.adversarial_weight * self.fooled(self.logits(self.discriminator, fake)),
         }
 
-    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+    def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """The hole filled; every other pixel as it was. Raises ConfigError for a hole outside of what is made."""
         made, mask = self.network("generator", ema)(self.holed(batch)), batch["mask"].bool()
         margin = [(mask.shape[-1] - made.shape[-1]) // 2] * 4

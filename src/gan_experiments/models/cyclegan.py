@@ -166,7 +166,7 @@ class CycleGAN(ImageToImage):
         pooled = pool(*(distributed.gather_rows(rows) for rows in (fakes, coin, index)))
         return pooled[distributed.rank() * n :][:n]
 
-    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+    def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Images of domain A to B, or of B to A."""
         direction, reads = ("ab", "real_a") if to == "b" else ("ba", "real_b")
         return self.network(f"generator_{direction}", ema)(batch[reads])

@@ -17,8 +17,8 @@ class DCGAN(NoiseToImage):
 
     Args:
         reuse_fakes: whether it is the same fakes.
-        game: the other arguments of `NoiseToImage`.
+        options: the other arguments of `NoiseToImage`.
     """
 
-    def __init__(self, reuse_fakes: bool = True, **game: Any) -> None:
-        super().__init__(reuse_fakes=reuse_fakes, **game)
+    def __init__(self, reuse_fakes: bool = True, **options: Any) -> None:
+        super().__init__(reuse_fakes=reuse_fakes, **options)

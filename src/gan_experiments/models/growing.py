@@ -37,7 +37,7 @@ class Growing(NoiseToImage):
             `images` of which the last resolution has four: 600,000 of 12 million with the 8 doublings to 1024 pixels,
             as in the paper. A run that goes on keeps what it began with.
         rates: factors of both learning rates, each a pair of the pixels from which on it holds, and the factor.
-        game: the other arguments of `NoiseToImage`; the networks have `resolution` and `grown`, see
+        options: the other arguments of `NoiseToImage`; the networks have `resolution` and `grown`, see
             layers/growing.py.
 
     Raises ConfigError for networks that cannot grow, and where the run would end before the full resolution.
@@ -50,15 +50,15 @@ class Growing(NoiseToImage):
         stable_images: Count | None = None,
         fade_images: Whole | None = None,
         rates: Sequence[tuple[Width, NotNegative]] = (),
-        **game: Any,
+        **options: Any,
     ) -> None:
         for player in ("generator", "discriminator"):
-            if not hasattr(game[player], "grown"):
+            if not hasattr(options[player], "grown"):
                 raise ConfigError(
-                    f"model.{player} is a {type(game[player]).__name__}, which cannot grow; leave out"
+                    f"model.{player} is a {type(options[player]).__name__}, which cannot grow; leave out"
                     f" model.{player}._target_, or type another model"
                 )
-        self.resolution = int(game["generator"].resolution)
+        self.resolution = int(options["generator"].resolution)
         self.length, self.start_resolution = images, start_resolution
         self.stable_images, self.fade_images = stable_images, fade_images
         last = (self.resolution // 4).bit_length() - 1
@@ -70,7 +70,7 @@ class Growing(NoiseToImage):
             stable=part if stable_images is None else stable_images,
             fade=part if fade_images is None else fade_images,
         )
-        super().__init__(**game)
+        super().__init__(**options)
         for name in self.make_optimizer if rates else ():
             self.schedules[name] = ByResolution(self.growth, rates, self.schedules.get(name))
         self.grow()

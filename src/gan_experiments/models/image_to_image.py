@@ -38,11 +38,13 @@ class Direction:
 
 
 class ImageToImage(Game):
-    """A variant writes its `phases`, its `comparisons`, its `directions` and `turn`; the rest follows.
+    """Base of the models that turn images into others: translators, super-resolution, inpainting.
 
-    A translation makes images of `scale` times the side. `turn` gets sides that `multiple` divides, of `smallest`
-    pixels or more, or the one side `only` where there is one: images of other sizes are mirrored beyond their right and
-    lower borders, and the result is cut back.
+    A variant writes its `phases`, its `comparisons`, its `directions` and `translate_batch`.
+
+    A translation makes images of `scale` times the side. `translate_batch` gets sides that `multiple` divides, of
+    `smallest` pixels or more, or the one side `only` where there is one. Images of other sizes are mirrored beyond
+    their right and lower borders, and the result is cut back.
     """
 
     directions: Mapping[str, Direction]
@@ -81,7 +83,7 @@ class ImageToImage(Game):
         features = discriminator.features(seen)
         return discriminator.head(features), features
 
-    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+    def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Images [n, C, H, W] -> [n, C', scale H, scale W] in the direction `to`; the networks are in evaluation mode.
 
         `draw(torch.randn, n, *shape)` makes whatever the variant leaves to chance (a code z, pix2pix's dropout).
@@ -89,9 +91,9 @@ class ImageToImage(Game):
         raise NotImplementedError(f"{type(self).__name__} turns nothing")
 
     def overview(self, image: Tensor) -> Batch:
-        """What `turn` should be told of all of an image that it gets in tiles, by the batch's keys: one row of each.
+        """Return what `translate_batch` is to know of a whole image when it gets tiles of it: one row for each key.
 
-        `image` is all of it, float [1, C, H, W] in [-1, 1], perhaps made smaller.
+        `image` is the whole, float [1, C, H, W] in [-1, 1], perhaps made smaller.
         """
         return {}
 
@@ -100,7 +102,7 @@ class ImageToImage(Game):
         """The images of a batch in the direction `to`, the usual one unless it says otherwise, in [-1, 1].
 
         What is left to chance depends on the seed alone. Raises ConfigError for a direction that there is none of, and
-        where a key is missing that `turn` reads.
+        where a key is missing that `translate_batch` reads.
         """
         to = self.direction(to)
         dtype = next(self.parameters()).dtype
@@ -110,7 +112,9 @@ class ImageToImage(Game):
             here = rows.to(self.device, dtype if rows.is_floating_point() else None)
             given[key] = mirrored(here, self.multiple, self.smallest) if here.ndim == 4 else here
         with evaluating(*(self.network(name, ema) for name in self.network_names)):
-            images = self.turn(given, to, ema, partial(_draw, torch.Generator().manual_seed(seed), self.device))
+            images = self.translate_batch(
+                given, to, ema, partial(_draw, torch.Generator().manual_seed(seed), self.device)
+            )
         return images[..., : self.scale * height, : self.scale * width].clamp(-1, 1)  # some end without a tanh
 
     def direction(self, to: str) -> str:

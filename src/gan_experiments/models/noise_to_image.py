@@ -132,33 +132,33 @@ class NoiseToImage(Game):
         """The discriminator at each batch, the generator at each `n_critic`-th, and lazy techniques."""
         keeps = self.generator if self.reuse_fakes else ()
         return [
-            Phase("discriminator", self._discriminators_turn, self.discriminator, keeps=keeps),
-            Phase("generator", self._generators_turn, self.generator, every=self.n_critic),
+            Phase("discriminator", self._discriminator_update, self.discriminator, keeps=keeps),
+            Phase("generator", self._generator_update, self.generator, every=self.n_critic),
             *self.lazy_phases(),
         ]
 
-    def updates(self, batch: Batch, player: str) -> list[Turn]:
+    def updates(self, batch: Batch, player: str) -> list[PlayerUpdate]:
         """A turn with fakes of its own."""
-        return [Turn(self, batch, of_generator=player == "generator", own_fakes=True)]
+        return [PlayerUpdate(self, batch, of_generator=player == "generator", own_fakes=True)]
 
-    def _discriminators_turn(self, batch: Batch) -> dict[str, Tensor]:
-        turn = Turn(self, batch)
-        return self.with_techniques(self.discriminator_loss(turn), [turn])
+    def _discriminator_update(self, batch: Batch) -> dict[str, Tensor]:
+        update = PlayerUpdate(self, batch)
+        return self.with_techniques(self.discriminator_loss(update), [update])
 
-    def _generators_turn(self, batch: Batch) -> dict[str, Tensor]:
-        turn = Turn(self, batch, of_generator=True)
+    def _generator_update(self, batch: Batch) -> dict[str, Tensor]:
+        update = PlayerUpdate(self, batch, of_generator=True)
         replaced = any(technique.replaces_generator_loss for technique in self.techniques.values())
-        return self.with_techniques({} if replaced else self.generator_loss(turn), [turn])
+        return self.with_techniques({} if replaced else self.generator_loss(update), [update])
 
-    def discriminator_loss(self, turn: Turn) -> dict[str, Tensor]:
+    def discriminator_loss(self, update: PlayerUpdate) -> dict[str, Tensor]:
         """Tell real from fake, which go through the discriminator apart: its batch norm must not mix them."""
-        self.observe(real=turn.real_logits, fake=turn.fake_logits)
-        return {"adversarial": self.loss.discriminator(turn.real_logits, turn.fake_logits)}
+        self.observe(real=update.real_logits, fake=update.fake_logits)
+        return {"adversarial": self.loss.discriminator(update.real_logits, update.fake_logits)}
 
-    def generator_loss(self, turn: Turn) -> dict[str, Tensor]:
+    def generator_loss(self, update: PlayerUpdate) -> dict[str, Tensor]:
         """Have fakes taken for real, by the discriminator as it is now."""
-        fake_logits = turn.fake_logits  # first, as both draw
-        return {"adversarial": self.fooled(fake_logits, turn.real_logits if self.loss.needs_real_logits else None)}
+        fake_logits = update.fake_logits  # first, as both draw
+        return {"adversarial": self.fooled(fake_logits, update.real_logits if self.loss.needs_real_logits else None)}
 
     def on_train_start(self) -> None:
         """Choose the reference batch of a discriminator with virtual batch norm, unless a checkpoint had it."""
@@ -219,11 +219,11 @@ class NoiseToImage(Game):
         inputs = (z,) if label is None else (z, label)
         return self.generator(*inputs, **self._drawing(self.generator))
 
-    def judge(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+    def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         """The discriminator's logits for images [n, C, H, W], augmented where the config asks for it."""
-        return self.examine(images, label)[0]
+        return self.logits_and_features(images, label)[0]
 
-    def examine(self, images: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def logits_and_features(self, images: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The same logits, and the features [n, F] that they were made from where the discriminator shows any."""
         seen = self.shown(images if self.augment is None else self.augment(images, self.draw))
         discriminator: Any = self.discriminator
@@ -316,7 +316,7 @@ class NoiseToImage(Game):
         return self.sample(inputs["z"], ema, inputs.get("label"))[:, None]
 
 
-class Turn(Comparison):
+class PlayerUpdate(Comparison):
     """What a player's step looks at, each made when first asked for; fakes bear a graph in the generator's turn alone.
 
     Of the n real images, the discriminator's turn has n fakes, the generator's `generator_batch` times as many. They
@@ -356,19 +356,19 @@ class Turn(Comparison):
 
     def judge_as_real(self, images: Tensor) -> Tensor:
         """The discriminator's logits for images [n, C, H, W] of the real ones' classes."""
-        return self.model.judge(images, self.real_label)
+        return self.model.logits(images, self.real_label)
 
     def judge_as_fake(self, images: Tensor) -> Tensor:
         """The discriminator's logits for images [n, C, H, W] of the fakes' classes."""
-        return self.model.judge(images, self.fake_label)
+        return self.model.logits(images, self.fake_label)
 
     @cached_property
     def _real(self) -> tuple[Tensor, Tensor | None]:
-        return self.model.examine(self.real, self.real_label)
+        return self.model.logits_and_features(self.real, self.real_label)
 
     @cached_property
     def _fake(self) -> tuple[Tensor, Tensor | None]:
-        return self.model.examine(self.fake, self.fake_label)
+        return self.model.logits_and_features(self.fake, self.fake_label)
 
     @cached_property
     def _fakes(self) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -3,7 +3,7 @@
 Phillip Isola, Jun-Yan Zhu, Tinghui Zhou, Alexei A. Efros, 2016. arXiv:1611.07004
 Differs from the paper: none; both losses and their weights are those of the authors' PyTorch code, which also halves
 the discriminator's. Dropout is the only noise and stays on in use, where batch norm takes its batch's statistics
-(section 3.3): the networks see to the second, `turn` to the first.
+(section 3.3): the networks see to the second, `translate_batch` to the first.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Pix2Pix(ImageToImage):
             "l1": self.l1_weight * F.l1_loss(fake, batch["target"]),
         }
 
-    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+    def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Input to target, dropout and all."""
         return self._generate(self.network("generator", ema), batch["input"], draw)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gan_experiments.bounds import BelowOne, Count, NotNegative, Share
 from gan_experiments.losses.penalties import r1_penalty
-from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+from gan_experiments.models.noise_to_image import NoiseToImage, PlayerUpdate
 from gan_experiments.schedules import Cosine
 
 
@@ -28,7 +28,7 @@ class R3GAN(NoiseToImage):
         beta2: of both players' Adam.
         half_life: of the generator's weight average, in images.
         augment_p: of an ADA whose `target` is None.
-        game: the other arguments of `NoiseToImage`.
+        options: the other arguments of `NoiseToImage`.
     """
 
     per_sample_penalty = True
@@ -40,9 +40,9 @@ class R3GAN(NoiseToImage):
         beta2: Annotated[Sequence[BelowOne], Field(min_length=2, max_length=2)] = (0.9, 0.99),
         half_life: Annotated[Sequence[NotNegative], Field(min_length=2, max_length=2)] = (0, 5_000_000),
         augment_p: Annotated[Sequence[Share], Field(min_length=2, max_length=2)] = (0.0, 0.55),
-        **game: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(**game)
+        super().__init__(**options)
         self.gamma, self.beta2, self.half_life, self.augment_p = gamma, beta2, half_life, augment_p
         self.share = Cosine(end=burn_in)
 
@@ -61,8 +61,8 @@ class R3GAN(NoiseToImage):
         if self.augment:
             self.augment.follow(self.now(self.augment_p))
 
-    def discriminator_loss(self, turn: Turn) -> dict[str, Tensor]:
+    def discriminator_loss(self, update: PlayerUpdate) -> dict[str, Tensor]:
         """Equation 7: plus γ/2 ‖∇D(x)‖² + γ/2 ‖∇D(G(z))‖², of the images as they enter the augmentation."""
-        terms, gamma = super().discriminator_loss(turn), self.now(self.gamma)
-        r1, r2 = r1_penalty(turn.judge_as_real, turn.real), r1_penalty(turn.judge_as_fake, turn.fake)
+        terms, gamma = super().discriminator_loss(update), self.now(self.gamma)
+        r1, r2 = r1_penalty(update.judge_as_real, update.real), r1_penalty(update.judge_as_fake, update.fake)
         return {**terms, "r1": gamma * r1, "r2": gamma * r2}

@@ -57,7 +57,7 @@ class Enlarger(ImageToImage):
         """Equation 4: the mean distance of pixels; of "l2" the PSNR in dB is -10 log₁₀."""
         return {"pixel": self.distance(self.generator(batch["low"]) / 2, batch["high"] / 2)}
 
-    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+    def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Low to high."""
         return self.network("generator", ema)(batch["low"])
 
@@ -156,6 +156,6 @@ class SRGAN(ImageToImage):
         self.observe(real=pairs.real_logits, fake=pairs.fake_logits)
         return {"adversarial": self.loss.discriminator(pairs.real_logits, pairs.fake_logits)}
 
-    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+    def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Low to high."""
         return self.network("generator", ema)(batch["low"])

@@ -81,7 +81,7 @@ class StarGAN(ImageToImage):
 
     def targets(self, batch: Batch) -> Tensor:
         """The domains [n, classes] to turn this batch into: those of the whole batch in another order."""
-        return self.once("targets", lambda: self.whole("domain")[self.draw(_permutation, len(batch["real"]))])
+        return self.once("targets", lambda: self.gathered("domain")[self.draw(_permutation, len(batch["real"]))])
 
     def judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The logits of the images' patches [n, 1, h, w], and of their domains [n, classes]."""
@@ -135,7 +135,7 @@ class StarGAN(ImageToImage):
         small = F.interpolate(images, self.discriminator.resolution, mode="bilinear", antialias=True)
         return (self.judge(small)[1] > 0).to(images)
 
-    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+    def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Images into a domain, or with an attribute changed."""
         return self.network("generator", ema)(batch["real"], self.wanted(batch, to))
 

@@ -27,10 +27,10 @@ NEEDS = {
 
 
 class Technique(nn.Module):
-    """Something that joins a game of two players. What it keeps in buffers and extra state is part of the checkpoint.
+    """An addition to the training of a `Game`. Its buffers and extra state are part of the checkpoint.
 
-    Results must not depend on how many ranks there are: draw by `turn.model.draw`, and let running statistics be means
-    over the ranks.
+    Results must not depend on how many ranks there are: draw by `update.model.draw`, and let running statistics be
+    means over the ranks.
     """
 
     needs: frozenset[str] = frozenset({"discriminator"})
@@ -59,15 +59,15 @@ class Technique(nn.Module):
         """Those of the fakes' logits that the generator's adversarial loss is to look at, for fewer images or all."""
         return fake_logits
 
-    def term(self, turn: Any) -> Tensor:
-        """The weighted term of this turn's player, a scalar; `turn` is an `Update` or one of its kinds.
+    def term(self, update: Any) -> Tensor:
+        """The weighted term of this update's player, a scalar; `update` is an `Update` or one of its kinds.
 
         The discriminator's term is asked for once for each discriminator, with its `Comparison`, and the sum is taken.
         """
         raise NotImplementedError(f"{type(self).__name__} has no term")
 
-    def rests(self, turn: Any) -> bool:
-        """Whether this turn's player is not to be trained on it; the same on every rank."""
+    def rests(self, update: Any) -> bool:
+        """Whether this update's player is not to be trained on it; the same on every rank."""
         return False
 
     def due(self, model: Any, phase: Phase) -> bool:

@@ -19,7 +19,7 @@ from gan_experiments.bounds import Few
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.engine.phases import Phase
 from gan_experiments.losses.adversarial import Minimax
-from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+from gan_experiments.models.noise_to_image import NoiseToImage, PlayerUpdate
 
 Descent = Callable[[Tensor, Tensor], Tensor]
 """(parameters [P], their gradient [P]) -> the parameters after one step [P]; the next call is the next step."""
@@ -38,13 +38,13 @@ class UnrolledGAN(NoiseToImage):
 
     Args:
         unrolling_steps: K; with 0 it is the GAN of simultaneous steps.
-        game: the other arguments of `NoiseToImage`. The discriminator's optimizer is Adam or SGD, without extras.
+        options: the other arguments of `NoiseToImage`. The discriminator's optimizer is Adam or SGD, without extras.
 
     Raises ConfigError for another optimizer, fewer steps than none, and batches that are accumulated.
     """
 
-    def __init__(self, unrolling_steps: Few = 5, **game: Any) -> None:
-        super().__init__(reuse_fakes=True, **game)
+    def __init__(self, unrolling_steps: Few = 5, **options: Any) -> None:
+        super().__init__(reuse_fakes=True, **options)
         if unrolling_steps < 0:
             raise ConfigError(f"model.unrolling_steps={unrolling_steps}: type model.unrolling_steps=5, or 0 for a GAN")
         self.unrolling_steps = unrolling_steps
@@ -65,11 +65,11 @@ class UnrolledGAN(NoiseToImage):
         discriminator, generator, *others = super().phases()
         return [generator, discriminator, *others]
 
-    def generator_loss(self, turn: Turn) -> dict[str, Tensor]:
+    def generator_loss(self, update: PlayerUpdate) -> dict[str, Tensor]:
         """Equation 5: with the discriminator as it will be K steps later; of the minimax game, the real part too."""
         if not self.unrolling_steps:
-            return super().generator_loss(turn)
-        real_logits, fake_logits = self._foresee(turn.batch)
+            return super().generator_loss(update)
+        real_logits, fake_logits = self._foresee(update.batch)
         fake_logits = self.selected(fake_logits)
         if isinstance(self.loss, Minimax):
             return {"adversarial": -self.loss.discriminator(real_logits, fake_logits)}
@@ -104,11 +104,11 @@ class _Logits(nn.Module):
     def __init__(self, model: UnrolledGAN) -> None:
         super().__init__()
         self.discriminator = model.discriminator
-        self.turn = lambda batch: Turn(model, batch, of_generator=True)
+        self.update_of = lambda batch: PlayerUpdate(model, batch, of_generator=True)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        turn = self.turn(batch)
-        return turn.real_logits, turn.fake_logits
+        update = self.update_of(batch)
+        return update.real_logits, update.fake_logits
 
 
 def unrolled(optimizer: Optimizer, rate: float) -> Descent:

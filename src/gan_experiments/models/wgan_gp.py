@@ -17,7 +17,7 @@ from torch import Tensor
 from gan_experiments.bounds import NotNegative, Rhythm
 from gan_experiments.contracts import Batch
 from gan_experiments.losses.penalties import gradient_penalty
-from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+from gan_experiments.models.noise_to_image import NoiseToImage, PlayerUpdate
 
 
 class WGANGP(NoiseToImage):
@@ -28,17 +28,17 @@ class WGANGP(NoiseToImage):
         gp_weight: λ, the weight of the gradient penalty.
         dequantize: the step between two grey levels of the real images, filled with uniform noise; 0 for none. Of the
             authors' codes gan_cifar_resnet.py has 1/128, gan_cifar.py and gan_64x64.py have none.
-        game: the other arguments of `NoiseToImage`.
+        options: the other arguments of `NoiseToImage`.
     """
 
     lipschitz = True
     per_sample_penalty = True
 
     def __init__(
-        self, n_critic: Rhythm = 5, gp_weight: NotNegative = 10.0, dequantize: NotNegative = 0.0, **game: Any
+        self, n_critic: Rhythm = 5, gp_weight: NotNegative = 10.0, dequantize: NotNegative = 0.0, **options: Any
     ) -> None:
         self.gp_weight, self.dequantize = gp_weight, dequantize  # first, as techniques ask for them when they join
-        super().__init__(n_critic=n_critic, **game)
+        super().__init__(n_critic=n_critic, **options)
 
     def _faults(self) -> Iterator[str]:
         yield from super()._faults()
@@ -52,9 +52,9 @@ class WGANGP(NoiseToImage):
         # From [-1, 1] to [-1, 1 - step] first: white with noise would be beyond what tanh can make.
         return (real + 1) * (1 - step / 2) - 1 + step * self.draw(torch.rand, *real.shape)
 
-    def discriminator_loss(self, turn: Turn) -> dict[str, Tensor]:
+    def discriminator_loss(self, update: PlayerUpdate) -> dict[str, Tensor]:
         """Equation 3: plus λ (‖∇D(x̂)‖ - 1)² at points x̂ between real and fake, with one α for each pair."""
-        terms = super().discriminator_loss(turn)
-        alpha = self.draw(torch.rand, len(turn.real))
-        penalty = gradient_penalty(turn.judge_as_real, turn.real, turn.fake, alpha)
+        terms = super().discriminator_loss(update)
+        alpha = self.draw(torch.rand, len(update.real))
+        penalty = gradient_penalty(update.judge_as_real, update.real, update.fake, alpha)
         return {**terms, "gradient_penalty": self.gp_weight * penalty}

@@ -108,7 +108,7 @@ class Zi2Zi(ImageToImage):
             terms["total_variation"] = self.tv_weight * total_variation(fake)
         return terms
 
-    def turn(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
+    def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Characters in that font, or in the one that each one's label says; dropout stays on."""
         images, font = batch["input"], self.directions[to].number
         label = batch["label"] if font is None else torch.full((len(images),), font, device=images.device)

@@ -17,7 +17,7 @@ from gan_experiments.models.technique import Technique
 
 if TYPE_CHECKING:
     from gan_experiments.models.game import Comparison, Game
-    from gan_experiments.models.noise_to_image import Turn
+    from gan_experiments.models.noise_to_image import PlayerUpdate
 
 
 class CR(Technique):
@@ -41,10 +41,10 @@ class CR(Technique):
                 f"its flips and shifts are of images, and this model makes {model.kind.name}; leave it out"
             )
 
-    def term(self, turn: Comparison) -> Tensor:
+    def term(self, update: Comparison) -> Tensor:
         """Each image by its own flip and shift."""
-        moved = turn.judge_as_real(self.transform(turn.real, turn.model.draw))
-        return self.weight * consistency(per_image(turn.real_logits), per_image(moved))
+        moved = update.judge_as_real(self.transform(update.real, update.model.draw))
+        return self.weight * consistency(per_image(update.real_logits), per_image(moved))
 
 
 class BCR(CR):
@@ -54,11 +54,11 @@ class BCR(CR):
         super().__init__(weight)
         self.fake_weight = fake_weight
 
-    def term(self, turn: Comparison) -> Tensor:
+    def term(self, update: Comparison) -> Tensor:
         """The sum of both."""
-        of_reals = super().term(turn)
-        moved = turn.judge_as_fake(self.transform(turn.fake, turn.model.draw))
-        return of_reals + self.fake_weight * consistency(per_image(turn.fake_logits), per_image(moved))
+        of_reals = super().term(update)
+        moved = update.judge_as_fake(self.transform(update.fake, update.model.draw))
+        return of_reals + self.fake_weight * consistency(per_image(update.fake_logits), per_image(moved))
 
 
 class ZCR(Technique):
@@ -76,10 +76,10 @@ class ZCR(Technique):
         super().__init__()
         self.sigma, self.weight, self.generator_weight = sigma, weight, generator_weight
 
-    def term(self, turn: Turn) -> Tensor:
+    def term(self, update: PlayerUpdate) -> Tensor:
         """The discriminator's, or minus the generator's distance."""
-        near = turn.z + self.sigma * turn.model.draw(torch.randn, *turn.z.shape)
-        images = turn.model.generate(near, turn.fake_label)
-        if turn.of_generator:
-            return self.generator_weight * latent_diversity(turn.fake, images)
-        return self.weight * consistency(turn.fake_logits, turn.judge_as_fake(images.detach()))
+        near = update.z + self.sigma * update.model.draw(torch.randn, *update.z.shape)
+        images = update.model.generate(near, update.fake_label)
+        if update.of_generator:
+            return self.generator_weight * latent_diversity(update.fake, images)
+        return self.weight * consistency(update.fake_logits, update.judge_as_fake(images.detach()))

@@ -15,7 +15,7 @@ from gan_experiments.layers.styles import StyledGenerator
 from gan_experiments.models.technique import Technique
 
 if TYPE_CHECKING:
-    from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+    from gan_experiments.models.noise_to_image import NoiseToImage, PlayerUpdate
 
 
 class PathLength(Technique):
@@ -40,12 +40,12 @@ class PathLength(Technique):
         if not isinstance(model.generator, StyledGenerator):
             raise ConfigError("this model's generator has no styles whose paths have a length; type model=stylegan2")
 
-    def term(self, turn: Turn) -> Tensor:
+    def term(self, update: PlayerUpdate) -> Tensor:
         """The mean of all ranks is one running mean."""
-        generator, draw = turn.model.generator, turn.model.draw
+        generator, draw = update.model.generator, update.model.draw
         assert isinstance(generator, StyledGenerator)
-        with torch.autocast(turn.real.device.type, enabled=False):
-            z, label = turn.inputs(-(-len(turn.real) // self.shrink))
+        with torch.autocast(update.real.device.type, enabled=False):
+            z, label = update.inputs(-(-len(update.real) // self.shrink))
             ws = generator.mixed(z, label, draw)
             images = generator.synthesis(ws, draw)
             lengths = path_lengths(images, ws, draw(torch.randn, *images.shape))

@@ -48,11 +48,11 @@ class GradientPenalty(Technique):
         if faults := [*model.points_between()]:
             raise ConfigError(*faults)
 
-    def term(self, turn: Comparison) -> Tensor:
+    def term(self, update: Comparison) -> Tensor:
         """One α for each pair of a real image and a fake."""
-        alpha = turn.model.draw(torch.rand, len(turn.real))
-        patches = partial(_patches, turn)
-        return self.weight * gradient_penalty(patches, turn.real, turn.fake, alpha, self.center)
+        alpha = update.model.draw(torch.rand, len(update.real))
+        patches = partial(_patches, update)
+        return self.weight * gradient_penalty(patches, update.real, update.fake, alpha, self.center)
 
 
 class DRAGAN(Technique):
@@ -65,15 +65,15 @@ class DRAGAN(Technique):
         super().__init__()
         self.weight, self.every = weight, every
 
-    def term(self, turn: Comparison) -> Tensor:
+    def term(self, update: Comparison) -> Tensor:
         """Points as far from the real images as their standard deviation says."""
-        draw, real = turn.model.draw, turn.real
+        draw, real = update.model.draw, update.real
         alpha, noise = draw(torch.rand, len(real)), draw(torch.rand, *real.shape)
-        return self.weight * dragan_penalty(partial(_patches, turn), real, alpha, noise)
+        return self.weight * dragan_penalty(partial(_patches, update), real, alpha, noise)
 
 
-def _patches(turn: Comparison, images: Tensor) -> Tensor:
-    return per_patch(turn.judge_as_real(images))
+def _patches(update: Comparison, images: Tensor) -> Tensor:
+    return per_patch(update.judge_as_real(images))
 
 
 class R1(Technique):
@@ -89,17 +89,17 @@ class R1(Technique):
         super().__init__()
         self.gamma, self.every = gamma, every
 
-    def term(self, turn: Comparison) -> Tensor:
+    def term(self, update: Comparison) -> Tensor:
         """The real images as they enter the augmentation."""
-        return self.gamma * r1_penalty(lambda images: per_image(turn.judge_as_real(images)), turn.real)
+        return self.gamma * r1_penalty(lambda images: per_image(update.judge_as_real(images)), update.real)
 
 
 class R2(R1):
     """γ/2 ‖∇D(G(z))‖² at the fakes (Mescheder et al. 2018, arXiv:1801.04406, eq. 10)."""
 
-    def term(self, turn: Comparison) -> Tensor:
+    def term(self, update: Comparison) -> Tensor:
         """The fakes as they enter the augmentation."""
-        return self.gamma * r1_penalty(lambda images: per_image(turn.judge_as_fake(images)), turn.fake)
+        return self.gamma * r1_penalty(lambda images: per_image(update.judge_as_fake(images)), update.fake)
 
 
 class Drift(Technique):
@@ -111,6 +111,6 @@ class Drift(Technique):
         super().__init__()
         self.weight = weight
 
-    def term(self, turn: Comparison) -> Tensor:
+    def term(self, update: Comparison) -> Tensor:
         """A mean over the images and their patches, summed over the scales."""
-        return self.weight * sum_of([logits.square().mean() for logits in scales(turn.real_logits)])
+        return self.weight * sum_of([logits.square().mean() for logits in scales(update.real_logits)])

@@ -1,4 +1,4 @@
-"""Techniques that say when a player has its turn."""
+"""Techniques that say when a player has its update."""
 
 from __future__ import annotations
 

@@ -41,11 +41,11 @@ class LeCam(Technique):
                 self.others[f"{name}_{scale}"] = regularisers.LeCam(self.lecam.decay, self.lecam.start)
         del self.others[next(iter(self.others))]
 
-    def term(self, turn: Comparison) -> Tensor:
+    def term(self, update: Comparison) -> Tensor:
         """This batch is in the averages that it is compared with."""
-        terms, seen = [], turn.model.images_seen
-        for scale, logits in enumerate(zip(scales(turn.real_logits), scales(turn.fake_logits), strict=True)):
-            lecam: Any = dict(self.others.items()).get(f"{turn.name}_{scale}", self.lecam)
+        terms, seen = [], update.model.images_seen
+        for scale, logits in enumerate(zip(scales(update.real_logits), scales(update.fake_logits), strict=True)):
+            lecam: Any = dict(self.others.items()).get(f"{update.name}_{scale}", self.lecam)
             lecam.update(*logits, seen)
             terms.append(lecam(*logits, seen))
         return self.weight * sum_of(terms)
@@ -70,12 +70,12 @@ class AdaptiveBalance(Technique):
                 " type loss=non_saturating, or leave it out"
             )
 
-    def rests(self, turn: Any) -> bool:
-        """Whether it is the discriminator's turn, and it was right too often."""
-        if turn.of_generator:
+    def rests(self, update: Any) -> bool:
+        """Whether it is the discriminator's update, and it was right too often."""
+        if update.of_generator:
             return False
         self._seen.append(
-            tuple(per_patch(logits).detach().flatten() for logits in (turn.real_logits, turn.fake_logits))
+            tuple(per_patch(logits).detach().flatten() for logits in (update.real_logits, update.fake_logits))
         )
         return self.balance.rests()
 

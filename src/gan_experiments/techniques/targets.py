@@ -17,7 +17,7 @@ from gan_experiments.schedules import Exponential
 
 if TYPE_CHECKING:
     from gan_experiments.models.game import Game
-    from gan_experiments.models.noise_to_image import NoiseToImage, Turn
+    from gan_experiments.models.noise_to_image import NoiseToImage, PlayerUpdate
 
 
 ENDLESS = 50_000
@@ -90,11 +90,11 @@ class FeatureMatching(Technique):
         if not hasattr(model.discriminator, "features"):
             raise ConfigError(f"{type(model.discriminator).__name__} shows no features to match; leave it out")
 
-    def term(self, turn: Turn) -> Tensor:
+    def term(self, update: PlayerUpdate) -> Tensor:
         """What the discriminator's last layer sees."""
-        assert turn.real_features is not None
-        assert turn.fake_features is not None
-        return self.weight * feature_matching(turn.real_features, turn.fake_features, self.distance)
+        assert update.real_features is not None
+        assert update.fake_features is not None
+        return self.weight * feature_matching(update.real_features, update.fake_features, self.distance)
 
 
 class AuxiliaryClassifier(Technique):
@@ -122,13 +122,13 @@ class AuxiliaryClassifier(Technique):
                 " model.discriminator.conditioning=auxiliary where that is offered, or leave it out"
             )
 
-    def term(self, turn: Turn) -> Tensor:
+    def term(self, update: PlayerUpdate) -> Tensor:
         """Cross-entropy."""
-        if turn.of_generator:
-            return self.generator_weight * self._cost(turn, turn.fake_features, turn.fake_label)
-        of_reals = self.weight * self._cost(turn, turn.real_features, turn.real_label)
-        return of_reals + self.fake_weight * self._cost(turn, turn.fake_features, turn.fake_label)
+        if update.of_generator:
+            return self.generator_weight * self._cost(update, update.fake_features, update.fake_label)
+        of_reals = self.weight * self._cost(update, update.real_features, update.real_label)
+        return of_reals + self.fake_weight * self._cost(update, update.fake_features, update.fake_label)
 
-    def _cost(self, turn: Turn, features: Tensor | None, label: Tensor | None) -> Tensor:
+    def _cost(self, update: PlayerUpdate, features: Tensor | None, label: Tensor | None) -> Tensor:
         assert label is not None
-        return F.cross_entropy(turn.model.discriminator.classify(features), label)
+        return F.cross_entropy(update.model.discriminator.classify(features), label)

@@ -75,10 +75,10 @@ class Orthogonal(Technique):
             raise ConfigError(f"technique.orthogonal.player={player}: type generator or discriminator")
         self.beta, self.players, self.every = beta, (player,), every
 
-    def term(self, turn: Update) -> Tensor:
+    def term(self, update: Update) -> Tensor:
         """Of the weights as they are, whatever the batch."""
-        trained = turn.model.trained_parameters
-        networks = turn.networks.values()
+        trained = update.model.trained_parameters
+        networks = update.networks.values()
         return self.beta * sum_of([orthogonal_regularisation(network, only=trained(network)) for network in networks])
 
 
@@ -99,9 +99,9 @@ class HistoricalAveraging(Technique):
                 self.averages[name] = HistoricalAverage(network)
                 self.averages[name].update(network)  # type: ignore[operator]
 
-    def term(self, turn: Update) -> Tensor:
+    def term(self, update: Update) -> Tensor:
         """The distance of the player's weights from their average so far."""
-        return self.weight * sum_of([self.averages[name](network) for name, network in turn.networks.items()])
+        return self.weight * sum_of([self.averages[name](network) for name, network in update.networks.items()])
 
     def after_step(self, model: Game, phase: Phase) -> None:
         """Note the new weights."""
