@@ -6,14 +6,18 @@ import contextlib
 import copy
 import importlib
 import itertools
+import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +33,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
+from gan_experiments import distributed, processes
 from gan_experiments.assembly import build
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.record import Record
@@ -36,7 +41,7 @@ from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import Batch
 from gan_experiments.data.image_module import ImageData
 from gan_experiments.engine.module import AdversarialModule
-from gan_experiments.launch import entry
+from gan_experiments.launch import entry, sweeps
 from gan_experiments.runs import configs, run_folder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -304,15 +309,24 @@ def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
 def _become(
     argv: list[str], main: Callable[[], object], folder: Path, environment: dict[str, str], out: int, err: int
 ) -> NoReturn:
-    """Be the process that a command starts, to its end; `signal.alarm` ends one that hangs."""
+    """Be the process that a command starts, to its end."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    _be(argv, main, folder, {**os.environ, **environment})
+
+
+def _be(argv: list[str], main: Callable[[], object], folder: Path, environment: Mapping[str, str]) -> NoReturn:
+    """Do a command, and end this process; `signal.alarm` ends one that hangs."""
     status = 70
+    if "trainer=ddp_cpu" in argv and "LOCAL_RANK" not in environment:
+        distributed.subprocess = sweeps.subprocess = _Processes(main)  # type: ignore[assignment]
     try:
         signal.alarm(240)
         os.chdir(folder)
+        for name in set(os.environ) - set(environment):
+            del os.environ[name]
         os.environ.update(environment)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
         sys.argv = argv
         sys.modules["__main__"].__spec__ = None  # ranks are started as this script, not as `python -m pytest`
@@ -330,6 +344,79 @@ def _become(
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
+
+
+class _Processes:
+    """Stands for `subprocess` where a command starts other ranks, or the jobs of a sweep, by commands like its own.
+
+    A process that has imported everything, and done nothing yet, waits beside the command, and is forked for each.
+    """
+
+    def __init__(self, main: Callable[[], object]) -> None:
+        self.main, self.lock = main, threading.Lock()
+        here, there = socket.socketpair()
+        if os.fork() == 0:
+            here.close()
+            self._serve(there)
+        there.close()
+        self.file = here.makefile("rw")
+
+    def Popen(  # noqa: N802
+        self, command: list[str], env: Mapping[str, str], cwd: str | None, start_new_session: bool = False
+    ) -> _Process:
+        """Start a command, as `subprocess.Popen` does."""
+        return _Process(self, int(self.ask("start", command[1:], dict(env), cwd or os.getcwd(), start_new_session)))
+
+    def ask(self, *request: Any) -> Any:
+        with self.lock:
+            self.file.write(json.dumps(request) + "\n")
+            self.file.flush()
+            return json.loads(self.file.readline())
+
+    def _serve(self, there: socket.socket) -> NoReturn:
+        file = there.makefile("rw")
+        for line in file:  # until the command has ended
+            what, *given = json.loads(line)
+            if what == "start":
+                answer = os.fork()
+                if answer == 0:
+                    processes._parent = os.getppid()
+                    if processes.JOB_OF in given[1]:
+                        given[1][processes.JOB_OF] = str(os.getppid())
+                    if given[3]:
+                        os.setsid()
+                    _be(given[0], self.main, Path(given[2]), given[1])
+            else:
+                ended, status = os.waitpid(given[0], os.WNOHANG)
+                answer = os.waitstatus_to_exitcode(status) if ended else None
+            file.write(json.dumps(answer) + "\n")
+            file.flush()
+        os._exit(0)
+
+
+class _Process:
+    """As much of a `subprocess.Popen` as is asked of it."""
+
+    def __init__(self, processes: _Processes, pid: int) -> None:
+        self.processes, self.pid = processes, pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self.processes.ask("poll", self.pid)
+        return self.returncode
+
+    def wait(self) -> int:
+        while (status := self.poll()) is None:
+            time.sleep(0.02)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 def required(config: str) -> list[str]:
