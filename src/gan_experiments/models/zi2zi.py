@@ -97,7 +97,7 @@ class Zi2Zi(ImageToImage):
         }
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Be taken for real and for the font, plus 100 |B - G(A)| + 15 (E(A) - E(G(A)))², which keep the character."""
+        """Have fakes taken for real and for their font, plus 100 |B - G(A)| + 15 (E(A) - E(G(A)))², for likeness."""
         fake, code = self.generator.with_code(batch["input"], batch["label"], self.draw)
         logits, features = self.logits_and_features(self.discriminator, fake, given=batch["input"])
         terms = {
