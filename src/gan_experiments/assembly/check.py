@@ -1,4 +1,4 @@
-"""Refuses an impossible config before anything is built: every fault at once, one line each."""
+"""Checks that refuse an impossible config before anything is built: all faults at once, one line each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from gan_experiments.runs import resume
 from gan_experiments.runs.configs import conf_dir, keys_gone, nearest, of_choice
 
 ALONE = ("logger", "trainer", "callbacks", "augment", "metrics", "loss", "perceptual", "data", "model")
-"""The groups of a run of which one choice is taken; `technique` takes several."""
+"""The groups of a run that take one choice; `technique` takes several."""
 
 
 def require(cfg: DictConfig) -> None:
@@ -39,9 +39,9 @@ def require(cfg: DictConfig) -> None:
 
 
 def remarks(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
-    """What a config may say and a person should know of before it runs, a line each.
+    """Yield warnings about a valid config, a line each.
 
-    An average of weights is to have left those from which it starts when the run ends.
+    They are about weight averages that would still contain too much of their starting weights when the run ends.
     """
     averages: dict[str, Any] = dict(model.averages.items())
     for name, average in averages.items():
@@ -66,26 +66,26 @@ def remarks(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
 
 
 STALE = 0.05
-"""The largest share of an average that may be where it started, at the end of a run."""
+"""The largest share that the starting weights may have in an average at the end of a run."""
 
 
 def _fast_enough(updates: int) -> str:
-    """A decay that leaves a thousandth of the start after so many updates."""
+    """Return a decay, as text, with which a thousandth of the starting weights is left after so many updates."""
     return f"{0.001 ** (1 / max(updates, 1)):.3g}"
 
 
 def require_readable(cfg: DictConfig) -> None:
-    """Raise one ConfigError where a group of a run is not there, or a key of `trainer` is not of its type."""
+    """Raise one ConfigError if a group of a run is missing, or if a key of `trainer` has the wrong type."""
     options.raise_all([*_groups(cfg)] or (f for f in options.faults(cfg, "run") if f.startswith("trainer")))
 
 
 def require_options(cfg: DictConfig, verb: str) -> None:
-    """Raise one ConfigError with all that is wrong with the options of a verb, and with what its groups make."""
+    """Raise one ConfigError with all the faults of a verb's options and of the arguments in its groups."""
     options.raise_all([*options.faults(cfg, verb), *options.missing(cfg)] or _arguments(cfg))
 
 
 def faults(cfg: DictConfig) -> Iterator[str]:
-    """Each fault of a config: what was given, what is needed, what to type."""
+    """Yield each fault of a config: what was given, what is needed, what to type."""
     unreadable = [*_groups(cfg)]
     yield from unreadable
     if unreadable:
@@ -108,7 +108,7 @@ def faults(cfg: DictConfig) -> Iterator[str]:
 
 
 def _groups(cfg: DictConfig) -> Iterator[str]:
-    """The groups that were left empty, and those given several choices where one is taken."""
+    """Yield the groups that are empty, and those with several choices that take one."""
     for group in ALONE:
         choice = _typed(group)
         if choice.startswith("["):
@@ -128,7 +128,7 @@ def _unknown_keys(cfg: DictConfig) -> Iterator[str]:
     callbacks = [
         str(name) for name, node in cfg.callbacks.items() if isinstance(node, DictConfig) and "_target_" in node
     ]
-    for name in cfg.callbacks if callbacks else ():  # with callbacks=none an experiment's settings are of nobody
+    for name in cfg.callbacks if callbacks else ():  # with callbacks=none an experiment's settings have no callback
         if name not in callbacks and cfg.callbacks[name]:
             yield f"callbacks.{name!s}: no callback has this name{nearest(str(name), callbacks)}; leave it out"
 
@@ -139,7 +139,7 @@ def _keys(file: str) -> list[str]:
 
 
 def _numbers(cfg: DictConfig) -> Iterator[str]:
-    """Numbers that do not go together."""
+    """Yield numbers that do not go together."""
     for path, node in _nodes(cfg, copies=False):
         start, end = node.get("start"), node.get("end")
         if isinstance(start, (int, float)) and isinstance(end, (int, float)) and start > end:
@@ -162,7 +162,7 @@ def _numbers(cfg: DictConfig) -> Iterator[str]:
 
 
 def _too_large(cfg: DictConfig, parts: int) -> Iterator[str]:
-    """A batch whose images alone are more than the memory here: each as float32, with a fake and both gradients."""
+    """Yield a batch whose images alone exceed this machine's memory: each float32, with a fake and both gradients."""
     image = 4 * 4 * math.prod(kind_of(_class(cfg.data)).shape(cfg.data))
     if cfg.data.batch_size * image > parts * (here := processes.memory()):
         most = max(1, int(here / image / 64)) * parts
@@ -181,7 +181,7 @@ def _bytes(number: float) -> str:
 
 
 def _names(cfg: DictConfig) -> Iterator[str]:
-    """Optimizers, schedules and averages of what the model does not have."""
+    """Yield the schedules of optimizers, and the averages of networks, that the model does not have."""
     optimizers = [str(key) for key in cfg.model.get("optimizers") or {}]
     networks = [name for name, _ in _network_nodes(cfg)]
     for group, known in (("schedules", optimizers), ("ema", networks)):
@@ -194,7 +194,7 @@ def _names(cfg: DictConfig) -> Iterator[str]:
 
 
 def _nodes(node: Any, path: str = "", copies: bool = True) -> Iterator[tuple[str, DictConfig]]:
-    """Every node that has a `_target_`, with its path; without `copies` not those that an interpolation repeats."""
+    """Yield every node with a `_target_`, and its path; without `copies` not those that an interpolation repeats."""
     if isinstance(node, DictConfig):
         if "_target_" in node:
             yield path, node
@@ -207,7 +207,7 @@ def _nodes(node: Any, path: str = "", copies: bool = True) -> Iterator[tuple[str
 
 
 def _arguments(cfg: DictConfig, computed: bool = True) -> Iterator[str]:
-    """What the parts do not take; what is `computed` from other values only where those are right."""
+    """Yield the arguments that the parts do not take; values `computed` from others only if those are right."""
     found = [*_arguments_of(cfg, computed=False)]
     yield from found
     if computed and not found:
@@ -234,7 +234,7 @@ def _arguments_of(cfg: DictConfig, computed: bool) -> Iterator[str]:
     takes = signature(WeightAverage)
     for name, node in averages.items() if isinstance(averages, DictConfig) else ():
         if not isinstance(node, DictConfig):
-            continue  # said of the whole
+            continue  # reported for model.ema as a whole
         yield from _arguments_of_node(
             f"model.ema.{name!s}", node, takes, "WeightAverage", computed, frozenset({"network"})
         )
@@ -270,12 +270,12 @@ def _unread(cfg: DictConfig) -> Iterator[str]:
 
 
 def _typed(group: str) -> str:
-    """What was typed for a group, nothing where nothing was."""
+    """Return what was typed for a group; empty if nothing was."""
     return next((word.partition("=")[2] for word in resume.overrides() if resume.key_of(word) == group), "")
 
 
 def _choice(group: str) -> str | None:
-    """The choice for a group that was typed, or that stands in the config; None where Hydra did not compose it."""
+    """Return the choice of a group that was typed, or that the config has; None if Hydra did not compose it."""
     from hydra.core.hydra_config import HydraConfig
 
     if not HydraConfig.initialized():
@@ -294,7 +294,7 @@ def _choice(group: str) -> str | None:
 def _kind_of_data(cfg: DictConfig) -> Iterator[str]:
     try:
         needs, provides = _class(cfg.model).needs, _class(cfg.data).provides
-    except Exception:  # said by _arguments
+    except Exception:  # reported by _arguments
         return
     if not needs <= provides:
         yield _other_data(cfg, needs)
@@ -333,7 +333,7 @@ def _loss(cfg: DictConfig) -> Iterator[str]:
 
 
 def _promised(cfg: DictConfig, what: str) -> bool:
-    """Whether the model or one of its techniques says so of itself."""
+    """Return True if the attribute `what` is true of the model or of one of its techniques."""
     techniques = [build.make(node) for node in (cfg.model.get("techniques") or {}).values()]
     return getattr(_class(cfg.model), what) or any(getattr(technique, what) for technique in techniques)
 
@@ -341,7 +341,7 @@ def _promised(cfg: DictConfig, what: str) -> bool:
 def _spectrally_normalised(cfg: DictConfig) -> bool:
     try:
         layers = list(on_meta(cfg.model.discriminator).modules())
-    except Exception:  # said by _networks
+    except Exception:  # reported by _networks
         return False
     return any(isinstance(layer, SpectralNorm) for layer in layers)
 
@@ -363,7 +363,7 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
         except ConfigError as error:
             impossible = True
             yield from error.faults
-        except Exception as error:  # what an impossible size makes a layer say
+        except Exception as error:  # a layer's own error for an impossible size
             impossible = True
             yield f"model.{name}: {target.__name__} cannot be made of these arguments ({_short(error)})"
 
@@ -388,12 +388,12 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
 def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module]) -> Iterator[str]:
     try:
         model: Any = on_meta(cfg.model, **networks)
-    except ConfigError as error:  # what a variant or a technique says that makes no sense in it
+    except ConfigError as error:  # the faults that a variant or a technique finds itself
         yield from error.faults
         return
     yield from _to_begin_with(cfg, model)
     provides = _class(cfg.data).provides
-    if type(model).needs <= provides and not model.needs <= provides:  # labels, where its networks have classes
+    if type(model).needs <= provides and not model.needs <= provides:  # labels, if its networks have classes
         yield _other_data(cfg, model.needs)
     scale = getattr(model, "scale", None)
     if scale is not None and "low" in provides and scale != cfg.data.get("scale"):
@@ -406,7 +406,7 @@ def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module]) -> Iterator[str
 
 
 def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
-    """Say why a model cannot be scored by these metrics."""
+    """Yield why a model cannot be scored by these metrics."""
     given, paired = f"metrics={_choice('metrics') or '...'}", issubclass(_class(metrics), PairedEvaluator)
     if not isinstance(model, ImageToImage):
         if paired:
@@ -422,7 +422,7 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
 
 
 def _to_begin_with(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
-    """What a training needs from elsewhere: another run's networks, those that a loss looks through."""
+    """Yield faults in what training needs: another run's networks, a perceptual loss's network, the optimizers."""
     if model.pretrained and not cfg.ckpt:
         try:
             pretrained.require(model, model.pretrained)
@@ -441,7 +441,7 @@ def _to_begin_with(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
 
 
 def _network_nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
-    """The networks of the model, by name."""
+    """Yield the networks of the model, by name."""
     for name, node in dict(cfg.model).items():
         if name in ("loss", "augment") or not isinstance(node, DictConfig):
             continue
@@ -452,14 +452,14 @@ def _network_nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
 
 
 def _lacks_labels(node: DictConfig) -> bool:
-    """Whether a network cannot be made without classes, and could with some."""
+    """Return True if a network cannot be made without classes, but can be made with some."""
     if node.get("classes") != 0:
         return False
     conditional = copy.deepcopy(node)
     conditional.classes = 2
     try:
         on_meta(conditional)
-    except Exception:  # said by _networks
+    except Exception:  # reported by _networks
         return False
     try:
         on_meta(node)
@@ -503,7 +503,7 @@ def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfi
 
 
 def _how(generator: nn.Module, cfg: DictConfig) -> str:
-    """What to type where a generator makes other samples than those of the data."""
+    """Return what to type if a generator makes other samples than those of the data."""
     kind = kind_of(generator)
     if kind == kind_of(_class(cfg.data)):
         return "set both by data.resolution and data.channels"
@@ -514,7 +514,7 @@ def _how(generator: nn.Module, cfg: DictConfig) -> str:
 
 
 def on_meta(node: DictConfig, **other: Any) -> nn.Module:
-    """A network or a model without memory for its weights: its shapes alone; `other` as in `build.make`."""
+    """Make a network or a model without memory for its weights, only with shapes; `other` as in `build.make`."""
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         return build.make(node, **other)
 

@@ -3,8 +3,8 @@
 Jun-Yan Zhu, Richard Zhang, Deepak Pathak, Trevor Darrell, Alexei A. Efros, Oliver Wang, Eli Shechtman, 2017.
 arXiv:1711.11586
 Differs from the paper: none; the weights, the order of the steps and discriminators that see the output alone are those
-of the authors' code, but not the dropout that its scripts switch on. Of each two images the first is translated, where
-the code takes the first half of the batch: the same for its batch of two, and the same on any number of ranks.
+of the authors' code, but not the dropout that its scripts switch on. Of each two images the first is translated, so
+that the number of ranks does not matter; the code translates the first half of the batch, the same in its batch of two.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from gan_experiments.models.game import Comparison
 from gan_experiments.models.image_to_image import Direction, ImageToImage, side_by_side
 
 SHOWN = 4
-"""Codes whose outputs a sheet shows of each input."""
+"""The number of codes whose outputs a sheet shows for each input."""
 
 
 class Fakes(NamedTuple):
-    """What the first of each two inputs is translated into, and the codes; n/2 rows each."""
+    """Translations of the first of each two inputs, and their codes; n/2 rows each."""
 
     mean: Tensor
     log_variance: Tensor
-    encoded: Tensor  # by a code out of N(mean, exp(log_variance)), which the target has
+    encoded: Tensor  # translations with the target's code, drawn from N(mean, exp(log_variance))
     z: Tensor
-    random: Tensor  # by z, out of N(0, 1)
+    random: Tensor  # translations with z, drawn from N(0, 1)
 
 
 class BicycleGAN(ImageToImage):
-    """A translator that a code tells which output is meant, and an encoder that finds the code of an output.
+    """A translator that makes the output that a code describes, and an encoder that finds the code of an output.
 
     Args:
         generator: images [N, C, H, W] in [-1, 1] and codes [N, latent_dim] -> translations; has `latent_dim`.
-        encoder: images -> means and log variances of their codes, 2 of [N, latent_dim].
-        discriminator_encoded: images -> a list of logits, one for each scale; of the cVAE-GAN.
-        discriminator_random: the like, of the cLR-GAN.
+        encoder: images -> means and log variances of their codes, each [N, latent_dim].
+        discriminator_encoded: images -> a list of logits, one for each scale; the cVAE-GAN's discriminator.
+        discriminator_random: the same for the cLR-GAN.
         loss: least squares in the paper.
         l1_weight: λ of equation 9.
         latent_weight: λ_latent of equation 9.
         kl_weight: λ_KL of equation 9.
         engine: the other arguments of `ImageToImage`.
 
-    A batch is of an even number of pairs, on each rank and in each part.
+    The number of pairs must be even, on each rank and in each accumulation step.
     """
 
     needs = frozenset({"input", "target"})
@@ -89,7 +89,7 @@ class BicycleGAN(ImageToImage):
         self.l1_weight, self.latent_weight, self.kl_weight = l1_weight, latent_weight, kl_weight
 
     def phases(self) -> list[Phase]:
-        """The translator with the encoder, then both discriminators."""
+        """Return a phase of the translator with the encoder, then a phase of both discriminators."""
         discriminators = (self.discriminator_encoded, self.discriminator_random)
         return self.joined(
             Phase("generator", self.generator_loss, (self.generator, self.encoder)),
@@ -97,7 +97,7 @@ class BicycleGAN(ImageToImage):
         )
 
     def fakes(self, batch: Batch) -> Fakes:
-        """The translations of this batch, with their graphs. Raises ConfigError for an odd number of pairs."""
+        """Return this batch's translations, which carry gradients. Raises ConfigError for an odd number of pairs."""
         return self.once("fakes", lambda: self._fakes(batch))
 
     def _fakes(self, batch: Batch) -> Fakes:
@@ -116,10 +116,10 @@ class BicycleGAN(ImageToImage):
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Equation 9: both adversarial losses, λ ‖B - G(A, E(B))‖₁, λ_latent ‖z - E(G(A, z))‖₁ for G alone, λ_KL KL."""
         fakes = self.fakes(batch)
-        # The code's distance moves what made the images and not what reads them.
+        # The latent loss trains the generator, and not the encoder that reads its images.
         frozen = {name: parameter.detach() for name, parameter in self.encoder.named_parameters()}
         found, _ = torch.func.functional_call(self.encoder, frozen, (fakes.random,))
-        # The engine takes the mean over the parts of a batch, and the code sums over all of it.
+        # The engine takes the mean over the parts of a batch, where the authors' code sums over all of it.
         kl = kl_to_standard_normal(fakes.mean, fakes.log_variance).sum() * self._parts_of_batch()
         return {
             "adversarial_encoded": self.fooled(self.logits(self.discriminator_encoded, fakes.encoded)),
@@ -130,7 +130,7 @@ class BicycleGAN(ImageToImage):
         }
 
     def comparisons(self, batch: Batch) -> list[Comparison]:
-        """Targets and translations: the targets that were encoded, and those of the other images."""
+        """Return comparisons of translations with targets: with those encoded, and with those of the other images."""
         fakes, targets = self.fakes(batch), batch["target"]
         return [
             Comparison(self, "discriminator_encoded", targets[::2], fakes.encoded),
@@ -138,18 +138,18 @@ class BicycleGAN(ImageToImage):
         ]
 
     def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Each tells its translations from targets."""
+        """Have each discriminator tell its translations from targets."""
         encoded, random = self.compared(batch)
         self.observe(real_encoded=encoded.real_logits[0], fake_encoded=encoded.fake_logits[0])
         self.observe(real_random=random.real_logits[0], fake_random=random.fake_logits[0])
         return {"adversarial_encoded": self.told_apart(encoded), "adversarial_random": self.told_apart(random)}
 
     def fooled(self, fake_logits: Sequence[Tensor], real_logits: Tensor | None = None) -> Tensor:
-        """The generator's adversarial loss, summed over the scales."""
+        """Return the generator's adversarial loss, summed over the scales."""
         return torch.stack([self.loss.generator(logits) for logits in self.selected(fake_logits)]).sum()
 
     def told_apart(self, images: Comparison) -> Tensor:
-        """A discriminator's loss, summed over the scales."""
+        """Return a discriminator's loss, summed over the scales."""
         scales = zip(images.real_logits, images.fake_logits, strict=True)
         return torch.stack([self.loss.discriminator(*logits) for logits in scales]).sum()
 
@@ -157,11 +157,11 @@ class BicycleGAN(ImageToImage):
         return distributed.world_size() * self.run.accumulate
 
     def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
-        """Input to target, all by one code."""
+        """Translate inputs to targets, all with one code."""
         z = draw(torch.randn, 1, self.latent_dim)
         return self.network("generator", ema)(batch["input"], z.expand(len(batch["input"]), -1))
 
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
-        """Images [n, 6, C, H, W]: input, the outputs of four codes, each the same for all inputs, and target."""
+        """Return images [n, 6, C, H, W]: input, the outputs of four codes, each the same for all inputs, and target."""
         outputs = (self.translate(inputs, ema=ema, seed=seed) for seed in range(SHOWN))
         return side_by_side(inputs["input"].to(self.device), *outputs, inputs["target"].to(self.device))

@@ -1,10 +1,10 @@
 """Context Encoders: Feature Learning by Inpainting.
 
 Deepak Pathak, Philipp Krähenbühl, Jeff Donahue, Trevor Darrell, Alexei A. Efros, 2016. arXiv:1604.07379
-Differs from the paper: losses, weights and the order of the steps are those of the authors' Torch code, but that there
-the generator's step takes the discriminator's answers from before its step. The overlap is the code's 4 pixels, the
-paper's is 7. The random regions are those of `data=masked_random`, one for each image, where the code cuts one for a
-whole batch out of a random pattern.
+Differs from the paper: losses, weights and the order of the steps are those of the authors' Torch code, except that the
+code's generator step uses the discriminator's output from before the discriminator's step. The overlap is 4 pixels as
+in the code; the paper has 7. The random regions are those of `data=masked_random`, one for each image, where the code
+cuts one region for the whole batch out of a random pattern.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from gan_experiments.models.image_to_image import Direction, ImageToImage, side_
 
 
 class Inpainting(ImageToImage):
-    """A generator that is shown images with a hole, and a discriminator that sees what it makes, not the context.
+    """A generator that fills the hole of an image, and a discriminator that sees its output without the context.
 
-    Where the generator makes the middle of the image alone, the hole lies in it: what else it makes there is known, and
-    counts `known_weight` times (the overlap of section 5.1).
+    If the generator only makes the middle of the image, the hole lies within the middle. The pixels of the middle
+    around the hole are known, and their error counts `known_weight` times (the overlap of section 5.1).
 
     Args:
-        generator: images [N, C, R, R] in [-1, 1], the hole filled with one colour -> their middle, or all of them.
-        discriminator: what the generator makes, or the same part of a real image -> logits [N].
+        generator: images [N, C, R, R] in [-1, 1], the hole filled with one colour -> their middle, or whole images.
+        discriminator: the generator's output, or the same part of a real image -> logits [N].
         loss: non-saturating in the code.
         l2_weight: λ_rec of equation 3.
         adversarial_weight: λ_adv of equation 3.
         known_weight: weight of a pixel outside the hole, in units of `l2_weight`.
-        mean_colour: of the hole, 0..255; grey images take its mean.
+        mean_colour: the colour of the hole, 0..255; grey images take its mean.
         engine: the other arguments of `ImageToImage`.
     """
 
@@ -66,36 +66,39 @@ class Inpainting(ImageToImage):
         self.mean_colour = tuple(mean_colour)
 
     def phases(self) -> list[Phase]:
-        """The discriminator first, on what the generator's step then uses."""
+        """Return the discriminator's phase, then the generator's, on the same output of the generator."""
         return self.joined(
             Phase("discriminator", self.discriminator_loss, self.discriminator, keeps=self.generator),
             Phase("generator", self.generator_loss, self.generator),
         )
 
     def holed(self, batch: Batch) -> Tensor:
-        """The images with the mean colour where the mask is 1: all that the generator is told."""
+        """Return the images with the mean colour where the mask is 1, the only input of the generator."""
         colour = batch["real"].new_tensor(self.mean_colour)[:, None, None] / 127.5 - 1
         if batch["real"].shape[1] == 1:
             colour = colour.mean(dim=0, keepdim=True)
         return torch.where(batch["mask"].bool(), colour, batch["real"])
 
     def fake(self, batch: Batch) -> Tensor:
-        """What the generator makes of this batch, with its graph."""
+        """Return the generator's output for this batch; it carries gradients."""
         return self.once("fake", lambda: self.generator(self.holed(batch)))
 
     def comparisons(self, batch: Batch) -> list[Comparison]:
-        """What the generator makes, and the same part of the real images."""
+        """Return a comparison of the generator's output with the same part of the real images."""
         fake = self.fake(batch)
         return [Comparison(self, "discriminator", middle(batch["real"], fake), fake)]
 
     def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Equation 2: tell the middle of real images, or all of them, from what the generator makes."""
+        """Equation 2: tell the middle of real images, or the whole images, from the generator's output."""
         (parts,) = self.compared(batch)
         self.observe(real=parts.real_logits, fake=parts.fake_logits)
         return {"adversarial": self.loss.discriminator(parts.real_logits, parts.fake_logits)}
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Equation 3: λ_rec of the mean square, where what is known counts more, and λ_adv of being taken for real."""
+        """Equation 3: λ_rec times the mean square error, plus λ_adv times the adversarial loss.
+
+        Known pixels count more in the error, see `known_weight`.
+        """
         fake = self.fake(batch)
         real, hole = (middle(batch[key], fake) for key in ("real", "mask"))
         return {
@@ -104,7 +107,7 @@ class Inpainting(ImageToImage):
         }
 
     def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
-        """The hole filled; every other pixel as it was. Raises ConfigError for a hole outside of what is made."""
+        """Fill the hole and keep all other pixels. Raises ConfigError for a hole beyond what the generator makes."""
         made, mask = self.network("generator", ema)(self.holed(batch)), batch["mask"].bool()
         margin = [(mask.shape[-1] - made.shape[-1]) // 2] * 4
         if not torch.equal(F.pad(middle(mask, made), margin), mask):
@@ -116,14 +119,14 @@ class Inpainting(ImageToImage):
         return torch.where(mask, F.pad(made, margin), batch["real"])
 
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
-        """Images [n, 3, C, H, W]: with the hole, filled, and as they were."""
+        """Return images [n, 3, C, H, W]: with the hole, filled, and original."""
         filled = self.translate(inputs, ema=ema)
         batch = {key: rows.to(filled) for key, rows in inputs.items()}
         return side_by_side(self.holed(batch), filled, batch["real"])
 
 
 def middle(images: Tensor, like: Tensor) -> Tensor:
-    """The centred square [N, C, h, h] of images [N, C, H, H], h that of `like`."""
+    """Return the centred square [N, C, h, h] of images [N, C, H, H]; h is the side of `like`."""
     size = like.shape[-1]
     start = (images.shape[-1] - size) // 2
     return images[..., start : start + size, start : start + size]

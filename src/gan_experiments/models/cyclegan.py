@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from gan_experiments import distributed
 from gan_experiments.bounds import NotNegative
@@ -27,8 +28,9 @@ from gan_experiments.models.image_to_image import Direction, ImageToImage, side_
 class ImagePool(nn.Module):
     """A history of fakes for the discriminator (§4, after Shrivastava et al. 2017).
 
-    Until `size` images are stored, each is stored and returned. From then on each is, with probability 1/2, stored in
-    place of a random one, which is returned instead. The images are part of the checkpoint.
+    Until `size` images are stored, each new one is stored and returned. From then on a new one is returned with
+    probability 1/2; otherwise it replaces a random stored image, which is returned instead. The images are part of the
+    checkpoint.
     """
 
     def __init__(self, size: int = 50) -> None:
@@ -37,7 +39,7 @@ class ImagePool(nn.Module):
         self.images: list[Tensor] = []
 
     def forward(self, images: Tensor, coin: Tensor, index: Tensor) -> Tensor:
-        """Fakes [n, C, H, W] and two draws from U[0, 1) for each, [n] -> the images [n, C, H, W] to show."""
+        """Exchange fakes [n, C, H, W] for as many images to show. `coin` and `index` [n] are drawn from U[0, 1)."""
         if self.size == 0:
             return images
         returned = []
@@ -54,12 +56,12 @@ class ImagePool(nn.Module):
                 returned.append(image)
         return torch.stack(returned)
 
+    @override
     def get_extra_state(self) -> list[Tensor]:
-        """The stored images."""
         return self.images
 
     def set_extra_state(self, state: list[Tensor]) -> None:
-        """Put back the stored images; they move to the device of the fakes when next used."""
+        """Restore the stored images; they move to the device of the fakes when next used."""
         self.images = list(state)
 
 
@@ -109,18 +111,20 @@ class CycleGAN(ImageToImage):
         self.pool_a, self.pool_b = ImagePool(pool_size), ImagePool(pool_size)
 
     def phases(self) -> list[Phase]:
-        """Both generators by one optimizer, then both discriminators by one."""
+        """Return a phase of both generators, with one optimizer, then a phase of both discriminators, with one."""
         return self.joined(
             Phase("generator", self.generator_loss, (self.generator_ab, self.generator_ba)),
             Phase("discriminator", self.discriminator_loss, (self.discriminator_a, self.discriminator_b)),
         )
 
     def fakes(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The translations (fake_a, fake_b) of this batch, with their graphs."""
+        """Return the translations (fake_a, fake_b) of this batch; they carry gradients."""
         return self.once("fakes", lambda: (self.generator_ba(batch["real_b"]), self.generator_ab(batch["real_a"])))
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Equations 1 and 2: plus λ ‖F(G(x)) - x‖₁, and ½ λ ‖F(x) - x‖₁ for identity; both in both directions."""
+        """Equations 1 and 2: have fakes taken for real, plus λ ‖F(G(x)) - x‖₁ for the cycle, plus ½ λ ‖F(x) - x‖₁ for
+        identity; all in both directions.
+        """
         real_a, real_b = batch["real_a"], batch["real_b"]
         fake_a, fake_b = self.fakes(batch)
         cycle_a, cycle_b = self.generator_ba(fake_b), self.generator_ab(fake_a)
@@ -138,7 +142,7 @@ class CycleGAN(ImageToImage):
         return terms
 
     def comparisons(self, batch: Batch) -> list[Comparison]:
-        """Real images of each domain, and fakes out of its pool."""
+        """Return for each domain a comparison of its real images with fakes from its pool."""
         pooled_a, pooled_b = self.once("pooled", lambda: self.pooled(batch))
         return [
             Comparison(self, "discriminator_a", batch["real_a"], pooled_a),
@@ -146,7 +150,7 @@ class CycleGAN(ImageToImage):
         ]
 
     def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Each discriminator tells the real images of its domain from fakes out of the pool."""
+        """Have each discriminator tell the real images of its domain from fakes from the pool."""
         a, b = self.compared(batch)
         self.observe(real_a=a.real_logits, fake_a=a.fake_logits, real_b=b.real_logits, fake_b=b.fake_logits)
         return {
@@ -155,28 +159,28 @@ class CycleGAN(ImageToImage):
         }
 
     def pooled(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Fakes of both domains out of their pools, in exchange for those of this batch."""
+        """Exchange the fakes of this batch for fakes of both domains from their pools."""
         fake_a, fake_b = self.fakes(batch)
         return self.from_pool(self.pool_a, fake_a.detach()), self.from_pool(self.pool_b, fake_b.detach())
 
     def from_pool(self, pool: ImagePool, fakes: Tensor) -> Tensor:
-        """Fakes [n, C, H, W] of this rank -> as many out of the pool, which is one and the same on every rank."""
+        """Exchange this rank's fakes [n, C, H, W] for as many from a pool; the pool is the same on every rank."""
         n = len(fakes)
         coin, index = self.draw(torch.rand, n), self.draw(torch.rand, n)
         pooled = pool(*(distributed.gather_rows(rows) for rows in (fakes, coin, index)))
         return pooled[distributed.rank() * n :][:n]
 
     def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
-        """Images of domain A to B, or of B to A."""
+        """Translate images of domain A to B, or of B to A."""
         direction, reads = ("ab", "real_a") if to == "b" else ("ba", "real_b")
         return self.network(f"generator_{direction}", ema)(batch[reads])
 
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
-        """What the sample sheets are made from at every interval: the same images of both domains."""
+        """Return what every sample sheet of a run is made from: the same images of both domains."""
         return {key: fixed[key][: (n + 1) // 2] for key in ("real_a", "real_b")}
 
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
-        """Images [n, 3, C, H, W]: input, output and back; those of domain A first, then those of B."""
+        """Return images [n, 3, C, H, W]: input, output, and output translated back; domain A first, then B."""
         cells = []
         for key, there, other, back in (("real_a", "b", "real_b", "a"), ("real_b", "a", "real_a", "b")):
             images = inputs[key].to(self.device)

@@ -13,10 +13,10 @@ from gan_experiments.models.noise_to_image import NoiseToImage
 
 
 class DCGAN(NoiseToImage):
-    """Alternates one step of the discriminator and one of the generator, on the same fakes unless told otherwise.
+    """Alternation of one discriminator step and one generator step, by default on the same fakes.
 
     Args:
-        reuse_fakes: whether it is the same fakes.
+        reuse_fakes: whether both steps use the same fakes.
         options: the other arguments of `NoiseToImage`.
     """
 

@@ -1,7 +1,8 @@
-"""What techniques can join: models whose discriminators tell real images from fakes.
+"""The base of the adversarial models, to which techniques can be added.
 
-`Game` is one side of the agreement between models and techniques, `models/technique.py` the other. A model says what it
-`offers` and what its discriminators compare, a technique what it `needs` and what it does with one comparison.
+`Game` is the model's side of the interface between models and techniques, `models/technique.py` the technique's. A
+model declares what it `offers` and what its discriminators compare. A technique declares what it `needs` and computes
+its term from one comparison at a time.
 """
 
 from __future__ import annotations
@@ -25,58 +26,61 @@ PLAYERS = ("discriminator", "generator")
 
 
 class Game(AdversarialModule):
-    """Two players, each of one network or several: the discriminators, and what they judge the work of.
+    """An adversarial model of two players, the generator and the discriminator, each of one or more networks.
 
-    A model calls `join_techniques` when its networks and its loss are there. It returns its phases by way of `joined`,
-    or adds `lazy_phases` and calls `with_techniques` itself. Its generator's adversarial loss is `fooled`. Without
-    techniques all of these change nothing.
+    A model calls `join_techniques` once its networks and its loss are set. It returns its phases through `joined`, or
+    adds `lazy_phases` to them and calls `with_techniques` itself. It computes its generator's adversarial loss with
+    `fooled`. Without techniques these methods change nothing.
     """
 
     offers: frozenset[str] = frozenset({"discriminator"})
-    """What a technique finds here, keys of `technique.NEEDS`."""
+    """What a technique can rely on in this model, keys of `technique.NEEDS`."""
     loss: AdversarialLoss
     techniques: Mapping[str, Technique]
 
     # ---------------------------------------------------------------- what a model writes
 
     def comparisons(self, batch: Batch) -> list[Comparison]:
-        """What each discriminator tells apart in its step, computed anew at each call; see `compared`."""
+        """Return what each discriminator compares in its update, computed again at each call; see `compared`."""
         raise NotImplementedError(f"{type(self).__name__} says nothing of what its discriminators compare")
 
     def updates(self, batch: Batch, player: str) -> Sequence[Update]:
-        """What techniques look at in a step of a player that is theirs alone."""
+        """Return the updates from which techniques compute their terms in a lazy phase of `player`.
+
+        `joined` uses the generator's in its other phases too.
+        """
         if player == "discriminator":
             return self.comparisons(batch)
         return [Update(self, player, self.networks_of(player))]
 
     def points_between(self) -> Iterator[str]:
-        """A fault, where points between a real image and a fake could not be judged."""
+        """Yield a fault if the discriminator cannot judge points between a real image and a fake."""
         yield from ()
 
     # ---------------------------------------------------------------- what a model may use
 
     def compared(self, batch: Batch) -> list[Comparison]:
-        """The comparisons of this batch, the same for its losses and for the techniques."""
+        """Return the comparisons of this batch, computed once and shared by the losses and the techniques."""
         return self.once("compared", lambda: self.comparisons(batch))
 
     def shown(self, images: Tensor) -> Tensor:
-        """What a discriminator is to see in place of images [n, C, H, W], real or fake."""
+        """Return what a discriminator is to see in place of images [n, C, H, W], real or fake."""
         for technique in self.techniques.values():
             images = technique.see(images, self)
         return images
 
     def selected(self, fake_logits: Logits) -> Any:
-        """The logits that the generator's adversarial loss is to look at: all, unless a technique chooses."""
+        """Return the logits that the generator's adversarial loss uses: all, unless a technique selects some."""
         for technique in self.techniques.values():
             fake_logits = technique.select(fake_logits, self)
         return fake_logits
 
     def fooled(self, fake_logits: Any, real_logits: Tensor | None = None) -> Tensor:
-        """The generator's adversarial loss, a scalar."""
+        """Return the generator's adversarial loss, a scalar."""
         return self.loss.generator(self.selected(fake_logits), real_logits)
 
     def networks_of(self, player: str) -> dict[str, nn.Module]:
-        """The networks of a player by name; the discriminator's are those whose names begin so."""
+        """Return the networks of a player by name; the names of the discriminator's begin with "discriminator"."""
         of_discriminator = player == "discriminator"
         names = (name for name in self.network_names if name.startswith("discriminator") == of_discriminator)
         return {name: getattr(self, name) for name in names}
@@ -84,10 +88,10 @@ class Game(AdversarialModule):
     # ---------------------------------------------------------------- techniques
 
     def join_techniques(self, techniques: Mapping[str, Technique] | None, faults: Iterable[str] = ()) -> None:
-        """Take in techniques, by name. Raises ConfigError with the model's own faults and with theirs, a line each.
+        """Add techniques, by name. Raises ConfigError with the model's own faults and the techniques', a line each.
 
-        A term that comes every k-th batch only gets steps of its own, and its player's optimizer the constants that
-        StyleGAN2 corrects them by (arXiv:1912.04958, B).
+        A lazy term, which is computed at every k-th batch only, gets steps of its own. The constants of its player's
+        optimizer are then corrected as in StyleGAN2 (arXiv:1912.04958, B).
         """
         self.techniques = nn.ModuleDict(techniques or {})  # type: ignore[assignment]
         found = [*faults]
@@ -113,7 +117,7 @@ class Game(AdversarialModule):
                 )
 
     def joined(self, *phases: Phase) -> list[Phase]:
-        """The phases of a model, with the terms of the techniques, and with the phases of lazy ones."""
+        """Return a model's phases with the terms of the techniques added, and the phases of the lazy techniques."""
         if not self.techniques:
             return [*phases]
         return [replace(phase, loss=partial(self._with_terms, phase)) for phase in phases] + self.lazy_phases()
@@ -125,7 +129,7 @@ class Game(AdversarialModule):
         return self.with_techniques({**terms}, updates)
 
     def lazy_phases(self) -> list[Phase]:
-        """A phase for each technique whose term comes every k-th batch only."""
+        """Return a phase for each player and each technique whose term is computed at every k-th batch only."""
         return [
             Phase(
                 f"{player}_{name}",
@@ -145,7 +149,7 @@ class Game(AdversarialModule):
         return {name: technique.every * _term(technique, self.updates(batch, player))}
 
     def with_techniques(self, terms: dict[str, Tensor], updates: Sequence[Update]) -> dict[str, Tensor]:
-        """Add the techniques' terms to those of a player's step; none has a gradient where the player is to rest."""
+        """Add the techniques' terms to those of a player's step; detach all of them if a technique skips the step."""
         player = updates[0].player
         for name, technique in self.techniques.items():
             if player in technique.players and technique.every == 1:
@@ -154,16 +158,16 @@ class Game(AdversarialModule):
         return {name: term.detach() for name, term in terms.items()} if any(rests) else terms
 
     def due(self, phase: Phase) -> bool:
-        """Where no technique objects."""
+        """Return True if the phase is carried out on this batch and no technique objects."""
         return super().due(phase) and all(technique.due(self, phase) for technique in self.techniques.values())
 
     def after_step(self, phase: Phase) -> None:
-        """Let the techniques do what they have to."""
+        """Call the `after_step` of each technique."""
         for technique in self.techniques.values():
             technique.after_step(self, phase)
 
     def numbers(self) -> dict[str, float]:
-        """What the techniques say of themselves: `top_k/share`, ..."""
+        """Return the numbers that the techniques report: `top_k/share`, ..."""
         told = {name: technique.numbers(self) for name, technique in self.techniques.items()}
         return {f"{name}/{key}": value for name, numbers in told.items() for key, value in numbers.items()}
 
@@ -173,7 +177,7 @@ def _term(technique: Technique, updates: Sequence[Update]) -> Tensor:
 
 
 class Update:
-    """One step of a player, as techniques see it: the model, the player, and the networks that the step moves."""
+    """One update of a player, as techniques see it: the model, the player, and the networks that it trains."""
 
     def __init__(self, model: Game, player: str, networks: Mapping[str, nn.Module]) -> None:
         self.model: Any = model
@@ -181,22 +185,22 @@ class Update:
 
     @property
     def of_generator(self) -> bool:
-        """Whether it is the generator's."""
+        """Whether it is the generator's update."""
         return self.player == "generator"
 
 
 class Comparison(Update):
-    """What one discriminator tells apart in its step, real images and fakes, and what it says of them.
+    """The real images and fakes that one discriminator compares in its update, and its logits and features for them.
 
     Logits are computed on first access; they are [n], patches [n, 1, h, w], or a list of these, see `losses/logits.py`.
 
     Args:
         model: has the method `logits_and_features`, see `ImageToImage`.
-        name: the discriminator's.
+        name: the discriminator's name.
         real: images [n, C, H, W].
-        fake: images [n, C, H, W], in which no gradient ends here.
-        given: images [n, C', H, W] that the discriminator sees beside both, in the channels before theirs. Techniques
-            leave them as they are: gradients are taken of, and noise is put on, `real` and `fake` alone.
+        fake: images [n, C, H, W]; they are detached.
+        given: images [n, C', H, W] that the discriminator sees with both, as channels in front of theirs. Techniques
+            leave them unchanged: they take gradients with respect to `real` and `fake` and add noise to these alone.
     """
 
     def __init__(self, model: Game, name: str, real: Tensor, fake: Tensor, given: Tensor | None = None) -> None:
@@ -205,30 +209,30 @@ class Comparison(Update):
 
     @property
     def real_logits(self) -> Any:
-        """What the discriminator says of the real images."""
+        """The discriminator's logits for the real images."""
         return self._real[0]
 
     @property
     def fake_logits(self) -> Any:
-        """What the discriminator says of the fakes."""
+        """The discriminator's logits for the fakes."""
         return self._fake[0]
 
     @property
     def real_features(self) -> Tensor | None:
-        """The discriminator's features [n, F] of the real images; None where it shows none."""
+        """The discriminator's features [n, F] of the real images; None if it exposes none."""
         return self._real[1]
 
     @property
     def fake_features(self) -> Tensor | None:
-        """The discriminator's features [n, F] of the fakes; None where it shows none."""
+        """The discriminator's features [n, F] of the fakes; None if it exposes none."""
         return self._fake[1]
 
     def judge_as_real(self, images: Tensor) -> Any:
-        """The discriminator's logits for images [n, C, H, W] in place of the real ones."""
+        """Return the discriminator's logits for images [n, C, H, W] in place of the real ones."""
         return self._look(images)[0]
 
     def judge_as_fake(self, images: Tensor) -> Any:
-        """The discriminator's logits for images [n, C, H, W] in place of the fakes."""
+        """Return the discriminator's logits for images [n, C, H, W] in place of the fakes."""
         return self._look(images)[0]
 
     @cached_property

@@ -2,8 +2,8 @@
 
 Tero Karras, Timo Aila, Samuli Laine, Jaakko Lehtinen, 2018, arXiv:1710.10196. StyleGAN grows in the same way: Tero
 Karras, Samuli Laine, Timo Aila, 2019, arXiv:1812.04948.
-Differs from the paper: a batch has as many images at every resolution; the schedule moves on after each batch, not
-after each fourth; real images are averaged as they are read, not stored at every resolution in whole grey levels.
+Differs from the paper: the batch size is the same at every resolution; the schedule advances after each batch, not
+after each fourth; real images are averaged down as they are read, not stored at every resolution in whole grey levels.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from gan_experiments.layers.growing import enlarge, grown_images
 from gan_experiments.models.noise_to_image import NoiseToImage
 from gan_experiments.schedules import ByResolution, Growth
 
-LAST = 4  # of a run's equal parts, with one for each stage and each fade before: 12 million images at 1024 pixels
+LAST = 4  # parts of a run for the last stage; each earlier stage and each fade is one part
 
 
 class Growing(NoiseToImage):
-    """Both networks begin with few pixels; each doubling is trained, then the layers of the next are faded in.
+    """Two networks that begin at a low resolution; each is trained, then the layers of the next one are faded in.
 
-    The optimizers forget what they have averaged where a fade begins and where it ends, as in the authors' code. What
-    is drawn is enlarged to the full resolution at any time.
+    The optimizers' averages are reset at the beginning and at the end of each fade, as in the authors' code. Samples
+    are always enlarged to the full resolution.
 
     Args:
         images: the length of the run.
-        start_resolution: the side of the first images, a power of two from 4 on. That of the data grows nothing.
+        start_resolution: the side of the first images, a power of two, 4 or more. With that of the data nothing grows.
         stable_images: images at each resolution but the last.
-        fade_images: images while the next one is faded in. Either of them, where it is None, is a part of the run's
-            `images` of which the last resolution has four: 600,000 of 12 million with the 8 doublings to 1024 pixels,
-            as in the paper. A run that goes on keeps what it began with.
-        rates: factors of both learning rates, each a pair of the pixels from which on it holds, and the factor.
+        fade_images: images while the next resolution is faded in. If either of these two is None, it is one of
+            the equal parts into which the run's `images` are divided, four of them for the last resolution: 600,000 of
+            12 million with the 8 doublings to 1024 pixels, as in the paper. A resumed run keeps what it began with.
+        rates: factors of both learning rates: pairs of the resolution from which a factor applies, and the factor.
         options: the other arguments of `NoiseToImage`; the networks have `resolution` and `grown`, see
             layers/growing.py.
 
-    Raises ConfigError for networks that cannot grow, and where the run would end before the full resolution.
+    Raises ConfigError for networks that cannot grow, and if the run would end before the full resolution.
     """
 
     def __init__(
@@ -97,27 +97,27 @@ class Growing(NoiseToImage):
 
     @property
     def grown(self) -> float:
-        """How many doublings from 4x4 pixels are in after the images seen, see layers/growing.py."""
+        """The number of doublings from 4x4 pixels after the images seen, see layers/growing.py."""
         return self.growth(self.images_seen)
 
     @property
     def stage(self) -> int:
-        """Counts the resolutions and the fades between them."""
+        """A counter of the resolutions and of the fades between them."""
         return math.floor(self.grown) + math.ceil(self.grown)
 
     def grow(self) -> None:
-        """Tell the networks, and their averages, how far they have grown."""
+        """Set how far the networks, and their averages, have grown."""
         for name in self.network_names:
             for average in (False, True):
                 self.network(name, average).grown = self.grown  # type: ignore[assignment]
 
     def before_batch(self) -> None:
-        """Be as far as the images seen ask for."""
+        """Grow the networks as far as the images seen say."""
         self.grow()
         self._stage_before = self.stage
 
     def after_batch(self) -> None:
-        """Grow; Adam begins again with another resolution or fade."""
+        """Grow the networks, and reset the optimizers when a resolution or a fade begins."""
         super().after_batch()
         self.grow()
         if self.stage != self._stage_before:
@@ -125,7 +125,7 @@ class Growing(NoiseToImage):
                 self.optimizer_of(name).state.clear()
 
     def real(self, batch: Batch) -> Tensor:
-        """The real images [n, C, R, R] of a batch, with R as the networks have it, and with their fade."""
+        """Return the real images [n, C, R, R] of a batch at the networks' current resolution R, faded as theirs are."""
         return grown_images(super().real(batch), self.grown)
 
     def sample(
@@ -136,17 +136,17 @@ class Growing(NoiseToImage):
         truncation: float | None = None,
         bounded: bool = True,
     ) -> Tensor:
-        """z [n, latent_dim] -> images [n, C, H, W] in [-1, 1] of the full resolution, see `NoiseToImage.sample`."""
+        """Generate images [n, C, H, W] at the full resolution from z [n, latent_dim], see `NoiseToImage.sample`."""
         images = super().sample(z, ema, labels, truncation, bounded)
         return enlarge(images, self.resolution // images.shape[-1])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the schedule: another length of the run would change it."""
+        """Add the schedule, which another length of the run would change."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["gan_experiments"]["growth"] = [self.growth.stable, self.growth.fade]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the schedule, where none is typed, and be as grown as the images seen say."""
+        """Load the schedule, unless one is typed, and grow the networks as far as the images seen say."""
         super().on_load_checkpoint(checkpoint)
         stable, fade = checkpoint["gan_experiments"]["growth"]
         self.growth.stable = stable if self.stable_images is None else self.stable_images

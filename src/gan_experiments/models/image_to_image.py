@@ -1,4 +1,4 @@
-"""What every variant that turns images into images does with what it has learnt: translate, show it, be compared."""
+"""Translation, sample sheets and evaluation shared by all models that turn images into images."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from gan_experiments.models.technique import Technique
 
 @dataclass(frozen=True)
 class Direction:
-    """One of the things that images can be turned into.
+    """One of the translations that a model can make.
 
-    `reads` is the key of a batch whose images are turned; `truth`, where the data have it, the one of the images that
-    should come of them. `number` is that of the class that they are turned into, where they are turned into a class:
-    the direction then bears the class's name, where the data have names. `also` are the keys that are read beside it.
+    `reads` is the batch key of the images to translate. `truth` is the batch key of their ground truth; empty if the
+    data have none. `number` is the label of the class that images are translated into; None if there is none. With a
+    label, the direction has the class's name if the data have names. `also` are further batch keys that are read.
     """
 
     reads: str
@@ -42,13 +42,13 @@ class ImageToImage(Game):
 
     A variant writes its `phases`, its `comparisons`, its `directions` and `translate_batch`.
 
-    A translation makes images of `scale` times the side. `translate_batch` gets sides that `multiple` divides, of
-    `smallest` pixels or more, or the one side `only` where there is one. Images of other sizes are mirrored beyond
-    their right and lower borders, and the result is cut back.
+    Translated images have sides `scale` times as long. `translate_batch` gets images whose sides are multiples of
+    `multiple` and `smallest` pixels or longer. If `only` is set, their sides are `only` pixels. Images of other sizes
+    are mirrored beyond their right and lower borders, and the result is cropped.
     """
 
     directions: Mapping[str, Direction]
-    """By the name that a person types for them; the first is the usual one."""
+    """By the name that a user types; the first is the default."""
     scale: int = 1
     multiple: int = 1
     smallest: int = 1
@@ -68,13 +68,13 @@ class ImageToImage(Game):
         self.join_techniques(techniques)
 
     def logits(self, discriminator: nn.Module, images: Tensor, given: Tensor | None = None) -> Any:
-        """What a discriminator says of images [n, C, H, W], and of what is `given` beside them in its channels."""
+        """Return a discriminator's logits for images [n, C, H, W], with the channels of `given` in front of theirs."""
         return self.logits_and_features(discriminator, images, given)[0]
 
     def logits_and_features(
         self, discriminator: Any, images: Tensor, given: Tensor | None = None
     ) -> tuple[Any, Tensor | None]:
-        """The same logits, and the features that they were made from where the discriminator shows any."""
+        """Return the same logits, and the features that they were computed from; None if none are exposed."""
         seen = self.shown(images)
         if given is not None:
             seen = torch.cat([given, seen], dim=1)
@@ -84,25 +84,26 @@ class ImageToImage(Game):
         return discriminator.head(features), features
 
     def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
-        """Images [n, C, H, W] -> [n, C', scale H, scale W] in the direction `to`; the networks are in evaluation mode.
+        """Translate images [n, C, H, W] -> [n, C', scale H, scale W] in the direction `to`.
 
-        `draw(torch.randn, n, *shape)` makes whatever the variant leaves to chance (a code z, pix2pix's dropout).
+        The networks are in evaluation mode. `draw(torch.randn, n, *shape)` draws all random numbers that the variant
+        needs (a code z, pix2pix's dropout).
         """
         raise NotImplementedError(f"{type(self).__name__} turns nothing")
 
     def overview(self, image: Tensor) -> Batch:
-        """Return what `translate_batch` is to know of a whole image when it gets tiles of it: one row for each key.
+        """Return what `translate_batch` needs to know of a whole image when it gets tiles of it: one row for each key.
 
-        `image` is the whole, float [1, C, H, W] in [-1, 1], perhaps made smaller.
+        `image` is the whole image, float [1, C, H, W] in [-1, 1], perhaps downscaled.
         """
         return {}
 
     @torch.no_grad()
     def translate(self, batch: Batch, to: str = "", ema: bool = True, seed: int = 0) -> Tensor:
-        """The images of a batch in the direction `to`, the usual one unless it says otherwise, in [-1, 1].
+        """Translate the images of a batch in the direction `to`, by default the first; the results are in [-1, 1].
 
-        What is left to chance depends on the seed alone. Raises ConfigError for a direction that there is none of, and
-        where a key is missing that `translate_batch` reads.
+        Random numbers depend on the seed alone. Raises ConfigError for an unknown direction, and if the batch lacks a
+        key that `translate_batch` reads.
         """
         to = self.direction(to)
         dtype = next(self.parameters()).dtype
@@ -118,9 +119,9 @@ class ImageToImage(Game):
         return images[..., : self.scale * height, : self.scale * width].clamp(-1, 1)  # some end without a tanh
 
     def direction(self, to: str) -> str:
-        """The name of a direction from it, or else from its class's number; the usual one's for none.
+        """Return the name of a direction given its name, or else its class's number; the default's for an empty `to`.
 
-        Raises ConfigError where there is none of it.
+        Raises ConfigError if there is no such direction.
         """
         if to in self.directions and self.directions[to].number is not None:
             number_of(to, [name for name, way in self.directions.items() if way.number is not None], f"to={to}")
@@ -132,7 +133,7 @@ class ImageToImage(Game):
         return numbered[to]
 
     def name_classes(self, names: list[str]) -> None:
-        """Take up the names of the data's classes, for directions too unless two would be called the same."""
+        """Store the data's class names, for directions too unless two of them would get the same name."""
         super().name_classes(names)
         of_number: dict[int | None, str] = dict(enumerate(names))
         named = {of_number.get(way.number, name): way for name, way in self.directions.items()}
@@ -140,16 +141,16 @@ class ImageToImage(Game):
             self.directions = named
 
     def sampler(self, seed: int, ema: bool = True, to: str = "") -> Translations:
-        """Translations in a direction, one by one and the same at each call: for scores of pairs."""
+        """Return the translations in a direction, one by one and the same at each call, for scores of pairs."""
         return Translations(self, seed, ema, self.direction(to))
 
     def translated(
         self, data: Any, seed: int, ema: bool, split: str, batch_size: int, most: int, to: str = ""
     ) -> tuple[TranslatedSet, Any]:
-        """Translations of `most` or fewer held-out images without partners, and the real images of the target domain.
+        """Return translations of up to `most` held-out unpaired images, and the real images of the target domain.
 
-        For scores of sets of images, `batch_size` at a time; the real ones are of `split`. Raises ConfigError where the
-        data have no such images.
+        They are for scores of sets of images, `batch_size` at a time. The real images are of `split`. Raises
+        ConfigError if the data have no such images.
         """
         to = self.direction(to)
         way = self.directions[to]
@@ -161,9 +162,9 @@ class ImageToImage(Game):
         return TranslatedSet(self, source, to, ema, seed, batch_size, min(most, source.number)), real
 
     def pair(self, batch: Batch, to: str = "", ema: bool = True, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """The translations of a batch, and the images that should have come of them, both [n, C, H, W].
+        """Return the translations of a batch and their ground truth, both [n, C, H, W].
 
-        Raises ConfigError where the data hold no such images.
+        Raises ConfigError if the direction has no ground truth.
         """
         to = self.direction(to)
         if not self.directions[to].truth:
@@ -173,11 +174,11 @@ class ImageToImage(Game):
         return self.translate(batch, to, ema, seed), batch[self.directions[to].truth].to(self.device)
 
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
-        """What the sample sheets are made from at every interval: the same rows of the data."""
+        """Return what every sample sheet of a run is made from: the same rows of the data."""
         return {key: fixed[key][:n] for key in self.needs}
 
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
-        """Images [n, k, C, H, W]: input, output, and what should have come of it where that is known."""
+        """Return images [n, k, C, H, W]: input, output, and the ground truth if there is one."""
         direction = self.directions[self.direction("")]
         shown = [inputs[direction.reads], self.translate(inputs, ema=ema)]
         if direction.truth:
@@ -187,7 +188,7 @@ class ImageToImage(Game):
 
 @dataclass(frozen=True)
 class Translations:
-    """Translates held-out images in the direction `to`, each the same whoever asks for it."""
+    """Translations of held-out images in the direction `to`; each depends on its item and the seed alone."""
 
     model: ImageToImage
     seed: int
@@ -201,16 +202,16 @@ class Translations:
 
     @property
     def changes(self) -> bool:
-        """Whether the images before translation are others than those that should come of them."""
+        """Whether the inputs are other images than their ground truth."""
         direction = self.model.directions[self.direction]
         return direction.reads != direction.truth
 
     def pair(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
-        """The translation of item `number`, alone in its batch, and what it should be: both [1, C, H, W]."""
+        """Return the translation of item `number`, alone in its batch, and its ground truth, both [1, C, H, W]."""
         return self.model.pair(batch, self.to, self.ema, seed_of(self.seed, number))
 
     def as_it_is(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
-        """The image before translation, enlarged where that is (bicubic), and what it should be."""
+        """Return the input, enlarged by bicubic interpolation if the model enlarges, and its ground truth."""
         direction = self.model.directions[self.direction]
         image, truth = (batch[key].to(self.model.device) for key in (direction.reads, direction.truth))
         if self.model.scale > 1:
@@ -220,9 +221,9 @@ class Translations:
 
 @dataclass(frozen=True)
 class TranslatedSet:
-    """Translations of `number` images of `source`, evenly spread, as an evaluator asks for them.
+    """Translations of `number` images, evenly spread over `source`, in the form that an evaluator calls for.
 
-    Each is alone in its batch, so that the scores are the same for any `batch_size` and number of ranks.
+    Each image is alone in its batch, so that the scores are the same for any `batch_size` and number of ranks.
     """
 
     model: ImageToImage
@@ -243,7 +244,7 @@ class TranslatedSet:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a reader of the scores must know of it."""
+        """What a reader of the scores must know of the images that were translated."""
         return {
             "direction": self.to,
             "source_split": self.source.split,
@@ -253,19 +254,22 @@ class TranslatedSet:
 
 
 def seed_of(seed: int, number: int) -> int:
-    """The seed of what is left to chance in the translation of item `number`."""
+    """Return the seed of the random numbers in the translation of item `number`."""
     return (seed * 0x9E3779B1 + number) % 2**32
 
 
 class _Given(dict[str, Tensor]):
-    """A batch that says what it lacks."""
+    """A batch that raises ConfigError for a missing key."""
 
     def __missing__(self, key: str) -> Tensor:
         raise ConfigError(f"this model reads {key} too ({BATCH_KEYS.get(key)}): type {key}=...")
 
 
 def side_by_side(*images: Tensor) -> Tensor:
-    """k times [n, C, H, W] -> [n, k, C, H, W], the smaller ones enlarged by whole pixels and the grey ones coloured."""
+    """Stack k times [n, C, H, W] -> [n, k, C, H, W].
+
+    Smaller images are enlarged by repeating pixels, and grey ones get as many channels as the others.
+    """
     channels = max(rows.shape[1] for rows in images)
     size = max(tuple(rows.shape[2:]) for rows in images)
     return torch.stack([F.interpolate(rows, size).expand(-1, channels, -1, -1) for rows in images], dim=1)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws fixed images chunk by chunk, each the same on every rank."""
+    """A source of fixed images, generated chunk by chunk; a chunk is the same on every rank."""
 
     model: NoiseToImage
     seed: int
@@ -25,12 +25,12 @@ class Sampler:
     law: str = "data"
 
     def __call__(self, index: int, n: int) -> Tensor:
-        """The images [n, C, H, W] in [-1, 1] of chunk `index`."""
+        """Generate the images [n, C, H, W] in [-1, 1] of chunk `index`."""
         z = self.model.fixed_noise(n, self.chunk_seed(index), self.truncation)
         return self.model.sample(z, self.ema, self.labels(index, n), self.truncation)
 
     def labels(self, index: int, n: int) -> Tensor | None:
-        """The classes int64 [n] that chunk `index` is asked for; None for a generator without classes."""
+        """Draw the classes int64 [n] of chunk `index`; None for a generator without classes."""
         return self.model.conditions(n, self.chunk_seed(index), self.law)
 
     @property
@@ -39,27 +39,27 @@ class Sampler:
         return self.model.conditions.passport(self.law)
 
     def along(self, z: Tensor) -> Tensor:
-        """The images [n, C, H, W] of places z [n, latent_dim], as the generator makes them, without bounds.
+        """Generate the images [n, C, H, W] of places z [n, latent_dim], without clipping them to the kind's bounds.
 
-        Calls with as many places have the same classes.
+        Calls with the same number of places use the same classes.
         """
         labels = self.model.conditions(len(z), self.seed, self.law)
         return self.model.sample(z, self.ema, labels, self.truncation, bounded=False)
 
     def chunk_seed(self, index: int) -> int:
-        """Where the draws of a chunk begin: a generator on the CPU reads 32 bits, so no seed is shifted beyond them."""
+        """Return the seed of a chunk, within the 32 bits that a generator on the CPU reads."""
         return (self.seed * 0x9E3779B1 + index) % 2**32  # far from the chunks of other seeds
 
 
 def closed_walk(stations: Tensor, steps: int, arcs: bool = True) -> Iterator[Tensor]:
-    """Places [n, d] on n closed walks through `stations` [places, n, d], `steps` each, along arcs or straight."""
+    """Yield places [n, d] on n closed walks through `stations` [places, n, d], `steps` each, on arcs or lines."""
     for here, there in zip(stations, stations.roll(-1, dims=0), strict=True):
         for step in range(steps):
             yield slerp(here, there, step / steps) if arcs else here.lerp(there, step / steps)
 
 
 def slerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
-    """Spherical interpolation of rows [n, d], a at t = 0 and b at t = 1 (White 2016, arXiv:1609.04468)."""
+    """Interpolate rows [n, d] spherically, from a at t = 0 to b at t = 1 (White 2016, arXiv:1609.04468)."""
     cosine = F.cosine_similarity(a, b, dim=-1).clamp(-1, 1)[:, None]
     angle = torch.arccos(cosine)
     sine = torch.sin(angle)

@@ -1,6 +1,6 @@
-"""The game of every variant that turns noise into images: two networks, what they lose, noise, labels, samples.
+"""Training and sampling shared by all models that generate samples from noise.
 
-A variant overrides what its paper does otherwise, and techniques (see `techniques/technique.py`) add to it.
+A variant overrides what its paper does differently. Techniques (see `models/technique.py`) add to the training.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ FAKE_LABELS = (*LAWS, "batch")
 
 
 class NoiseToImage(Game):
-    """A generator [N, latent_dim] -> [N, C, H, W] in [-1, 1] and a discriminator of images -> logits, high means real.
+    """A generator [N, latent_dim] -> [N, C, H, W] in [-1, 1] and a discriminator images -> logits; high means real.
 
-    Networks with `classes` take labels int64 [N] as their second argument, and batches must hold them. Those that are
-    `drawn` take the argument `draw`, which makes the random numbers of their layers in training (dropout, noise). A
-    generator that is `styled` has a `mapping` from z to w and takes the argument `truncation`, ψ, for w; of the others
-    z is truncated.
+    Networks with `classes` take labels int64 [N] as their second argument, and batches must hold labels. Networks that
+    are `drawn` take the argument `draw`, which draws the random numbers of their layers in training (dropout, noise). A
+    generator that is `styled` has a `mapping` from z to w and takes the argument `truncation`, ψ, which truncates w.
+    For other generators z is truncated.
 
     Args:
-        generator: has the attribute `latent_dim`, and `classes` where it is conditional.
+        generator: has the attribute `latent_dim`, and `classes` if it is conditional.
         discriminator: ends in logits, not in a sigmoid.
-        loss: what both players minimise.
-        augment: differentiable augmentation of all that the discriminator sees; None for none.
-        techniques: what joins the game, by name.
-        n_critic: steps of the discriminator, each on a batch of its own, for one of the generator.
+        loss: the adversarial loss of both players.
+        augment: differentiable augmentation of everything that the discriminator sees; None for none.
+        techniques: additions to the training, by name.
+        n_critic: discriminator steps, each on a batch of its own, for each generator step.
         generator_batch: fakes in the generator's step for each real image of a batch.
-        reuse_fakes: whether the generator's step is on the fakes that the discriminator was shown.
-        fake_labels: the classes of fakes in training: "data", drawn in the proportions of the data, "uniform", each as
-            likely, or "batch", those of the real images.
+        reuse_fakes: whether the generator's step uses the fakes that the discriminator was shown.
+        fake_labels: the classes of fakes in training. "data" draws them in the proportions of the data, "uniform" with
+            equal probabilities, and "batch" takes those of the real images.
         engine: the arguments of `AdversarialModule`.
 
-    Raises ConfigError where these do not go together.
+    Raises ConfigError if these do not go together.
     """
 
     offers = frozenset(NEEDS)
@@ -80,7 +80,7 @@ class NoiseToImage(Game):
         self.join_techniques(techniques, self._faults())
 
     def _faults(self) -> Iterator[str]:
-        """What does not go together, a line each."""
+        """Yield what does not go together, a line each."""
         if self.fake_labels not in FAKE_LABELS:
             yield f"model.fake_labels={self.fake_labels}: type model.fake_labels= one of {', '.join(FAKE_LABELS)}"
         judged = int(getattr(self.discriminator, "classes", 0))
@@ -113,7 +113,7 @@ class NoiseToImage(Game):
             )
 
     def points_between(self) -> Iterator[str]:
-        """A fault, where points between a real image and a fake would be of two classes."""
+        """Yield a fault if points between a real image and a fake would belong to two classes."""
         if getattr(self.discriminator, "classes", 0) and not self.has_classifier and self.fake_labels != "batch":
             yield (
                 "points between a real image and a fake of another class have none that the discriminator could be"
@@ -126,10 +126,10 @@ class NoiseToImage(Game):
         discriminator = self.discriminator
         return hasattr(discriminator, "classify") and getattr(discriminator, "conditioning", "auxiliary") == "auxiliary"
 
-    # ---------------------------------------------------------------- the game
+    # ---------------------------------------------------------------- training
 
     def phases(self) -> list[Phase]:
-        """The discriminator at each batch, the generator at each `n_critic`-th, and lazy techniques."""
+        """Return the discriminator's phase, the generator's at every `n_critic`-th batch, and the lazy ones."""
         keeps = self.generator if self.reuse_fakes else ()
         return [
             Phase("discriminator", self._discriminator_update, self.discriminator, keeps=keeps),
@@ -138,7 +138,7 @@ class NoiseToImage(Game):
         ]
 
     def updates(self, batch: Batch, player: str) -> list[PlayerUpdate]:
-        """A turn with fakes of its own."""
+        """Return one update, with fakes of its own."""
         return [PlayerUpdate(self, batch, of_generator=player == "generator", own_fakes=True)]
 
     def _discriminator_update(self, batch: Batch) -> dict[str, Tensor]:
@@ -151,17 +151,17 @@ class NoiseToImage(Game):
         return self.with_techniques({} if replaced else self.generator_loss(update), [update])
 
     def discriminator_loss(self, update: PlayerUpdate) -> dict[str, Tensor]:
-        """Tell real from fake, which go through the discriminator apart: its batch norm must not mix them."""
+        """Tell real from fake. They pass through the discriminator separately, so that batch norm does not mix them."""
         self.observe(real=update.real_logits, fake=update.fake_logits)
         return {"adversarial": self.loss.discriminator(update.real_logits, update.fake_logits)}
 
     def generator_loss(self, update: PlayerUpdate) -> dict[str, Tensor]:
-        """Have fakes taken for real, by the discriminator as it is now."""
-        fake_logits = update.fake_logits  # first, as both draw
+        """Make the discriminator, as it is now, take fakes for real."""
+        fake_logits = update.fake_logits  # first: both draw random numbers, always in this order
         return {"adversarial": self.fooled(fake_logits, update.real_logits if self.loss.needs_real_logits else None)}
 
     def on_train_start(self) -> None:
-        """Choose the reference batch of a discriminator with virtual batch norm, unless a checkpoint had it."""
+        """Set the reference batch of a discriminator with virtual batch norm, unless a checkpoint held it."""
         reference = getattr(self.discriminator, "reference", None)
         if reference is not None and reference.rows.isnan().any():
             fixed = self.trainer.datamodule.fixed(len(reference.rows))  # type: ignore[attr-defined]
@@ -169,28 +169,28 @@ class NoiseToImage(Game):
             self.discriminator.set_reference(fixed["real"].to(reference.rows), label)  # type: ignore[operator]
 
     def observe(self, **values: Tensor) -> None:
-        """Show the augmentation the logits of the real images too."""
+        """Log the logits, and show the augmentation those of the real images."""
         super().observe(**values)
         if self.augment:
             self.augment.observe(values["real"])
 
     def after_batch(self) -> None:
-        """Let the augmentation change its strength."""
+        """Let the augmentation adjust its strength."""
         super().after_batch()
         if self.augment:
             self.augment.adjust(self.batches)
 
     def numbers(self) -> dict[str, float]:
-        """What the augmentation and the techniques say of themselves: `augment/p`, `top_k/share`, ..."""
+        """Return the numbers that the augmentation and the techniques report: `augment/p`, `top_k/share`, ..."""
         told = self.augment.numbers() if self.augment else {}
         return {f"augment/{key}": value for key, value in told.items()} | super().numbers()
 
     def real(self, batch: Batch) -> Tensor:
-        """The real images [n, C, H, W] of a batch, as the discriminator is to see them."""
+        """Return the real images [n, C, H, W] of a batch, as the discriminator is to see them."""
         return batch["real"]
 
     def noise(self, n: int) -> Tensor:
-        """z ~ N(0, 1) of shape [n, latent_dim], for use in the losses."""
+        """Draw z ~ N(0, 1) of shape [n, latent_dim], for use in the losses."""
         return self.draw(torch.randn, n, self.latent_dim)
 
     @property
@@ -205,26 +205,26 @@ class NoiseToImage(Game):
 
     @property
     def conditions(self) -> Conditions:
-        """What the generator is conditioned on: as the data have it, or its own classes where theirs are not known."""
+        """What the generator is conditioned on: the data's conditions, or its own classes if the data's are unknown."""
         known = self.data_conditions
         return known if self.classes and known.classes == self.classes else Classes(self.classes)
 
     @property
     def kind(self) -> Kind:
-        """What the generator makes."""
+        """The kind of sample that the generator makes."""
         return kind_of(self.generator)
 
     def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """The images [n, C, H, W] of z [n, latent_dim], and of labels int64 [n] where there are classes."""
+        """Generate images [n, C, H, W] from z [n, latent_dim], and from labels int64 [n] if there are classes."""
         inputs = (z,) if label is None else (z, label)
         return self.generator(*inputs, **self._drawing(self.generator))
 
     def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """The discriminator's logits for images [n, C, H, W], augmented where the config asks for it."""
+        """Return the discriminator's logits for images [n, C, H, W], augmented if the config asks for it."""
         return self.logits_and_features(images, label)[0]
 
     def logits_and_features(self, images: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """The same logits, and the features [n, F] that they were made from where the discriminator shows any."""
+        """Return the same logits, and the features [n, F] that they were computed from; None if none are exposed."""
         seen = self.shown(images if self.augment is None else self.augment(images, self.draw))
         discriminator: Any = self.discriminator
         inputs = (seen, label) if getattr(discriminator, "classes", 0) else (seen,)
@@ -248,11 +248,11 @@ class NoiseToImage(Game):
         truncation: float | None = None,
         bounded: bool = True,
     ) -> Tensor:
-        """z [n, latent_dim] -> images [n, C, H, W] in [-1, 1], by the averaged generator, in evaluation mode.
+        """Generate images [n, C, H, W] in [-1, 1] from z [n, latent_dim], in evaluation mode.
 
-        A conditional generator needs `labels`, int64 [n]. `truncation` is that of w, of a generator that is `styled`;
-        what others have of it is in z already, see `fixed_noise`. Without `bounded` values beyond the kind's bounds are
-        kept.
+        With `ema` the generator has its averaged weights. A conditional generator needs `labels`, int64 [n].
+        `truncation` is for w, in a generator that is `styled`; for others z is truncated already, see `fixed_noise`.
+        Without `bounded`, values beyond the kind's bounds are kept.
         """
         generator = self.network("generator", ema)
         z = z.to(self.device, dtype=next(generator.parameters()).dtype)
@@ -268,9 +268,9 @@ class NoiseToImage(Game):
         return bool(getattr(self.generator, "styled", False))
 
     def class_number(self, asked: object) -> int:
-        """The number of a class by its name, or by its number where no class has that name.
+        """Return the label of a class given its name, or given its number if no class has that name.
 
-        Raises ConfigError where there is no such class.
+        Raises ConfigError if there is no such class.
         """
         if not self.classes:
             raise ConfigError(f"class={asked}: this generator knows no classes; leave it out")
@@ -283,10 +283,11 @@ class NoiseToImage(Game):
         raise ConfigError(f"class={asked}: type a number of 0 to {self.classes - 1}{some}")
 
     def fixed_noise(self, n: int, seed: int, truncation: float | None = None) -> Tensor:
-        """z [n, latent_dim] that depends on the seed alone, not on the device.
+        """Draw z [n, latent_dim], which depends on the seed alone, not on the device.
 
-        With `truncation` no component is larger than that: the truncation trick, Brock et al. 2019, arXiv:1809.11096,
-        section 3.1. Raises ConfigError unless it is above 0. A generator that is `styled` truncates w and leaves z.
+        With `truncation` no |component| is larger than that: the truncation trick, Brock et al. 2019, arXiv:1809.11096,
+        section 3.1. A generator that is `styled` truncates w instead and leaves z unchanged. Raises ConfigError unless
+        `truncation` is above 0.
         """
         if truncation is not None and not (isinstance(truncation, (int, float)) and truncation > 0):
             largest = "ψ" if self.styled else "the largest |z|"
@@ -298,29 +299,30 @@ class NoiseToImage(Game):
         return nn.init.trunc_normal_(z, a=-truncation, b=truncation, generator=generator)
 
     def sampler(self, seed: int, ema: bool = True, truncation: float | None = None, law: str = "data") -> Sampler:
-        """The images that the scores are computed from, their classes by a `law`, see `conditions`."""
+        """Return the source of the images that scores use; their classes are drawn by `law`, see `conditions`."""
         return Sampler(self, seed, ema, truncation, law)
 
     def walk(self, places: int, n: int, seed: int, steps: int = 20) -> Iterator[Tensor]:
-        """z [n, latent_dim] along n closed walks through `places` random places each, `steps` from one to the next."""
+        """Yield z [n, latent_dim] along n closed walks through `places` random places each, `steps` between two."""
         return closed_walk(self.fixed_noise(places * n, seed).view(places, n, -1), steps)
 
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
-        """What the sample sheets are made from at every interval: the same n points of the latent space."""
+        """Return what every sample sheet of a run is made from: the same n latent vectors, and their labels."""
         inputs = {"z": self.fixed_noise(n, seed=self.run.seed)}
         label = self.conditions.of_sheet(n, self.run.seed)
         return inputs if label is None else {**inputs, "label": label}
 
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
-        """Images [n, 1, C, H, W]: n cells of one image."""
+        """Return images [n, 1, C, H, W]: n cells of one image."""
         return self.sample(inputs["z"], ema, inputs.get("label"))[:, None]
 
 
 class PlayerUpdate(Comparison):
-    """What a player's step looks at, each made when first asked for; fakes bear a graph in the generator's turn alone.
+    """The inputs of one player's update (real and fake images, labels, logits, features), computed on first access.
 
-    Of the n real images, the discriminator's turn has n fakes, the generator's `generator_batch` times as many. They
-    are those of the batch's other turns where the model reuses them, unless the turn is to have its own.
+    Fakes carry gradients only in the generator's update. For n real images, the discriminator's update has n fakes and
+    the generator's `generator_batch` times as many. If the model reuses fakes, all updates of a batch share them except
+    those with `own_fakes`.
     """
 
     def __init__(self, model: NoiseToImage, batch: Batch, of_generator: bool = False, own_fakes: bool = False) -> None:
@@ -355,11 +357,11 @@ class PlayerUpdate(Comparison):
         return self._fakes[2] if self.of_generator else self._fakes[2].detach()
 
     def judge_as_real(self, images: Tensor) -> Tensor:
-        """The discriminator's logits for images [n, C, H, W] of the real ones' classes."""
+        """Return the discriminator's logits for images [n, C, H, W] with the labels of the real ones."""
         return self.model.logits(images, self.real_label)
 
     def judge_as_fake(self, images: Tensor) -> Tensor:
-        """The discriminator's logits for images [n, C, H, W] of the fakes' classes."""
+        """Return the discriminator's logits for images [n, C, H, W] with the labels of the fakes."""
         return self.model.logits(images, self.fake_label)
 
     @cached_property
@@ -375,11 +377,11 @@ class PlayerUpdate(Comparison):
         return self.model.once("fakes", self._make_fakes) if self.reuse_fakes else self._make_fakes()
 
     def inputs(self, n: int) -> tuple[Tensor, Tensor | None]:
-        """New noise [n, latent_dim] for n fakes, and their classes int64 [n]; None without classes."""
+        """Draw noise [n, latent_dim] for n new fakes, and their classes int64 [n]; None without classes."""
         model, z = self.model, self.model.noise(n)
         if model.classes and model.fake_labels == "batch":
             labels = self.batch["label"]
-            # In their order, so that each rank's fakes have its labels.
+            # In the order of the batch, so that each rank's fakes have its labels.
             return z, labels[torch.arange(n, device=labels.device) * len(labels) // n]
         return z, model.conditions(n, partial(model.draw, torch.rand), model.fake_labels)
 

@@ -20,14 +20,16 @@ from gan_experiments.schedules import Cosine
 
 
 class R3GAN(NoiseToImage):
-    """Pairs of a real image and a fake, with R1 and R2 at each step; all constants follow one half of a cosine.
+    """Relativistic training on pairs of a real image and a fake, with R1 and R2 at each step.
+
+    Each constant below changes from its first to its second value along one half of a cosine.
 
     Args:
-        burn_in: images over which the pairs below go from their first to their last value.
+        burn_in: the number of images over which the constants change.
         gamma: γ of both penalties, each of which is γ/2 ‖∇D‖².
-        beta2: of both players' Adam.
-        half_life: of the generator's weight average, in images.
-        augment_p: of an ADA whose `target` is None.
+        beta2: β₂ of both players' Adam.
+        half_life: the half-life of the generator's weight average, in images.
+        augment_p: p of an ADA whose `target` is None.
         options: the other arguments of `NoiseToImage`.
     """
 
@@ -47,12 +49,12 @@ class R3GAN(NoiseToImage):
         self.share = Cosine(end=burn_in)
 
     def now(self, values: Sequence[float]) -> float:
-        """What has become of the first of two values on its way to the last."""
+        """Return the current value of a constant on its way from its first to its last value."""
         first, last = values
         return last + (first - last) * self.share(self.images_seen)
 
     def before_batch(self) -> None:
-        """Set for this batch what the engine's schedules do not."""
+        """Set the constants of this batch, which the engine's schedules do not set."""
         for name in self.make_optimizer:
             for group in self.optimizer_of(name).param_groups:
                 group["betas"] = (group["betas"][0], self.now(self.beta2))
@@ -62,7 +64,7 @@ class R3GAN(NoiseToImage):
             self.augment.follow(self.now(self.augment_p))
 
     def discriminator_loss(self, update: PlayerUpdate) -> dict[str, Tensor]:
-        """Equation 7: plus γ/2 ‖∇D(x)‖² + γ/2 ‖∇D(G(z))‖², of the images as they enter the augmentation."""
+        """Equation 7: the loss of pairs, plus γ/2 ‖∇D(x)‖² + γ/2 ‖∇D(G(z))‖² at the images before augmentation."""
         terms, gamma = super().discriminator_loss(update), self.now(self.gamma)
         r1, r2 = r1_penalty(update.judge_as_real, update.real), r1_penalty(update.judge_as_fake, update.fake)
         return {**terms, "r1": gamma * r1, "r2": gamma * r2}

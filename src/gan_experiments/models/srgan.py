@@ -2,9 +2,9 @@
 
 Christian Ledig, Lucas Theis, Ferenc Huszar, Jose Caballero, et al., 2016. arXiv:1609.04802
 
-`Enlarger` is the first stage, SRResNet, which makes the pixels right; `SRGAN` is the second, which takes up the first
-one's generator (`model.pretrained`). ESRGAN (Wang et al. 2018, arXiv:1809.00219) and its first stage are these two
-with other networks, losses and weights.
+`Enlarger` is the first stage, SRResNet, trained by pixels alone. `SRGAN` is the second stage, which starts from the
+first one's generator (`model.pretrained`). ESRGAN (Wang et al. 2018, arXiv:1809.00219) and its first stage are these
+two with other networks, losses and weights.
 
 Differs from the paper: the generator's step comes before the discriminator's, on the same images, as in BasicSR.
 """
@@ -28,7 +28,7 @@ from gan_experiments.models.image_to_image import Direction, ImageToImage
 
 
 class Enlarger(ImageToImage):
-    """A generator without an adversary, which comes as near to the photographs as the pixels tell.
+    """A generator trained without a discriminator, by the distance of its pixels from the photographs.
 
     Args:
         generator: images [N, C, H, W] in [-1, 1] -> `scale` times larger ones; has `scale` and `multiple`.
@@ -50,33 +50,33 @@ class Enlarger(ImageToImage):
         self.distance = find_distance(distance, "model.distance")
 
     def phases(self) -> list[Phase]:
-        """One loss, of one network."""
+        """Return the only phase, of the generator."""
         return [Phase("generator", self.generator_loss, self.generator)]
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Equation 4: the mean distance of pixels; of "l2" the PSNR in dB is -10 log₁₀."""
+        """Equation 4: the mean distance of pixels d; for "l2", the PSNR in dB is -10 log₁₀ d."""
         return {"pixel": self.distance(self.generator(batch["low"]) / 2, batch["high"] / 2)}
 
     def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
-        """Low to high."""
+        """Translate low resolution to high."""
         return self.network("generator", ema)(batch["low"])
 
 
 class SRGAN(ImageToImage):
-    """A generator that is to be taken for a camera, and for what it should show by what a network sees in it.
+    """A generator trained to be taken for a camera, and to match the photographs in the features of a network.
 
     Args:
         generator: images [N, C, H, W] in [-1, 1] -> `scale` times larger ones; has `scale` and `multiple`.
         discriminator: images of high resolution -> logits.
         loss: non-saturating in the paper, the relativistic average in ESRGAN.
-        perceptual: makes the perceptual loss, images and targets [N, C, H, W] -> scalar. It is made when a training
-            begins, as nothing else needs its weights, and is no part of this module: neither trained, saved nor
-            averaged. None or {} for none.
-        adversarial_weight, perceptual_weight, pixel_weight: of the generator's terms, equation 3.
-        distance: of pixels, "l2", "l1" or "charbonnier", of images in [0, 1].
+        perceptual: makes the perceptual loss, images and targets [N, C, H, W] -> scalar. It is called when training
+            begins, because nothing else needs the weights. The loss is not part of this module: it is neither trained,
+            saved nor averaged. None or {} for none.
+        adversarial_weight, perceptual_weight, pixel_weight: weights of the generator's terms, equation 3.
+        distance: the distance of pixels, "l2", "l1" or "charbonnier", of images in [0, 1].
         engine: the other arguments of `ImageToImage`.
 
-    Raises ConfigError for another distance, and where only the discriminator would say what the images should be.
+    Raises ConfigError for another distance, and if there is neither a perceptual nor a pixel loss.
     """
 
     needs = frozenset({"low", "high"})
@@ -112,25 +112,25 @@ class SRGAN(ImageToImage):
             )
 
     def configure_model(self) -> None:
-        """Make the perceptual loss, once; raises ConfigError where its weights are not to be had."""
+        """Make the perceptual loss, once. Raises ConfigError if its weights are not available."""
         if self.make_perceptual and not self._perceptual:
             self._perceptual.append(self.make_perceptual())
 
     def phases(self) -> list[Phase]:
-        """One step of each, on the same images."""
+        """Return a phase of the generator and one of the discriminator, on the same images."""
         return self.joined(
             Phase("generator", self.generator_loss, self.generator),
             Phase("discriminator", self.discriminator_loss, self.discriminator),
         )
 
     def fake(self, batch: Batch) -> Tensor:
-        """The enlarged images of this batch, with their graph."""
+        """Return the enlarged images of this batch; they carry gradients."""
         return self.once("fake", lambda: self.generator(batch["low"]))
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Equation 3: have the image taken for a photograph, near to the true one in features, or in pixels.
+        """Equation 3: have the image taken for a photograph, plus its distance from the true one in features or pixels.
 
-        Where the adversarial loss looks at the real logits too, they are constants.
+        If the adversarial loss uses the real logits too, they carry no gradients.
         """
         fake, high = self.fake(batch), batch["high"]
         real_logits = None
@@ -147,15 +147,15 @@ class SRGAN(ImageToImage):
         return terms
 
     def comparisons(self, batch: Batch) -> list[Comparison]:
-        """Photographs, and enlarged ones."""
+        """Return a comparison of photographs with enlarged images."""
         return [Comparison(self, "discriminator", batch["high"], self.fake(batch))]
 
     def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Equation 2: tell photographs from enlarged ones."""
+        """Equation 2: tell photographs from enlarged images."""
         (pairs,) = self.compared(batch)
         self.observe(real=pairs.real_logits, fake=pairs.fake_logits)
         return {"adversarial": self.loss.discriminator(pairs.real_logits, pairs.fake_logits)}
 
     def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
-        """Low to high."""
+        """Translate low resolution to high."""
         return self.network("generator", ema)(batch["low"])

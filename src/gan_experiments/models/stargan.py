@@ -25,15 +25,15 @@ from gan_experiments.models.image_to_image import Direction, ImageToImage, side_
 
 
 class StarGAN(ImageToImage):
-    """One generator for all domains, told the one that is wanted; a critic that also tells them apart.
+    """One generator for all domains, conditioned on the target domain, and a critic that also classifies domains.
 
     Args:
-        generator: images [N, C, H, W] in [-1, 1] and the domains wanted [N, classes] -> translations; has `classes`.
+        generator: images [N, C, H, W] in [-1, 1] and target domains [N, classes] -> translations; has `classes`.
         discriminator: a critic of `resolution` with `features`, `head` and `classify`, see `StarGANDiscriminator`.
         loss: Wasserstein in the paper.
-        attributes: the names of the domains where an image may be in several; none where each is in exactly one.
-        one_of: those attributes of which an image has one at most: to be given one is to lose the others.
-        n_critic: steps of the discriminator for one of the generator; each takes one batch.
+        attributes: the names of the domains if an image may be in several; empty if each is in exactly one.
+        one_of: those attributes of which an image has one at most; adding one removes the others.
+        n_critic: discriminator steps for each generator step; each takes one batch.
         gp_weight: λ_gp of equation 8.
         classification_weight: λ_cls of equations 5 and 6.
         reconstruction_weight: λ_rec of equation 6.
@@ -63,7 +63,7 @@ class StarGAN(ImageToImage):
         reconstruction_weight: NotNegative = 10.0,
         **engine: Any,
     ) -> None:
-        self.n_critic, self.gp_weight = n_critic, gp_weight  # first, as techniques ask for them when they join
+        self.n_critic, self.gp_weight = n_critic, gp_weight  # set first: techniques read them when they join
         super().__init__({"generator": generator, "discriminator": discriminator}, loss, **engine)
         self.classes = int(generator.classes)  # type: ignore[arg-type]
         self.attributes, self.one_of = list(attributes), set(one_of)
@@ -73,34 +73,39 @@ class StarGAN(ImageToImage):
         self.classification_weight, self.reconstruction_weight = classification_weight, reconstruction_weight
 
     def phases(self) -> list[Phase]:
-        """`n_critic` steps of the discriminator for each of the generator."""
+        """Return the phases of the discriminator, and of the generator at every `n_critic`-th batch."""
         return self.joined(
             Phase("discriminator", self.discriminator_loss, self.discriminator),
             Phase("generator", self.generator_loss, self.generator, every=self.n_critic),
         )
 
     def targets(self, batch: Batch) -> Tensor:
-        """The domains [n, classes] to turn this batch into: those of the whole batch in another order."""
+        """Return the target domains [n, classes] of this batch: the domains of the whole batch, permuted."""
         return self.once("targets", lambda: self.gathered("domain")[self.draw(_permutation, len(batch["real"]))])
 
     def judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits of the images' patches [n, 1, h, w], and of their domains [n, classes]."""
+        """Return the logits of the images' patches [n, 1, h, w], and of their domains [n, classes]."""
         features = self.discriminator.features(images)
         return self.discriminator.head(features), self.discriminator.classify(features)
 
     def misclassified(self, logits: Tensor, domains: Tensor) -> Tensor:
-        """Cross entropy; of attributes the sum of their binary ones. The mean over the batch (equations 2 and 3)."""
+        """Return the classification loss, the mean over the batch (equations 2 and 3).
+
+        It is the cross-entropy, or for attributes the sum of their binary cross-entropies.
+        """
         if self.attributes:
             return F.binary_cross_entropy_with_logits(logits, domains, reduction="sum") / len(logits)
         return F.cross_entropy(logits, domains)
 
     def comparisons(self, batch: Batch) -> list[Comparison]:
-        """Images, and their translations into other domains."""
+        """Return a comparison of the real images with their translations into the target domains."""
         fake = self.generator(batch["real"], self.targets(batch))
         return [Comparison(self, "discriminator", batch["real"], fake)]
 
     def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Equations 5 and 8: plus λ_gp (‖∇D(x̂)‖ - 1)², and the classification of the real images."""
+        """Equations 5 and 8: the adversarial loss, plus λ_gp (‖∇D(x̂)‖ - 1)², plus λ_cls times the classification loss
+        of the real images.
+        """
         (images,) = self.compared(batch)
         self.observe(real=images.real_logits, fake=images.fake_logits)
         classes = self.discriminator.classify(images.real_features)
@@ -113,7 +118,9 @@ class StarGAN(ImageToImage):
         }
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Equation 6: plus the translations' classification as the domains wanted, and λ_rec ‖x - G(G(x, c), c')‖₁."""
+        """Equation 6: the adversarial loss, plus λ_cls times the classification loss of translations as target domains,
+        plus λ_rec ‖x - G(G(x, c), c')‖₁.
+        """
         targets = self.targets(batch)
         fake = self.generator(batch["real"], targets)
         logits, features = self.logits_and_features(self.discriminator, fake)
@@ -127,23 +134,23 @@ class StarGAN(ImageToImage):
 
     @torch.no_grad()
     def overview(self, image: Tensor) -> Batch:
-        """The attributes of an image, lest one of its tiles is given what is taken from another."""
+        """Return the attributes of an image, so that all of its tiles are changed in the same way."""
         return {"domain": self.seen(image)} if self.attributes else {}
 
     def seen(self, images: Tensor) -> Tensor:
-        """The attributes [n, classes] that the discriminator takes images of any size to have, each 0 or 1."""
+        """Return the attributes [n, classes] that the discriminator sees in images of any size, each 0 or 1."""
         small = F.interpolate(images, self.discriminator.resolution, mode="bilinear", antialias=True)
         return (self.judge(small)[1] > 0).to(images)
 
     def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
-        """Images into a domain, or with an attribute changed."""
+        """Translate images into a domain, or change an attribute of them."""
         return self.network("generator", ema)(batch["real"], self.wanted(batch, to))
 
     def wanted(self, batch: Batch, to: str) -> Tensor:
-        """The domains [n, classes] of the images once they are turned: `to` alone, if each is in exactly one.
+        """Return the target domains [n, classes] of the images: `to` alone, if each is in exactly one.
 
-        An attribute turns into its contrary, but one of `one_of` is given and the others of these are taken. The
-        attributes that the images have are those under "domain", or what the discriminator takes them to be.
+        An attribute is inverted, but one of `one_of` is always set and the others of `one_of` are removed. The
+        attributes of the input are those under "domain" or, without that key, those that the discriminator sees.
         """
         place = list(self.directions).index(to)
         if not self.attributes:
@@ -155,11 +162,11 @@ class StarGAN(ImageToImage):
         return wanted
 
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
-        """Images [n, 1 + classes, C, H, W]: input, and its translation in every direction."""
+        """Return images [n, 1 + classes, C, H, W]: input, and its translation in every direction."""
         turned = (self.translate(inputs, to, ema) for to in self.directions)
         return side_by_side(inputs["real"].to(self.device), *turned)
 
 
 def _permutation(size: tuple[int], **how: Any) -> Tensor:
-    """The numbers of the rows of a batch in random order; a sampler for `draw`."""
+    """Return the row indices of a batch in random order; a sampler for `draw`."""
     return torch.randperm(*size, **how)

@@ -1,4 +1,4 @@
-"""What a technique may do; each is a short class that overrides some of it, and a file in conf/technique/."""
+"""The base class of techniques. Each is a short class that overrides some methods, and a file in conf/technique/."""
 
 from __future__ import annotations
 
@@ -23,60 +23,60 @@ NEEDS = {
     ),
     "n_critic": "it counts the discriminator's steps for one of the generator's, and this model has no n_critic",
 }
-"""What a technique may need of a game, and why it is refused where the game does not offer it."""
+"""What a technique may need of a model, and why it is refused if the model does not offer it."""
 
 
 class Technique(nn.Module):
     """An addition to the training of a `Game`. Its buffers and extra state are part of the checkpoint.
 
-    Results must not depend on how many ranks there are: draw by `update.model.draw`, and let running statistics be
-    means over the ranks.
+    Results must not depend on the number of ranks: draw random numbers with `update.model.draw`, and average running
+    statistics over the ranks.
     """
 
     needs: frozenset[str] = frozenset({"discriminator"})
-    """Keys of NEEDS; it is refused where `Game.offers` lacks one."""
+    """Keys of NEEDS; a technique is refused if `Game.offers` lacks one."""
     players: tuple[str, ...] = ()
-    """Whose loss it adds a `term` to: "discriminator", "generator", or both."""
+    """The players whose loss gets its `term`: "discriminator", "generator", or both."""
     every: int = 1
-    """Batches from one use of the term to the next; above 1 it gets steps of its own, see `Game.lazy_phases`."""
+    """The interval of the term in batches; above 1 the term gets steps of its own, see `Game.lazy_phases`."""
     lipschitz: bool = False
-    """Whether it holds the discriminator Lipschitz, as the Wasserstein loss needs."""
+    """Whether it keeps the discriminator Lipschitz, as the Wasserstein loss needs."""
     per_sample_penalty: bool = False
-    """Whether it looks at each sample's own gradient, which batch norm would mix with the others'."""
+    """Whether it uses the gradient of each sample, which batch norm would mix with the others'."""
     trains_classifier: bool = False
     """Whether it trains the classifier of a discriminator that has one."""
     replaces_generator_loss: bool = False
     """Whether its term takes the place of the generator's adversarial loss."""
 
     def join(self, model: Any) -> None:
-        """Prepare for this game; raises ConfigError where the technique makes no sense in it."""
+        """Prepare for a model. Raises ConfigError if the technique makes no sense with it."""
 
     def see(self, images: Tensor, model: Game) -> Tensor:
-        """What a discriminator is to see in place of images [n, C, H, W], real or fake."""
+        """Return what a discriminator is to see in place of images [n, C, H, W], real or fake."""
         return images
 
     def select(self, fake_logits: Logits, model: Game) -> Logits:
-        """Those of the fakes' logits that the generator's adversarial loss is to look at, for fewer images or all."""
+        """Return the logits that the generator's adversarial loss uses: those of all fakes or of some."""
         return fake_logits
 
     def term(self, update: Any) -> Tensor:
-        """The weighted term of this update's player, a scalar; `update` is an `Update` or one of its kinds.
+        """Return the weighted term of this update's player, a scalar; `update` is an `Update` or of a subclass.
 
-        The discriminator's term is asked for once for each discriminator, with its `Comparison`, and the sum is taken.
+        The discriminator's term is computed for each discriminator, with its `Comparison`, and summed.
         """
         raise NotImplementedError(f"{type(self).__name__} has no term")
 
     def rests(self, update: Any) -> bool:
-        """Whether this update's player is not to be trained on it; the same on every rank."""
+        """Return True to skip this player's optimizer step. All ranks must agree."""
         return False
 
     def due(self, model: Any, phase: Phase) -> bool:
-        """Whether a phase is carried out on this batch, where nobody else objects; the same on every rank."""
+        """Return False to leave out a phase on this batch. All ranks must agree."""
         return True
 
     def numbers(self, model: Game) -> dict[str, float]:
-        """What is recorded of it beside its term, by name; logged as `<technique>/<name>`."""
+        """Return the numbers to log beside the term, by name; logged as `<technique>/<name>`."""
         return {}
 
     def after_step(self, model: Game, phase: Phase) -> None:
-        """What is to be done when a phase has been carried out."""
+        """Act after a phase was carried out and its optimizer stepped."""

@@ -2,7 +2,7 @@
 
 Luke Metz, Ben Poole, David Pfau, Jascha Sohl-Dickstein, 2017, arXiv:1611.02163.
 Differs from the paper: none; as in the authors' demonstration (poolio/unrolled_gan) the unrolled steps are those of the
-discriminator's own optimizer, from where its averages stand, and both players step at once, on the same batch.
+discriminator's own optimizer, continuing from its current averages, and both players step at once, on the same batch.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from gan_experiments.losses.adversarial import Minimax
 from gan_experiments.models.noise_to_image import NoiseToImage, PlayerUpdate
 
 Descent = Callable[[Tensor, Tensor], Tensor]
-"""(parameters [P], their gradient [P]) -> the parameters after one step [P]; the next call is the next step."""
+"""A function (parameters [P], their gradient [P]) -> the parameters [P] after a step; each call is the next step."""
 
 
 class UnrolledGAN(NoiseToImage):
-    """The generator plays against the discriminator as it will be `unrolling_steps` steps later (eq. 2 to 6).
+    """A generator trained against the discriminator as it will be `unrolling_steps` steps later (eq. 2 to 6).
 
-    These steps are differentiated through: the generator also learns how it moves the discriminator. They leave no
-    trace; the discriminator's own step is the ordinary one. With `loss=minimax` the generator minimises the whole game,
-    whose real part depends on it through the steps; with another loss, its part in that loss.
+    The generator's gradient flows through these steps, so that it also learns how it changes the discriminator. Then
+    they are discarded; the discriminator's own step is the ordinary one. With `loss=minimax` the generator minimises
+    the whole value function, whose real part depends on it through the unrolled steps. With another loss it minimises
+    its own part of that loss.
 
-    A step is on the whole batch of all ranks. Batch norm in the discriminator normalises each step by the batch, and
-    its running statistics know nothing of the unrolled ones; over several ranks it needs `trainer.sync_batchnorm=true`
-    to be exact. Terms that techniques add to the discriminator's loss are not unrolled.
+    An unrolled step uses the whole batch of all ranks. Batch norm in the discriminator normalises each step by the
+    batch, and its running statistics do not include the unrolled steps. With several ranks it needs
+    `trainer.sync_batchnorm=true` to be exact. Terms that techniques add to the discriminator's loss are not unrolled.
 
     Args:
-        unrolling_steps: K; with 0 it is the GAN of simultaneous steps.
+        unrolling_steps: K; 0 makes a GAN with simultaneous steps.
         options: the other arguments of `NoiseToImage`. The discriminator's optimizer is Adam or SGD, without extras.
 
-    Raises ConfigError for another optimizer, fewer steps than none, and batches that are accumulated.
+    Raises ConfigError for another optimizer, a negative number of steps, and accumulated batches.
     """
 
     def __init__(self, unrolling_steps: Few = 5, **options: Any) -> None:
@@ -52,7 +53,7 @@ class UnrolledGAN(NoiseToImage):
             unrolled(self.make_optimizer["discriminator"]([nn.Parameter(torch.zeros(1))]), rate=0.0)
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Refuse to unroll over a part of a batch."""
+        """Return the optimizers. Raises ConfigError for accumulated batches: steps are unrolled on the whole batch."""
         if self.unrolling_steps and self.run.accumulate > 1:
             raise ConfigError(
                 f"trainer.accumulate={self.run.accumulate}: the unrolled steps are on the whole batch; type"
@@ -61,12 +62,15 @@ class UnrolledGAN(NoiseToImage):
         return super().configure_optimizers()
 
     def phases(self) -> list[Phase]:
-        """The generator first, who is to see the discriminator unchanged; then the discriminator, on the same fakes."""
+        """Return the generator's phase, then the discriminator's, on the same fakes.
+
+        The generator comes first because it must see the discriminator unchanged.
+        """
         discriminator, generator, *others = super().phases()
         return [generator, discriminator, *others]
 
     def generator_loss(self, update: PlayerUpdate) -> dict[str, Tensor]:
-        """Equation 5: with the discriminator as it will be K steps later; of the minimax game, the real part too."""
+        """Equation 5: the loss by the discriminator as it will be K steps later; for minimax with the real part too."""
         if not self.unrolling_steps:
             return super().generator_loss(update)
         real_logits, fake_logits = self._foresee(update.batch)
@@ -76,14 +80,14 @@ class UnrolledGAN(NoiseToImage):
         return {"adversarial": self.loss.generator(fake_logits, real_logits)}
 
     def _foresee(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The logits of real images and fakes after the unrolled steps (equations 2 to 4)."""
+        """Return the logits of real images and fakes after the unrolled steps (equations 2 to 4)."""
         logits = _Logits(self)
         moved = {id(parameter) for parameter in self.trained_parameters(logits)}
         own = {name: parameter for name, parameter in logits.named_parameters() if id(parameter) in moved}
         shapes = {name: parameter.shape for name, parameter in own.items()}
         # Copies, so that the unrolled steps leave no trace in running statistics.
         buffers = {name: buffer.clone() for name, buffer in logits.named_buffers()}
-        # One vector: one reduction over the ranks a step, and few small operations.
+        # One vector for all parameters: one reduction over the ranks in each step, and few small operations.
         theta = torch.cat([parameter.detach().flatten() for parameter in own.values()]).requires_grad_()
         step = unrolled(self.optimizer_of("discriminator"), self.learning_rate("discriminator"))
 
@@ -112,9 +116,10 @@ class _Logits(nn.Module):
 
 
 def unrolled(optimizer: Optimizer, rate: float) -> Descent:
-    """The next steps of an optimizer on all of its parameters in one vector, differentiable; it stays as it is.
+    """Return the next steps of an optimizer, as a differentiable function of all of its parameters in one vector.
 
-    Raises ConfigError for another one than Adam or SGD, and for extras: momentum, weight decay, AMSGrad.
+    The optimizer itself does not change. Raises ConfigError unless it is Adam or SGD, and for extras: momentum, weight
+    decay, AMSGrad.
     """
     (group,) = optimizer.param_groups
     extras = [key for key in ("momentum", "weight_decay", "amsgrad", "maximize") if group.get(key)]
@@ -136,7 +141,7 @@ def unrolled(optimizer: Optimizer, rate: float) -> Descent:
 
 
 def _adam(rate: float, betas: tuple[float, float], eps: float, mean: Tensor, square: Tensor, done: int) -> Descent:
-    """Adam after `done` steps, with these averages of the gradient and its square."""
+    """Return Adam's next steps after `done` steps, from these averages of the gradient and its square."""
     beta1, beta2 = betas
 
     def step(theta: Tensor, gradient: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ Yuchen Tian, 2017. kaonashi-tyc/zi2zi.
 After pix2pix (arXiv:1611.07004), AC-GAN (arXiv:1610.09585) and DTN (arXiv:1611.02200).
 
 Differs from the paper: there is none; losses, weights and the order of the steps are those of the author's TensorFlow
-code, whose rate is first halved after nine epochs of 100 and then after each ten, here after each tenth of the run.
+code. It halves the learning rate after nine of 100 epochs and then after each ten; here it is halved after each tenth
+of the run.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ from gan_experiments.networks.zi2zi import FontDiscriminator, FontUNet
 
 
 class Zi2Zi(ImageToImage):
-    """A generator that redraws characters in the font it is told, and a discriminator that also tells the font.
+    """A generator that redraws characters in a given font, and a discriminator that also classifies the font.
 
     Args:
-        generator: characters of the source font and the fonts wanted -> characters; its table of fonts is not trained.
-        discriminator: source and target character in one -> features, and of these a logit and one for each font.
+        generator: characters of the source font and target fonts -> characters; its embedding of fonts is not trained.
+        discriminator: source and target character as channels of one image -> features, and from these a logit of being
+            real and one logit for each font.
         loss: non-saturating in the code.
-        l1_weight: of |B - G(A)|.
-        constancy_weight: of the mean square of E(A) - E(G(A)), E the generator's encoder.
-        category_weight: of the cross-entropy of the fonts, each font told by a sigmoid of its own.
-        tv_weight: of the total variation of G(A); 0 in the code.
+        l1_weight: weight of |B - G(A)|.
+        constancy_weight: weight of the mean square of E(A) - E(G(A)), where E is the generator's encoder.
+        category_weight: weight of the binary cross-entropy of the fonts, each with a sigmoid of its own.
+        tv_weight: weight of the total variation of G(A); 0 in the code.
         engine: the other arguments of `ImageToImage`.
     """
 
@@ -66,7 +68,7 @@ class Zi2Zi(ImageToImage):
         self.category_weight, self.tv_weight = category_weight, tv_weight
 
     def phases(self) -> list[Phase]:
-        """The generator steps twice for each step of the discriminator; dropout is drawn anew for each of the three."""
+        """Return one phase of the discriminator and two of the generator; each of the three draws its own dropout."""
         return self.joined(
             Phase("discriminator", self.discriminator_loss, self.discriminator),
             Phase("generator", self.generator_loss, self.generator),
@@ -74,18 +76,18 @@ class Zi2Zi(ImageToImage):
         )
 
     def misclassified(self, batch: Batch, features: Any) -> Tensor:
-        """What is lost by the fonts that the discriminator tells of its features."""
+        """Return the classification loss of the fonts, from the discriminator's features."""
         fonts = self.discriminator.classify(features)
         wanted = F.one_hot(batch["label"], self.discriminator.classes).to(fonts.dtype)
         return F.binary_cross_entropy_with_logits(fonts, wanted)
 
     def comparisons(self, batch: Batch) -> list[Comparison]:
-        """True characters and drawn ones, each beside its source."""
+        """Return a comparison of real characters with generated ones, each beside its source."""
         fake = self.generator(batch["input"], batch["label"], self.draw)
         return [Comparison(self, "discriminator", batch["target"], fake, given=batch["input"])]
 
     def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Tell true characters from drawn ones, and of both which font they should be of, at half the weight."""
+        """Tell real characters from generated ones, and classify the font of both, at half the weight each."""
         (pairs,) = self.compared(batch)
         self.observe(real=pairs.real_logits, fake=pairs.fake_logits)
         category = self.misclassified(batch, pairs.real_features) + self.misclassified(batch, pairs.fake_features)
@@ -95,7 +97,7 @@ class Zi2Zi(ImageToImage):
         }
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Be taken for true and of the font, and 100 |B - G(A)| + 15 (E(A) - E(G(A)))²: the same character in both."""
+        """Have fakes taken for real and for their font, plus 100 |B - G(A)| + 15 (E(A) - E(G(A)))², for likeness."""
         fake, code = self.generator.with_code(batch["input"], batch["label"], self.draw)
         logits, features = self.logits_and_features(self.discriminator, fake, given=batch["input"])
         terms = {
@@ -109,7 +111,7 @@ class Zi2Zi(ImageToImage):
         return terms
 
     def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
-        """Characters in that font, or in the one that each one's label says; dropout stays on."""
+        """Translate characters into one font, or each into the font of its label; dropout stays on."""
         images, font = batch["input"], self.directions[to].number
         label = batch["label"] if font is None else torch.full((len(images),), font, device=images.device)
         return self.network("generator", ema)(images, label, draw)

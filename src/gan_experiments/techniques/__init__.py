@@ -1,1 +1,1 @@
-"""What can be added to the game of `models/noise_to_image.py`, whichever variant plays it: `technique=[r1,lecam]`."""
+"""Additions to the training of the models that derive from `models/game.py`, as in `technique=[r1,lecam]`."""

@@ -1,4 +1,4 @@
-"""Techniques that hold the discriminator to one answer for what should be one thing to it."""
+"""Techniques that make the discriminator's output consistent under small changes of its input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class CR(Technique):
     """λ (D(x) - D(T(x)))² of the real images, T flips and shifts (Zhang et al. 2020, arXiv:1910.12027).
 
-    Of patches it takes the mean, for T moves them.
+    For a discriminator of patches D(x) is the mean of their logits, because T moves the patches.
     """
 
     needs = frozenset({"discriminator", "nothing_beside"})
@@ -35,14 +35,14 @@ class CR(Technique):
         self.transform = ADA("xflip,xint", p=1, target=None)
 
     def join(self, model: Game) -> None:
-        """Refuse samples that are no images."""
+        """Raise ConfigError for a model whose samples are not images."""
         if not isinstance(model.kind, Image):
             raise ConfigError(
                 f"its flips and shifts are of images, and this model makes {model.kind.name}; leave it out"
             )
 
     def term(self, update: Comparison) -> Tensor:
-        """Each image by its own flip and shift."""
+        """Return the weighted term; each image has its own flip and shift."""
         moved = update.judge_as_real(self.transform(update.real, update.model.draw))
         return self.weight * consistency(per_image(update.real_logits), per_image(moved))
 
@@ -55,14 +55,14 @@ class BCR(CR):
         self.fake_weight = fake_weight
 
     def term(self, update: Comparison) -> Tensor:
-        """The sum of both."""
+        """Return the sum of both weighted terms."""
         of_reals = super().term(update)
         moved = update.judge_as_fake(self.transform(update.fake, update.model.draw))
         return of_reals + self.fake_weight * consistency(per_image(update.fake_logits), per_image(moved))
 
 
 class ZCR(Technique):
-    """Fakes of z and of z + δ: alike to the discriminator, unlike from the generator (Zhao et al. 2021, §2.2).
+    """Fakes of z and z + δ, to which D gives equal logits and which G makes different (Zhao et al. 2021, §2.2).
 
     δ ~ N(0, sigma²). With BCR it is the paper's ICR: `technique=[bcr,zcr]`.
     """
@@ -77,7 +77,7 @@ class ZCR(Technique):
         self.sigma, self.weight, self.generator_weight = sigma, weight, generator_weight
 
     def term(self, update: PlayerUpdate) -> Tensor:
-        """The discriminator's, or minus the generator's distance."""
+        """Return the discriminator's weighted term, or the generator's, which is minus a distance."""
         near = update.z + self.sigma * update.model.draw(torch.randn, *update.z.shape)
         images = update.model.generate(near, update.fake_label)
         if update.of_generator:

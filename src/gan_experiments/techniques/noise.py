@@ -1,4 +1,4 @@
-"""Techniques that blur what the discriminator sees."""
+"""Techniques that add noise to what the discriminator sees."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class InstanceNoise(Technique):
     """Noise on reals and fakes alike, `sigma` at first and none from `end` images on (Sønderby 2017, arXiv:1610.04490).
 
-    It follows the augmentation, where there is one. What is judged beside an input (pix2pix) has noise, the input none.
+    It is added after an augmentation. Where images are shown beside an input (pix2pix), the input gets no noise.
     """
 
     def __init__(self, end: Count, sigma: NotNegative = 0.1) -> None:
@@ -27,6 +27,6 @@ class InstanceNoise(Technique):
         self.sigma, self.share = sigma, Linear(end)
 
     def see(self, images: Tensor, model: Game) -> Tensor:
-        """With noise of its own for each image, each time that it is looked at."""
+        """Return the images with new noise, drawn for each image each time that it is shown."""
         sigma = self.sigma * self.share(model.images_seen)
         return instance_noise(images, model.draw(torch.randn, *images.shape), sigma) if sigma else images

@@ -1,4 +1,4 @@
-"""The regularisation of a styled generator by how far its images move when w does."""
+"""Path length regularisation: a styled generator's images move equally far for equal steps of w."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class PathLength(Technique):
     """λ (‖Jᵀy‖ - a)² with J = ∂G(w)/∂w, y ~ N(0, 1) and a the running mean of ‖Jᵀy‖.
 
-    Karras et al. 2020, arXiv:1912.04958, section 3.2, as in StyleGAN2-ADA's PyTorch code: fakes of its own, one for
-    `shrink` images of a batch; y is divided by √(HW); the squared length is the mean over an image's ws; a moves by
-    `decay` towards a batch's mean before it is used, and the gradient knows that. Runs with autocast off.
+    Karras et al. 2020, arXiv:1912.04958, section 3.2, as in StyleGAN2-ADA's PyTorch code. It draws fakes of its own,
+    one for every `shrink` images of a batch. y is divided by √(HW). The squared length is the mean over an image's ws.
+    a moves by `decay` towards a batch's mean before it is used, and gradients flow through that step. Autocast is off.
     """
 
     needs = frozenset({"noise"})
@@ -36,12 +36,12 @@ class PathLength(Technique):
         self.register_buffer("mean", torch.zeros(()))
 
     def join(self, model: NoiseToImage) -> None:
-        """Refuse a generator that has no w."""
+        """Raise ConfigError for a generator that has no w."""
         if not isinstance(model.generator, StyledGenerator):
             raise ConfigError("this model's generator has no styles whose paths have a length; type model=stylegan2")
 
     def term(self, update: PlayerUpdate) -> Tensor:
-        """The mean of all ranks is one running mean."""
+        """Return the weighted term, and update the running mean, one for all ranks."""
         generator, draw = update.model.generator, update.model.draw
         assert isinstance(generator, StyledGenerator)
         with torch.autocast(update.real.device.type, enabled=False):
@@ -55,9 +55,10 @@ class PathLength(Technique):
 
 
 def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
-    """‖Jᵀy‖ `[N]` of images `[N, C, H, W]` made of ws `[N, styles, w_dim]`, y the noise of their shape / √(HW).
+    """Return ‖Jᵀy‖ `[N]` of images `[N, C, H, W]` generated from ws `[N, styles, w_dim]`, with y = noise / √(HW).
 
-    The root of the mean over the ws of each one's squared gradient; itself differentiable.
+    `noise` has the shape of the images. A length is the root of the mean over the ws of each one's squared gradient,
+    and is itself differentiable.
     """
     projection = (images * noise).sum() / math.sqrt(images[0, 0].numel())
     (gradient,) = torch.autograd.grad(projection, ws, create_graph=True)

@@ -1,12 +1,12 @@
-"""Penalties on the discriminator's gradient (`losses/penalties.py`) and on its answers, weighted.
+"""Weighted penalties on the discriminator's gradient (`losses/penalties.py`) and on its logits.
 
-With an augmentation they look through it, at the images that enter it. What a discriminator sees beside an image stays
-as it is: gradients are taken of the image alone.
+With an augmentation, gradients are with respect to the images before it. If a discriminator sees an image beside an
+input, gradients are with respect to the image alone.
 
-A discriminator that judges patches has many logits for an image. R1 and R2 are of their mean, as in FUNIT's code (Liu
-et al. 2019, arXiv:1905.01723), so that γ means the same for any number of patches. The other penalties are of their
-sum, as in StarGAN's code (Choi et al. 2017, arXiv:1711.09020). The scales of one discriminator are added up; each of
-several discriminators has a penalty of its own.
+A discriminator of patches has many logits for an image. R1 and R2 use the gradient of their mean, as in FUNIT's code
+(Liu et al. 2019, arXiv:1905.01723), so that γ means the same for any number of patches. The other penalties use the
+gradient of their sum, as in StarGAN's code (Choi et al. 2017, arXiv:1711.09020). The scales of one discriminator are
+added up. Each of several discriminators has a penalty of its own.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class GradientPenalty(Technique):
         self.lipschitz = center > 0
 
     def join(self, model: Game) -> None:
-        """Refuse points between images of two classes, and a second penalty of the kind."""
+        """Raise ConfigError for a second gradient penalty, and for points between images of two classes."""
         if getattr(model, "gp_weight", 0):
             raise ConfigError("this model has a gradient penalty of its own; leave it out, or type model.gp_weight=0")
         if faults := [*model.points_between()]:
             raise ConfigError(*faults)
 
     def term(self, update: Comparison) -> Tensor:
-        """One α for each pair of a real image and a fake."""
+        """Return the weighted term, with one α for each pair of a real image and a fake."""
         alpha = update.model.draw(torch.rand, len(update.real))
         patches = partial(_patches, update)
         return self.weight * gradient_penalty(patches, update.real, update.fake, alpha, self.center)
@@ -66,7 +66,7 @@ class DRAGAN(Technique):
         self.weight, self.every = weight, every
 
     def term(self, update: Comparison) -> Tensor:
-        """Points as far from the real images as their standard deviation says."""
+        """Return the weighted term, at points whose distance from the real images follows their standard deviation."""
         draw, real = update.model.draw, update.real
         alpha, noise = draw(torch.rand, len(real)), draw(torch.rand, *real.shape)
         return self.weight * dragan_penalty(partial(_patches, update), real, alpha, noise)
@@ -90,7 +90,7 @@ class R1(Technique):
         self.gamma, self.every = gamma, every
 
     def term(self, update: Comparison) -> Tensor:
-        """The real images as they enter the augmentation."""
+        """Return the weighted term, at the real images before augmentation."""
         return self.gamma * r1_penalty(lambda images: per_image(update.judge_as_real(images)), update.real)
 
 
@@ -98,12 +98,12 @@ class R2(R1):
     """γ/2 ‖∇D(G(z))‖² at the fakes (Mescheder et al. 2018, arXiv:1801.04406, eq. 10)."""
 
     def term(self, update: Comparison) -> Tensor:
-        """The fakes as they enter the augmentation."""
+        """Return the weighted term, at the fakes before augmentation."""
         return self.gamma * r1_penalty(lambda images: per_image(update.judge_as_fake(images)), update.fake)
 
 
 class Drift(Technique):
-    """ε D(x)² of the real images, so that a critic's answers stay near zero (Karras et al. 2018, appendix A.1)."""
+    """ε D(x)² of the real images, so that a critic's logits stay near zero (Karras et al. 2018, appendix A.1)."""
 
     players = ("discriminator",)
 
@@ -112,5 +112,5 @@ class Drift(Technique):
         self.weight = weight
 
     def term(self, update: Comparison) -> Tensor:
-        """A mean over the images and their patches, summed over the scales."""
+        """Return the weighted mean over the images and their patches, summed over the scales."""
         return self.weight * sum_of([logits.square().mean() for logits in scales(update.real_logits)])

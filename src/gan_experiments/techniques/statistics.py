@@ -1,4 +1,4 @@
-"""Techniques that follow what the discriminator says over many batches."""
+"""Techniques that track the discriminator's logits over many batches."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class LeCam(Technique):
     """λ [relu(D(x) - ᾱ_F)² + relu(ᾱ_R - D(G(z)))²], ᾱ the average logits (Tseng et al. 2021, arXiv:2104.03310).
 
-    See `losses.regularisers.LeCam` for `decay` and `start`. Each discriminator, and each scale of one, has averages of
-    its own; patches are compared one by one.
+    See `losses.regularisers.LeCam` for `decay` and `start`. Each discriminator, and each of its scales, has averages of
+    its own. Patches are compared one by one.
     """
 
     players = ("discriminator",)
@@ -35,14 +35,14 @@ class LeCam(Technique):
         self.others = nn.ModuleDict()
 
     def join(self, model: Game) -> None:
-        """Begin the averages of the other discriminators and scales."""
+        """Create the averages of the other discriminators and scales."""
         for name, network in model.networks_of("discriminator").items():
             for scale in range(int(getattr(network, "scales", 1))):
                 self.others[f"{name}_{scale}"] = regularisers.LeCam(self.lecam.decay, self.lecam.start)
         del self.others[next(iter(self.others))]
 
     def term(self, update: Comparison) -> Tensor:
-        """This batch is in the averages that it is compared with."""
+        """Return the weighted term; the averages already include this batch."""
         terms, seen = [], update.model.images_seen
         for scale, logits in enumerate(zip(scales(update.real_logits), scales(update.fake_logits), strict=True)):
             lecam: Any = dict(self.others.items()).get(f"{update.name}_{scale}", self.lecam)
@@ -52,9 +52,9 @@ class LeCam(Technique):
 
 
 class AdaptiveBalance(Technique):
-    """D is not trained while it was right about more than `limit` of the last batch (Wu et al. 2016, arXiv:1610.07584).
+    """Skipping of D's updates while its accuracy on the last batch is above `limit` (Wu et al. 2016, arXiv:1610.07584).
 
-    A logit above 0 counts as "real"; several discriminators rest together, and their answers count together.
+    A logit above 0 counts as "real". Several discriminators have one accuracy, and are skipped together.
     """
 
     def __init__(self, limit: NotNegative = 0.8) -> None:
@@ -63,7 +63,7 @@ class AdaptiveBalance(Technique):
         self._seen: list[tuple[Tensor, ...]] = []
 
     def join(self, model: Game) -> None:
-        """Refuse a loss to which 0 does not mean that it may be either."""
+        """Raise ConfigError for a loss whose logit 0 does not mean that real and fake are equally likely."""
         if not model.loss.zero_is_chance:
             raise ConfigError(
                 f"{type(model.loss).__name__} has no accuracy, for its logits do not say real above 0 and fake below;"
@@ -71,7 +71,7 @@ class AdaptiveBalance(Technique):
             )
 
     def rests(self, update: Any) -> bool:
-        """Whether it is the discriminator's update, and it was right too often."""
+        """Return True to skip the discriminator's update, when its last accuracy was too high."""
         if update.of_generator:
             return False
         self._seen.append(
@@ -80,7 +80,7 @@ class AdaptiveBalance(Technique):
         return self.balance.rests()
 
     def after_step(self, model: Game, phase: Phase) -> None:
-        """Take the accuracy of the whole batch, in which the discriminator is as it was before."""
+        """Store the accuracy on the whole batch, from the logits before the discriminator's step."""
         if self._seen:
             self.balance.update(*(torch.cat(logits) for logits in zip(*self._seen, strict=True)))
             self._seen.clear()

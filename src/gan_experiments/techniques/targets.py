@@ -1,4 +1,4 @@
-"""Techniques that change what the players are to achieve."""
+"""Techniques that change the objectives of the players."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 ENDLESS = 50_000
-"""Images that count as an epoch where the data have no end."""
+"""The number of images that count as an epoch if the data have no end."""
 
 
 class LabelSmoothing(Technique):
@@ -32,16 +32,16 @@ class LabelSmoothing(Technique):
         self.alpha = alpha
 
     def join(self, model: Game) -> None:
-        """Refuse a loss that has no labels."""
+        """Smooth the labels of the model's loss. Raises ConfigError for a loss that has no labels."""
         model.loss = OneSidedLabelSmoothing(model.loss, self.alpha)
 
 
 class TopK(Technique):
-    """The generator learns from the most convincing fakes of a batch alone (Sinha et al. 2020, arXiv:2002.06224).
+    """The generator's loss on the most convincing fakes of a batch alone (Sinha et al. 2020, arXiv:2002.06224).
 
-    Their share is all at first, times `decay` every `every` images, and `floor` at least. None for `every` is an epoch
-    of the data, as in the paper; of data without an end 50,000. Of an image that is judged in patches the mean counts,
-    and of several scales the sum. In a batch of one image there is nothing to choose.
+    Their share is 1 at first, is multiplied by `decay` every `every` images, and never falls below `floor`. If `every`
+    is None it is an epoch of the data, as in the paper, or 50,000 images if the data have no end. Fakes are ranked by
+    the mean logit of their patches, summed over the scales. With a batch of one image there is nothing to select.
     """
 
     def __init__(self, decay: Share = 0.99, every: Count | None = None, floor: PartOf = 0.5) -> None:
@@ -49,27 +49,27 @@ class TopK(Technique):
         self.decay, self.interval, self.floor = decay, every, floor
 
     def join(self, model: Game) -> None:
-        """Refuse a loss that needs each fake beside its real image."""
+        """Raise ConfigError for a loss that pairs each fake with a real image."""
         if isinstance(model.loss, RelativisticPaired):
             raise ConfigError("it would tear the pairs of loss=relativistic_paired; type loss=relativistic_average")
 
     def select(self, fake_logits: Logits, model: Game) -> Logits:
-        """The largest."""
+        """Return the largest logits."""
         return top_k(fake_logits, self.share(model))
 
     def share(self, model: Game) -> float:
-        """The share after the images seen."""
+        """Return the share of fakes to use after the images seen."""
         return Exponential(self.decay, self.interval or model.epoch or ENDLESS, self.floor)(model.images_seen)
 
     def numbers(self, model: Game) -> dict[str, float]:
-        """The share."""
+        """Return the share of fakes."""
         return {"share": self.share(model)}
 
 
 class FeatureMatching(Technique):
     """‖E f(x) - E f(G(z))‖² of the discriminator's features f (Salimans et al. 2016, arXiv:1606.03498, §3.1).
 
-    In place of its adversarial loss, as in the paper, unless `replaces_generator_loss` is False.
+    It replaces the generator's adversarial loss, as in the paper, unless `replaces_generator_loss` is False.
     """
 
     needs = frozenset({"discriminator", "features"})
@@ -86,12 +86,12 @@ class FeatureMatching(Technique):
         self.replaces_generator_loss = replaces_generator_loss
 
     def join(self, model: NoiseToImage) -> None:
-        """Refuse a discriminator that shows no features."""
+        """Raise ConfigError for a discriminator that exposes no features."""
         if not hasattr(model.discriminator, "features"):
             raise ConfigError(f"{type(model.discriminator).__name__} shows no features to match; leave it out")
 
     def term(self, update: PlayerUpdate) -> Tensor:
-        """What the discriminator's last layer sees."""
+        """Return the weighted distance of the features, the inputs of the discriminator's last layer."""
         assert update.real_features is not None
         assert update.fake_features is not None
         return self.weight * feature_matching(update.real_features, update.fake_features, self.distance)
@@ -100,8 +100,8 @@ class FeatureMatching(Technique):
 class AuxiliaryClassifier(Technique):
     """-log C(class | image) of both players, where C is the discriminator's classifier (AC-GAN).
 
-    Odena et al. 2017, arXiv:1610.09585, L_C of section 3: for the discriminator of real images (`weight`) and of fakes
-    (`fake_weight`), for the generator of fakes.
+    Odena et al. 2017, arXiv:1610.09585, L_C of section 3. The discriminator's term is of real images (`weight`) and of
+    fakes (`fake_weight`), the generator's of fakes (`generator_weight`).
     """
 
     needs = frozenset({"discriminator", "classifier"})
@@ -115,7 +115,7 @@ class AuxiliaryClassifier(Technique):
         self.weight, self.fake_weight, self.generator_weight = weight, fake_weight, generator_weight
 
     def join(self, model: NoiseToImage) -> None:
-        """Refuse a discriminator that has no classifier, or images without classes."""
+        """Raise ConfigError for a discriminator without a classifier, or images without classes."""
         if not model.has_classifier:
             raise ConfigError(
                 f"{type(model.discriminator).__name__} has no classifier; type model=acgan, or"
@@ -123,7 +123,7 @@ class AuxiliaryClassifier(Technique):
             )
 
     def term(self, update: PlayerUpdate) -> Tensor:
-        """Cross-entropy."""
+        """Return the weighted cross-entropy of the classes."""
         if update.of_generator:
             return self.generator_weight * self._cost(update, update.fake_features, update.fake_label)
         of_reals = self.weight * self._cost(update, update.real_features, update.real_label)

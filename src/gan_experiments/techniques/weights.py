@@ -1,4 +1,4 @@
-"""Techniques that hold the weights themselves."""
+"""Techniques that constrain the weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class WeightClipping(Technique):
-    """Every weight of the critic back into [-bound, bound] after its step (Arjovsky et al. 2017, arXiv:1701.07875)."""
+    """Every weight of the critic clipped to [-bound, bound] after its step (Arjovsky et al. 2017, arXiv:1701.07875)."""
 
     lipschitz = True
 
@@ -30,7 +30,7 @@ class WeightClipping(Technique):
 
     @torch.no_grad()
     def after_step(self, model: Game, phase: Phase) -> None:
-        """Scales and offsets of a normalisation too, as in the authors' code."""
+        """Clip the parameters, the scales and offsets of normalisation too, as in the authors' code."""
         if phase.player == "discriminator":
             for network in model.networks_of("discriminator").values():
                 for parameter in model.trained_parameters(network):
@@ -43,7 +43,7 @@ class SpectralNorm(Technique):
     lipschitz = True
 
     def join(self, model: Game) -> None:
-        """Refuse a discriminator that has it, or no layer that it could be of."""
+        """Normalise the discriminators. Raises ConfigError for one that already is, or has no layer to normalise."""
         for name, network in model.networks_of("discriminator").items():
             layers, title = [*network.modules()], type(network).__name__
             frozen = {
@@ -57,7 +57,7 @@ class SpectralNorm(Technique):
                 raise ConfigError(
                     f"{title} has layers of its own, whose scale is part of their learning rate; leave it out"
                 )
-            for average in (False, True):  # there may be one of the discriminator's weights
+            for average in (False, True):  # the discriminator may have a weight average
                 spectral_norm.spectral_norm_layers(model.network(name, average), leave=frozen)
 
 
@@ -76,7 +76,7 @@ class Orthogonal(Technique):
         self.beta, self.players, self.every = beta, (player,), every
 
     def term(self, update: Update) -> Tensor:
-        """Of the weights as they are, whatever the batch."""
+        """Return the weighted term, which depends on the weights alone and not on the batch."""
         trained = update.model.trained_parameters
         networks = update.networks.values()
         return self.beta * sum_of([orthogonal_regularisation(network, only=trained(network)) for network in networks])
@@ -93,18 +93,18 @@ class HistoricalAveraging(Technique):
         self.averages = nn.ModuleDict()
 
     def join(self, model: Game) -> None:
-        """The first weights are the first of the history."""
+        """Begin the history with the first weights."""
         for player in self.players:
             for name, network in model.networks_of(player).items():
                 self.averages[name] = HistoricalAverage(network)
                 self.averages[name].update(network)  # type: ignore[operator]
 
     def term(self, update: Update) -> Tensor:
-        """The distance of the player's weights from their average so far."""
+        """Return the weighted squared distance of the player's weights from their average so far."""
         return self.weight * sum_of([self.averages[name](network) for name, network in update.networks.items()])
 
     def after_step(self, model: Game, phase: Phase) -> None:
-        """Note the new weights."""
+        """Add the new weights to the averages; not after a lazy technique's step."""
         of_technique = phase.name.removeprefix(f"{phase.player}_") in model.techniques
         if phase.player in self.players and not of_technique:
             for name, network in model.networks_of(phase.player).items():
