@@ -28,6 +28,7 @@ from gan_experiments.assembly import build, check, scoring
 from gan_experiments.callbacks.callback import find
 from gan_experiments.callbacks.health import Health
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.images import Digits
 from gan_experiments.launch import study
 from gan_experiments.loggers import wandb_run
 from gan_experiments.metrics import extractors
@@ -118,7 +119,7 @@ def words_of(group: str, choice: str) -> list[str]:
 
 def _model_for(data: str) -> str:
     """The first model that trains on a choice of data=."""
-    provides = get_class(OmegaConf.load(configs.conf_dir() / "data" / f"{data}.yaml")._target_).provides
+    provides = get_class(configs.of_choice("data", data)._target_).provides
     if data in ("ring", "grid"):
         return "unrolled_gan"
     return next(model for model in ("dcgan", "srresnet", *MODELS) if model_class(model).needs <= provides)
@@ -373,6 +374,7 @@ PARTS = {
     "technique": "technique.lecam",
     "trainer": "trainer.strategy",
 }
+REFUSES = {"data": "RefusingData"}
 
 
 @pytest.mark.parametrize("group", PARTS)
@@ -380,17 +382,23 @@ def test_a_mistake_that_a_part_finds_in_itself_is_one_line(group: str) -> None:
     """In any group: a class that refuses its arguments as it is made."""
     cfg = tiny("callbacks=default", "logger=csv", "loss=hinge", "augment=diffaugment", "technique=[lecam]")
     node = OmegaConf.select(cfg, PARTS[group]) or {}
-    OmegaConf.update(cfg, PARTS[group], {**node, "_target_": f"{__name__}.Refuses"}, merge=False)
+    target = f"{__name__}.{REFUSES.get(group, 'Refuses')}"
+    OmegaConf.update(cfg, PARTS[group], {**node, "_target_": target}, merge=False)
     assert answer(cfg) == ["mine=3: 4 is needed; type mine=4"]
 
 
 class Refuses(torch.nn.Module):
     """A part whose arguments are a mistake; all else that is asked of a part, it has."""
 
-    provides = frozenset({"real", "label"})
-
     def __init__(self, **_: Any) -> None:
         super().__init__()
+        raise ConfigError("mine=3: 4 is needed; type mine=4")
+
+
+class RefusingData(Digits):
+    """The like of data."""
+
+    def __init__(self, **_: Any) -> None:
         raise ConfigError("mine=3: 4 is needed; type mine=4")
 
 
