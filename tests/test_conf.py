@@ -44,7 +44,7 @@ def test_a_model_file_of_a_persons_own_lies_where_they_want(tmp_path: Path) -> N
     """As conf/README.md has it."""
     blocks = re.findall(r"```(\w*)\n(.*?)```", (REPOSITORY / "conf" / "README.md").read_text(), re.DOTALL)
     (file,) = [text for kind, text in blocks if kind == "yaml" and "- dcgan" in text]
-    (command,) = [text for kind, text in blocks if not kind]
+    (command,) = [text for kind, text in blocks if not kind and "searchpath" in text]
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine" / "model" / "thin.yaml").write_text(file)
     words = ["images=8", "data.batch_size=4", "data.limit=64", "metrics=none", "logger=csv", "hydra.run.dir=r"]

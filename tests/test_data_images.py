@@ -29,6 +29,7 @@ from gan_experiments.data import images as images_module
 from gan_experiments.data.download import download
 from gan_experiments.data.image_module import ImageData
 from gan_experiments.data.images import CIFAR10, MNIST, CelebA, Digits, FashionMNIST, Folder, read_idx
+from gan_experiments.runs import configs
 
 TOYS = ("ring", "grid")  # points, see tests/test_data_toy.py
 CONFIGS = sorted(path for path in (REPOSITORY / "conf" / "data").glob("*.yaml") if path.stem not in TOYS)
@@ -489,10 +490,7 @@ def test_relative_folders_are_where_the_command_was_typed(tmp_path: Path, monkey
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_is_a_data_module(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAN_EXPERIMENTS_DATA", "/somewhere")
-    raw = OmegaConf.load(path)
-    names = [name for name in raw.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
-    bases = [OmegaConf.load(path.with_name(f"{name}.yaml")) for name in names]
-    config = OmegaConf.create({"seed": 5, "data": OmegaConf.merge(*bases, raw)})
+    config = OmegaConf.create({"seed": 5, "data": configs.of_choice("data", path.stem)})
     OmegaConf.resolve(config)
     data = instantiate(config.data)
     assert isinstance(data, ImageData)
@@ -505,7 +503,7 @@ def test_every_config_is_a_data_module(path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_every_set_has_a_config() -> None:
-    kinds = {OmegaConf.load(path)._target_ for path in CONFIGS}
+    kinds = {configs.of_choice("data", path.stem)._target_ for path in CONFIGS}
     ours = {
         f"{kind.__module__}.{kind.__name__}"
         for kind in vars(images_module).values()

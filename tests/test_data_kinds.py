@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from hydra.utils import get_class
-from omegaconf import OmegaConf
 from support import REPOSITORY, SMALL_DATA, compose, ready, small_data
 
 from gan_experiments import contracts
@@ -18,6 +17,7 @@ from gan_experiments.data import module
 from gan_experiments.data.image_module import ImageData
 from gan_experiments.data.module import DataModule
 from gan_experiments.kinds import Kind
+from gan_experiments.runs import configs
 
 CHOICES = {path.stem for path in (REPOSITORY / "conf" / "data").glob("*.yaml")}
 FIXED_FORM = {"mnist", "fashion_mnist", "cifar10", "celeba"}  # see test_data_images.py
@@ -35,7 +35,7 @@ def test_every_choice_is_known() -> None:
 @pytest.mark.parametrize("choice", sorted(CHOICES))
 def test_every_choice_fulfils_the_contract(choice: str) -> None:
     """As a class, before any file is read: what `check` and a model ask."""
-    data = get_class(OmegaConf.load(REPOSITORY / "conf" / "data" / f"{choice}.yaml")._target_)
+    data = get_class(configs.of_choice("data", choice)._target_)
     assert issubclass(data, DataModule)
     assert not data.__abstractmethods__
     assert isinstance(data.kind, Kind)

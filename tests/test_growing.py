@@ -414,7 +414,7 @@ def test_drift_is_of_the_real_images_alone(tmp_path: Path) -> None:
     """ε (2² + 0²) / 2 of logits 2 and 0."""
     module, data = model_of(tmp_path)
     turn = PlayerUpdate(module, next(batches_of(data, 1)))
-    turn.__dict__["real_logits"] = torch.tensor([2.0, 0.0])
+    turn.__dict__["_real"] = (torch.tensor([2.0, 0.0]), None)
     assert module.techniques["drift"].term(turn).item() == pytest.approx(0.002)
 
 

@@ -30,6 +30,7 @@ from gan_experiments.metrics.evaluator import SCORES, USUAL, Evaluator
 from gan_experiments.metrics.extractors import DigitsExtractor, InceptionExtractor, fold_batch_norms
 from gan_experiments.metrics.ranks import Ranks
 from gan_experiments.metrics.real_statistics import RealStatistics, alone
+from gan_experiments.runs import configs
 
 CONF = Path(__file__).parents[1] / "conf" / "metrics"
 
@@ -362,11 +363,11 @@ def test_an_error_of_rank_0_is_raised(digits, tmp_path, monkeypatch, part):
 
 def test_the_configs_compose(tmp_path, monkeypatch):
     monkeypatch.setenv("GAN_EXPERIMENTS_CACHE", str(tmp_path))
-    judge = instantiate(OmegaConf.load(CONF / "digits.yaml"))
+    judge = instantiate(configs.of_choice("metrics", "digits"))
     assert isinstance(judge.extractor, DigitsExtractor)
     assert (judge.num_fake, judge.cache) == (5000, tmp_path / "features")
     assert OmegaConf.load(CONF / "none.yaml") == {}
-    config = OmegaConf.load(CONF / "inception.yaml")
+    config = configs.of_choice("metrics", "inception")
     config.extractor.weights = str(tmp_path / "nothing")
     with pytest.raises(Exception, match="is not a file"):
         instantiate(config)
@@ -395,8 +396,7 @@ def test_two_ranks_score_as_one_to_the_last_bit_and_share_a_cache(digits, tmp_pa
     pixels = digits[0][:330]
     one = [evaluator(tmp_path / "one", num_fake=n).evaluate(noise, Images(pixels), "cpu", ema=True) for n in (250, 60)]
     expected = [{name: score.to_dict() for name, score in scores.items()} for scores in [*one, one[0]]]
-    start = torch.multiprocessing.start_processes  # by forks, which have imported everything
-    start(_rank, (tmp_path, pixels), nprocs=2, start_method="fork")
+    torch.multiprocessing.spawn(_rank, (tmp_path, pixels), nprocs=2)  # a fork has no two threads
     found, looks = zip(*(torch.load(tmp_path / f"found{rank}.pt") for rank in range(2)), strict=True)
     assert list(found) == [expected, expected]
     assert sorted(looks) == [0, 4]  # one extracted the real features, the other waited

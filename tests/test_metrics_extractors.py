@@ -19,6 +19,7 @@ from gan_experiments.contracts import ConfigError
 from gan_experiments.metrics import module_extractors
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.module_extractors import FidelityExtractor, ModuleExtractor, content_hash
+from gan_experiments.runs import configs
 
 CONF = Path(__file__).parents[1] / "conf" / "metrics"
 PIXELS = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -185,7 +186,7 @@ def test_unknown_names_and_files():
 
 def test_the_files_compose():
     for name in ("clip", "dinov2"):
-        config = OmegaConf.load(CONF / f"{name}.yaml")
+        config = configs.of_choice("metrics", name)
         assert "is" not in config.scores
         assert io.StringIO(OmegaConf.to_yaml(config)).readline().startswith("_target_")
 

@@ -37,7 +37,7 @@ class Negative(ImageToImage):
     """Turns images over, or enlarges them, or fills masks with black; adds a draw of its own where it is asked to."""
 
     def __init__(self, scale: int = 1, masked: bool = False, noise: float = 0.0, multiple: int = 8) -> None:
-        super().__init__({"generator": torch.nn.Linear(1, 1)}, {})
+        super().__init__({"generator": torch.nn.Linear(1, 1)}, optimizers={})
         also = ("mask",) if masked else ()
         self.directions = {"b": Direction("input", "target", also=also), "dark": Direction("input", also=also)}
         self.scale, self.multiple, self.masked, self.noise = scale, multiple, masked, noise

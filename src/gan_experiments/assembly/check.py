@@ -507,7 +507,7 @@ def _how(generator: nn.Module, cfg: DictConfig) -> str:
     kind = kind_of(generator)
     if kind == kind_of(_class(cfg.data)):
         return "set both by data.resolution and data.channels"
-    files = {file.stem: _class(OmegaConf.load(file)) for file in sorted((conf_dir() / "data").glob("*.yaml"))}
+    files = {file.stem: _class(of_choice("data", file.stem)) for file in sorted((conf_dir() / "data").glob("*.yaml"))}
     needs = _class(cfg.model).needs
     fitting = [name for name, data in files.items() if data.kind == kind and needs <= data.provides]
     return f"type data={' or data='.join(fitting)}" if fitting else f"type data= a choice of {kind.name}"

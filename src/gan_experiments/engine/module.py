@@ -430,7 +430,9 @@ class AdversarialModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Store the data's class names, conditions and epoch; a checkpoint holds the first two for use without data."""
-        data: DataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        data: DataModule | None = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is None:  # a person's own loader
+            return
         self.name_classes(list(data.class_names))
         self.data_conditions = data.conditions
         self.epoch = data.size
