@@ -17,7 +17,7 @@ from gan_experiments.assembly import check
 
 SOURCE = REPOSITORY / "src" / "gan_experiments"
 LAYERS = [  # from the ground up; a file imports from its own room or from a row below
-    {"contracts", "bounds"},
+    {"contracts", "bounds", "imports"},
     {"files"},
     {"processes"},
     {"signals", "drawing", "schedules"},
