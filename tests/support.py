@@ -331,7 +331,9 @@ def _be(argv: list[str], main: Callable[[], object], folder: Path, environment: 
         sys.argv = argv
         sys.modules["__main__"].__spec__ = None  # ranks are started as this script, not as `python -m pytest`
         GlobalHydra.instance().clear()
-        run_folder._command = run_folder._Command()  # of a command that a test did in this process
+        run_folder._command = run_folder._Command()  # of a command that a test did in this process, and
+        processes.sweep.cache_clear()  # who started it
+        processes._store.cache_clear()
         logging.getLogger().handlers.clear()  # pytest's
         main()
     except SystemExit as ended:
