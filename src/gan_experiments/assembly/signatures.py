@@ -22,7 +22,6 @@ from gan_experiments.runs.configs import conf_dir
 SPECIAL = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 """Keys of a node that are not arguments."""
 TARGET = re.compile(r"_target_: *([\w.]+)")
-HOLDS = ["object", "array"]
 LATER = r"\$\{|^\?\?\?$"  # interpolations, and values that the user must type
 OPTIMIZERS = {  # bounds that torch's own signatures do not give
     "lr": bounds.Rate,
@@ -108,19 +107,19 @@ def json_schema() -> dict[str, Any]:
     known = {name: schema for name in classes if (schema := _of_class(name))}
     chosen = [
         {
-            "if": {"required": ["_target_"], "properties": {"_target_": {"const": name}}},
+            "if": {"properties": {"_target_": {"const": name}}},
             "then": {"$ref": f"#/$defs/{name}"},
         }
         for name in known
     ]
-    inside = {"anyOf": [{"$ref": "#"}, {"type": "array", "items": {"$ref": "#/$defs/any"}}, {"not": {"type": HOLDS}}]}
+    inside = {"if": {"type": "object"}, "then": {"$ref": "#"}, "else": {"items": {"$ref": "#/$defs/any"}}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Configs of gan_experiments",
         "type": ["object", "null"],
         "properties": {"_target_": {"type": "string", "examples": list(known)}},
         "additionalProperties": {"$ref": "#/$defs/any"},
-        "allOf": chosen,
+        "dependentSchemas": {"_target_": {"allOf": chosen}},
         "$defs": {"any": inside, **known},
     }
 
