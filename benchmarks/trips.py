@@ -9,6 +9,7 @@ optimizer on the digits: what a newcomer may have to read who follows a training
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
 import tempfile
@@ -54,7 +55,7 @@ def count(words: list[str]) -> tuple[int, int]:
     finally:
         sys.setprofile(None)
         handle.remove()
-    functions = {c for c in seen if not c.co_name.startswith("<")}
+    functions = {c for c in seen if not c.co_name.startswith("<") and c.co_flags & inspect.CO_NEWLOCALS}  # no class
     return len(functions), len({c.co_filename for c in functions})
 
 
