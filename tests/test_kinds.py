@@ -19,7 +19,7 @@ from gan_experiments.assembly import check
 from gan_experiments.callbacks.health import Health
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import Shapes, Stream, generator, item_shapes
+from gan_experiments.data.batches import Stream, generator
 from gan_experiments.data.module import DataModule
 from gan_experiments.data.shown import real_sheet
 from gan_experiments.kinds import IMAGE, POINTS, Kind, scatter
@@ -120,10 +120,6 @@ class WaveData(DataModule):
     def drawn(self, n: int, number: int) -> Tensor:
         phase = torch.rand(n, 1, 1, generator=generator(self.seed, 0, number))
         return torch.sin(2 * torch.pi * (phase + torch.arange(self.length) / self.length))
-
-    @property
-    def shapes(self) -> Shapes:
-        return item_shapes(self.provides, self.kind.shape(self))
 
     def describe(self) -> str:
         return f"sines of {self.length} values"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -149,11 +149,6 @@ class BatchStream(ShuffledStream):
             )
             batch["crop"] = corners[self._mine]
         return batch
-
-
-def item_shapes(keys: Iterable[str], shape: tuple[int, ...]) -> Shapes:
-    """Return the shape of one item of each key: () for a label, `shape` for all others."""
-    return {key: () if key == "label" else shape for key in sorted(keys)}
 
 
 class StreamLoader(DataLoader):

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from gan_experiments.bounds import Classes, Count, Numbers, Place, Seed, Width, Workers
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import BatchStream, Shapes, Stream, cut, item_shapes, to_float
+from gan_experiments.data.batches import BatchStream, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray
 from gan_experiments.data.decode import Range
 from gan_experiments.data.met import lines
@@ -35,6 +35,8 @@ class ImageData(DataModule):
 
     provides: frozenset[str] = frozenset({"real", "label"})
     kind = IMAGE
+    items: str = "images"
+    """What `describe` calls the items."""
 
     def __init__(
         self,
@@ -107,15 +109,10 @@ class ImageData(DataModule):
         labels = self.training().labels if "label" in self.provides else None
         return [] if labels is None else labels.bincount(minlength=self.classes).tolist()
 
-    @property
-    @override
-    def shapes(self) -> Shapes:
-        return item_shapes(self.provides, self.kind.shape(self))
-
     @override
     def describe(self) -> str:
         images = self.training()
-        line = f"{self.title}: {len(images):,} images {self.channels}x{self.resolution}x{self.resolution}"
+        line = f"{self.title}: {len(images):,} {self.items} {self.channels}x{self.resolution}x{self.resolution}"
         line += f", {self.classes} classes" if self.classes else ""
         return line + (f", {images.skipped:,} files left out" if images.skipped else "")
 

@@ -61,11 +61,6 @@ class DataModule(LightningDataModule, ABC):
 
     # ---------------------------------------------------------------- what a data module writes
 
-    @property
-    @abstractmethod
-    def shapes(self) -> Shapes:
-        """Return the shape of one item of each key in `provides`, without n; no file is read for it."""
-
     @abstractmethod
     def describe(self) -> str:
         """Return one line for the terminal: the name, the number and shape of the samples, the number of classes."""
@@ -92,6 +87,15 @@ class DataModule(LightningDataModule, ABC):
         """
 
     # ---------------------------------------------------------------- what it may write
+
+    @property
+    def shapes(self) -> Shapes:
+        """Return the shape of one item of each key in `provides`, without n; no file is read for it.
+
+        It is () for a label and the kind's for all others; data with keys of other shapes add these.
+        """
+        shape = self.kind.shape(self)
+        return {key: () if key == "label" else shape for key in sorted(self.provides)}
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Convert a batch of the stream, on the device, to what a model gets: keys of `provides`, floats in [-1, 1]."""

@@ -44,6 +44,7 @@ class Pairs(CroppedData):
 
     provides = frozenset({"input", "target"})
     splits: tuple[str, ...] = ("train", "val", "test")
+    items = "pairs"
 
     def has(self, split: str) -> bool:
         """Return True if there is such a split."""
@@ -58,13 +59,6 @@ class Pairs(CroppedData):
         both = self.pairs(split)
         targets = both.pixels[:, self.channels :]
         return ImageArray(targets, both.labels, f"{both.fingerprint}-target", split, both.class_names, both.skipped)
-
-    @override
-    def describe(self) -> str:
-        pairs = self.training()
-        line = f"{self.title}: {len(pairs):,} pairs {self.channels}x{self.resolution}x{self.resolution}"
-        line += f", {self.classes} classes" if self.classes else ""
-        return line + (f", {pairs.skipped:,} files left out" if pairs.skipped else "")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Cut, mirror and scale both images of each pair to float [-1, 1], on the device where they are."""

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from gan_experiments.bounds import Classes, Count, Depth, Positive, Seed, Width
 from gan_experiments.contracts import Batch, ConfigError
-from gan_experiments.data.batches import Shapes, Stream, generator, item_shapes
+from gan_experiments.data.batches import Stream, generator
 from gan_experiments.data.module import DataModule
 from gan_experiments.kinds import POINTS
 
@@ -147,11 +147,6 @@ class MixtureData(DataModule):
     def class_counts(self) -> list[int]:
         """The same number for each class, as all are equally likely; empty without classes."""
         return [1] * self.classes
-
-    @property
-    @override
-    def shapes(self) -> Shapes:
-        return item_shapes(self.provides, self.kind.shape(self))
 
     @override
     def describe(self) -> str:
