@@ -54,3 +54,14 @@ def test_curves_have_a_panel_for_each_kind_of_number(tmp_path: Path) -> None:
     assert found["generator"]["r1"] == [(8, 9.0), (16, 17.0)]
     curves.draw(found, tmp_path / "curves.png")
     assert Image.open(tmp_path / "curves.png").size == (1020, 250)
+
+
+def test_a_run_that_goes_on_does_not_repeat_what_was_measured_before(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    scores = Scores("nowhere", None, every=1)
+    scores.history.append({"images": 8, "fid": 1.0})
+    trainer: Any = SimpleNamespace(callbacks=[scores], is_global_zero=True)
+    for batches, rows in ((2, 0), (0, 2)):  # of one that begins: the names and the values
+        module: Any = SimpleNamespace(batches=batches, images_seen=8, run=SimpleNamespace(images=16))
+        progress.Progress().on_train_start(trainer, module)
+        assert len(caplog.records) == rows

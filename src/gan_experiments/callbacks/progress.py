@@ -41,7 +41,7 @@ class Progress(RunCallback):
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Open the bar at the images already seen; print the scores of the untrained generator."""
         self._next = time.monotonic() + self.seconds
-        self._told = -1
+        self._told = module.images_seen if module.batches else -1  # a run that goes on has told these
         if trainer.is_global_zero and sys.stderr.isatty():
             self._bar = tqdm(
                 total=module.run.images,
