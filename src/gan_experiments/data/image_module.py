@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -69,9 +70,9 @@ class ImageData(DataModule):
             self.provides = self.provides - {"label"}
         self._opened: dict[str, ImageArray] = {}
 
+    @abstractmethod
     def load(self, split: str) -> ImageArray:
         """Build or open the images of one of `splits`."""
-        raise NotImplementedError
 
     def prepare_data(self) -> None:
         """Download what is missing and build the cache of the images to train on; Lightning calls it once a node."""
@@ -201,9 +202,9 @@ class CroppedData(ImageData):
         self.load_resolution = load_resolution
         self._training: ImageArray | None = None
 
+    @abstractmethod
     def load_at(self, split: str, resolution: int) -> ImageArray:
         """Build or open the images of one of `splits` at a resolution."""
-        raise NotImplementedError
 
     def load(self, split: str) -> ImageArray:
         """Build or open the images of one of `splits` at `resolution`."""

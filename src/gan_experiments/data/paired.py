@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -46,9 +47,9 @@ class Pairs(CroppedData):
     splits: tuple[str, ...] = ("train", "val", "test")
     items = "pairs"
 
+    @abstractmethod
     def has(self, split: str) -> bool:
         """Return True if there is such a split."""
-        raise NotImplementedError
 
     def pairs(self, split: str = "train") -> ImageArray:
         """Return all pairs of a split, uint8 [N, 2 C, resolution, resolution], the inputs' channels first."""
