@@ -53,6 +53,8 @@ SMALL |= {"w_dim": 8, "channel_base": 128, "channel_max": 8, "mapping_layers": 2
 WITHOUT_VGG = {"srgan": ["perceptual=none", "model.pixel_weight=4"], "esrgan": ["perceptual=none"]}
 """What a variant does without the weights of VGG19, which no test can download."""
 
+PLAIN = ["trainer.precision=32-true", "trainer.channels_last=false"]
+
 
 def compose(folder: Path, *overrides: str) -> DictConfig:
     """The config of a run on the CPU, as the command line would compose it."""
@@ -64,7 +66,7 @@ def compose(folder: Path, *overrides: str) -> DictConfig:
 @cache
 def _composed(*overrides: str) -> DictConfig:
     with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
-        return hydra.compose("run", overrides=["logger=none", "callbacks=none", "trainer=cpu", *overrides])
+        return hydra.compose("run", overrides=["logger=none", "callbacks=none", "trainer=cpu", *PLAIN, *overrides])
 
 
 def small(folder: Path, model: str, *overrides: str) -> DictConfig:

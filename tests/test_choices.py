@@ -427,7 +427,7 @@ def test_what_an_experiment_sets_of_callbacks_is_for_those_that_there_are() -> N
         ("trainer.devices=[0,1]", "a CPU has no devices to choose; type trainer.devices= a number of processes"),
         ("trainer.accelerator=gpu", "trainer.accelerator=gpu: this machine has no GPU; type trainer=cpu"),
         ("trainer.accelerator=banana", "type one of auto, cpu, gpu, cuda, mps"),
-        ("trainer.precision=banana", "type one of 32-true, bf16-mixed, 16-mixed, 64-true"),
+        ("trainer.precision=banana", "type one of 32-true, bf16-mixed, 16-mixed, 64-true, auto"),
         ("trainer.strategy=ddp", "a class is needed; type trainer=ddp or trainer=ddp_cpu"),
     ],
 )

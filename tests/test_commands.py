@@ -393,14 +393,24 @@ def test_check_true_measures_and_leaves_nothing(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------ as installed
 
 
-LATE = ("torchmetrics.functional", "scipy.signal", "wandb", "optuna", "tensorboard")
-"""Modules of which this run needs none, and each of which takes a second or more to import."""
+LATE = (
+    *("torchmetrics.functional", "scipy.signal", "wandb", "optuna", "tensorboard", "torch._dynamo.eval_frame"),
+    *("torch._inductor", "torchvision.models", "torchvision.ops", "torchvision.datasets", "torch_fidelity.metrics"),
+)
+"""Modules of which this run needs none, and each of which takes half a second or more to import."""
+AFTERWARDS = """
+    import lightning, torch, torchmetrics, torchvision
+    print(torchmetrics.MeanMetric.__mro__[-1], torchmetrics.functional.__name__, torchvision.ops.nms.__name__)
+    compiled = torch.compile(torch.nn.Linear(2, 1), backend='eager')
+    print(compiled(torch.ones(1, 2)).shape, isinstance(compiled, lightning.fabric.wrappers.OptimizedModule))
+    print(isinstance(compiled._orig_mod, lightning.fabric.wrappers.OptimizedModule), torch._dynamo.OptimizedModule)
+"""
 
 
 def test_works_uninstalled(tmp_path: Path) -> None:
     """Nothing asks for the installed package's metadata: all of a run, with scores, where there is none.
 
-    And nothing is imported that it does not need; the rest of torchmetrics is there when it is asked for.
+    And nothing is imported that it does not need; the rest is there when it is asked for.
     """
     script = (
         "import sys; sys.path[0] = sys.argv.pop(1); import importlib.metadata as m; real = m.Distribution.from_name\n"
@@ -408,7 +418,7 @@ def test_works_uninstalled(tmp_path: Path) -> None:
     script += "def gone(name):\n    if 'gan' in name: raise m.PackageNotFoundError(name)\n    return real(name)\n"
     script += "m.Distribution.from_name = gone\nfrom gan_experiments.launch import entry\n"
     script += f"try: entry.main()\nfinally:\n    print('imported', [name for name in {LATE} if name in sys.modules])\n"
-    script += "    import torchmetrics; print(torchmetrics.MeanMetric.__mro__[-1], torchmetrics.functional.__name__)"
+    script += AFTERWARDS
     done = subprocess.run(
         [sys.executable, "-c", script, str(REPOSITORY / "src"), *NARROW, "images=64", "logger=none"],
         cwd=tmp_path,
@@ -417,7 +427,38 @@ def test_works_uninstalled(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("imported []\n<class 'object'> torchmetrics.functional\n")
+    assert done.stdout.partition("imported ")[2].splitlines() == [
+        "[]",
+        "<class 'object'> torchmetrics.functional nms",
+        "torch.Size([1, 1]) True",
+        "False <class 'torch._dynamo.eval_frame.OptimizedModule'>",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "late"),
+    [
+        (["--help"], 0, ("torch", "numpy")),
+        (["sample", "--help"], 0, ("torch", "numpy")),
+        (["model=banana"], 2, ("torch", "numpy")),
+        (["rum"], 2, ("torch", "numpy")),
+        (["compare"], 2, ("wandb", "optuna")),
+    ],
+    ids=str,
+)
+def test_what_needs_no_torch_imports_none(words: list[str], status: int, late: tuple[str, ...], tmp_path: Path) -> None:
+    script = "import sys; from gan_experiments.launch import entry\ntry: entry.main()\n"
+    script += f"finally: print('imported', [name for name in {late} if name in sys.modules])"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (status, "imported []"), done.stderr
 
 
 def test_works_from_a_wheel_and_as_a_module(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import small
 
-from gan_experiments.assembly import report
+from gan_experiments.assembly import report, stopwatch
 
 
 def test_a_step_that_takes_long_is_measured_on_a_part_of_its_images(
@@ -17,20 +17,20 @@ def test_a_step_that_takes_long_is_measured_on_a_part_of_its_images(
     """One cycle of all phases, as many images as a model needs, and it is said beside the numbers."""
     cfg = small(tmp_path / "run", "stargan", "data.batch_size=16")
     assert "of the 16 images" not in report.forecast(cfg)
-    monkeypatch.setattr(report, "PATIENCE", 0.0)
+    monkeypatch.setattr(stopwatch, "PATIENCE", 0.0)
     words = report.forecast(cfg)
     assert re.search(r"time of a step .* images/s\), measured on 2 of the 16 images\n", words)
     assert "MiB, the highest so far, measured on 2 of the 16 images\n" in words
 
 
 def test_the_time_of_a_step_is_that_of_the_largest_batches() -> None:
-    stopwatch = report._Stopwatch(8, 1, 2)
-    stopwatch.plan = [2, 2, 4, 4, 8, 8, 8, 8]
+    clock = stopwatch.Stopwatch(8, 1, 2)
+    clock.plan = [2, 2, 4, 4, 8, 8, 8, 8]
     for times, seconds, measured in (
         ([1, 3], 8, 2),
         ([1, 3, 2, 6], 8, 4),
         ([1, 3, 2, 6, 9, 9], 9, 8),
         ([1, 3, 2, 6, 9, 9, 4, 6], 5, 8),
     ):
-        stopwatch.times = list(map(float, times))
-        assert (stopwatch.seconds, stopwatch.measured) == (seconds, measured)
+        clock.times = list(map(float, times))
+        assert (clock.seconds, clock.measured) == (seconds, measured)

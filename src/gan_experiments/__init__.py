@@ -2,6 +2,6 @@
 
 __version__ = "0.1.0"
 
-from gan_experiments.imports import torchmetrics_later
+from gan_experiments.imports import lighten
 
-torchmetrics_later()
+lighten()

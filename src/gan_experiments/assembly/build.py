@@ -75,6 +75,7 @@ class Run:
         if self.trainer.is_global_zero:
             run_folder.begin(self.folder)
             log.info("%s", "\n  ".join(understood(self.data)))
+            log.info("%s", arithmetic(self.cfg))
             if self.missing:
                 log.warning("%s", self.missing)
             for logger in run_loggers(self.trainer):
@@ -111,6 +112,12 @@ class Run:
         """Set a function to call, in another thread, if a rank of this run dies and this process hangs."""
         if isinstance(self.trainer.strategy.launcher, Launcher):
             self.trainer.strategy.launcher.on_death = end
+
+
+def arithmetic(cfg: DictConfig) -> str:
+    """Return a line on the precision and the memory layout of a training, and why they were chosen."""
+    layout = "channels last" if cfg.trainer.channels_last else "contiguous"
+    return f"{cfg.trainer.precision}, {layout}" + (f": {why}" if (why := cfg.trainer.get("chosen")) else "")
 
 
 def understood(data: DataModule) -> list[str]:
@@ -257,8 +264,8 @@ def trainer_faults(node: DictConfig) -> Iterator[str]:
     elif accelerator in ("auto", "gpu", "cuda") and cuda and number > torch.cuda.device_count():
         here = torch.cuda.device_count()
         yield f"trainer.devices={devices}: this machine has {here} GPUs; type trainer.devices={here}"
-    if node.precision not in PRECISIONS:
-        yield f"trainer.precision={node.precision}: type one of {', '.join(PRECISIONS)}"
+    if node.precision not in ("auto", *PRECISIONS):
+        yield f"trainer.precision={node.precision}: type one of {', '.join(PRECISIONS)}, auto"
     if node.strategy and not isinstance(node.strategy, DictConfig):
         yield f"trainer.strategy={node.strategy}: a class is needed; type trainer=ddp or trainer=ddp_cpu"
 

@@ -13,6 +13,7 @@ import torch
 from hydra.utils import get_class, get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from gan_experiments import bounds, processes
 from gan_experiments.assembly import build, options, pretrained
@@ -515,8 +516,20 @@ def _how(generator: nn.Module, cfg: DictConfig) -> str:
 
 def on_meta(node: DictConfig, **other: Any) -> nn.Module:
     """Make a network or a model without memory for its weights, only with shapes; `other` as in `build.make`."""
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+    with torch.device("meta"), _Undrawn(), torch.random.fork_rng(devices=[]):
         return build.make(node, **other)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves weights undrawn, because torch imports a large part of its compiler to draw on the meta device."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            return args[0]
+        if getattr(function, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
 
 
 def _optimizers(cfg: DictConfig) -> Iterator[str]:

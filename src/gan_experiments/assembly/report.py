@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import resource
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import lightning as L
-import torch
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader, IterableDataset
 
-from gan_experiments import distributed, processes, signals
+from gan_experiments import processes, signals
 from gan_experiments.assembly import build, check, scoring
-from gan_experiments.callbacks.callback import RunCallback, find
+from gan_experiments.assembly.stopwatch import Stopwatch, cycle_of, train_on_noise
+from gan_experiments.callbacks.callback import find
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.callbacks.stopping import Stopping
-from gan_experiments.conditions import Conditions
-from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.contracts import ConfigError
 from gan_experiments.data.download import NotDownloadedError, without_downloads
-from gan_experiments.data.module import DataModule
-from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.loggers.run_logger import run_loggers
 from gan_experiments.metrics.passports import doubts
 from gan_experiments.runs import quoting, resume, run_folder
 from gan_experiments.runs.run_folder import shown
-
-PATIENCE = 60.0  # seconds: if a few steps would take longer, `check=true` measures with a part of the batch
 
 NOT_AGAIN = ("resume", "existing", "hydra.run.dir", "hydra.job.name", "hydra.output_subdir")
 """Keys that are left out, or given new values, when a command is suggested for typing again."""
@@ -76,8 +64,10 @@ def forecast(cfg: DictConfig, data: Sequence[str] = ()) -> str:
     model = build.build_model(cfg)
     lines = [*data, ""] if data else []
     lines += [f"{name + ' parameters':30}{count:>14,}" for name, count in build.parameters(model).items()]
+    stopwatch = Stopwatch(cfg.data.batch_size, cfg.trainer.accumulate, cycle_of(model))
     with processes.said("measuring a few batches"):
-        seconds, memory, measured = _measure(cfg, model)
+        memory = train_on_noise(cfg, model, stopwatch)
+    seconds, measured = stopwatch.seconds, stopwatch.measured
     batch, steps = cfg.data.batch_size, -(-cfg.images // cfg.data.batch_size)
     rate = batch / seconds
     here, missing = scoring.settled(cfg, fetch=False)
@@ -88,6 +78,7 @@ def forecast(cfg: DictConfig, data: Sequence[str] = ()) -> str:
         f"{'steps':30}{steps:>14,}  ({cfg.images:,} images)",
         f"{'time of a step':30}{1000 * seconds:>14,.0f}  ms ({rate:,.{0 if rate >= 10 else 2}f} images/s){part}",
         f"{'time of the run':30}{_duration(steps * seconds):>14}  without sheets and scores",
+        f"{'precision':30}{cfg.trainer.precision:>14}  {build.arithmetic(cfg).partition(', ')[2]}",
         f"{'memory':30}{memory / 2**20:>14,.0f}  MiB, the highest so far{part}",
         f"{'scores':30}{_extractor(here):>14}  {scores}",
     ]
@@ -172,24 +163,6 @@ def go_on(folder: Path, images: int = 0) -> str:
     return quoting.command(quoting.word("ckpt", shown(last)), *([quoting.word("images", images)] if images else []))
 
 
-def _measure(cfg: DictConfig, model: AdversarialModule) -> tuple[float, float, int]:
-    """Return the seconds of a step, the peak memory in bytes, and the number of images of the measured batches.
-
-    Whole cycles are timed: a cycle is as many batches as the interval of the rarest phase.
-    """
-    cycle = max(phase.every for phase in model.phases())
-    stopwatch = _Stopwatch(cfg.data.batch_size, cfg.trainer.accumulate, cycle)
-    trainer = build.build_trainer(cfg, [stopwatch], [])
-    data: DataModule = build.make(cfg.data)
-    model.images_seen = cfg.images  # so that growing networks have their final size
-    rows = cfg.data.batch_size // trainer.world_size
-    trainer.fit(model, datamodule=_NoiseData(partial(data.noise, keys=model.needs), rows))
-    memory = float((1 if sys.platform == "darwin" else 1024) * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    if model.device.type == "cuda":
-        memory = float(torch.cuda.max_memory_allocated(model.device))
-    return stopwatch.seconds, memory, stopwatch.measured
-
-
 class Stopped(BaseException):
     """A signal that asks the process to end."""
 
@@ -217,77 +190,6 @@ def stoppable() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Noise(IterableDataset):
-    def __init__(self, make: Callable[[int], Batch], rows: int) -> None:
-        self.make, self.rows = make, rows
-
-    def __iter__(self) -> Any:
-        while True:
-            yield self.make(self.rows)
-
-
-class _NoiseData(L.LightningDataModule):
-    """A data module of noise, with as much of a `DataModule` as a training uses."""
-
-    class_names: tuple[str, ...] = ()
-    conditions = Conditions()
-    size = None
-
-    def __init__(self, make: Callable[[int], Batch], rows: int) -> None:
-        super().__init__()
-        self.fixed, self.rows = make, rows
-
-    def train_dataloader(self) -> DataLoader:
-        return DataLoader(_Noise(self.fixed, self.rows), batch_size=None)
-
-
-class _Stopwatch(RunCallback):
-    """A callback that times cycles of `cycle` batches, of growing size up to `images`, until the time is up.
-
-    A batch has at least two images in each of the `parts` of each rank, because some models need two.
-    """
-
-    def __init__(self, images: int, parts: int, cycle: int) -> None:
-        self.images, self.parts, self.cycle = images, parts, cycle
-        self.plan: list[int] = []  # the images of each batch, on all ranks
-        self.times: list[float] = []
-        self._start = 0.0
-
-    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        sizes = [self.images]
-        while sizes[0] % (4 * self.parts * trainer.world_size) == 0:
-            sizes.insert(0, sizes[0] // 2)
-        sizes += [self.images] * (1 if self.cycle > 1 else 3)
-        self.plan = [size for size in sizes for _ in range(self.cycle)]
-
-    def on_train_batch_start(self, trainer: L.Trainer, module: AdversarialModule, batch: Batch, *_: Any) -> None:
-        rows = self.plan[len(self.times)] // trainer.world_size
-        batch.update({key: values[:rows] for key, values in batch.items()})
-        self._start = time.perf_counter()
-
-    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
-        module.flush()  # waits for the device
-        self.times.append(time.perf_counter() - self._start)
-        done = len(self.times)
-        if done % self.cycle == 0:
-            spent = torch.tensor([sum(self.times), sum(self.times[-self.cycle :])], device=module.device)
-            distributed.average_([spent])  # the ranks stop together
-            longer = self.plan[done] / self.plan[done - 1] if done < len(self.plan) else math.inf
-            trainer.should_stop = bool(spent[0] + longer * spent[1] > PATIENCE)
-
-    @property
-    def measured(self) -> int:
-        """The number of images in the last batches, on all ranks."""
-        return self.plan[len(self.times) - 1]
-
-    @property
-    def seconds(self) -> float:
-        """The time of a step, from batches of the last size; their first cycle counts only if there is no other."""
-        times = [seconds for size, seconds in zip(self.plan, self.times, strict=False) if size == self.measured]
-        times = times[self.cycle :] or times
-        return sum(times) / len(times) * self.images / self.measured
 
 
 def _duration(seconds: float) -> str:

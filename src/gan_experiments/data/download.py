@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
-from torchvision.datasets.utils import download_and_extract_archive
 
 from gan_experiments.contracts import ConfigError
 
@@ -37,6 +36,8 @@ def fetch_public(root: str | Path) -> None:
     url = PUBLIC.get(root.name)
     if url is None or root.exists():
         return
+    from torchvision.datasets.utils import download_and_extract_archive
+
     fetch = partial(download_and_extract_archive, url, str(root.parent), remove_finished=True)
     download(root.parent, fetch, f"data.root={root} does not exist", f"{url} and unpack it in {root.parent}")
 

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision import datasets
 from typing_extensions import override
 
 from gan_experiments.bounds import Classes, Place, Width
@@ -53,7 +52,13 @@ class MNIST(ImageData):
 
     splits = ("train", "test")
     names: ClassVar[Sequence[str]] = [str(c) for c in range(10)]
-    fetcher: ClassVar[type] = datasets.MNIST
+
+    @staticmethod
+    def fetcher(root: Path, download: bool) -> None:
+        """Download the files into `root`."""
+        from torchvision import datasets
+
+        datasets.MNIST(root, download=download)
 
     def __init__(
         self, root: Place = "data", resolution: Width = 32, channels: Width = 1, classes: Classes = 10, **settings: Any
@@ -96,7 +101,19 @@ class FashionMNIST(MNIST):
     """
 
     names = _CLOTHES
-    fetcher = datasets.FashionMNIST
+
+    @staticmethod
+    def fetcher(root: Path, download: bool) -> None:
+        """Download the files into `root`."""
+        from torchvision import datasets
+
+        datasets.FashionMNIST(root, download=download)
+
+
+def _cifar10(*args: Any, **kwargs: Any) -> Any:
+    from torchvision import datasets
+
+    return datasets.CIFAR10(*args, **kwargs)
 
 
 class CIFAR10(ImageData):
@@ -118,12 +135,12 @@ class CIFAR10(ImageData):
         files = [folder / f"data_batch_{i}" for i in range(1, 6)] if train else [folder / "test_batch"]
         if not all(path.is_file() for path in [*files, folder / "batches.meta"]):
             missing = f"CIFAR10 is not in data.root={self.root} (no {folder})"
-            fetch = partial(datasets.CIFAR10, self.root, download=True)
+            fetch = partial(_cifar10, self.root, download=True)
             download(self.root, fetch, missing, f"cifar-10-python.tar.gz and unpack it in {self.root}")
 
         def read() -> tuple[Tensor, Tensor]:
             try:
-                packed = datasets.CIFAR10(self.root, train=train)  # checks the files before it unpickles them
+                packed = _cifar10(self.root, train=train)  # checks the files before it unpickles them
             except RuntimeError as error:
                 raise ConfigError(f"CIFAR10 in {folder} is damaged ({error}): delete it and start again") from None
             return torch.from_numpy(packed.data).permute(0, 3, 1, 2), torch.tensor(packed.targets)

@@ -15,8 +15,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights, VGG19_Weights
-from torchvision.models.vgg import cfgs, make_layers
 
 from gan_experiments.bounds import Finite, NotNegative, Place, Positive, Width
 from gan_experiments.contracts import ConfigError
@@ -26,28 +24,23 @@ from gan_experiments.layers.resolution import require_sides
 from gan_experiments.losses.reconstruction import find_distance
 
 NETS = {
-    "alex": AlexNet_Weights.IMAGENET1K_V1,
-    "vgg": VGG16_Weights.IMAGENET1K_V1,
-    "squeeze": SqueezeNet1_1_Weights.IMAGENET1K_V1,
-    "vgg19": VGG19_Weights.IMAGENET1K_V1,
+    "alex": "AlexNet_Weights",
+    "vgg": "VGG16_Weights",
+    "squeeze": "SqueezeNet1_1_Weights",
+    "vgg19": "VGG19_Weights",
 }
 SMALLEST = {"alex": 31, "vgg": 16, "squeeze": 17}
 
 
-def _vgg19_layers() -> list[str]:
-    """Return the names of the layers of torchvision's `vgg19().features`, in order: conv1_1, relu1_1, ..., pool5."""
-    names, block, place = [], 1, 1
-    for width in cfgs["E"]:
-        if width == "M":
-            names.append(f"pool{block}")
-            block, place = block + 1, 1
-        else:
-            names += [f"conv{block}_{place}", f"relu{block}_{place}"]
-            place += 1
-    return names
-
-
-VGG19 = _vgg19_layers()
+VGG19 = [
+    name
+    for block, convolutions in enumerate((2, 2, 4, 4, 4), start=1)
+    for name in (
+        *(f"{kind}{block}_{place}" for place in range(1, convolutions + 1) for kind in ("conv", "relu")),
+        f"pool{block}",
+    )
+]
+"""The names of the layers of torchvision's `vgg19().features`, in order: conv1_1, relu1_1, ..., pool5."""
 
 
 class LPIPS(nn.Module):
@@ -121,6 +114,8 @@ class VGGFeatures(nn.Module):
         self.smallest = 2 ** sum(name.startswith("pool") for name in self.used)
         path = find_weights("vgg19", weights, key, otherwise)
         self.weights_hash, self.published = _identity(path, "vgg19")
+        from torchvision.models.vgg import cfgs, make_layers
+
         with torch.device("meta"):
             network = make_layers(cfgs["E"]).to_empty(device="cpu")
         _load(path, "vgg19", key, network)
@@ -291,7 +286,7 @@ def find_weights(net: str, weights: str | None, key: str, otherwise: str = "") -
     Raises ConfigError where all three fail. The message says which file to fetch and where to put it, and ends with the
     alternative `otherwise`.
     """
-    url = NETS[net].url
+    url = _url(net)
     if weights is not None:
         if not Path(weights).is_file():
             raise ConfigError(f"{key}weights={weights} is not a file: fetch {url} and give its path{otherwise}")
@@ -310,6 +305,13 @@ def find_weights(net: str, weights: str | None, key: str, otherwise: str = "") -
     return path
 
 
+def _url(net: str) -> str:
+    """Return the address of torchvision's weights of one of NETS."""
+    from torchvision import models
+
+    return str(getattr(models, NETS[net]).IMAGENET1K_V1.url)
+
+
 def hash_prefix(url: str) -> str:
     """Return the first hex digits of a file's sha256, which torchvision puts in its name: `alexnet-owt-<hex>.pth`."""
     return url.rsplit("-", 1)[1].removesuffix(".pth")
@@ -318,7 +320,7 @@ def hash_prefix(url: str) -> str:
 def _identity(path: Path, net: str) -> tuple[str, bool]:
     """Return the first 16 hex digits of the file's sha256, and whether it is torchvision's own file."""
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return sha256[:16], sha256.startswith(hash_prefix(NETS[net].url))
+    return sha256[:16], sha256.startswith(hash_prefix(_url(net)))
 
 
 def _load(path: Path, net: str, key: str, layers: nn.Sequential) -> None:
@@ -330,6 +332,6 @@ def _load(path: Path, net: str, key: str, layers: nn.Sequential) -> None:
         layers.load_state_dict(features)
     except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError) as error:
         raise ConfigError(
-            f"{key}weights={path} does not hold torchvision's weights of {net}: fetch {NETS[net].url} and give its "
+            f"{key}weights={path} does not hold torchvision's weights of {net}: fetch {_url(net)} and give its "
             f"path, {key}weights=PATH"
         ) from error

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 
 from gan_experiments import drawing, files
 from gan_experiments.metrics.evaluator import Evaluator, Measured, RealImages, Sample
@@ -124,6 +123,8 @@ def save_rows(
             picture = Image.fromarray(cell.permute(1, 2, 0).numpy())
             large = picture.resize((width - 4, height - 4), Image.Resampling.NEAREST)
             canvas.paste(large, (margin + x * width, top + y * height + 2))
+    from torchvision.transforms.functional import pil_to_tensor
+
     return save(pil_to_tensor(canvas), path)
 
 

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig) -> int:
     """Check the config, build the parts, train, and return the exit status."""
     from gan_experiments import processes, signals
-    from gan_experiments.assembly import build, check, report, trained
+    from gan_experiments.assembly import build, check, fastest, report, trained
     from gan_experiments.contracts import RankDied
     from gan_experiments.runs import resume, run_folder
 
@@ -29,6 +29,7 @@ def run(cfg: DictConfig) -> int:
         return 0
     if cfg.ckpt:
         trained.require_fit(cfg, resume.find(cfg.ckpt))
+    cfg = fastest.settled(cfg)
     checkpoint = resume.prepare(cfg)
     if cfg.check:
         report.tell_forecast(cfg)

@@ -1,0 +1,148 @@
+"""Precision and layout: what "auto" stands for, on this machine and for this model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from omegaconf import OmegaConf
+from support import MODELS, compose, run, small, train
+
+from gan_experiments.assembly import fastest
+from gan_experiments.assembly.fastest import Setting
+
+AUTO = ["trainer.precision=auto", "trainer.channels_last=auto"]
+LONG = "images=1_000_000"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache without answers of other tests."""
+    monkeypatch.setenv("GAN_EXPERIMENTS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "fastest"
+
+
+def chosen(times: dict[tuple[str, bool], float], monkeypatch: pytest.MonkeyPatch) -> tuple[str, bool]:
+    """What is chosen of settings that take so long."""
+    settings = [Setting(*setting, ms) for setting, ms in times.items()]
+    monkeypatch.setattr(fastest, "_times", lambda *_: (settings, ""))
+    found = fastest._measured(OmegaConf.create({"data": {"batch_size": 8}, "trainer": {"accumulate": 1}}), [])["found"]
+    return found["precision"], found["channels_last"]
+
+
+def test_the_fastest_is_chosen_if_it_is_so_by_more_than_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, last, half, both = (("32-true", False), ("32-true", True), ("bf16-mixed", False), ("bf16-mixed", True))
+    for times, answer in (
+        ({plain: 100, last: 90}, last),
+        ({plain: 100, last: 98}, plain),
+        ({plain: 100, last: 120, half: 95, both: 92}, plain),  # too little for another precision
+        ({plain: 100, last: 90, half: 60, both: 50}, both),
+        ({plain: 100, last: 120, half: 60, both: 70}, half),
+        ({plain: 100, last: 80, half: 75, both: 78}, last),
+        ({plain: 0.0}, plain),
+        ({half: 100, both: 50}, both),
+    ):
+        assert chosen(times, monkeypatch) == answer, times
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_is_asked(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each layout is tried by real steps in every phase, and what was asked is remembered."""
+    cfg = small(tmp_path / "run", model, *AUTO)
+    steps: list[tuple[str, bool]] = []
+    monkeypatch.setattr(fastest, "REPEATS", 1)
+    monkeypatch.setattr(fastest, "ENOUGH", 1)
+    monkeypatch.setattr(fastest, "computes_bfloat16", lambda _: False)
+    trains = fastest.train_on_noise
+
+    def counted(cfg: Any, *rest: Any) -> Any:
+        steps.append((cfg.trainer.precision, cfg.trainer.channels_last))
+        return trains(cfg, *rest)
+
+    monkeypatch.setattr(fastest, "train_on_noise", counted)
+    before = torch.random.get_rng_state()
+    found = fastest.settled(cfg)
+    assert torch.equal(before, torch.random.get_rng_state())
+    convolutional = steps != []
+    assert steps == ([("32-true", False), ("32-true", True)] if convolutional else [])
+    assert found.trainer.precision == "32-true"
+    assert isinstance(found.trainer.channels_last, bool)
+    assert cfg.trainer.precision == "auto"
+    again = fastest.settled(cfg)
+    assert again.trainer == found.trainer
+    assert len(steps) == (2 if convolutional else 0)
+    (kept,) = (tmp_path / "cache" / "fastest").glob("*.json")
+    assert found.trainer.chosen == json.loads(kept.read_text())["why"]
+
+
+def test_bfloat16_is_tried_where_it_may_be_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastest, "computes_bfloat16", lambda _: True)
+    found = fastest.settled(small(tmp_path / "run", "dcgan", *AUTO, LONG))
+    assert all(f"{setting} " in found.trainer.chosen for setting in ("32-true contiguous", "bf16-mixed channels last"))
+
+
+def test_a_processor_is_asked_whether_it_computes_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0, 1, 0, 1, 0, 1, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 1, 0, 1, 0, 1])
+    monkeypatch.setattr(fastest.time, "process_time", lambda: next(clock))
+    assert not fastest.computes_bfloat16("cpu")
+    assert fastest.computes_bfloat16("cpu")
+
+
+def test_what_is_typed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = small(tmp_path / "run", "dcgan", "trainer.precision=32-true", "trainer.channels_last=true", LONG)
+    assert fastest.settled(cfg) is cfg
+    cfg = small(tmp_path / "run", "dcgan", "trainer.precision=64-true", "trainer.channels_last=auto", LONG)
+    found = fastest.settled(cfg)
+    assert found.trainer.precision == "64-true"
+    assert "64-true contiguous" in found.trainer.chosen
+    assert "32-true" not in found.trainer.chosen
+    exact = compose(tmp_path / "run", "model=dcgan", "trainer=exact").trainer
+    assert (exact.precision, exact.channels_last) == ("32-true", False)
+
+
+def test_a_damaged_or_foreign_answer_is_asked_again(tmp_path: Path, cache: Path) -> None:
+    cfg = small(tmp_path / "run", "dcgan", *AUTO, LONG)
+    found = fastest.settled(cfg)
+    (kept,) = cache.glob("*.json")
+    for text in ("", "[]", '{"found": {"precision": "banana", "channels_last": true}, "why": ""}'):
+        kept.write_text(text)
+        assert fastest.settled(cfg).trainer.precision == "32-true"
+        assert json.loads(kept.read_text())["why"]
+    kept.write_text('{"found": {"precision": "bf16-mixed", "channels_last": true}, "why": "so"}')
+    again = fastest.settled(cfg).trainer
+    assert (again.precision, again.channels_last, again.chosen) == ("bf16-mixed", True, "so")
+    other = small(tmp_path / "run", "dcgan", *AUTO, LONG, "model.generator.width=3")
+    assert fastest.settled(other).trainer.precision == found.trainer.precision  # another question
+
+
+def test_a_run_goes_on_as_it_began(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the machine on which it goes on would choose."""
+    cfg = small(tmp_path / "run", "dcgan", "trainer.channels_last=true", "images=8")
+    cfg.trainer.chosen = "measured there"
+    train(cfg, every=8)
+    on = small(tmp_path / "run", "dcgan", *AUTO, LONG)
+    on.ckpt = str(tmp_path / "run")
+    found = fastest.settled(on).trainer
+    assert (found.precision, found.channels_last, found.chosen) == ("32-true", True, "measured there")
+    assert not cache.exists()
+
+
+def test_a_run_says_what_was_chosen(tmp_path: Path) -> None:
+    """At its start, in check=true and in its config."""
+    narrow = ["model=dcgan", "model.generator.width=4", "model.discriminator.width=4", "trainer=cpu", "metrics=none"]
+    narrow += ["callbacks=none", "logger=none", "data=digits", "data.batch_size=4", "images=400"]
+    done = run(*narrow, "hydra.run.dir=here", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    saved = yaml.safe_load((tmp_path / "here" / "config.yaml").read_text())["trainer"]
+    assert saved["precision"] in ("32-true", "bf16-mixed")
+    assert saved["chosen"].startswith("measured here: 32-true contiguous ")
+    assert f"{saved['precision']}, " in done.stdout + done.stderr
+    assert saved["chosen"][:60] in (tmp_path / "here" / "run.log").read_text()
+    done = run(*narrow, "check=true", folder=tmp_path)
+    assert f"{saved['chosen']}" in done.stdout
+    short = run(*narrow, "images=8", "hydra.run.dir=short", folder=tmp_path)
+    assert "not measured for less than 100 steps" in short.stdout + short.stderr
