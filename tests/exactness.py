@@ -143,9 +143,9 @@ class KeepEach(L.Callback):
             shutil.copy(self.folder / "last.ckpt", self.folder / f"{module.batches}.ckpt")
 
 
-def straight(case: Case, folder: Path, ranks: int = 1, **how: Any) -> AdversarialModule:
-    """An unbroken run that leaves a checkpoint of each batch."""
-    return case.train(folder, ranks, every=1, extra=[KeepEach(folder)], **how)
+def straight(case: Case, folder: Path, ranks: int = 1, keeps: bool = True, **how: Any) -> AdversarialModule:
+    """An unbroken run, which leaves a checkpoint of each batch if it `keeps` them."""
+    return case.train(folder, ranks, every=1, extra=[KeepEach(folder)], **how) if keeps else case.train(folder, ranks)
 
 
 def resumed(case: Case, folder: Path, stop: int, ranks: int = 1, source: Path | None = None, **how: Any) -> Path:
@@ -196,13 +196,20 @@ def cancelled(module: AdversarialModule) -> dict[str, torch.Tensor]:
 # ------------------------------------------------------------------------------------------ two ranks
 
 
-def on_two_ranks(folder: Path, some: list[Case]) -> None:
-    """Train each case on two ranks: `<model>-<feature>-<rank>.pt`, and each from its checkpoints again."""
+def on_two_ranks(folder: Path, some: list[Case], resume: Container[str] = MODELS) -> None:
+    """Train each case on two ranks, to `rank-<rank>.pt` in its place; those of some models from a checkpoint too."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    for case in some:  # composed here, once for both
+        case.config(place(folder, case) / "two", 2)
     start = torch.multiprocessing.start_processes  # by forks, which have imported everything
-    start(_rank, (port, str(folder), some), nprocs=2, start_method="fork")
+    start(_rank, (port, str(folder), some, resume), nprocs=2, start_method="fork")
+
+
+def resumes(case: Case, models: Container[str]) -> bool:
+    """Whether a case of two ranks is also stopped and resumed, if its model is one of these."""
+    return case.feature in ("plain", "own batch norm") and case.model in models
 
 
 def place(folder: Path, case: Case) -> Path:
@@ -210,7 +217,7 @@ def place(folder: Path, case: Case) -> Path:
     return folder / f"{case.model}-{case.feature.replace(', ', '_').replace(' ', '_')}"
 
 
-def _rank(rank: int, port: int, where: str, some: list[Case]) -> None:
+def _rank(rank: int, port: int, where: str, some: list[Case], resume: Container[str]) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
     os.environ |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     torch.set_num_threads(1)
@@ -218,10 +225,11 @@ def _rank(rank: int, port: int, where: str, some: list[Case]) -> None:
     for case in some:
         folder = place(Path(where), case)
         reductions = count_reductions()
-        module = straight(case, folder / "two", 2)
+        module = straight(case, folder / "two", 2, keeps=resumes(case, resume))
         made = {"tensors": tensors(module), "reductions": reductions(), "steps": module.trainer.global_step}
+        folder.mkdir(parents=True, exist_ok=True)
         torch.save(made, folder / f"rank-{rank}.pt")
-        if case.feature in ("plain", "own batch norm"):
+        if resumes(case, resume):
             resumed(case, folder / "two", 2, 2)
     _ranks_that_part(rank, Path(where))
     _one_rank_asks_to_stop(rank, Path(where))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -20,7 +21,7 @@ import torch
 import yaml
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from support import MODELS, REPOSITORY, model_class, shrink, small
+from support import MODELS, REPOSITORY, SMALL, model_class, small
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -57,6 +58,12 @@ TELLING: dict[str, dict[str, Any]] = {
 MARK = "✓"
 
 
+@functools.cache
+def file_of(group: str, choice: str) -> Any:
+    """The contents of a config file."""
+    return OmegaConf.to_container(OmegaConf.load(REPOSITORY / "conf" / group / f"{choice}.yaml"))
+
+
 class Column:
     """A variant, and what all of its cells share: a small config without a fault, and two batches of its data.
 
@@ -72,6 +79,7 @@ class Column:
         data.prepare_data()
         data.setup("fit")
         self.batches = list(batches_of(data, 2))
+        self.plain: Any = OmegaConf.to_container(self.cfg)
         self.networks: dict[str, Any] = {}
 
     def cells(self) -> dict[str, list[str]]:
@@ -116,23 +124,22 @@ class Column:
     @functools.cache  # noqa: B019
     def configured(self, *choices: tuple[str, str], words: tuple[str, ...] = ()) -> DictConfig:
         """The variant's config with some choices, techniques beside its own."""
-        cfg = copy.deepcopy(self.cfg)
-        OmegaConf.set_struct(cfg, False)
+        plain = copy.deepcopy(self.plain)
         for group, choice in choices:
-            node: Any = OmegaConf.load(REPOSITORY / "conf" / group / f"{choice}.yaml")
+            node = copy.deepcopy(file_of(group, choice))
             if group == "technique":
-                cfg.technique = OmegaConf.merge(cfg.technique, node)
+                for name, technique in node.items():
+                    plain["technique"][name] = plain["technique"].get(name, {}) | technique
             else:
-                cfg[group] = node
+                plain[group] = node
+        for name, technique in plain["technique"].items():
+            technique.update({key: min(technique[key], SMALL[key]) for key in SMALL if technique.get(key)})
+            technique.update(TELLING.get(name, {}))
+            if (technique.get("every") or 1) > 1:
+                technique["every"] = 2  # a lazy one comes in two batches too
+        cfg = OmegaConf.create(plain)
         for word in words:
             OmegaConf.update(cfg, word.partition("=")[0], yaml.safe_load(word.partition("=")[2]))
-        shrink(cfg)
-        for name, constants in TELLING.items():
-            if name in cfg.technique:
-                cfg.technique[name].update(constants)
-        for technique in cfg.technique.values():
-            if (technique.get("every") or 1) > 1:
-                technique.every = 2  # a lazy one comes in two batches too
         return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[return-value]
 
     def reasons(self, group: str, choice: str, words: tuple[str, ...] = ()) -> list[str]:
@@ -158,7 +165,7 @@ class Column:
             changed = any("SpectralNorm" in technique._target_ for technique in node.techniques.values())
             own = {name: copy.deepcopy(network) if changed else network for name, network in networks.items()}
             return on_meta(node, **own)
-        key = OmegaConf.to_yaml(node)
+        key = json.dumps(OmegaConf.to_container(node, resolve=True))
         if key not in self.networks:
             self.networks[key] = on_meta(node)
         return self.networks[key]
@@ -191,8 +198,8 @@ def trials(accepted: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
         if group != "technique" or choice in APART:
             others.append([(group, choice)])
             continue
-        ((name, node),) = OmegaConf.load(REPOSITORY / "conf" / group / f"{choice}.yaml").items()  # type: ignore[union-attr]
-        kind: Any = get_class(node._target_)
+        ((name, node),) = file_of(group, choice).items()
+        kind: Any = get_class(node["_target_"])
         if kind.due is not Technique.due or kind.rests is not Technique.rests:
             resting.append((group, choice))
         elif name in together:

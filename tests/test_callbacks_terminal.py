@@ -44,14 +44,14 @@ def test_curves_have_a_panel_for_each_kind_of_number(tmp_path: Path) -> None:
     columns += ["fid", "learning_rate/generator", "images_per_second", "health/twins"]
     with (tmp_path / "metrics.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerows([columns, *([n, *[n + 1.0] * 5, "", 1, 1, 0] for n in (8, 16)), [16, *[""] * 5, 3.0]])
+        writer.writerows([columns, *([n, *[n + 1.0] * 5, "", 1, 1, 0] for n in (8, 16, 24)), [24, *[""] * 5, 3.0]])
     found = curves.read(tmp_path / "metrics.csv", ["generator"])
     assert {panel: [*lines] for panel, lines in found.items()} == {
         "generator": ["adversarial", "r1"],
         "logits": ["D(real)", "D(fake)"],
         "gradient norms": ["generator"],
     }  # one score is no curve
-    assert found["generator"]["r1"] == [(8, 9.0), (16, 17.0)]
+    assert found["generator"]["r1"] == [(8, 9.0), (16, 17.0), (24, 25.0)]
     curves.draw(found, tmp_path / "curves.png")
     assert Image.open(tmp_path / "curves.png").size == (1020, 250)
 

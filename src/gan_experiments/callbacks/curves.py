@@ -17,13 +17,14 @@ from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.metrics.names import class_of, higher_is_better
 
 Line = list[tuple[int, float]]
+FEWEST = 3  # values of a line that is drawn
 
 
 class Curves(RunCallback):
     """The picture `curves.png`, drawn from `metrics.csv` every `every` images and after the last one.
 
     It has one panel for the terms of each phase's loss, one for D(real) and D(fake), one for the gradient norms, and
-    one for each score. Nothing is drawn until some number has two values. Must come after the callbacks that log
+    one for each score. Nothing is drawn until some number has three values. Must come after the callbacks that log
     numbers.
 
     Args:
@@ -44,7 +45,7 @@ class Curves(RunCallback):
 
 
 def read(path: Path, phases: Sequence[str]) -> dict[str, dict[str, Line]]:
-    """Return the lines of each panel, by name, that have two finite values or more; empty if there is no file."""
+    """Return the lines of each panel, by name, that have three finite values or more; empty if there is no file."""
     if not path.exists():
         return {}
     panels: dict[str, dict[str, Line]] = {name: {} for name in (*phases, "logits", "gradient norms")}
@@ -54,7 +55,9 @@ def read(path: Path, phases: Sequence[str]) -> dict[str, dict[str, Line]]:
                 panel, line = _place(name, phases)
                 if panel and text and math.isfinite(value := float(text)):
                     panels.setdefault(panel, {}).setdefault(line, []).append((int(row["images"]), value))
-    drawn = {panel: {name: line for name, line in lines.items() if len(line) > 1} for panel, lines in panels.items()}
+    drawn = {
+        panel: {name: line for name, line in lines.items() if len(line) >= FEWEST} for panel, lines in panels.items()
+    }
     return {panel: lines for panel, lines in drawn.items() if lines}
 
 
@@ -77,7 +80,10 @@ def draw(panels: Mapping[str, Mapping[str, Line]], path: Path) -> None:
 
     across = min(4, len(panels))
     down = -(-len(panels) // across)
-    figure = Figure(figsize=(3.4 * across, 2.5 * down), dpi=100, layout="constrained")
+    wide, high = 3.4 * across, 2.5 * down
+    figure = Figure(figsize=(wide, high), dpi=100)
+    # By hand: matplotlib's own layout draws everything twice to find these margins, in inches here.
+    figure.subplots_adjust(0.55 / wide, 0.5 / high, 1 - 0.15 / wide, 1 - 0.3 / high, wspace=0.22, hspace=0.45)
     grid = list(figure.subplots(down, across, squeeze=False).flat)
     for axes, (panel, lines) in zip(grid, panels.items(), strict=False):
         for name, line in lines.items():

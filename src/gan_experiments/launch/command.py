@@ -10,11 +10,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -111,11 +112,29 @@ _MISTAKES = (ConfigError, TrainingFailure, HydraException, OmegaConfBaseExceptio
 
 def _through_hydra(job: Callable[[DictConfig], Any], config: str) -> None:
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config)(job)()
+        with _composed_once():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config)(job)()
     except ValueError as error:
         if not str(error).startswith("Config group override must be"):
             raise
         raise ConfigError(no_choice(config)) from error
+
+
+@contextlib.contextmanager
+def _composed_once() -> Iterator[None]:
+    """Spare Hydra the composition of the whole config that only looks for `hydra.mode`.
+
+    No config here sets it, so only words that name a person's own files or a key of Hydra can.
+    """
+    own = ("experiment", "hydra", "--config", "-c", "-m")
+    if any(word.lstrip("+~").startswith(own) and not word.startswith("hydra.run.dir=") for word in sys.argv[1:]):
+        yield
+        return
+    usual, Hydra.get_mode = Hydra.get_mode, lambda *_, **__: None
+    try:
+        yield
+    finally:
+        Hydra.get_mode = usual
 
 
 def _mistaken(error: Exception, config: str) -> int:

@@ -327,7 +327,7 @@ def _earlier(cfg: DictConfig, folder: Path) -> tuple[bool, Path | None]:
     if not past.is_file():
         return False, None
     now, then = _comparable(resume.plain(cfg)), _comparable(OmegaConf.load(past))
-    changed = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
+    changed = resume.changed(now, then)
     last = folder / "checkpoints" / "last.ckpt"
     if not changed:
         ended = run_folder.outcome(folder)

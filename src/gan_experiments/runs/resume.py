@@ -178,11 +178,21 @@ def prepare(cfg: DictConfig) -> Path | None:
     saved.require_training(checkpoint, path)
     typed = {key_of(word) for word in overrides()}
     now, then = (flat(OmegaConf.to_container(OmegaConf.create(c))) for c in (_resolved(cfg), before["config"]))
-    for key in sorted(set(now) | set(then)):
+    for key in changed(now, then):
         known = any(key == word or key.startswith(f"{word}.") for word in (*typed, *ONCE))
-        if not known and "${" not in f"{then.get(key)}" and now.get(key) != then.get(key):
+        if not known and "${" not in f"{then.get(key)}":
             log.warning("%s is %s now and was %s when the checkpoint was written", key, now.get(key), then.get(key))
     return path
+
+
+def changed(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
+    """Return the keys, sorted, of which two flat configs have different values.
+
+    What a run has settled for "auto", and why, is no change.
+    """
+    keys = sorted({*now, *then} - {"trainer.chosen"})
+    left = [key for key in ("trainer.precision", "trainer.channels_last") if now.get(key) == "auto"]
+    return [key for key in keys if now.get(key) != then.get(key) and key not in left]
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
