@@ -29,7 +29,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -70,7 +69,15 @@ class Case:
     def config(self, folder: str) -> DictConfig:
         """Compose the config of a run in `folder`."""
         resolvers.register_resolvers()
-        common = ["trainer=cpu", "logger=csv", "callbacks=none", "metrics=none", "images=1_000_000_000"]
+        common = [
+            "trainer=cpu",
+            "trainer.precision=32-true",
+            "trainer.channels_last=false",
+            "logger=csv",
+            "callbacks=none",
+            "metrics=none",
+            "images=1_000_000_000",
+        ]
         with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
             cfg = hydra.compose("run", [*common, *self.overrides, f"output={folder}"])
         OmegaConf.set_struct(cfg, False)
@@ -112,6 +119,36 @@ class TinyDiscriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images."""
+        return self.layers(images).squeeze(1)
+
+
+class Perceptrons(nn.Module):
+    """z `[N, 100]` -> images `[N, 1, 28, 28]`: the fully connected generator that tutorials take for MNIST."""
+
+    latent_dim = 100
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Linear(100, 128), nn.LeakyReLU(0.2)]
+        for inside, outside in ((128, 256), (256, 512), (512, 1024)):
+            layers += [nn.Linear(inside, outside), nn.BatchNorm1d(outside, 0.8), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Linear(1024, 784), nn.Tanh())
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images of noise."""
+        return self.layers(z).view(-1, 1, 28, 28)
+
+
+class PerceptronCritic(nn.Module):
+    """Images `[N, 1, 28, 28]` -> values `[N]`, fully connected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [nn.Flatten(), nn.Linear(784, 512), nn.LeakyReLU(0.2), nn.Linear(512, 256), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Linear(256, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Values of images."""
         return self.layers(images).squeeze(1)
 
 
@@ -279,11 +316,10 @@ class TakingTurns(L.Callback):
         if self._done < self.batches:
             return
         framework = since(self._start)
-        with without_lightnings_environment():
-            start = now()
-            for _batch in range(self.batches):
-                self.step()
-            loop = since(start)
+        start = now()
+        for _batch in range(self.batches):
+            self.step()
+        loop = since(start)
         if self._deadline is None:
             self._warm_turns += 1
             if self._warm_turns >= 2 and time.perf_counter() >= self._warm_until:
@@ -299,18 +335,6 @@ class TakingTurns(L.Callback):
         if self.batches > LOG_EVERY:  # a whole number of records in each round
             self.batches -= self.batches % LOG_EVERY
         self._deadline = time.perf_counter() + self.seconds
-
-
-@contextmanager
-def without_lightnings_environment() -> Iterator[None]:
-    """Spare the loop what a variable that Lightning sets costs at each step of Adam where there is no GPU."""
-    name = "PYTORCH_NVML_BASED_CUDA_CHECK"
-    value = os.environ.pop(name, None)
-    try:
-        yield
-    finally:
-        if value is not None:
-            os.environ[name] = value
 
 
 def now() -> tuple[float, float]:
@@ -355,6 +379,15 @@ CASES = {
         "WGAN-GP Conv 32x32x1, width 32",
         ["model=wgan_gp_dcgan", "model.generator.width=32", "model.discriminator.width=32"],
         wgan_gp_loop,
+    ),
+    "wgan_gp_mlp": Case(
+        "WGAN-GP fully connected 28x28x1, 5 critic steps",
+        ["model=wgan_gp_dcgan", "data.resolution=28", "data.classes=0", f"data._target_={RANDOM}"],
+        wgan_gp_loop,
+        {
+            "model.generator": {"_target_": f"{__name__}.Perceptrons"},
+            "model.discriminator": {"_target_": f"{__name__}.PerceptronCritic"},
+        },
     ),
     "mlp": Case(
         "fully connected 16x16x1, width 128",

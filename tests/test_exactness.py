@@ -100,7 +100,7 @@ LONG = pytest.mark.timeout(900)  # the first of these tests waits for all the tr
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every case trained on two ranks; one variant of each class from a checkpoint too (benchmarks/exactness.py: all)."""
+    """Every case trained on two ranks; one variant of each class is resumed too (benchmarks/exactness.py: all)."""
     folder = tmp_path_factory.mktemp("ranks")
     on_two_ranks(folder, CASES, ONE_OF_EACH)
     return folder

@@ -10,6 +10,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -17,6 +18,7 @@ from typing import Any
 
 TORCHMETRICS = {"Metric": "metric", "MetricCollection": "collections"}
 COMPILER = "torch._dynamo"
+NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"
 PLOTS = "torchmetrics.utilities.plot"
 
 
@@ -27,7 +29,7 @@ def lighten() -> None:
             sys.modules[name] = _Later(name, early)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         plotting = dict.fromkeys(("torchmetrics.metric", "torchmetrics.collections"), _without_plots)
-        sys.meta_path.insert(0, _Finder({"lightning": _without_compiler, **plotting}))
+        sys.meta_path.insert(0, _Finder({"lightning": _lightning, **plotting}))
 
 
 # -------------------------------------------------------------------- a package whose __init__ waits
@@ -150,8 +152,21 @@ class _Compiler(ModuleType):
 
 
 @contextlib.contextmanager
+def _lightning() -> Iterator[None]:
+    """Leave torch's compiler out of the import of lightning, and take back what this sets in the environment.
+
+    It tells torch to load NVIDIA's library whenever it looks for a GPU. Adam looks at each step: 0.3 ms without a GPU.
+    """
+    typed = os.environ.get(NVML)
+    with _without_compiler():
+        yield
+    if typed is None and not sys.modules["torch"].cuda.is_available():
+        os.environ.pop(NVML, None)
+
+
+@contextlib.contextmanager
 def _without_compiler() -> Iterator[None]:
-    """Leave torch's compiler out of the import of lightning, and later until something is compiled."""
+    """Leave torch's compiler out until something is compiled."""
     spec = None if COMPILER in sys.modules else importlib.util.find_spec(COMPILER)
     if spec is None:
         yield

@@ -133,6 +133,13 @@ class AdversarialModule(L.LightningModule):
         self.stop_agreed = False  # all ranks know that one of them wants to
         self.paused_seconds = 0.0
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; Lightning's note of its current hook, thirty times a batch, without torch's look at it."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     # ---------------------------------------------------------------- what a variant writes
 
     def phases(self) -> list[Phase]:

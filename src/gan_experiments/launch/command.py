@@ -130,11 +130,12 @@ def _composed_once() -> Iterator[None]:
     if any(word.lstrip("+~").startswith(own) and not word.startswith("hydra.run.dir=") for word in sys.argv[1:]):
         yield
         return
-    usual, Hydra.get_mode = Hydra.get_mode, lambda *_, **__: None
+    usual = Hydra.get_mode
+    Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Hydra.get_mode = usual
+        Hydra.get_mode = usual  # type: ignore[method-assign]
 
 
 def _mistaken(error: Exception, config: str) -> int:
