@@ -97,6 +97,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "trainer.strategy": Node | None,
         "trainer.channels_last": bool | Annotated[str, OneOf("auto")],
         "trainer.chosen": str | None,
+        "trainer.compile": Sequence[Text],
         "trainer.accumulate": Rhythm,
         "trainer.sync_batchnorm": bool,
         "trainer.log_every": Rhythm,

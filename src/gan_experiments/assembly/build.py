@@ -24,6 +24,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from gan_experiments import files, processes, signals
 from gan_experiments.assembly import pretrained, scoring
@@ -152,6 +153,8 @@ def build(cfg: DictConfig) -> Run:
     if scores is not None and scores.evaluator is not None:
         scores.evaluator.real(data)  # so that missing real images raise now, not at the end of the run
     model = build_model(cfg)
+    for name in cfg.trainer.get("compile") or ():
+        compile_parts(getattr(model, name))
     if model.pretrained and not cfg.ckpt:
         pretrained.take_up(model, model.pretrained)
     # Sheets and scores come before the checkpoint that records them; callbacks that others add come last.
@@ -236,6 +239,18 @@ def build_model(cfg: DictConfig) -> AdversarialModule:
         overrides=resume.overrides(),
     )
     return model
+
+
+def compile_parts(network: nn.Module) -> None:
+    """Compile the parts of a network, each by itself, so that whatever calls some of them gets compiled code.
+
+    Names, weights and checkpoints stay as they are. Penalties run the parts as they are written (see `penalties`).
+    """
+    for part in network.children():
+        if isinstance(part, (nn.ModuleList, nn.ModuleDict)):
+            compile_parts(part)
+        else:
+            part.compile()
 
 
 def parameters(model: AdversarialModule) -> dict[str, int]:

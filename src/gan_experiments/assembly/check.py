@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import shutil
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -93,7 +94,7 @@ def faults(cfg: DictConfig) -> Iterator[str]:
         return
     typed = [*options.faults(cfg, "run")]
     wrong = [*_unknown_keys(cfg), *typed, *_arguments(cfg, computed=not typed)]
-    wrong = wrong or [*_no_data_module(cfg), *_names(cfg), *_numbers(cfg)]
+    wrong = wrong or [*_no_data_module(cfg), *_names(cfg), *_compiled(cfg), *_numbers(cfg)]
     yield from wrong
     yield from options.missing(cfg)
     yield from _unread(cfg)
@@ -192,6 +193,22 @@ def _names(cfg: DictConfig) -> Iterator[str]:
                     f"model.{group}.{name!s}: there is nothing of that name{nearest(str(name), known)};"
                     f" type one of {', '.join(known)}"
                 )
+
+
+def _compiled(cfg: DictConfig) -> Iterator[str]:
+    """Yield the networks to compile that the model does not have, and what is missing to compile."""
+    known = [name for name, _ in _network_nodes(cfg)]
+    for name in cfg.trainer.get("compile") or ():
+        if name not in known:
+            yield (
+                f"trainer.compile={name}: there is no network of that name{nearest(str(name), known)};"
+                f" type trainer.compile=[{','.join(known)}] or some of them"
+            )
+    if cfg.trainer.get("compile") and not any(map(shutil.which, COMPILERS)):
+        yield f"trainer.compile: torch needs a C++ compiler and there is none of {', '.join(COMPILERS)}; leave it out"
+
+
+COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
 def _nodes(node: Any, path: str = "", copies: bool = True) -> Iterator[tuple[str, DictConfig]]:

@@ -1,12 +1,15 @@
 """Gradient penalties on the discriminator, unweighted: the model multiplies them by the paper's λ or γ.
 
 They run with autocast off and on images of float32 at least, because a second derivative in half precision is noise.
-Keep them out of `torch.compile`, which cannot differentiate twice.
+They run `eager`, because compiled code cannot be differentiated twice.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,6 +73,14 @@ def _distance_of_norms(discriminator: Callable[[Tensor], Tensor], points: Tensor
     return (norms - center).square().mean()
 
 
+def eager() -> AbstractContextManager[Any]:
+    """Return a context in which compiled networks run as they are written, to be differentiated twice."""
+    if "torch._dynamo.eval_frame" not in sys.modules:  # nothing is compiled
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
 def _leaf(images: Tensor) -> Tensor:
     return images.detach().to(torch.promote_types(images.dtype, torch.float32))
 
@@ -77,7 +88,7 @@ def _leaf(images: Tensor) -> Tensor:
 def _gradient(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Return the gradient of each sample's logits with respect to that sample, `[N, ...]`, itself differentiable."""
     images = images.requires_grad_()
-    with torch.autocast(device_type=images.device.type, enabled=False):
+    with torch.autocast(device_type=images.device.type, enabled=False), eager():
         logits = discriminator(images)
         # A sum, not a mean, which would divide each sample's gradient by N.
         (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)

@@ -19,6 +19,7 @@ from gan_experiments.bounds import Few
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.engine.phases import Phase
 from gan_experiments.losses.adversarial import Minimax
+from gan_experiments.losses.penalties import eager
 from gan_experiments.models.noise_to_image import NoiseToImage, PlayerUpdate
 
 Descent = Callable[[Tensor, Tensor], Tensor]
@@ -96,10 +97,11 @@ class UnrolledGAN(NoiseToImage):
             parameters = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
             return torch.func.functional_call(logits, {**parameters, **buffers}, (batch,))
 
-        for _ in range(self.unrolling_steps):
-            (gradient,) = torch.autograd.grad(self.loss.discriminator(*judge()), theta, create_graph=True)
-            theta = step(theta, distributed.mean_over_ranks(gradient))
-        return judge()
+        with eager():
+            for _ in range(self.unrolling_steps):
+                (gradient,) = torch.autograd.grad(self.loss.discriminator(*judge()), theta, create_graph=True)
+                theta = step(theta, distributed.mean_over_ranks(gradient))
+            return judge()
 
 
 class _Logits(nn.Module):

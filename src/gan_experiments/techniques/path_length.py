@@ -12,6 +12,7 @@ from gan_experiments.bounds import NotNegative, Rhythm, Share
 from gan_experiments.contracts import ConfigError
 from gan_experiments.distributed import mean_over_ranks
 from gan_experiments.layers.styles import StyledGenerator
+from gan_experiments.losses.penalties import eager
 from gan_experiments.models.technique import Technique
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class PathLength(Technique):
         """Return the weighted term, and update the running mean, one for all ranks."""
         generator, draw = update.model.generator, update.model.draw
         assert isinstance(generator, StyledGenerator)
-        with torch.autocast(update.real.device.type, enabled=False):
+        with torch.autocast(update.real.device.type, enabled=False), eager():
             z, label = update.inputs(-(-len(update.real) // self.shrink))
             ws = generator.mixed(z, label, draw)
             images = generator.synthesis(ws, draw)
