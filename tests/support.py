@@ -53,7 +53,9 @@ SMALL |= {"w_dim": 8, "channel_base": 128, "channel_max": 8, "mapping_layers": 2
 WITHOUT_VGG = {"srgan": ["perceptual=none", "model.pixel_weight=4"], "esrgan": ["perceptual=none"]}
 """What a variant does without the weights of VGG19, which no test can download."""
 
-PLAIN = ["trainer.precision=32-true", "trainer.channels_last=false"]
+PLAIN = [
+    f"trainer.{word}" for word in ("precision=32-true", "channels_last=false", "tf32=false", "cudnn_benchmark=false")
+]
 
 
 def compose(folder: Path, *overrides: str) -> DictConfig:

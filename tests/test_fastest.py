@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import torch
 import yaml
 from omegaconf import OmegaConf
-from support import MODELS, compose, run, small, train
+from support import MODELS, run, small, train
 
 from gan_experiments.assembly import fastest
 from gan_experiments.assembly.fastest import Setting
+from gan_experiments.runs import configs, resume
 
 AUTO = ["trainer.precision=auto", "trainer.channels_last=auto"]
 LONG = "images=1_000_000"
@@ -100,8 +102,20 @@ def test_what_is_typed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert found.trainer.precision == "64-true"
     assert "64-true contiguous" in found.trainer.chosen
     assert "32-true" not in found.trainer.chosen
-    exact = compose(tmp_path / "run", "model=dcgan", "trainer=exact").trainer
-    assert (exact.precision, exact.channels_last) == ("32-true", False)
+
+
+def test_exact_is_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And "auto" is TF32 and cuDNN's search on an NVIDIA GPU alone."""
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
+        exact, usual, cpu = (
+            hydra.compose("run", [f"trainer={name}", "images=1"]) for name in ("exact", "default", "cpu")
+        )
+    assert fastest.settled(exact) is exact
+    assert [exact.trainer[key] for key in resume.SETTLED] == ["32-true", False, False, False]
+    assert [fastest.settled(usual).trainer[key] for key in resume.SETTLED[2:]] == [torch.cuda.is_available()] * 2
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [fastest.settled(usual).trainer[key] for key in resume.SETTLED[2:]] == [True, True]
+    assert [fastest.settled(cpu).trainer[key] for key in resume.SETTLED[2:]] == [False, False]
 
 
 def test_a_damaged_or_foreign_answer_is_asked_again(tmp_path: Path, cache: Path) -> None:

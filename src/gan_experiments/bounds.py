@@ -96,6 +96,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "trainer.num_nodes": Annotated[int, Field(ge=1, le=2**16)],
         "trainer.strategy": Node | None,
         "trainer.channels_last": bool | Annotated[str, OneOf("auto")],
+        **dict.fromkeys(("trainer.tf32", "trainer.cudnn_benchmark"), bool | Annotated[str, OneOf("auto")]),
         "trainer.chosen": str | None,
         "trainer.compile": Sequence[Text],
         "trainer.accumulate": Rhythm,

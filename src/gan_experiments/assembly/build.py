@@ -319,12 +319,17 @@ def _trainer(cfg: DictConfig, callbacks: Sequence[Any], loggers: list[Any]) -> L
     plugins: list[Any] = [OverAllRanks()] if node.sync_batchnorm else []
     if processes.slurm():  # `Stopping` requeues: Lightning would save in the middle of a batch
         plugins.append(SLURMEnvironment(auto_requeue=False))
+    if torch.cuda.is_available():
+        backends: Any = torch.backends  # of which mypy does not see all
+        for backend in (backends.cuda.matmul, backends.cudnn.conv):
+            backend.fp32_precision = "tf32" if node.get("tf32") is True else "ieee"
     trainer = L.Trainer(
         accelerator=node.accelerator,
         devices=node.devices,
         num_nodes=node.num_nodes,
         strategy=make(node.strategy) if node.strategy else "auto",
         precision=node.precision,
+        benchmark=node.get("cudnn_benchmark") is True,
         plugins=plugins,
         logger=loggers,
         callbacks=list(callbacks),

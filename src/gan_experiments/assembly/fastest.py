@@ -36,6 +36,8 @@ from gan_experiments.runs import resume
 
 AUTO = "auto"
 PLAIN: dict[str, Any] = {"precision": "32-true", "channels_last": False}
+ON_CUDA = ("tf32", "cudnn_benchmark")
+"""Keys of `trainer` that are true on an NVIDIA GPU, and false elsewhere."""
 ENOUGH = 100  # steps: a shorter run is over before the measurement would pay
 IMAGES = 8  # a step of the measurement
 REPEATS, SECONDS = 3, 0.3  # timed steps; no further one begins after so many seconds
@@ -44,27 +46,33 @@ GAIN = {"precision": 0.9, "channels_last": 0.97}
 
 
 def settled(cfg: DictConfig) -> DictConfig:
-    """Replace "auto" in a config's `trainer.precision` and `trainer.channels_last`; say why in `trainer.chosen`.
+    """Replace "auto" in a config's `trainer`; say in `trainer.chosen` why precision and layout are what they are.
 
     A run that goes on keeps what its checkpoint has, so that its training is the same on another machine. Short runs
     get float32 and torch's own layout. Rank 0 decides for all ranks. A config without "auto" is returned as it is.
     """
-    left = [key for key in PLAIN if cfg.trainer[key] == AUTO]
+    left = [key for key in (*PLAIN, *ON_CUDA) if cfg.trainer[key] == AUTO]
     if not left:
         return cfg
     cfg = copy.deepcopy(cfg)
     OmegaConf.set_readonly(cfg, False)
-    found, why = _choice(cfg, left)
-    for key in left:
-        cfg.trainer[key] = found[key]
-    OmegaConf.update(cfg, "trainer.chosen", why, force_add=True)
+    before = resume.load(resume.find(cfg.ckpt))["gan_experiments"]["config"]["trainer"] if cfg.ckpt else None
+    for key in (key for key in left if key in ON_CUDA):
+        cfg.trainer[key] = before.get(key, False) if before else on_cuda(cfg.trainer.accelerator)
+    if measured := [key for key in left if key in PLAIN]:
+        found, why = (before, before.get("chosen") or "as the run began") if before else _choice(cfg, measured)
+        for key in measured:
+            cfg.trainer[key] = found[key]
+        OmegaConf.update(cfg, "trainer.chosen", why, force_add=True)
     return cfg
 
 
+def on_cuda(accelerator: str) -> bool:
+    """Return True if an accelerator of that name is an NVIDIA GPU on this machine."""
+    return accelerator in (AUTO, "gpu", "cuda") and torch.cuda.is_available()
+
+
 def _choice(cfg: DictConfig, left: list[str]) -> tuple[dict[str, Any], str]:
-    if cfg.ckpt:
-        before = resume.load(resume.find(cfg.ckpt))["gan_experiments"]["config"]["trainer"]
-        return before, before.get("chosen") or "as the run began"
     if cfg.images < ENOUGH * cfg.data.batch_size:
         return PLAIN, f"not measured for less than {ENOUGH} steps"
     answer = json.loads(processes.agreed("fastest", lambda: json.dumps(_remembered(cfg, left))))
@@ -218,7 +226,7 @@ def computes_bfloat16(accelerator: str) -> bool:
 
     A processor without instructions for it can take twenty times as long, so a small convolution is asked first.
     """
-    if accelerator != "cpu" and torch.cuda.is_available():
+    if on_cuda(accelerator):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if accelerator == "mps" or (accelerator == AUTO and torch.backends.mps.is_available()):
         return False

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 ONCE = ("ckpt", "check", "resume", "existing", "sweep", "hydra.run.dir", "output", "trust")
 """Keys that apply to one command only and are not recorded with the run."""
 EVALUATOR, AUTOMATIC = (f"gan_experiments.metrics.evaluator.{name}" for name in ("Evaluator", "Automatic"))
+SETTLED = ("precision", "channels_last", "tf32", "cudnn_benchmark")
+"""Keys of `trainer` that a run settles for "auto"; the configs of runs from before these keys lack some."""
 CONFIG, LAST = Path("config.yaml"), Path("checkpoints") / "last.ckpt"
 
 
@@ -191,7 +193,7 @@ def changed(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
     What a run has settled for "auto", and why, is no change.
     """
     keys = sorted({*now, *then} - {"trainer.chosen"})
-    left = [key for key in ("trainer.precision", "trainer.channels_last") if now.get(key) == "auto"]
+    left = [f"trainer.{key}" for key in SETTLED if now.get(f"trainer.{key}", "auto") == "auto"]
     return [key for key in keys if now.get(key) != then.get(key) and key not in left]
 
 
