@@ -1,9 +1,11 @@
 """What bfloat16 does to what is learnt: the same trainings in float32 and in bf16-mixed, over seeds.
 
-    python benchmarks/precision.py [--experiments digits digits_wgan_gp] [--images 40000] [--seeds 0 1 2] [--out ...]
+    python benchmarks/precision.py [--trainings digits emoji ...] [--seeds 0 1 2] [--out FOLDER]
 
-Each run is the command `run.py experiment=... trainer=cpu trainer.precision=... seed=...`; a run that is there already
-is not trained again. Prints a Markdown table with the last scores of each run, their means and their spread.
+Each run is the command `run.py ... trainer=cpu trainer.precision=... seed=...` with the words of TRAININGS; a run that
+is there already is not trained again. The emoji and the pairs of `pix2pix` come from `benchmarks/real_data.py emoji
+maps`, and the scores of the emoji need the packages of `metrics=lite0`. Prints a Markdown table with the last scores of
+each run, their means and their spread.
 
 A processor without instructions for bfloat16 takes twenty times as long for a convolution in it. There the products
 are computed in float32 on inputs rounded to bfloat16, and their results are rounded to bfloat16, forwards and
@@ -25,6 +27,25 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 RUN = REPOSITORY / "src" / "gan_experiments" / "run.py"
 PRECISIONS = ("32-true", "bf16-mixed")
+DATA = "data.root=${oc.env:GAN_EXPERIMENTS_DATA,data}"
+NARROW = ["model.generator.width=32", "model.discriminator.width=32"]
+FASTER = [f"model.optimizers.{player}.lr=0.0004" for player in ("generator", "discriminator")]
+SMALL_PAIRS = [f"{DATA}/maps", "data.resolution=64", "data.load_resolution=72", "model.discriminator.layers=2"]
+LITE0 = ["metrics=lite0", "metrics.num_fake=1000", "metrics.threads=1"]
+TRAININGS: dict[str, tuple[int, list[str]]] = {
+    "digits": (40_000, ["experiment=digits"]),
+    "digits_wgan_gp": (40_000, ["experiment=digits_wgan_gp"]),
+    "emoji": (
+        30_000,
+        [
+            *("model=sngan_projection", "data=folder", f"{DATA}/emoji", "data.classes=9", "data.resolution=32"),
+            *("data.batch_size=32", "model.n_critic=1", "model.generator_batch=1"),
+            *("model.schedules.generator=null", "model.schedules.discriminator=null", *NARROW, *FASTER, *LITE0),
+        ],
+    ),
+    "pix2pix": (4_000, ["model=pix2pix", *SMALL_PAIRS, "data.batch_size=4", *NARROW, *FASTER]),
+}
+"""The images and the words of each training, small enough for minutes on one core."""
 
 
 def emulate() -> None:
@@ -56,14 +77,15 @@ def command(words: list[str]) -> None:
     entry.main()
 
 
-def trained(experiment: str, precision: str, seed: int, images: int, out: Path) -> dict[str, float]:
+def trained(training: str, precision: str, seed: int, out: Path) -> dict[str, float]:
     """Return the last scores of a run, trained now if it is not there."""
-    folder = out / f"{experiment}-{precision}-{seed}-{images}"
+    images, given = TRAININGS[training]
+    folder = out / f"{training}-{precision}-{seed}-{images}"
     if not (folder / "scores.json").exists():
-        words = [f"experiment={experiment}", "trainer=cpu", f"trainer.precision={precision}", f"seed={seed}"]
+        words = [*given, "trainer=cpu", f"trainer.precision={precision}", f"seed={seed}"]
         words += [f"images={images}", "trainer.channels_last=true", "logger=csv", f"callbacks.scores.every={images}"]
         words += [f"hydra.run.dir={folder}", "existing=replace"]
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+        environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY / 'src'}:{os.environ.get('PYTHONPATH', '')}"}
         subprocess.run([sys.executable, __file__, "--run", *words], env=environment, check=True, stdout=sys.stderr)
     scores = json.loads((folder / "scores.json").read_text())["last"]["scores"]
     return {name: score["value"] for name, score in scores.items()}
@@ -72,18 +94,15 @@ def trained(experiment: str, precision: str, seed: int, images: int, out: Path) 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--experiments", nargs="+", default=["digits", "digits_wgan_gp"])
-    parser.add_argument("--images", type=int, default=40_000)
+    parser.add_argument("--trainings", nargs="+", choices=TRAININGS, default=[*TRAININGS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("outputs/precision"))
     options = parser.parse_args()
-    print("| experiment | score | " + " | ".join(f"{p}: each seed; mean ± spread" for p in PRECISIONS) + " |")
+    print("| training | score | " + " | ".join(f"{p}: each seed; mean ± spread" for p in PRECISIONS) + " |")
     print("|---|---|---|---|")
-    for experiment in options.experiments:
+    for training in options.trainings:
         of = {
-            precision: [
-                trained(experiment, precision, seed, options.images, options.out.absolute()) for seed in options.seeds
-            ]
+            precision: [trained(training, precision, seed, options.out.absolute()) for seed in options.seeds]
             for precision in PRECISIONS
         }
         for score in of[PRECISIONS[0]][0]:
@@ -93,7 +112,7 @@ def main() -> None:
                 spread = statistics.stdev(values) if len(values) > 1 else 0.0
                 each = ", ".join(f"{value:.4g}" for value in values)
                 cells.append(f"{each}; {statistics.mean(values):.4g} ± {spread:.2g}")
-            print(f"| {experiment} | {score} | {' | '.join(cells)} |", flush=True)
+            print(f"| {training} | {score} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

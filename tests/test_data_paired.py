@@ -13,7 +13,6 @@ from PIL import Image
 from support import batches, ready, require_exact
 
 from gan_experiments.contracts import ConfigError
-from gan_experiments.data import download
 from gan_experiments.data.batches import to_float
 from gan_experiments.data.paired import Paired
 from gan_experiments.data.unpaired import Unpaired
@@ -177,7 +176,7 @@ def test_public_sets(kind: Any, name: str, file: str, tmp_path: Path, monkeypatc
         asked.append((url.rpartition("/")[2], folder))
         raise URLError("no route")
 
-    monkeypatch.setattr(download, "download_and_extract_archive", fail)
+    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", fail)
     with pytest.raises(
         ConfigError, match=rf"{name} does not exist and cannot be downloaded .*no route.*{file}"
     ) as caught:
@@ -189,7 +188,7 @@ def test_public_sets(kind: Any, name: str, file: str, tmp_path: Path, monkeypatc
         side_by_side(Path(folder, name, "train"), 2)
         two_folders(Path(folder, name), "train", 2)
 
-    monkeypatch.setattr(download, "download_and_extract_archive", fetch)
+    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", fetch)
     data = kind(root=str(tmp_path / "data" / name), resolution=16, cache=str(tmp_path / "cache"))
     data.setup()
     assert data.size == 2

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from gan_experiments.assembly import check
 from gan_experiments.contracts import ConfigError
-from gan_experiments.data import download
 from gan_experiments.data.batches import to_float, turned
 from gan_experiments.data.resize import contributions, imresize
 from gan_experiments.data.super_resolution import SCALES, SuperResolution, crop
@@ -218,7 +217,7 @@ def test_mistakes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def fail(*given: Any, **options: Any) -> None:
         raise URLError("no route")
 
-    monkeypatch.setattr(download, "download_and_extract_archive", fail)
+    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", fail)
     with pytest.raises(ConfigError, match=r"cannot be downloaded .*fetch https://.*DIV2K_train_HR\.zip and unpack it"):
         SuperResolution(str(tmp_path / "DIV2K_train_HR"), cache=str(tmp_path)).setup()
 

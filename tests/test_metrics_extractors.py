@@ -10,13 +10,13 @@ import torchvision
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
-from torch_fidelity import feature_extractor_clip
+from torch_fidelity import feature_extractor_clip, feature_extractor_inceptionv3
 from torchvision.models import VGG16_Weights
 from torchvision.transforms.functional import normalize
 
 from gan_experiments.assembly import build
 from gan_experiments.contracts import ConfigError
-from gan_experiments.metrics import module_extractors
+from gan_experiments.metrics import extractors, module_extractors
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.module_extractors import FidelityExtractor, ModuleExtractor, content_hash
 from gan_experiments.runs import configs
@@ -198,3 +198,7 @@ def test_a_package_that_is_missing_is_named():
         build.make(
             OmegaConf.create({"_target_": "builtins.dict", "extractor": {"net": {"_target_": "no_such_package.Net"}}})
         )
+
+
+def test_the_address_of_the_inception_is_torch_fidelitys() -> None:
+    assert extractors.URL_INCEPTION_V3 == feature_extractor_inceptionv3.URL_INCEPTION_V3

@@ -24,7 +24,7 @@ PLOTS = "torchmetrics.utilities.plot"
 
 def lighten() -> None:
     """Make the imports of lightning and of torch's companions light; what was imported before stays as it is."""
-    for name, early in (("torchmetrics", TORCHMETRICS), ("torchvision", {}), ("torch_fidelity", {})):
+    for name, early in (("torchmetrics", TORCHMETRICS), ("torchvision", {})):
         if name not in sys.modules:
             sys.modules[name] = _Later(name, early)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):

