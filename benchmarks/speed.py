@@ -402,6 +402,7 @@ CASES = {
 CHOICES = {
     "float32": [],
     "float32, channels_last": ["trainer.channels_last=true"],
+    "float32, compiled": ["trainer.compile=[generator,discriminator]"],
     "bf16": ["trainer.precision=bf16-mixed"],
     "bf16, channels_last": ["trainer.precision=bf16-mixed", "trainer.channels_last=true"],
 }
