@@ -14,10 +14,10 @@ import torch
 from hydra.utils import get_class, get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from gan_experiments import bounds, processes
 from gan_experiments.assembly import build, options, pretrained
+from gan_experiments.assembly.meta import Shapes
 from gan_experiments.assembly.signatures import SPECIAL, Signature, signature, silent
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.module import DataModule
@@ -511,11 +511,13 @@ def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfi
         labels[name] = (torch.zeros(2, dtype=torch.int64, device="meta"),) if classes else ()
     try:
         z = torch.empty([2, int(generator.latent_dim)], device="meta")  # type: ignore[arg-type]
-        images = generator(z, *labels["generator"])
-        made = list(images.shape)
+        with Shapes():
+            images = generator(z, *labels["generator"])
+            made = list(images.shape)
         if made != expected:
             yield f"model.generator makes images {made[1:]} and data has {expected[1:]}; {_how(generator, cfg)}"
-        discriminator(torch.empty(expected, device="meta"), *labels["discriminator"])
+        with Shapes():
+            discriminator(torch.empty(expected, device="meta"), *labels["discriminator"])
     except Exception as error:
         yield f"model.discriminator cannot read images {expected[1:]} ({_short(error)})"
 
@@ -533,20 +535,8 @@ def _how(generator: nn.Module, cfg: DictConfig) -> str:
 
 def on_meta(node: DictConfig, **other: Any) -> nn.Module:
     """Make a network or a model without memory for its weights, only with shapes; `other` as in `build.make`."""
-    with torch.device("meta"), _Undrawn(), torch.random.fork_rng(devices=[]):
+    with torch.device("meta"), Shapes(), torch.random.fork_rng(devices=[]):
         return build.make(node, **other)
-
-
-class _Undrawn(TorchFunctionMode):
-    """Leaves weights undrawn, because torch imports a large part of its compiler to draw on the meta device."""
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if function in (torch.Tensor.normal_, torch.Tensor.uniform_):
-            return args[0]
-        if getattr(function, "__module__", "") == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return function(*args, **kwargs)
 
 
 def _optimizers(cfg: DictConfig) -> Iterator[str]:
