@@ -31,7 +31,7 @@ MODELS = {
     "wgan_gp": [],
     "sngan_projection": [],
     "biggan": [],
-    "stylegan2": ["data.resolution=64"],
+    "stylegan2": ["data.resolution=64", "model.generator.channel_base=4096"],
     "cyclegan": ["data.root=none", "data.resolution=64"],
     "esrgan": ["data.root=none", "perceptual=none"],
 }
