@@ -41,7 +41,8 @@ def open_run(given: str, device: str = "auto", trusted: Any = None) -> TrainedRu
     path = resume.find(given, key="run")
     checkpoint = resume.load(path, key="run")
     folder = resume.folder_of(path) or path.parent
-    cfg = build.from_plain(checkpoint["gan_experiments"]["config"], folder, f"run={given}: its config", trusted)
+    config = {**checkpoint["gan_experiments"]["config"], "logger": {}}  # no verb logs, and W&B's import takes a second
+    cfg = build.from_plain(config, folder, f"run={given}: its config", trusted)
     try:
         model = build.build_model(cfg)
         model.on_load_checkpoint(checkpoint)
