@@ -43,7 +43,7 @@ TRAININGS: dict[str, tuple[int, list[str]]] = {
             *("model.schedules.generator=null", "model.schedules.discriminator=null", *NARROW, *FASTER, *LITE0),
         ],
     ),
-    "pix2pix": (4_000, ["model=pix2pix", *SMALL_PAIRS, "data.batch_size=4", *NARROW, *FASTER]),
+    "pix2pix": (2_000, ["model=pix2pix", "metrics=paired", *SMALL_PAIRS, "data.batch_size=4", *NARROW, *FASTER]),
 }
 """The images and the words of each training, small enough for minutes on one core."""
 

@@ -129,6 +129,9 @@ def test_a_damaged_or_foreign_answer_is_asked_again(tmp_path: Path, cache: Path)
     kept.write_text('{"found": {"precision": "bf16-mixed", "channels_last": true}, "why": "so"}')
     again = fastest.settled(cfg).trainer
     assert (again.precision, again.channels_last, again.chosen) == ("bf16-mixed", True, "so")
+    rates = [f"model.optimizers.{player}.lr=0.5" for player in ("generator", "discriminator")]
+    same = small(tmp_path / "run", "dcgan", *AUTO, "images=2_000_000", *rates, "data.limit=100", "seed=3")
+    assert fastest.settled(same).trainer == again
     other = small(tmp_path / "run", "dcgan", *AUTO, LONG, "model.generator.width=3")
     assert fastest.settled(other).trainer.precision == found.trainer.precision  # another question
 

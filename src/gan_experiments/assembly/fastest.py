@@ -124,12 +124,24 @@ def _answer(kept: dict[str, Any]) -> dict[str, Any]:
     return {"found": {key: found[key] for key in MEASURED}, "why": str(why)}
 
 
+APART = ("schedules", "ema", "optimizers", "pretrained", "seed", "limit", "workers", "batch_size")
+"""Keys of `model` and `data` that change no step's time, or little."""
+
+
 def _question(cfg: DictConfig, left: list[str]) -> dict[str, Any]:
-    """Return what the answer depends on, beside the machine."""
+    """Return what the answer depends on beside the machine: no rates and weights, so that the jobs of a sweep agree."""
     whole: Any = OmegaConf.to_container(cfg, resolve=True)
-    sizes = {key: value for key, value in whole["data"].items() if isinstance(value, int)}
+    sizes = {key: value for key, value in whole["data"].items() if isinstance(value, int) and key not in APART}
     given = {key: whole["trainer"][key] for key in ("accelerator", *MEASURED)}
-    return {"model": whole["model"], "data": sizes, "trainer": given, "left": left, "images": _rows(cfg)}
+    return {"model": _structure(whole["model"]), "data": sizes, "trainer": given, "left": left, "images": _rows(cfg)}
+
+
+def _structure(value: Any) -> Any:
+    """Return a config in plain types without its fractional numbers and without what stands APART."""
+    if isinstance(value, dict):
+        kept = {key: item for key, item in value.items() if key not in APART and not isinstance(item, float)}
+        return {key: _structure(item) for key, item in kept.items()}
+    return [_structure(item) for item in value] if isinstance(value, list) else value
 
 
 @functools.cache
