@@ -48,6 +48,7 @@ CLONES = {
     "PyTorch-GAN": "eriklindernoren/PyTorch-GAN",
     "mimicry": "kwotsin/mimicry",
     "torchgan": "torchgan/torchgan",
+    "BasicSR": "XPixelGroup/BasicSR",
     "PyTorch-StudioGAN": "POSTECH-CVLab/PyTorch-StudioGAN",
 }
 """Folders with clones, and what they are clones of on GitHub."""
@@ -227,6 +228,7 @@ def drive(name: str, side: str, peers: Path, pictures: Path, result: Path) -> No
         runpy.run_path(str(RUN), run_name="__main__")
     else:
         sys.pycache_prefix = str(result.parent / "bytecode")  # nothing is written to the clones
+        sys.path.append(str(peers / case.clone))
         if case.patch:
             case.patch(peers / case.clone, case.shape)
         replace_data(case.shape)
@@ -257,10 +259,10 @@ def run_script(file: Path, words: Iterable[str]) -> None:
 class Held:
     """Random images in [-1, 1] in memory in place of a data set; its length is that of CIFAR-10.
 
-    Items are (image, 0), or with `keys` a dict of as many images.
+    Items are (image, 0), or with `keys` a dict of images, each as many times smaller as its value says.
     """
 
-    def __init__(self, shape: tuple[int, int, int], keys: tuple[str, ...] = ()) -> None:
+    def __init__(self, shape: tuple[int, int, int], **keys: int) -> None:
         self.images = torch.rand(HELD, *shape).mul_(2).sub_(1)
         self.keys = keys
 
@@ -269,7 +271,8 @@ class Held:
 
     def __getitem__(self, index: int) -> Any:
         image = self.images[index % HELD]
-        return dict.fromkeys(self.keys, image) if self.keys else (image, 0)
+        smaller = {key: image[:, ::times, ::times] for key, times in self.keys.items()}
+        return smaller or (image, 0)
 
 
 def replace_data(shape: tuple[int, int, int]) -> None:
@@ -288,14 +291,13 @@ def replace_data(shape: tuple[int, int, int]) -> None:
 def unpaired(clone: Path, shape: tuple[int, int, int]) -> None:
     """Replace the data set of PyTorch-GAN's cyclegan.py, which is a module of its own."""
     sys.path.insert(0, str(clone / "implementations/cyclegan"))
-    importlib.import_module("datasets").ImageDataset = lambda *_, **__: Held(shape, ("A", "B"))  # type: ignore[attr-defined]
+    importlib.import_module("datasets").ImageDataset = lambda *_, **__: Held(shape, A=1, B=1)  # type: ignore[attr-defined]
 
 
-def mimicry(clone: Path, shape: tuple[int, int, int], networks: str = "sngan.SNGAN", width: int = 64) -> None:
+def mimicry(_: Path, shape: tuple[int, int, int], networks: str = "sngan.SNGAN", width: int = 64) -> None:
     """Replace the data set, the networks and the unused scores of mimicry's example."""
     for unused in ("torch_mimicry.metrics", "skimage", "skimage.io"):  # the scores need TensorFlow
         sys.modules[unused] = Absent(unused)
-    sys.path.insert(0, str(clone))
     package = importlib.import_module("torch_mimicry")
     package.datasets.load_dataset = lambda *_, **__: Held(shape)
     module, _, prefix = networks.partition(".")
@@ -359,9 +361,41 @@ def studiogan(clone: Path, shape: tuple[int, int, int]) -> None:
     )
 
 
-def torchgan_path(clone: Path, _: tuple[int, int, int]) -> None:
-    """Make the package importable."""
-    sys.path.insert(0, str(clone))
+BASICSR = """
+name: esrgan
+model_type: ESRGANModel
+scale: 4
+num_gpu: 0
+manual_seed: 0
+datasets: {train: {name: held, type: held, num_worker_per_gpu: 0, batch_size_per_gpu: 4}}
+network_g: {type: RRDBNet, num_in_ch: 3, num_out_ch: 3, num_feat: 32, num_block: 2, num_grow_ch: 16}
+network_d: {type: VGGStyleDiscriminator, num_in_ch: 3, num_feat: 16}
+path: {}
+train:
+  ema_decay: 0.999
+  optim_g: {type: Adam, lr: 1.0e-4, weight_decay: 0, betas: [0.9, 0.99]}
+  optim_d: {type: Adam, lr: 1.0e-4, weight_decay: 0, betas: [0.9, 0.99]}
+  scheduler: {type: MultiStepLR, milestones: [50000, 100000, 200000, 300000], gamma: 0.5}
+  total_iter: 400000
+  pixel_opt: {type: L1Loss, loss_weight: 1.0e-2, reduction: mean}
+  gan_opt: {type: GANLoss, gan_type: vanilla, real_label_val: 1.0, fake_label_val: 0.0, loss_weight: 5.0e-3}
+logger: {print_freq: 100, save_checkpoint_freq: 5.0e+3, use_tb_logger: false}
+"""
+"""Its options of ESRGAN with smaller networks and batches, without VGG, validation and loggers."""
+
+
+def basicsr(shape: tuple[int, int, int]) -> None:
+    """Train by BasicSR's `train_pipeline`, in this folder."""
+    for unused in ("cv2", "lmdb", "torchvision.transforms.functional_tensor"):
+        sys.modules[unused] = Absent(unused)
+    version: Any = ModuleType("basicsr.version")  # setup.py would write it
+    version.__version__ = version.__gitsha__ = "unknown"
+    sys.modules["basicsr.version"] = version
+    train = importlib.import_module("basicsr.train")
+    train.build_dataset = lambda _: Held(shape, gt=1, lq=4)  # type: ignore[attr-defined]
+    Path("esrgan.yml").write_text(BASICSR)
+    sys.argv = ["train.py", "-opt", "esrgan.yml"]
+    train.train_pipeline(os.getcwd())
 
 
 def torchgan(shape: tuple[int, int, int]) -> None:
@@ -506,6 +540,26 @@ CASES: dict[str, Case] = {
         },
         patch=unpaired,
     ),
+    "esrgan": Case(
+        "ESRGAN 32x32x3 to 128x128, 2 blocks of width 32, batch 4, without VGG",
+        "BasicSR",
+        basicsr,
+        (),
+        (
+            "model=esrgan",
+            "perceptual=none",
+            "model.generator.width=32",
+            "model.generator.blocks=2",
+            "model.generator.growth=16",
+            "model.discriminator.width=16",
+            "data.batch_size=4",
+        ),
+        (3, 128, 128),
+        images=4,
+        steps=(2, 2),
+        cycles=15,
+        differs="our own networks; ours cuts, turns and flips the images",
+    ),
     "torchgan": Case(
         "DCGAN 32x32x3, width 32, batch 64",
         "torchgan",
@@ -521,7 +575,6 @@ CASES: dict[str, Case] = {
             "generator": Part("torchgan.models", "DCGANGenerator", (100, 32, 3, 32), latent_dim=100),
             "discriminator": Part("torchgan.models", "DCGANDiscriminator", (32, 3, 32)),
         },
-        patch=torchgan_path,
     ),
 }
 
@@ -595,10 +648,10 @@ def row(name: str, peers: Path, work: Path, rounds: int) -> str:
     setting = f"{found['precision']}, {'channels last' if found['channels_last'] else 'contiguous'}"
     ms = " / ".join(spread([one.ms for one in side]) for side in (theirs, ours))
     ratio = spread([a.ms / b.ms for a, b in zip(theirs, ours, strict=True)], 2)
-    later = ours[1:] or ours  # the first also decodes the images and chooses precision and layout
-    start = f"{middle(theirs, 'start'):.1f} / {middle(later, 'start'):.1f} ({ours[0].start:.1f})"
+    begun = ours[0].start  # and decoded the images, chose precision and layout
+    start = " / ".join(f"{middle(side[1:] or side, 'start'):.1f}" for side in (theirs, ours))
     memory = f"{middle(theirs, 'memory'):,.0f} / {middle(ours, 'memory'):,.0f}"
-    cells = [f"{case.title}; {case.differs}", case.clone, ms, f"**{ratio}**", start, memory]
+    cells = [f"{case.title}; {case.differs}", case.clone, ms, f"**{ratio}**", f"{start} ({begun:.1f})", memory]
     return f"| {' | '.join([*cells, setting])} |"
 
 
