@@ -558,7 +558,7 @@ CASES: dict[str, Case] = {
         images=4,
         steps=(2, 2),
         cycles=15,
-        differs="our own networks; ours cuts, turns and flips the images",
+        differs="our own networks; ours shrinks, cuts, turns and flips the images",
     ),
     "torchgan": Case(
         "DCGAN 32x32x3, width 32, batch 64",
@@ -657,7 +657,8 @@ def row(name: str, peers: Path, work: Path, rounds: int) -> str:
 
 def spread(values: list[float], digits: int | None = None) -> str:
     """Return the median and, in brackets, the range."""
-    shown = [f"{v:.{digits}f}" if digits else f"{v:.3g}" for v in (statistics.median(values), min(values), max(values))]
+    three = (statistics.median(values), min(values), max(values))
+    shown = [f"{v:.{digits}f}" if digits else f"{float(f'{v:.3g}'):,g}" for v in three]
     return f"{shown[0]} ({shown[1]}-{shown[2]})"
 
 
