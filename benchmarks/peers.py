@@ -485,7 +485,7 @@ CASES: dict[str, Case] = {
         images=320,
         steps=(6, 6),
         cycles=2,
-        differs="our own networks; theirs have a bias in the last layer",
+        differs="our own networks; theirs enlarge bilinearly and have a bias in the last layer",
         beyond=1,
         patch=mimicry,
     ),
@@ -506,7 +506,7 @@ CASES: dict[str, Case] = {
         images=320,
         steps=(6, 6),
         cycles=2,
-        differs="our own networks",
+        differs="our own networks; theirs enlarge bilinearly",
         patch=mimicry_wgan_gp,
     ),
     "studiogan": Case(
