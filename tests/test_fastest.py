@@ -12,6 +12,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 from support import MODELS, run, small, train
+from torch import nn
 
 from gan_experiments.assembly import fastest
 from gan_experiments.assembly.fastest import Setting
@@ -92,6 +93,32 @@ def test_a_processor_is_asked_whether_it_computes_bfloat16(monkeypatch: pytest.M
     monkeypatch.setattr(fastest.time, "process_time", lambda: next(clock))
     assert not fastest.computes_bfloat16("cpu")
     assert fastest.computes_bfloat16("cpu")
+
+
+class Flat(nn.Module):
+    """A discriminator that does not take channels last, as many are written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.linear = nn.Conv2d(1, 4, 4, 4), nn.Linear(4 * 8 * 8, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.convolution(images)
+        return self.linear(maps.view(len(maps), -1)).squeeze(1)
+
+
+def test_a_setting_that_fails_is_left_out(tmp_path: Path) -> None:
+    """And if all do, the training itself says why."""
+    cfg = small(tmp_path / "run", "dcgan", *AUTO, LONG)
+    cfg.model.discriminator = {"_target_": f"{__name__}.Flat"}
+    found = fastest.settled(cfg).trainer
+    assert (found.precision, found.channels_last) == ("32-true", False)
+    assert "; 32-true channels last fails (view size is not compatible" in found.chosen
+    cfg = small(tmp_path / "run", "dcgan", *AUTO, LONG)
+    cfg.model.discriminator = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 1, "kernel_size": 32}
+    found = fastest.settled(cfg).trainer
+    assert (found.precision, found.channels_last) == ("32-true", False)
+    assert "32-true contiguous fails (" in found.chosen
 
 
 def test_what_is_typed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,9 +90,13 @@ class Setting:
     channels_last: bool
     ms: float
 
+    @property
+    def name(self) -> str:
+        """Precision and layout in words."""
+        return f"{self.precision} {'channels last' if self.channels_last else 'contiguous'}"
+
     def __str__(self) -> str:
-        layout = "channels last" if self.channels_last else "contiguous"
-        return f"{self.precision} {layout} {self.ms:.3g} ms"
+        return f"{self.name} {self.ms:.3g} ms"
 
 
 def _remembered(cfg: DictConfig, left: list[str]) -> dict[str, Any]:
@@ -182,7 +186,7 @@ def _measured(cfg: DictConfig, left: list[str]) -> dict[str, Any]:
         if precision == best.precision or fastest.ms <= GAIN["precision"] * best.ms:
             best = fastest
     why = f"measured here: {', '.join(map(str, times))} for {_rows(cfg)} images{remark}"
-    if len(times) == 1:
+    if not times[0].ms:
         why = f"nothing to choose for networks like these{remark}"
     return {"found": {"precision": best.precision, "channels_last": best.channels_last}, "why": why}
 
@@ -203,13 +207,19 @@ def _times(cfg: DictConfig, left: list[str]) -> tuple[list[Setting], str]:
         layouts = layouts[:1]
     if len(precisions) * len(layouts) == 1:
         return [Setting(precisions[0], layouts[0], 0.0)], remark
-    times = []
+    times: list[Setting] = []
     for precision in precisions:
         for layout in layouts:
             clock = _Clock(cycle_of(model))
             model = model.to(memory_format=torch.channels_last if layout else torch.contiguous_format)
-            train_on_noise(_with(cfg, precision, layout), model, clock)
-            times.append(Setting(precision, layout, clock.ms))
+            try:
+                train_on_noise(_with(cfg, precision, layout), model, clock)
+            except Exception as error:  # a network of the user's own may not take it, as `view` does not channels last
+                remark += f"; {Setting(precision, layout, 0.0).name} fails ({' '.join(str(error).split())[:80]})"
+                if not times:  # the training itself will say why
+                    return [Setting(precision, layout, 0.0)], remark
+            else:
+                times.append(Setting(precision, layout, clock.ms))
     return times, remark
 
 
