@@ -1,4 +1,7 @@
-"""`trainer.compile`: compiled networks learn the same, with penalties that are differentiated twice."""
+"""`trainer.compile`: compiled networks learn the same, with penalties that are differentiated twice.
+
+tests/test_docs_commands.py runs the command of docs/speed.md, through a C++ compiler where there is one.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import difference, run, small, train
+from support import difference, small, train
 
 from gan_experiments.assembly import build, check
 from gan_experiments.contracts import ConfigError
@@ -35,9 +38,3 @@ def test_what_cannot_be_compiled_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(check.shutil, "which", lambda _: None)
     with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler"):
         check.require(cfg)
-
-
-def test_a_run_compiles_what_was_typed(tmp_path: Path) -> None:
-    words = ["model=gan", "data=digits", "metrics=none", "callbacks=none", "logger=none", "images=8", "trainer=cpu"]
-    done = run(*words, "data.batch_size=4", "trainer.compile=[discriminator]", "hydra.run.dir=here", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
