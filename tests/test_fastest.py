@@ -175,6 +175,17 @@ def test_a_run_goes_on_as_it_began(tmp_path: Path, cache: Path, monkeypatch: pyt
     assert not cache.exists()
 
 
+def test_a_run_of_an_earlier_version_has_not_changed() -> None:
+    """It lacks the keys of later ones; what these are set to is a change only if it says something."""
+    then = {"trainer.precision": "32-true", "trainer.channels_last": True}
+    later = {"trainer.compile": [], "trainer.tf32": False, "trainer.chosen": "as the run began"}
+    auto = {"trainer.precision": "auto", "trainer.channels_last": "auto", "trainer.tf32": "auto"}
+    assert resume.changed(then | later, then) == []
+    assert resume.changed(later | auto, then) == []
+    now = then | {"trainer.compile": ["generator"], "trainer.channels_last": False}
+    assert resume.changed(now, then) == ["trainer.channels_last", "trainer.compile"]
+
+
 def test_a_run_says_what_was_chosen(tmp_path: Path) -> None:
     """At its start, in check=true and in its config."""
     narrow = ["model=dcgan", "model.generator.width=4", "model.discriminator.width=4", "trainer=cpu", "metrics=none"]

@@ -24,17 +24,8 @@ A_RUN = "a run folder holds config.yaml beside metrics.csv, scores.json or check
 MIRRORS = ("callbacks.scores.evaluator.", "model.loss.", "model.augment.")
 """Keys that repeat others: `metrics`, `loss`, `augment`."""
 ASIDE = (
-    *(
-        "output.",
-        "ckpt.",
-        "check.",
-        "logger.",
-        "trainer.log_every.",
-        "trainer.chosen.",
-        "data.workers.",
-        "data.cache.",
-        "metrics.cache.",
-    ),
+    *("output.", "ckpt.", "check.", "logger.", "trainer.log_every.", "trainer.chosen."),
+    *("data.workers.", "data.cache.", "metrics.cache."),
     *(f"callbacks.{name}." for name in ("samples", "checkpoints", "ranks", "progress")),
 )
 """Keys, with all below them, that do not change what is learnt or measured."""

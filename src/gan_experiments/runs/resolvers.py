@@ -25,21 +25,11 @@ def output_dir() -> str:
     return "outputs"  # the config is only printed, nothing runs
 
 
-def _fastest_precision(accelerator: str) -> str:
-    import torch
-
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    # bfloat16 without AMX's tiles is slower than float32 on a CPU.
-    return "bf16-mixed" if accelerator in ("auto", "cpu") and torch.cpu._is_amx_tile_supported() else "32-true"
-
-
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "times": lambda a, b: round(float(a) * float(b)),
     "below": lambda a, b, x, y: x if a < b else y,
     "r1_gamma": lambda resolution, batch: 2e-4 * resolution**2 / batch,
     "outputs": output_dir,
-    "fastest_precision": _fastest_precision,
     "run_name": processes.run_name,
     "sweep_name": names.name,
     "job_folder": names.job_folder,
@@ -47,7 +37,6 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
 """The resolvers that configs can use, by name.
 
 `${times:a,b}` (rounded to an integer), `${below:a,b,x,y}` (x if a < b, else y), `${r1_gamma:resolution,batch}`
-(StyleGAN2-ADA's rule, 0.0002 · resolution² / batch), `${outputs:}` (the run folder),
-`${fastest_precision:accelerator}`, `${run_name:}`, `${sweep_name:}` (null for a run outside a sweep),
-`${job_folder:words}`. None reads the environment or a file.
+(StyleGAN2-ADA's rule, 0.0002 · resolution² / batch), `${outputs:}` (the run folder), `${run_name:}`, `${sweep_name:}`
+(null for a run outside a sweep), `${job_folder:words}`. None reads the environment or a file.
 """

@@ -190,11 +190,13 @@ def prepare(cfg: DictConfig) -> Path | None:
 def changed(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
     """Return the keys, sorted, of which two flat configs have different values.
 
-    What a run has settled for "auto", and why, is no change.
+    What a run has settled for "auto", and why, is no change; neither is a key that was not there then and is empty or
+    false now, as a version later than that of the run has it.
     """
     keys = sorted({*now, *then} - {"trainer.chosen"})
     left = [f"trainer.{key}" for key in SETTLED if now.get(f"trainer.{key}", "auto") == "auto"]
-    return [key for key in keys if now.get(key) != then.get(key) and key not in left]
+    new = [key for key in keys if key not in then and not now[key]]
+    return [key for key in keys if now.get(key) != then.get(key) and key not in (*left, *new)]
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
