@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import itertools
 import json
 import platform
 import time
@@ -39,8 +40,10 @@ MEASURED = ("precision", "channels_last")
 ON_CUDA = ("tf32", "cudnn_benchmark")
 """Keys of `trainer` that are true on an NVIDIA GPU, and false elsewhere."""
 ENOUGH = 100  # steps: a shorter run is over before the measurement would pay
-IMAGES = 8  # a step of the measurement
-REPEATS, SECONDS = 3, 0.3  # timed steps; no further one begins after so many seconds
+IMAGES = 16  # a step of the measurement
+REPEATS, SECONDS = 2, 0.3  # timed steps of a setting in each round; no further one begins after so many seconds
+PATIENCE = 3  # a step that takes so many times SECONDS is timed once
+ROUNDS = 2  # all settings by turns, because what else runs on a machine slows each step differently
 GAIN = {"precision": 0.9, "channels_last": 0.97}
 """The largest share of the plain time at which another precision or layout is taken: noise alone shall not decide."""
 
@@ -194,6 +197,33 @@ def _measured(cfg: DictConfig, left: list[str]) -> dict[str, Any]:
 def _times(cfg: DictConfig, left: list[str]) -> tuple[list[Setting], str]:
     cfg = _alone(cfg)
     model = build.build_model(_with(cfg, build.PLAIN["precision"], False))
+    precisions, layouts, remark = _candidates(cfg, left, model)
+    if len(precisions) * len(layouts) == 1:
+        return [Setting(precisions[0], layouts[0], 0.0)], remark
+    times: dict[tuple[str, bool], float] = {}
+    failed: set[tuple[str, bool]] = set()
+    for count in range(ROUNDS):
+        for precision, layout in itertools.product(precisions, layouts):
+            clock = _Clock(cycle_of(model), warm=count > 0)
+            model = model.to(memory_format=torch.channels_last if layout else torch.contiguous_format)
+            if (precision, layout) in failed:
+                continue
+            try:
+                train_on_noise(_with(cfg, precision, layout), model, clock)
+            except Exception as error:  # a network of the user's own may not take it, as `view` does not channels last
+                remark += f"; {Setting(precision, layout, 0.0).name} fails ({' '.join(str(error).split())[:80]})"
+                if not times:  # the training itself will say why
+                    return [Setting(precision, layout, 0.0)], remark
+                failed.add((precision, layout))
+            else:
+                times[precision, layout] = min(clock.ms, times.get((precision, layout), clock.ms))
+        if min(times.values()) > 1000 * SECONDS * PATIENCE:
+            break
+    return [Setting(*setting, ms) for setting, ms in times.items() if setting not in failed], remark
+
+
+def _candidates(cfg: DictConfig, left: list[str], model: nn.Module) -> tuple[list[str], list[bool], str]:
+    """Return the precisions and layouts to time, and in words why a precision is left out."""
     precisions, remark = [build.PLAIN["precision"]], ""
     if "precision" not in left:
         precisions = [cfg.trainer.precision]
@@ -203,24 +233,7 @@ def _times(cfg: DictConfig, left: list[str]) -> tuple[list[Setting], str]:
         else:
             remark = "; bf16-mixed is slower on this processor"
     layouts = [False, True] if "channels_last" in left else [cfg.trainer.channels_last]
-    if not any(p.ndim == 4 for p in model.parameters()):
-        layouts = layouts[:1]
-    if len(precisions) * len(layouts) == 1:
-        return [Setting(precisions[0], layouts[0], 0.0)], remark
-    times: list[Setting] = []
-    for precision in precisions:
-        for layout in layouts:
-            clock = _Clock(cycle_of(model))
-            model = model.to(memory_format=torch.channels_last if layout else torch.contiguous_format)
-            try:
-                train_on_noise(_with(cfg, precision, layout), model, clock)
-            except Exception as error:  # a network of the user's own may not take it, as `view` does not channels last
-                remark += f"; {Setting(precision, layout, 0.0).name} fails ({' '.join(str(error).split())[:80]})"
-                if not times:  # the training itself will say why
-                    return [Setting(precision, layout, 0.0)], remark
-            else:
-                times.append(Setting(precision, layout, clock.ms))
-    return times, remark
+    return precisions, layouts if any(p.ndim == 4 for p in model.parameters()) else layouts[:1], remark
 
 
 def _with(cfg: DictConfig, precision: str, channels_last: bool) -> DictConfig:
@@ -265,13 +278,14 @@ def computes_bfloat16(accelerator: str) -> bool:
 
 
 class _Clock(RunCallback):
-    """A callback that times batches after a first one, or that alone if it takes long; stops after REPEATS, or SECONDS.
+    """A callback that times batches, without a first one unless it takes long; stops after REPEATS, or SECONDS.
 
-    Every phase has its step in each of them: `cycle` is the number of batches after which the phases repeat.
+    Every phase has its step in each of them: `cycle` is the number of batches after which the phases repeat. If torch
+    is `warm`, because it has done the same steps before, the first batch counts too.
     """
 
-    def __init__(self, cycle: int) -> None:
-        self.cycle = cycle
+    def __init__(self, cycle: int, warm: bool = False) -> None:
+        self.cycle, self.first = cycle, 0 if warm else 1
         self.times: list[float] = []
 
     def on_train_batch_start(self, trainer: L.Trainer, module: AdversarialModule, batch: Batch, *_: Any) -> None:
@@ -280,13 +294,13 @@ class _Clock(RunCallback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
         self.times.append(_now(module.device) - self._start)
-        done = self.times[1:]
-        trainer.should_stop = len(done) == REPEATS or sum(done or self.times) > SECONDS * (1 if done else 3)
+        done = self.times[self.first :]
+        trainer.should_stop = len(done) == REPEATS or sum(done or self.times) > SECONDS * (1 if done else PATIENCE)
 
     @property
     def ms(self) -> float:
-        """The milliseconds of the fastest batch after the first, if there is one."""
-        return 1000 * min(self.times[1:] or self.times)
+        """The milliseconds of the fastest batch, without the first one if another was timed."""
+        return 1000 * min(self.times[self.first :] or self.times)
 
 
 def _now(device: torch.device) -> float:
