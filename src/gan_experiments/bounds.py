@@ -35,6 +35,8 @@ Rate = Annotated[float, Field(ge=0)]  # a learning rate
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # the range of NumPy's seeds
 
 Width = Annotated[int, Field(ge=1, le=2**17)]  # channels, features, pixels of a side
+_PAIR = Field(min_length=2, max_length=2, json_schema_extra={"what": "a pair of them [height,width]"})
+Resolution = Width | Annotated[Sequence[Width], _PAIR]  # the side of squares, or height and width
 Depth = Annotated[int, Field(ge=1, le=1000)]  # layers or blocks, built one by one in a loop
 Few = Annotated[int, Field(ge=0, le=1000)]
 Classes = Annotated[int, Field(ge=0, le=10**6)]
@@ -80,7 +82,9 @@ Made = Annotated[Node, Field(min_length=1)]
 """A node that cannot be left empty."""
 
 Crop = Annotated[str, OneOf("centre", "random")]
-"""Which square is cut out of an image that is not square."""
+"""Which piece is cut out of an image of another shape than the wanted one."""
+Fit = Annotated[str, OneOf("crop", "pad", "stretch")]
+"""How an image gets the wanted shape."""
 Existing = Annotated[str, OneOf("refuse", "keep", "replace")]
 _COMMON: dict[str, Any] = {"seed": Seed, "ema": bool, "out": Place | None, "device": Text}
 _TRUNCATION = Positive | None
@@ -177,7 +181,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "real": Place | None,
         "test": Place | None,
         "max_pixels": Count | None,
-        "data.resolution": Width | None,
+        "data.resolution": Resolution | None,
         "data.channels": Annotated[int, OneOf(1, 3)] | None,
         "data.classes": Annotated[int, Field(ge=0, le=10**6)] | None,
         "data.attribute": str | None,
@@ -326,6 +330,20 @@ def _range(schema: dict[str, Any]) -> str:
     said += [f"{word} {bound:,}" for word, bound in (("above", above), ("below", below)) if bound is not None]
     said += [f"at most {most:,}"] if most is not None else []
     return f" {' and '.join(said)}" if said else ""
+
+
+def sides(resolution: int | Sequence[int]) -> tuple[int, int]:
+    """Return height and width of a `Resolution`, in pixels."""
+    if isinstance(resolution, int):
+        return resolution, resolution
+    height, width = resolution
+    return height, width
+
+
+def settled(resolution: int | Sequence[int]) -> int | tuple[int, int]:
+    """Return a `Resolution` in the one form that each shape has: an int for squares, a pair for others."""
+    height, width = sides(resolution)
+    return height if height == width else (height, width)
 
 
 def shown(value: Any) -> str:

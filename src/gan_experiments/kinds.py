@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_experiments.bounds import sides
 from gan_experiments.contracts import Batch
 from gan_experiments.drawing import captioned, save_png, sheet, to_uint8
 
@@ -89,8 +90,8 @@ class Image(Kind):
     suffix = ".png"
 
     def shape(self, data: Any) -> tuple[int, ...]:
-        """Return (channels, resolution, resolution)."""
-        return data.channels, data.resolution, data.resolution
+        """Return (channels, height, width)."""
+        return data.channels, *sides(data.resolution)
 
     def bounded(self, samples: Tensor) -> Tensor:
         """Clip images to [-1, 1]."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from gan_experiments.bounds import sides
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.cache import ImageArray
 
@@ -119,7 +121,7 @@ class BatchStream(ShuffledStream):
     """Shuffled batches of one set of images: "real" uint8 [n, C, H, W] and, if asked for, "label", "flip" and "crop".
 
     "label" is int64 [n] and "flip" bool [n]. "crop" is int64 [n, 2], the top left corner of each image's crop, 0 to
-    `crop_margin` pixels from its own.
+    `crop_margin` pixels from its own, down and to the right.
     """
 
     def __init__(
@@ -128,7 +130,7 @@ class BatchStream(ShuffledStream):
         batch_size: int,
         seed: int = 0,
         flip: bool = False,
-        crop_margin: int = 0,
+        crop_margin: tuple[int, int] = (0, 0),
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -143,11 +145,12 @@ class BatchStream(ShuffledStream):
             batch["label"] = self.data.labels.index_select(0, rows)
         if self.flip:
             batch["flip"] = flips(self.seed, number, self.batch_size)[self._mine]
-        if self.crop_margin:
-            corners = torch.randint(
-                0, self.crop_margin + 1, (self.batch_size, 2), generator=generator(self.seed, CROP, number)
+        if any(self.crop_margin):
+            places = torch.tensor(self.crop_margin) + 1
+            drawn = torch.randint(
+                0, math.lcm(*places.tolist()), (self.batch_size, 2), generator=generator(self.seed, CROP, number)
             )
-            batch["crop"] = corners[self._mine]
+            batch["crop"] = (drawn % places)[self._mine]  # every place is as likely
         return batch
 
 
@@ -186,12 +189,14 @@ def to_float(pixels: Tensor, flip: Tensor | None = None, channels_last: bool = F
     return pixels.to(torch.get_default_dtype()).sub_(127.5).div_(127.5)
 
 
-def cut(pixels: Tensor, corners: Tensor, size: int) -> Tensor:
-    """Cut [N, C, size, size] out of [N, C, H, W], each image at its own top left corner, int64 [N, 2]."""
-    steps = torch.arange(size, device=pixels.device)
+def cut(pixels: Tensor, corners: Tensor, size: int | Sequence[int]) -> Tensor:
+    """Cut pieces of a `Resolution` out of [N, C, H, W], each image at its own top left corner, int64 [N, 2]."""
     image = torch.arange(len(pixels), device=pixels.device).view(-1, 1, 1, 1)
     channel = torch.arange(pixels.shape[1], device=pixels.device).view(1, -1, 1, 1)
-    row, column = (corners[:, :, None] + steps).unbind(1)  # [N, size] each
+    row, column = (  # [N, height] and [N, width]
+        corner[:, None] + torch.arange(side, device=pixels.device)
+        for corner, side in zip(corners.unbind(1), sides(size), strict=True)
+    )
     return pixels[image, channel, row[:, None, :, None], column[:, None, None, :]]
 
 

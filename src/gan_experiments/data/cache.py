@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -101,23 +102,24 @@ def cached(
     cannot be written, the disk is full, or no file is an image.
     """
     with limits.at_most(settings.max_pixels):
-        name = f"{file_name(source.name)}-{settings.resolution}x{settings.channels}-{key_of(settings.plain(), source)}"
+        pixels = "x".join(map(str, dict.fromkeys(settings.shape[1:])))  # 64, or 64x256
+        name = f"{file_name(source.name)}-{pixels}x{settings.channels}-{key_of(settings.plain(), source)}"
         folder = cache_root(cache) / name
         return _cached(source, settings, folder, split, threads or cores())
 
 
 def _cached(source: Source, settings: Settings, folder: Path, split: str, threads: int) -> ImageArray:
-    needed = len(source) * settings.channels * settings.resolution**2
+    needed = len(source) * math.prod(settings.shape)
 
     def verify(images: ImageArray) -> None:
         left = images.about.empty
-        if images.pixels.shape[1:] != _shape(settings):
+        if images.pixels.shape[1:] != settings.shape:
             raise ValueError("it is of other images")
         if images.class_names != [name for name in source.class_names if name not in left]:
             raise ValueError("it is of other classes")
         if not images.about.met and images.labels is not None and source.without_empty(images.labels)[2]:
             raise ValueError("it is of a time when folders without an image were classes")
-        digest = _begin_digest(_shape(settings))
+        digest = _begin_digest(settings.shape)
         for part in last_bytes(folder / "images.npy", images.pixels.numel()):
             digest.update(part)
         if images.labels is not None:
@@ -274,7 +276,7 @@ def _build(source: Source, settings: Settings, work: Path, threads: int) -> None
     began = time.monotonic()
     skipped: list[tuple[str, str]] = []
     labels: list[Tensor] = []
-    digest = _begin_digest(_shape(settings))
+    digest = _begin_digest(settings.shape)
     with open(work / "images.npy", "wb") as file, progress(source) as bar:
         _write_header(file, 0, settings)
         for block in source.blocks(settings, threads):
@@ -295,7 +297,7 @@ def _build(source: Source, settings: Settings, work: Path, threads: int) -> None
     save(work / "labels.npy", all_labels)
     met = source.facts(source.frames)
     if source.reading is not None and settings.crop is None:
-        met["cut"] = source.reading.met.cut(source.across)
+        met |= source.reading.met.fitted(settings.resolution, settings.fit, source.across)
     facts = {
         "source": source.where,
         "settings": {**settings.plain(), "filter": FILTER, "version": VERSION},
@@ -381,17 +383,13 @@ def _open(folder: Path, split: str, labelled: bool = True) -> ImageArray:
     return ImageArray(pixels, kept, facts["fingerprint"], split, names, skipped, folder, About.of(facts))
 
 
-def _shape(settings: Settings) -> tuple[int, int, int]:
-    return settings.channels, settings.resolution, settings.resolution
-
-
 def _begin_digest(shape: Sequence[int]) -> Any:
     """Begin a fingerprint of images of one shape, to be updated with their pixels and then their labels."""
     return hashlib.sha256(str(tuple(shape)).encode())
 
 
 def _write_header(file: BinaryIO, number: int, settings: Settings) -> None:
-    shape = (number, *_shape(settings))
+    shape = (number, *settings.shape)
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 

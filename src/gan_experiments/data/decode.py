@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from gan_experiments.bounds import sides
 from gan_experiments.data.limits import UnreadableImageError, why
 from gan_experiments.data.met import Met, Seen
 
 FILTER = "bicubic"
-LONGEST = 32  # the greatest long side of an image that squares are cut out of, in short sides
+LONGEST = 32  # the greatest length of an image that pieces are cut out of, in pieces of the wanted shape
 
 Range: TypeAlias = tuple[float, float] | str | None
 """The values that become black and white in files of more than 8 bits.
@@ -27,8 +28,12 @@ Range: TypeAlias = tuple[float, float] | str | None
 "auto" is for the least and the greatest value of all files, None for those of the file's kind.
 """
 
+Shape: TypeAlias = int | Sequence[int]
+"""The side of a square in pixels, or height and width; see `bounds.sides`."""
+
 _FRAMES = ("GIF", "PNG", "TIFF", "WEBP")  # in other formats, frames are layers, thumbnails or sizes of one image
 _BITS_PER_SAMPLE = 258  # a TIFF's tag
+_ORIENTATION = 0x0112  # EXIF's
 _BIT_DEPTH = 24  # the byte of a PNG that holds it
 
 
@@ -41,34 +46,39 @@ class Reading:
 
 def decode(
     raw: bytes,
-    resolution: int,
+    resolution: Shape,
     channels: int,
-    crop: int | None = None,
+    crop: Shape | None = None,
     reading: Reading | None = None,
     frames: Sequence[int] = (0,),
+    how: str = "crop",
 ) -> Tensor:
-    """Decode a file's bytes to uint8 [channels, resolution, resolution]: upright, over white, centre crop, antialiased.
+    """Decode a file's bytes to uint8 [channels, H, W], H and W as in `resolution`: upright, over white, antialiased.
 
-    `crop` is the side in pixels of the centred square that is kept (None: the short side). The result for several
-    `frames` is [n, channels, resolution, resolution]. Raises UnreadableImageError.
+    `crop` and `how` say what is done with an image of another shape, see `fit`. The result for several `frames` is
+    [n, channels, H, W]. Raises UnreadableImageError.
     """
+    wanted = sides(resolution)
     try:
         image = Image.open(io.BytesIO(raw))
         kind = _kind(image, raw)
-        short = min(image.size)
-        kept = min(crop or short, short)
+        width, height = size = _upright(image)
         if image.format == "JPEG" and image.mode in ("L", "RGB"):
-            seen = Seen(image.size, kind)
-            if kept < 4 * resolution:
+            seen = Seen(size, kind)
+            piece = _piece((height, width), wanted, crop, how)
+            if any(part < 4 * side for part, side in zip(piece, wanted, strict=True)):
                 # Twice as fast as PIL, and equal to it.
                 mode = ImageReadMode.GRAY if channels == 1 else ImageReadMode.RGB
                 encoded = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
                 pixels = decode_jpeg(encoded, mode=mode, apply_exif_orientation=True)
             else:
                 # libjpeg shrinks while it decodes; twice the wanted size is left to the antialiased resize.
-                wanted = 2 * resolution * short // kept
-                image.draft(None, (wanted, wanted))
-                kept = max(1, round(kept * min(image.size) / short))
+                short = min(size)
+                least = max(2 * side * short // part for part, side in zip(piece, wanted, strict=True))
+                image.draft(None, (least, least))
+                if crop is not None:
+                    kept = _piece((height, width), wanted, crop, "stretch")
+                    crop = [max(1, round(side * min(image.size) / short)) for side in kept]
                 pixels = _pixels(ImageOps.exif_transpose(image), channels)
             found = [(pixels, seen)]
         else:
@@ -78,7 +88,7 @@ def decode(
     if reading is not None:
         for _, seen in found:
             reading.met.add(seen)
-    made = [fit(pixels, resolution, kept) for pixels, _ in found]
+    made = [fit(pixels, wanted, crop, how) for pixels, _ in found]
     return made[0] if len(made) == 1 else torch.stack(made)
 
 
@@ -122,23 +132,51 @@ def frames_of(raw: bytes) -> int:
         return 1
 
 
-def fit(pixels: Tensor, resolution: int, crop: int | None = None) -> Tensor:
-    """Cut the centred square of `crop` pixels (None: the short side) out of uint8 [C, H, W], resize to `resolution`."""
+def fit(pixels: Tensor, resolution: Shape, crop: Shape | None = None, how: str = "crop") -> Tensor:
+    """Bring uint8 [C, H, W] or [N, C, H, W] to the height and width of `resolution`.
+
+    Of `crop`, a side or height and width in pixels, the middle is kept first (None: all). Then `how` is "crop", which
+    keeps the largest piece of the wanted shape in the middle; "stretch", which ignores the shape; or "pad", which
+    resizes what is there to what fits in, and repeats its outermost pixels around it.
+    """
+    images, wanted = pixels if pixels.ndim == 4 else pixels[None], sides(resolution)
+    size = (images.shape[-2], images.shape[-1])
+    piece = _piece(size, wanted, crop, how)
+    for dim, (length, part) in enumerate(zip(size, piece, strict=True), 2):
+        images = images.narrow(dim, (length - part) // 2, part)
+    if how == "pad":
+        scale = min(side / part for side, part in zip(wanted, piece, strict=True))
+        images = resize(images, [max(1, round(part * scale)) for part in piece])
+        for dim, side in enumerate(wanted, 2):
+            within = images.shape[dim]
+            images = images.index_select(dim, (torch.arange(side) - (side - within) // 2).clamp(0, within - 1))
+    images = resize(images, wanted)
+    return images if pixels.ndim == 4 else images[0]
+
+
+def _piece(size: tuple[int, int], wanted: tuple[int, int], crop: Shape | None, how: str) -> tuple[int, int]:
+    """Return height and width of the part in the middle of an image of a size that `fit` keeps."""
+    limit = size if crop is None else sides(crop)
+    height, width = (min(length, side) for length, side in zip(size, limit, strict=True))
+    if how != "crop":
+        return height, width
+    tall, wide = wanted
+    return min(height, max(1, round(width * tall / wide))), min(width, max(1, round(height * wide / tall)))
+
+
+def shortened(pixels: Tensor, resolution: Shape) -> Tensor:
+    """Resize uint8 [C, H, W] to the least size that covers height and width of `resolution`, without another shape.
+
+    Of an image longer than LONGEST pieces of the wanted shape, the middle is kept.
+    """
+    tall, wide = sides(resolution)
     height, width = pixels.shape[-2:]
-    side = min(crop or height, height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return resize(pixels[None, :, top : top + side, left : left + side], resolution)[0]
-
-
-def shortened(pixels: Tensor, side: int) -> Tensor:
-    """Resize uint8 [C, H, W] to the short side `side`; of a long side above LONGEST short ones, keep the middle."""
-    short = min(pixels.shape[-2:])
-    for dim in (1, 2):
+    for dim, most in ((1, width * tall // wide), (2, height * wide // tall)):
         length = pixels.shape[dim]
-        kept = min(length, LONGEST * short)
+        kept = min(length, LONGEST * max(1, most))
         pixels = pixels.narrow(dim, (length - kept) // 2, kept)
-    size = [round(length * side / short) for length in pixels.shape[-2:]]
-    return resize(pixels[None], size)[0]
+    part, side = (height, tall) if height * wide <= width * tall else (width, wide)
+    return resize(pixels[None], [round(length * side / part) for length in pixels.shape[-2:]])[0]
 
 
 def resize(images: Tensor, size: int | Sequence[int]) -> Tensor:
@@ -170,12 +208,18 @@ def _frame(
             if alpha is not None:
                 upright.putalpha(alpha)
     number = _frames(image) if reading is not None and frame == 0 else 1
-    size = image.size
+    size = _upright(image)
     return _pixels(upright, channels), Seen(size, kind, number, values, full)
 
 
+def _upright(image: Image.Image) -> tuple[int, int]:
+    """Return the width and height of an image as it is shown, by its EXIF orientation."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8) else (width, height)
+
+
 def _with_exif(made: Image.Image, image: Image.Image) -> Image.Image:
-    made.getexif()[0x0112] = image.getexif().get(0x0112, 1)
+    made.getexif()[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)
     return made
 
 

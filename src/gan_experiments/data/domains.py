@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from gan_experiments.bounds import Classes, Place, Width
+from gan_experiments.bounds import Classes, Place, Resolution
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import HeldOut, Part, Shapes, to_float
 from gan_experiments.data.cache import ImageArray, cached
@@ -29,7 +29,9 @@ class Domains(Folder):
     exclusive = True
     """Whether each image is in exactly one domain."""
 
-    def __init__(self, root: Place = "data", resolution: Width = 128, classes: Classes = 2, **settings: Any) -> None:
+    def __init__(
+        self, root: Place = "data", resolution: Resolution = 128, classes: Classes = 2, **settings: Any
+    ) -> None:
         if classes < 2:
             raise ConfigError(
                 f"data.classes={classes}: domains are the subfolders of data.root={root}, type their number"
@@ -85,7 +87,7 @@ class CelebAAttributes(CelebA):
     def __init__(
         self,
         root: Place = "data",
-        resolution: Width = 128,
+        resolution: Resolution = 128,
         attributes: Sequence[str] = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"),
         classes: Classes = 5,
         **settings: Any,

@@ -15,9 +15,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from typing_extensions import override
 
-from gan_experiments.bounds import BelowOne, Classes, Place, Positive, Seed, Width
+from gan_experiments.bounds import BelowOne, Classes, Place, Positive, Resolution, Seed, Width, sides
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.cache import ImageArray, cached
+from gan_experiments.data.decode import Shape
 from gan_experiments.data.paired import Pairs
 from gan_experiments.data.sources import BLOCK, Block, Settings, Source, spread
 
@@ -100,16 +101,16 @@ class Font:
         mask = self._probe.getmask(character)
         return mask.getbbox() is not None and (mask.size, bytes(mask)) != self._missing
 
-    def draw(self, characters: Sequence[str], resolution: int, em: int) -> Tensor:
-        """Draw characters of `em` pixels, black on white, to uint8 [n, 1, resolution, resolution].
+    def draw(self, characters: Sequence[str], resolution: Shape, em: int) -> Tensor:
+        """Draw characters of `em` pixels, black on white, to uint8 [n, 1, H, W], H and W as in `resolution`.
 
         The middle of the line, between ascender and descender, is that of the image, so characters keep their places.
         """
-        font = self._sized(em)
+        font, (height, width) = self._sized(em), sides(resolution)
         glyphs = []
         for character in characters:
-            image = Image.new("L", (resolution, resolution), 255)
-            ImageDraw.Draw(image).text((resolution / 2, resolution / 2), character, 0, font, anchor="mm")
+            image = Image.new("L", (width, height), 255)
+            ImageDraw.Draw(image).text((width / 2, height / 2), character, 0, font, anchor="mm")
             glyphs.append(np.array(image))
         return torch.from_numpy(np.stack(glyphs))[:, None]
 
@@ -121,7 +122,7 @@ class GlyphPairs(Source):
     """Pairs of a character in the first font and in another one, whose number among the others is the label.
 
     Those of `characters` that some font lacks are left out. `scale` is the size of the em as a share of the image's
-    side.
+    shorter side.
     """
 
     def __init__(self, fonts: Sequence[Font], characters: Sequence[str], scale: float, limit: int | None) -> None:
@@ -143,7 +144,7 @@ class GlyphPairs(Source):
         if not common:
             raise ConfigError(f"{self.where}: no character is in all of them, type data.characters={'|'.join(RANGES)}")
         common = [common[i] for i in spread(len(common), self.limit)]
-        em = max(1, round(self.scale * settings.resolution))
+        em = max(1, round(self.scale * min(settings.shape[1:])))
         channels = settings.channels // 2
         for label, font in enumerate(self.fonts[1:]):
             for start in range(0, len(common), BLOCK):
@@ -170,7 +171,7 @@ class Glyphs(Pairs):
     def __init__(
         self,
         root: Place = "data/fonts",
-        resolution: Width = 256,
+        resolution: Resolution = 256,
         channels: Width = 1,
         fonts: Sequence[str] | None = None,
         classes: Classes = 1,
@@ -188,12 +189,14 @@ class Glyphs(Pairs):
             faults.append(f"data.scale={scale}: a part of the image is needed, type data.scale=0.6")
         if self.flip:
             faults.append("data.flip=true, but a mirrored character is none: type data.flip=false")
+        if self.fit != "crop":
+            faults.append(f"data.fit={self.fit}: characters are drawn in the wanted shape; leave it out")
         if faults:
             raise ConfigError(*faults)
         self.root, self.fonts, self.characters, self.scale = root, fonts, characters, scale
         self.test_fraction, self.split_seed = test_fraction, split_seed
 
-    def load_at(self, split: str, resolution: int) -> ImageArray:
+    def load_at(self, split: str, resolution: Shape) -> ImageArray:
         """Draw the characters of a split, or open their cache."""
         root = Path(self.root).expanduser()
         names = self.fonts

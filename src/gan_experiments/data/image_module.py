@@ -11,24 +11,39 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from gan_experiments.bounds import Classes, Count, Numbers, Place, Seed, Width, Workers
+from gan_experiments.bounds import (
+    Classes,
+    Count,
+    Fit,
+    Numbers,
+    Place,
+    Resolution,
+    Seed,
+    Width,
+    Workers,
+    settled,
+    shown,
+    sides,
+)
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import BatchStream, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray
-from gan_experiments.data.decode import Range
+from gan_experiments.data.decode import Range, Shape
 from gan_experiments.data.met import lines
 from gan_experiments.data.module import DataModule
 from gan_experiments.data.sources import FRAMES, Files, Settings, splits_of
 from gan_experiments.kinds import IMAGE
 
 CROPS = ("centre", "random")
-ANYWHERE = "data.crop=random cuts squares out of all of each"
+FITS = ("crop", "pad", "stretch")
+ANYWHERE = "data.crop=random cuts pieces out of all of each"
 
 
 class ImageData(DataModule):
     """A set of real images: "real" float [N, C, H, W] in [-1, 1] and, if `classes` > 0, "label" int64 [N].
 
-    `resolution` is in pixels, `channels` 1 or 3. `batch_size` is the whole batch of one discriminator step over all
+    `resolution` is in pixels, the side of squares or height and width; `channels` is 1 or 3. `fit` says how images of
+    another shape get that one, see `decode.fit`. `batch_size` is the whole batch of one discriminator step over all
     ranks and accumulation steps. `limit` is the greatest number of images used (None: all). `cache` is the folder of
     the decoded images (None: $GAN_EXPERIMENTS_CACHE, else ~/.cache/gan_experiments). `max_pixels` is the greatest
     number of pixels of a file (None: Pillow's limit, 178,956,970). Raises ConfigError for impossible values.
@@ -41,7 +56,7 @@ class ImageData(DataModule):
 
     def __init__(
         self,
-        resolution: Width,
+        resolution: Resolution,
         channels: Width = 3,
         batch_size: Count = 64,
         classes: Classes = 0,
@@ -51,21 +66,29 @@ class ImageData(DataModule):
         cache: Place | None = None,
         limit: Count | None = None,
         max_pixels: Count | None = None,
+        fit: Fit = "crop",
     ) -> None:
         super().__init__()
         if channels not in (1, 3):
             raise ConfigError(f"data.channels={channels}: images are grey or in colour, type data.channels=1 or 3")
         for name, value in (
-            ("resolution", resolution),
+            ("resolution", min(sides(resolution))),
             ("batch_size", batch_size),
             ("limit", limit),
             ("max_pixels", max_pixels),
         ):
             if value is not None and value < 1:
                 raise ConfigError(f"data.{name}={value}: a positive number is needed, type data.{name}=64")
-        self.resolution, self.channels, self.batch_size, self.classes = resolution, channels, batch_size, classes
+        if fit not in FITS:
+            raise ConfigError(f"data.fit={fit}: type data.fit={' or '.join(FITS)}")
+        self.resolution, self.channels, self.batch_size, self.classes = (
+            settled(resolution),
+            channels,
+            batch_size,
+            classes,
+        )
         self.flip, self.workers, self.seed, self.cache, self.limit = flip, workers, seed, cache, limit
-        self.max_pixels = max_pixels
+        self.max_pixels, self.fit = max_pixels, fit
         if not classes:
             self.provides = self.provides - {"label"}
         self._opened: dict[str, ImageArray] = {}
@@ -95,6 +118,11 @@ class ImageData(DataModule):
         return self._opened[split]
 
     @property
+    def form(self) -> str:
+        """The shape of an image in words: channels x height x width."""
+        return "x".join(map(str, self.kind.shape(self)))
+
+    @property
     def size(self) -> int:
         """Number of training images."""
         return len(self.training())
@@ -113,7 +141,7 @@ class ImageData(DataModule):
     @override
     def describe(self) -> str:
         images = self.training()
-        line = f"{self.title}: {len(images):,} {self.items} {self.channels}x{self.resolution}x{self.resolution}"
+        line = f"{self.title}: {len(images):,} {self.items} {self.form}"
         line += f", {self.classes} classes" if self.classes else ""
         return line + (f", {images.skipped:,} files left out" if images.skipped else "")
 
@@ -159,8 +187,8 @@ class ImageData(DataModule):
             rows[places] = members[torch.arange(len(places)) % len(members)]
         return {"real": to_float(images.pixels[rows]), "label": images.labels[rows]}
 
-    def _settings(self, crop: int | None = None, resolution: int | None = None) -> Settings:
-        return Settings(resolution or self.resolution, self.channels, crop, self.max_pixels)
+    def _settings(self, crop: Shape | None = None, resolution: Shape | None = None) -> Settings:
+        return Settings(resolution or self.resolution, self.channels, crop, self.max_pixels, fit=self.fit)
 
     def _checked(self, images: ImageArray) -> ImageArray:
         found, about = len(images.class_names), images.about
@@ -186,24 +214,19 @@ class ImageData(DataModule):
 
 
 class CroppedData(ImageData):
-    """Images of `load_resolution` that are trained on in random crops of `resolution` pixels.
+    """Images of `load_resolution` that are trained on in random crops of `resolution`.
 
     If `load_resolution` is None, they are loaded at `resolution` and not cropped. Raises ConfigError if
     `load_resolution` is less than `resolution`.
     """
 
-    def __init__(self, resolution: Width, load_resolution: Width | None = None, **settings: Any) -> None:
+    def __init__(self, resolution: Resolution, load_resolution: Resolution | None = None, **settings: Any) -> None:
         super().__init__(resolution, **settings)
-        if load_resolution is not None and load_resolution < resolution:
-            raise ConfigError(
-                f"data.load_resolution={load_resolution} is less than data.resolution={resolution}, which is cut out "
-                f"of it: type data.load_resolution={resolution * 286 // 256} or null"
-            )
-        self.load_resolution = load_resolution
+        self.load_resolution = larger(load_resolution, self.resolution)
         self._training: ImageArray | None = None
 
     @abstractmethod
-    def load_at(self, split: str, resolution: int) -> ImageArray:
+    def load_at(self, split: str, resolution: Shape) -> ImageArray:
         """Build or open the images of one of `splits` at a resolution."""
 
     def load(self, split: str) -> ImageArray:
@@ -220,7 +243,7 @@ class CroppedData(ImageData):
 
     @override
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
-        margin = (self.load_resolution or self.resolution) - self.resolution
+        margin = margins(self.load_resolution, self.resolution)
         return BatchStream(self.training(), self.batch_size, self.seed, self.flip, margin, rank, world)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
@@ -247,7 +270,7 @@ class FromFiles(ImageData):
 
     def __init__(
         self,
-        resolution: int,
+        resolution: Resolution,
         range: str | Numbers | None = None,
         frames: str = "first",
         **settings: Any,
@@ -290,13 +313,37 @@ class FromFiles(ImageData):
             raise ConfigError(f"data.crop={crop}: type data.crop={' or '.join(CROPS)}")
         if crop == "random" and self.frames == "all":
             raise ConfigError(
-                "data.frames=all with data.crop=random: squares are cut out of the first frame of each; "
+                "data.frames=all with data.crop=random: pieces are cut out of the first frame of each; "
                 "type data.frames=first or data.crop=centre"
+            )
+        if crop == "random" and self.fit != "crop":
+            raise ConfigError(
+                f"data.fit={self.fit} with data.crop=random: pieces are cut out of images that keep their shape; "
+                "type data.fit=crop or data.crop=centre"
             )
         return crop
 
-    def _settings(self, crop: int | None = None, resolution: int | None = None, split: str = "train") -> Settings:
+    def _settings(self, crop: Shape | None = None, resolution: Shape | None = None, split: str = "train") -> Settings:
         return replace(super()._settings(crop, resolution), range=self._range(split))
+
+
+def larger(load_resolution: Shape | None, resolution: Shape) -> int | tuple[int, int] | None:
+    """Return what was given as `data.load_resolution`; raise ConfigError if `resolution` cannot be cut out of it."""
+    if load_resolution is None:
+        return None
+    if any(margin < 0 for margin in margins(load_resolution, resolution)):
+        enough = settled([side * 286 // 256 for side in sides(resolution)])
+        raise ConfigError(
+            f"data.load_resolution={shown(load_resolution)} is less than data.resolution={shown(resolution)}, which is "
+            f"cut out of it: type data.load_resolution={shown(enough)} or null"
+        )
+    return settled(load_resolution)
+
+
+def margins(load_resolution: Shape | None, resolution: Shape) -> tuple[int, int]:
+    """Return how many pixels more than `resolution` the images have that it is cut out of, down and to the right."""
+    (tall, wide), (height, width) = sides(load_resolution or resolution), sides(resolution)
+    return tall - height, wide - width
 
 
 def _checked_range(given: Any) -> Range:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from gan_experiments.bounds import Classes, Place, Width
+from gan_experiments.bounds import Classes, Place, Resolution, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.cache import ImageArray, cached, collect
 from gan_experiments.data.download import download
@@ -30,7 +30,9 @@ LARGEST_IDX = 1 << 28
 class Digits(ImageData):
     """5,000 real handwritten digits that come with the package (digits.txt says from where); 32x32 is 28x28 padded."""
 
-    def __init__(self, resolution: Width = 32, channels: Width = 1, classes: Classes = 10, **settings: Any) -> None:
+    def __init__(
+        self, resolution: Resolution = 32, channels: Width = 1, classes: Classes = 10, **settings: Any
+    ) -> None:
         super().__init__(resolution, channels, classes=classes, **settings)
 
     def load(self, split: str) -> ImageArray:
@@ -61,7 +63,12 @@ class MNIST(ImageData):
         datasets.MNIST(root, download=download)
 
     def __init__(
-        self, root: Place = "data", resolution: Width = 32, channels: Width = 1, classes: Classes = 10, **settings: Any
+        self,
+        root: Place = "data",
+        resolution: Resolution = 32,
+        channels: Width = 1,
+        classes: Classes = 10,
+        **settings: Any,
     ) -> None:
         super().__init__(resolution, channels, classes=classes, **settings)
         self.root = Path(root).expanduser()
@@ -124,7 +131,9 @@ class CIFAR10(ImageData):
 
     splits = ("train", "test")
 
-    def __init__(self, root: Place = "data", resolution: Width = 32, classes: Classes = 10, **settings: Any) -> None:
+    def __init__(
+        self, root: Place = "data", resolution: Resolution = 32, classes: Classes = 10, **settings: Any
+    ) -> None:
         super().__init__(resolution, classes=classes, **settings)
         self.root = Path(root).expanduser()
 
@@ -151,12 +160,12 @@ class CIFAR10(ImageData):
 
 
 class CelebA(ImageData):
-    """Aligned faces 178x218, centre crop of `crop` pixels, from `root`: a folder or zip archive img_align_celeba.
+    """Aligned faces 178x218, of which the middle of `crop` pixels is used.
 
-    It may lie in `root`, in `root`/celeba (torchvision's layout), or be `root` itself. If list_eval_partition.txt lies
-    beside it, that file gives the splits "train", "valid" and "test"; otherwise all images are "train". `attribute`,
-    such as Smiling, makes two classes (without, with) out of list_attr_celeba.txt. Raises ConfigError if a file that is
-    needed is missing.
+    The folder or zip archive img_align_celeba lies in `root`, in `root`/celeba (torchvision's layout), or is `root`
+    itself. If list_eval_partition.txt lies beside it, that file gives the splits "train", "valid" and "test"; otherwise
+    all images are "train". `attribute`, such as Smiling, makes two classes (without, with) out of list_attr_celeba.txt.
+    Raises ConfigError if a file that is needed is missing.
     """
 
     splits = ("train", "valid", "test")
@@ -164,8 +173,8 @@ class CelebA(ImageData):
     def __init__(
         self,
         root: Place = "data",
-        resolution: Width = 64,
-        crop: Width | None = 178,
+        resolution: Resolution = 64,
+        crop: Resolution | None = 178,
         attribute: str | None = None,
         **settings: Any,
     ) -> None:
@@ -245,8 +254,9 @@ class Folder(FromFiles):
     """Any images below `root`, a folder or zip archive; with `classes` > 0 its subfolders are the classes.
 
     `test_root` is the folder or archive of the split "test"; without it, folders train, val, test in `root` are the
-    splits. `crop` is in pixels (None: the short side). Files that are not images, and subfolders without images, are
-    left out and named. Raises ConfigError if no image is left, or if the number of subfolders is not `classes`.
+    splits. `crop`, a side or height and width in pixels, is the middle of each that is used (None: all). Files that are
+    not images, and subfolders without images, are left out and named. Raises ConfigError if no image is left, or if the
+    number of subfolders is not `classes`.
     """
 
     splits = ("train", "val", "test")
@@ -254,9 +264,9 @@ class Folder(FromFiles):
     def __init__(
         self,
         root: Place = "data",
-        resolution: Width = 64,
+        resolution: Resolution = 64,
         test_root: Place | None = None,
-        crop: Width | None = None,
+        crop: Resolution | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(resolution, **settings)

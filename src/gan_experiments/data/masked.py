@@ -13,55 +13,56 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from typing_extensions import override
 
-from gan_experiments.bounds import Place, Whole, Width
+from gan_experiments.bounds import Place, Resolution, Whole, shown, sides
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import MASK, HeldOut, Shapes, Stream, to_float
 from gan_experiments.data.cache import ImageArray, cached
+from gan_experiments.data.decode import Shape
 from gan_experiments.data.image_module import CroppedData, FromFiles, spread_rows
 
 _FIXED = 2**32  # stands for the number of a batch in the masks of `fixed`; no batch has it
 
 
-def centre(size: int, rng: np.random.Generator, overlap: int = 4) -> np.ndarray:
-    """Mask the centred square of half the side, less `overlap` pixels on each side; nothing is random.
+def centre(size: tuple[int, int], rng: np.random.Generator, overlap: int = 4) -> np.ndarray:
+    """Mask the middle of half the height and width, less `overlap` pixels on each side; nothing is random.
 
-    The Context Encoder generates the whole square: the overlap makes it join the known pixels (Pathak et al. 2016,
+    The Context Encoder generates the whole middle: the overlap makes it join the known pixels (Pathak et al. 2016,
     5.1).
     """
-    mask = np.zeros((size, size), np.uint8)
-    inside = slice(size // 4 + overlap, size // 4 + size // 2 - overlap)
-    mask[inside, inside] = 1
+    mask = np.zeros(size, np.uint8)
+    mask[tuple(slice(side // 4 + overlap, side // 4 + side // 2 - overlap) for side in size)] = 1
     return mask
 
 
-def boxes(size: int, rng: np.random.Generator) -> np.ndarray:
+def boxes(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Mask one to four boxes anywhere, whose sides are an eighth to a half of the image's."""
-    mask = np.zeros((size, size), np.uint8)
+    mask = np.zeros(size, np.uint8)
     for _ in range(rng.integers(1, 5)):
-        height, width = rng.integers(max(1, size // 8), size // 2 + 1, 2)
-        top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
+        height, width = (rng.integers(max(1, side // 8), side // 2 + 1) for side in size)
+        top, left = rng.integers(0, size[0] - height + 1), rng.integers(0, size[1] - width + 1)
         mask[top : top + height, left : left + width] = 1
     return mask
 
 
-def strokes(size: int, rng: np.random.Generator) -> np.ndarray:
+def strokes(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Mask one to three strokes of a brush that turns back and forth (Yu et al. 2019, arXiv:1806.03589, algorithm 1).
 
     The widths, 12 to 40 pixels of 256, grow with the image, as the lengths do.
     """
-    image = Image.new("L", (size, size))
+    end = np.array(size[::-1], float)  # right and below
+    image = Image.new("L", size[::-1])
     draw = ImageDraw.Draw(image)
-    length = math.hypot(size, size) / 8
+    length = math.hypot(*size) / 8
     for _ in range(rng.integers(1, 4)):
         corners = int(rng.integers(4, 12))
         lower, upper = 2 * math.pi / 5 + rng.uniform(0, 2 * math.pi / 15, 2) * (-1, 1)
         turns = rng.uniform(lower, upper, corners)
         angles = np.where(np.arange(corners) % 2 == 0, 2 * math.pi - turns, turns)
-        points = [rng.uniform(0, size, 2)]
+        points = [rng.uniform(0, end)]
         for angle in angles:
             step = np.clip(rng.normal(length, length / 2), 0, 2 * length)
-            points.append(np.clip(points[-1] + step * np.array([math.cos(angle), math.sin(angle)]), 0, size))
-        width = max(1, round(rng.uniform(12, 40) * size / 256))
+            points.append(np.clip(points[-1] + step * np.array([math.cos(angle), math.sin(angle)]), 0, end))
+        width = max(1, round(rng.uniform(12, 40) * min(size) / 256))
         draw.line([tuple(point) for point in points], fill=1, width=width)
         for x, y in points:  # round ends and joints
             draw.ellipse((x - width // 2, y - width // 2, x + width // 2, y + width // 2), fill=1)
@@ -72,7 +73,7 @@ def strokes(size: int, rng: np.random.Generator) -> np.ndarray:
     return np.array(image)
 
 
-KINDS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
+KINDS: dict[str, Callable[[tuple[int, int], np.random.Generator], np.ndarray]] = {
     "centre": centre,
     "boxes": boxes,
     "strokes": strokes,
@@ -80,7 +81,7 @@ KINDS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
 
 
 class MaskedStream(Stream):
-    """A stream of images with a mask for each image of each batch, "mask" uint8 [n, 1, size, size]."""
+    """A stream of images with a mask for each image of each batch, "mask" uint8 [n, 1, H, W]."""
 
     def __init__(self, stream: Stream, draw: Callable[[int, range], Tensor], mine: range) -> None:
         self.stream, self.draw, self.mine = stream, draw, mine
@@ -95,7 +96,7 @@ class Masked(FromFiles, CroppedData):
 
     `mask` is the kind of masks: "centre" (one for all images), or "boxes" or "strokes" (a new one for each image of
     each batch). `overlap` is that of "centre", in pixels. `test_root` is the folder or archive of the split "test", see
-    `Folder`. `crop` is in pixels (None: the short side). Raises ConfigError for an unknown kind of masks, for an
+    `Folder`. `crop` is that of `Folder`. Raises ConfigError for an unknown kind of masks, for an
     overlap that leaves no hole, and if there is no image.
     """
 
@@ -105,19 +106,19 @@ class Masked(FromFiles, CroppedData):
     def __init__(
         self,
         root: Place = "data",
-        resolution: Width = 128,
+        resolution: Resolution = 128,
         mask: str = "centre",
         overlap: Whole = 4,
         test_root: Place | None = None,
-        crop: Width | None = None,
+        crop: Resolution | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(resolution, **settings)
         faults = []
         if mask not in KINDS:
             faults.append(f"data.mask={mask}: type data.mask={', '.join(KINDS)}")
-        if mask == "centre" and not 0 <= overlap < resolution // 4:
-            faults.append(f"data.overlap={overlap} of {resolution} pixels leaves no hole: type data.overlap=0")
+        if mask == "centre" and not 0 <= overlap < min(sides(resolution)) // 4:
+            faults.append(f"data.overlap={overlap} of {shown(resolution)} pixels leaves no hole: type data.overlap=0")
         if self.classes:
             faults.append(f"data.classes={self.classes}, but masked images have no classes: type data.classes=0")
         if faults:
@@ -126,14 +127,14 @@ class Masked(FromFiles, CroppedData):
         self.holes = f"{mask}-{overlap}-{self.seed}"
         self.draw_mask = partial(centre, overlap=overlap) if mask == "centre" else KINDS[mask]
 
-    def load_at(self, split: str, resolution: int) -> ImageArray:
+    def load_at(self, split: str, resolution: Shape) -> ImageArray:
         """Build or open the cache of a split."""
         return cached(self.files(split), self._settings(self.crop, resolution, split), self.cache, split)
 
     @property
     @override
     def shapes(self) -> Shapes:
-        return {**super().shapes, "mask": (1, self.resolution, self.resolution)}
+        return {**super().shapes, "mask": (1, *sides(self.resolution))}
 
     @override
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
@@ -141,9 +142,9 @@ class Masked(FromFiles, CroppedData):
         return MaskedStream(stream, self.masks, range(rank * share, (rank + 1) * share))
 
     def masks(self, number: int, places: range) -> Tensor:
-        """Draw the masks at some places of batch `number`: uint8 [n, 1, resolution, resolution]."""
+        """Draw the masks at some places of batch `number`: uint8 [n, 1, H, W]."""
         rngs = (np.random.default_rng([abs(self.seed), MASK, number, place]) for place in places)
-        drawn = [self.draw_mask(self.resolution, rng) for rng in rngs]
+        drawn = [self.draw_mask(sides(self.resolution), rng) for rng in rngs]
         return torch.from_numpy(np.stack(drawn))[:, None]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:

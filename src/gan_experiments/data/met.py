@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_experiments.bounds import sides
 from gan_experiments.contracts import ConfigError
 
 DARK = 1 / 4  # of the scale: images are nearly black if no value is above
+LITTLE = 0.005  # the share of an image that may be cut off, or be padding, without a word about it
 NAMED = 5  # how many are named of the files left out, and of a long list of classes
 
 
@@ -89,13 +91,23 @@ class Met:
             low, high = torch.aminmax(pixels)
             self.pixels = _joined(self.pixels, (int(low), int(high)))
 
-    def cut(self, across: int = 1) -> int:
-        """Count the images that lose more than half of their area when the largest square in their middle is cut out.
+    def fitted(self, resolution: int | Sequence[int], how: str = "crop", across: int = 1) -> dict[str, Any]:
+        """Return what it takes to bring the images to the shape of `resolution`, see `decode.fit`, in plain types.
 
-        `across` is how many images lie side by side in each file.
+        "cut" counts the images that lose more than half of their area, or gain more than that. For rectangles and for
+        other ways than "crop" there is also "fitted": the height and width, `how`, and the mean share of an image that
+        is cut off, or of the result that is padding. `across` is how many images lie side by side in each file.
         """
-        sides = ((width / across, height, images) for (width, height), images in self.sizes.items())
-        return sum(images for width, height, images in sides if max(width, height) > 2 * min(width, height))
+        tall, wide = sides(resolution)
+        kept = [
+            (min(width * tall, across * height * wide) / max(width * tall, across * height * wide), images)
+            for (width, height), images in self.sizes.items()
+        ]
+        found: dict[str, Any] = {"cut": sum(images for share, images in kept if 2 * share < 1)}
+        if (tall == wide and how == "crop") or not kept:
+            return found
+        mean = sum(share * images for share, images in kept) / sum(images for _, images in kept)
+        return {**found, "fitted": [tall, wide, how, 1 - mean]}
 
     def facts(self, taken: str | None = "first", bounds: tuple[float, float] | None = None) -> dict[str, Any]:
         """Return the tally in plain types.
@@ -168,7 +180,10 @@ def lines(number: int, counts: Mapping[str, int], about: About, skipped: int = 0
     if "sizes" in met:
         said.append(f"{'sizes':10}{_sizes(met['sizes'], number)}")
         said.append(f"{'pixels':10}{_kinds(met)}")
-    if met.get("cut"):
+    if "fitted" in met:
+        height, width, how, share = met["fitted"]
+        said += _fitted((height, width), how, share, met["cut"], instead)
+    elif met.get("cut"):
         said.append(
             f"{'cut':10}{met['cut']:,} images lose more than half of their area: the square in their middle is kept"
             + (f"; {instead}" if instead else "")
@@ -184,6 +199,20 @@ def lines(number: int, counts: Mapping[str, int], about: About, skipped: int = 0
         some = _some([f"{name} ({why})" for name, why in about.left_out.items()], skipped)
         said.append(f"{'left out':10}{skipped:,} files" + (f": {some}" if some else ""))
     return said
+
+
+def _fitted(size: tuple[int, int], how: str, share: float, most: int, instead: str) -> list[str]:
+    """Return a line on how images got the shape of `size`, height and width; none if they had it before."""
+    shape = f"{size[0]}x{size[1]} (height x width)"
+    part, several = f"{share:.0%}", f"; of {most:,} images more than half" if most else ""
+    if share < LITTLE:
+        return []
+    if how == "stretch":
+        return [f"{'stretched':10}to {shape}, whatever their shape is"]
+    if how == "pad":
+        return [f"{'padded':10}to {shape} by their outermost pixels: {part} of all{several}"]
+    kept = f"the largest piece of the shape {shape} in the middle is kept"
+    return [f"{'cut':10}{part} of all is cut off{several}: {kept}" + (f"; {instead}" if instead and most else "")]
 
 
 def _classes(counts: Mapping[str, int]) -> str:

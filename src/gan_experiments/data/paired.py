@@ -14,11 +14,11 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
-from gan_experiments.bounds import Crop, Place, Width
+from gan_experiments.bounds import Crop, Place, Resolution
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import HeldOut, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
-from gan_experiments.data.decode import Reading, UnreadableImageError, decode, fit, pixels_of, shortened
+from gan_experiments.data.decode import Reading, Shape, UnreadableImageError, decode, fit, pixels_of, shortened
 from gan_experiments.data.download import fetch_public
 from gan_experiments.data.image_module import ANYWHERE, CroppedData, FromFiles, spread_rows
 from gan_experiments.data.met import lines
@@ -34,7 +34,7 @@ from gan_experiments.data.sources import (
     spread,
     stacked,
 )
-from gan_experiments.data.uncropped import SquareStream, WholeImages, cached_whole
+from gan_experiments.data.uncropped import PieceStream, WholeImages, cached_whole
 
 
 class Pairs(CroppedData):
@@ -52,7 +52,7 @@ class Pairs(CroppedData):
         """Return True if there is such a split."""
 
     def pairs(self, split: str = "train") -> ImageArray:
-        """Return all pairs of a split, uint8 [N, 2 C, resolution, resolution], the inputs' channels first."""
+        """Return all pairs of a split, uint8 [N, 2 C, H, W], the inputs' channels first."""
         return super().reference(split)
 
     def reference(self, split: str = "train") -> ImageArray:
@@ -100,7 +100,7 @@ class Pairs(CroppedData):
             key: to_float(part, flip, self.channels_last) for key, part in zip(("input", "target"), parts, strict=True)
         }
 
-    def _pair_settings(self, resolution: int) -> Settings:
+    def _pair_settings(self, resolution: Shape) -> Settings:
         return replace(self._settings(resolution=resolution), channels=2 * self.channels)
 
 
@@ -131,7 +131,8 @@ class SideBySide(Source):
         reading = self.begin(settings.range, threads)
 
         def load(row: int) -> Tensor:
-            return torch.cat([fit(half, settings.resolution) for half in self.pair(row, channels, reading)])
+            pair = self.pair(row, channels, reading)
+            return torch.cat([fit(half, settings.resolution, how=settings.fit) for half in pair])
 
         yield from pair_blocks(load, settings, self.names, threads, reading)
 
@@ -190,14 +191,14 @@ class TwoFolders(Source):
 
         def load(row: int) -> Tensor:
             raw = self.read(row)
-            images = [decode(part, settings.resolution, channels, reading=reading) for part in raw]
+            form: dict[str, Any] = {"reading": reading, "how": settings.fit}
+            images = [decode(part, settings.resolution, channels, **form) for part in raw]
             require_same_shape(*(Image.open(io.BytesIO(part)).size for part in raw))
             return torch.cat(images)
 
         yield from pair_blocks(load, settings, [self.file(row) for row in range(len(self))], threads, reading)
         if self.alone:
-            shape = (settings.channels, settings.resolution, settings.resolution)
-            yield stacked(["has no pair"] * len(self.alone), 0, shape, [], self.alone)
+            yield stacked(["has no pair"] * len(self.alone), 0, settings.shape, [], self.alone)
 
     def pair(self, row: int, channels: int, reading: Reading) -> tuple[Tensor, Tensor]:
         """Decode a pair, uint8 [channels, H, W] each; raise UnreadableImageError if it is none."""
@@ -236,9 +237,10 @@ class Paired(FromFiles, Pairs):
     - `root_a` and `root_b`, two folders or archives whose files have equal names, each with folders train, val, test,
       or without any, and then all is for training.
 
-    `direction` "ab" makes A the input, "ba" B. Training takes squares out of the square in the middle of a pair, or
-    with `crop` "random" out of all of it (of a longer pair, out of its middle `decode.LONGEST` short sides). Scores and
-    sheets take the square in the middle. Raises ConfigError if a folder is missing.
+    `direction` "ab" makes A the input, "ba" B. Training takes pieces of `resolution` out of the largest piece of their
+    shape in the middle of a pair, or with `crop` "random" out of all of it (of a longer pair, out of the middle
+    `decode.LONGEST` such pieces). Scores and sheets take the piece in the middle. Raises ConfigError if a folder is
+    missing.
     """
 
     many_frames = False
@@ -246,7 +248,7 @@ class Paired(FromFiles, Pairs):
     def __init__(
         self,
         root: Place | None = "data",
-        resolution: Width = 256,
+        resolution: Resolution = 256,
         root_a: Place | None = None,
         root_b: Place | None = None,
         direction: str = "ab",
@@ -267,13 +269,13 @@ class Paired(FromFiles, Pairs):
             raise ConfigError(*faults)
         self.root, self.roots, self.direction = root, {"a": root_a, "b": root_b}, direction
 
-    def load_at(self, split: str, resolution: int) -> ImageArray:
+    def load_at(self, split: str, resolution: Shape) -> ImageArray:
         """Build or open the cache of the pairs of a split."""
         settings = replace(self._pair_settings(resolution), range=self._range(split))
         return cached(self._source(split), settings, self.cache, split)
 
     def training(self) -> Any:
-        """Return the pairs to train on: with `crop` "random" uncropped, of the short side `load_resolution`."""
+        """Return the pairs to train on: with `crop` "random" uncropped, as small as covers `load_resolution`."""
         if self.crop == "centre":
             return super().training()
         if self._whole is None:
@@ -293,7 +295,7 @@ class Paired(FromFiles, Pairs):
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
         if self.crop == "centre":
             return super().stream(rank, world)
-        return SquareStream(self.training(), self.batch_size, self.seed, self.flip, self.resolution, rank, world)
+        return PieceStream(self.training(), self.batch_size, self.seed, self.flip, self.resolution, rank, world)
 
     @override
     def understood(self) -> list[str]:
@@ -351,8 +353,7 @@ def pair_blocks(
     load: Callable[[int], Tensor], settings: Settings, names: list[str], threads: int, reading: Reading
 ) -> Iterator[Block]:
     """Yield blocks of the pairs that `load(row)` decodes, which are in no class."""
-    shape = (settings.channels, settings.resolution, settings.resolution)
     for start, results in load_blocks(load, len(names), threads):
-        block = stacked(results, start, shape, [-1] * len(names), names)
+        block = stacked(results, start, settings.shape, [-1] * len(names), names)
         reading.met.add_pixels(block.pixels)
         yield block

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from gan_experiments.bounds import settled, sides
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import limits
-from gan_experiments.data.decode import Range, Reading, decode, frames_of, resize, values_of
+from gan_experiments.data.decode import Range, Reading, Shape, decode, fit, frames_of, values_of
 from gan_experiments.data.limits import UnreadableImageError
 
 Loaded = TypeVar("Loaded")
@@ -39,30 +40,42 @@ LISTING = "dataset.json"  # of NVIDIA's dataset tool
 
 @dataclass(frozen=True)
 class Settings:
-    """The form that images get: `resolution` and `crop` in pixels (crop None: the short side), `channels` 1 or 3.
+    """The form that images get: `resolution` in pixels, a side or height and width, and `channels`, 1 or 3.
 
-    A file of more than `max_pixels` is left out, see `limits.at_most`. `range` scales files of more than 8 bits, see
-    `decode.Range`.
+    `crop` and `fit` say what is done with images of another shape, see `decode.fit`. A file of more than `max_pixels`
+    is left out, see `limits.at_most`. `range` scales files of more than 8 bits, see `decode.Range`.
     """
 
-    resolution: int
+    resolution: Shape
     channels: int
-    crop: int | None = None
+    crop: Shape | None = None
     max_pixels: int | None = None
     range: Range = None
+    fit: str = "crop"
+
+    def __post_init__(self) -> None:
+        """Let [64,64] be the same as 64."""
+        object.__setattr__(self, "resolution", settled(self.resolution))
+        object.__setattr__(self, "crop", None if self.crop is None else settled(self.crop))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of one image: (channels, height, width)."""
+        return self.channels, *sides(self.resolution)
 
     def plain(self) -> dict[str, Any]:
-        """Return what pixels depend on, in plain types; without `range` if None, as older caches do not know it."""
+        """Return what pixels depend on, in plain types; without what older caches do not know if it is the default."""
         plain = asdict(self)
         del plain["max_pixels"]
-        if plain["range"] is None:
-            del plain["range"]
+        for key, default in (("range", None), ("fit", "crop")):
+            if plain[key] == default:
+                del plain[key]
         return plain
 
 
 @dataclass
 class Block:
-    """Some images: pixels uint8 [n, C, R, R], labels int64 [n] (-1: in no class), and the files left out and why."""
+    """Some images: pixels uint8 [n, C, H, W], labels int64 [n] (-1: in no class), and the files left out and why."""
 
     pixels: Tensor
     labels: Tensor
@@ -273,12 +286,11 @@ class Files(Source):
         def load(index: int) -> Tensor:
             row, frames = items[index]
             raw = self._read(self._names[row])
-            return decode(raw, settings.resolution, settings.channels, settings.crop, reading, frames)
+            return decode(raw, settings.resolution, settings.channels, settings.crop, reading, frames, settings.fit)
 
-        shape = (settings.channels, settings.resolution, settings.resolution)
         labels, names = [self._labels[row] for row, _ in items], [self._names[row] for row, _ in items]
         for start, results in load_blocks(load, len(items), threads):
-            block = stacked(results, start, shape, labels, names)
+            block = stacked(results, start, settings.shape, labels, names)
             reading.met.add_pixels(block.pixels)
             yield block
 
@@ -392,9 +404,10 @@ class Arrays(Source):
         rows = torch.tensor(self._rows)
         for part in rows.split(16 * BLOCK):
             pixels = match_channels(images[part], settings.channels)
-            if self._pad and settings.resolution != pixels.shape[-1]:
+            if self._pad and settings.shape != pixels.shape[1:]:
                 pixels = torch.nn.functional.pad(pixels, [self._pad] * 4)
-            yield Block(resize(pixels, settings.resolution).contiguous(), labels[part].long(), [])
+            fitted = fit(pixels, settings.resolution, settings.crop, settings.fit)
+            yield Block(fitted.contiguous(), labels[part].long(), [])
 
 
 def load_blocks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from gan_experiments.bounds import Place, Width
+from gan_experiments.bounds import Place, Resolution, Width, settled, shown, sides
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import (
     CROP,
@@ -23,7 +24,7 @@ from gan_experiments.data.batches import (
     turned,
 )
 from gan_experiments.data.cache import ImageArray
-from gan_experiments.data.decode import Range, Reading, UnreadableImageError, pixels_of
+from gan_experiments.data.decode import Range, Reading, Shape, UnreadableImageError, pixels_of
 from gan_experiments.data.download import fetch_public
 from gan_experiments.data.image_module import FromFiles, spread_rows
 from gan_experiments.data.met import lines
@@ -37,14 +38,14 @@ _REACH = 3  # pixels of low resolution that the kernel of `imresize` reaches bey
 
 
 class CropStream(ShuffledStream):
-    """Batches of random crops: "high" uint8 [n, C, resolution, resolution], and "low", smaller by `scale`.
+    """Batches of random crops: "high" uint8 [n, C, H, W], of `resolution`, and "low", smaller by `scale`.
 
     "turn", int64 [n], says how `turned` flips and rotates them; `turns` has the bits that it may have. `rows` are those
     of the images that are large enough.
     """
 
     def __init__(
-        self, images: WholeImages, rows: Tensor, resolution: int, scale: int, turns: int, *stream: Any, **options: Any
+        self, images: WholeImages, rows: Tensor, resolution: Shape, scale: int, turns: int, *stream: Any, **options: Any
     ) -> None:
         super().__init__(len(rows), *stream, **options)
         self.images, self.rows, self.turns = images, rows, turns
@@ -68,10 +69,10 @@ class SuperResolution(FromFiles):
 
     `root` is a folder or zip archive of images of high resolution. Those of low resolution are made by `imresize`, or
     lie in `low_root` under the same names (or 0001x4 for 0001). `test_root` and `test_low_root` hold those of the split
-    "test"; without them, folders train, val, test in `root` are the splits. "high" is [N, C, resolution, resolution],
+    "test"; without them, folders train, val, test in `root` are the splits. "high" is [N, C, H, W], of `resolution`,
     "low" is smaller by `scale`. An image whose sides are no multiples of `scale` loses its last pixels. `flip` mirrors
-    both crops alike at random, `rotate` turns them by random quarters. Images smaller than `resolution` are left out of
-    training. Raises ConfigError for an impossible scale or if there are no images.
+    both crops alike at random, `rotate` turns them by random quarters, and rectangles upside down alone. Images smaller
+    than `resolution` are left out of training. Raises ConfigError for an impossible scale or if there are no images.
     """
 
     provides = frozenset({"low", "high"})
@@ -81,7 +82,7 @@ class SuperResolution(FromFiles):
     def __init__(
         self,
         root: Place = "data",
-        resolution: Width = 128,
+        resolution: Resolution = 128,
         scale: Width = 4,
         low_root: Place | None = None,
         test_root: Place | None = None,
@@ -93,11 +94,13 @@ class SuperResolution(FromFiles):
         faults = []
         if scale not in SCALES:
             faults.append(f"data.scale={scale}: type data.scale={', '.join(map(str, SCALES))}")
-        elif resolution % scale:
+        elif any(side % scale for side in sides(resolution)):
             faults.append(
-                f"data.resolution={resolution} is no multiple of data.scale={scale}: "
-                f"type data.resolution={max(1, resolution // scale) * scale}"
+                f"data.resolution={shown(resolution)} is no multiple of data.scale={scale}: "
+                f"type data.resolution={shown(_multiple(sides(resolution), scale))}"
             )
+        if self.fit != "crop":
+            faults.append(f"data.fit={self.fit}: crops are cut out of images of any shape; leave it out")
         if self.classes:
             faults.append(f"data.classes={self.classes}, but there are none here: type data.classes=0")
         if faults:
@@ -148,14 +151,12 @@ class SuperResolution(FromFiles):
     @property
     @override
     def shapes(self) -> Shapes:
-        side = self.resolution // self.scale
-        return {**super().shapes, "low": (self.channels, side, side)}
+        return {**super().shapes, "low": (self.channels, *(side // self.scale for side in sides(self.resolution)))}
 
     @override
     def describe(self) -> str:
-        images, side = self.images(), self.resolution // self.scale
-        line = f"{self.title}: {self.size:,} images, crops {self.channels}x{self.resolution}x{self.resolution}"
-        line += f" from {self.channels}x{side}x{side}"
+        images, low = self.images(), "x".join(map(str, self.shapes["low"]))
+        line = f"{self.title}: {self.size:,} images, crops {self.form} from {low}"
         out = images.skipped + len(images) - self.size
         return line + (f", {out:,} files left out" if out else "")
 
@@ -164,12 +165,14 @@ class SuperResolution(FromFiles):
         images = self.images()
         small = len(images) - self.size
         said = lines(len(images), {}, images.about, images.skipped)
-        note = f"{'too small':10}{small:,} images, of which no square of data.resolution={self.resolution} can be cut"
+        given = f"data.resolution={shown(self.resolution)}"
+        note = f"{'too small':10}{small:,} images, of which no piece of {given} can be cut"
         return [*said, note] if small else said
 
     @override
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
-        images, turns = self.images(), self.flip * 1 + self.rotate * 6
+        quarters = self.rotate and isinstance(self.resolution, int)
+        images, turns = self.images(), self.flip * 1 + self.rotate * 2 + quarters * 4
         share = (self.batch_size, self.seed, rank, world)
         return CropStream(images, self._rows(images), self.resolution, self.scale, turns, *share)
 
@@ -206,13 +209,15 @@ class SuperResolution(FromFiles):
 
     def _rows(self, images: WholeImages) -> Tensor:
         """Return the rows of the images that a crop fits in; raise ConfigError if there are none."""
-        shorter = images.sizes[:, 0].amin(1)
-        if shorter.max() < self.resolution:
+        wanted = torch.tensor(sides(self.resolution))
+        share = (images.sizes[:, 0] / wanted).amin(1)  # of the crop that would fit in
+        if share.max() < 1:
+            most = [int(side * share.max()) for side in wanted.tolist()]
             raise ConfigError(
-                f"data.resolution={self.resolution}, but no image of {self.title} is as large: "
-                f"type data.resolution={int(shorter.max()) // self.scale * self.scale}"
+                f"data.resolution={shown(self.resolution)}, but no image of {self.title} is as large: "
+                f"type data.resolution={shown(_multiple(most, self.scale))}"
             )
-        return torch.nonzero(shorter >= self.resolution)[:, 0]
+        return torch.nonzero(share >= 1)[:, 0]
 
     @override
     def has(self, split: str) -> bool:
@@ -267,23 +272,28 @@ class SuperResolution(FromFiles):
         return [high[:, : height * self.scale, : width * self.scale], low[:, :height, :width]]
 
 
+def _multiple(sizes: Sequence[int], scale: int) -> int | tuple[int, int]:
+    return settled([max(1, side // scale) * scale for side in sizes])
+
+
 def crop(
-    images: WholeImages, row: int, resolution: int, scale: int, place: tuple[float, float] = (0.5, 0.5)
+    images: WholeImages, row: int, resolution: Shape, scale: int, place: tuple[float, float] = (0.5, 0.5)
 ) -> tuple[Tensor, Tensor]:
-    """Cut low uint8 [C, resolution / scale, resolution / scale] and high [C, resolution, resolution] out of an image.
+    """Cut low uint8 [C, H / scale, W / scale] and high [C, H, W], H and W as in `resolution`, out of an image.
 
     `place` is in [0, 1): how far down and how far right, among the places on whole pixels of low resolution.
     """
-    high, side = images.image(row), resolution // scale
+    high, (height, width) = images.image(row), (side // scale for side in sides(resolution))
     limits = [size // scale for size in high.shape[1:]]
-    top, left = (int(part * (limit - side + 1)) for part, limit in zip(place, limits, strict=True))
-    cut_high = high[:, top * scale : top * scale + resolution, left * scale : left * scale + resolution]
+    room = zip(place, limits, (height, width), strict=True)
+    top, left = (int(part * (limit - side + 1)) for part, limit, side in room)
+    cut_high = high[:, top * scale : (top + height) * scale, left * scale : (left + width) * scale]
     if images.sizes.shape[1] > 1:
-        return images.image(row, 1)[:, top : top + side, left : left + side], cut_high
+        return images.image(row, 1)[:, top : top + height, left : left + width], cut_high
     # Equal there to `imresize` of the whole image: cut with as much around it as the kernel reaches.
     (first, last), (west, east) = (
         (max(0, start - _REACH), min(limit, start + side + _REACH))
-        for start, limit in zip((top, left), limits, strict=True)
+        for start, limit, side in zip((top, left), limits, (height, width), strict=True)
     )
     low = imresize(high[:, first * scale : last * scale, west * scale : east * scale], 1 / scale)
-    return low[:, top - first : top - first + side, left - west : left - west + side], cut_high
+    return low[:, top - first : top - first + height, left - west : left - west + width], cut_high

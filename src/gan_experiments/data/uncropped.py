@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_experiments.bounds import sides
 from gan_experiments.contracts import Batch
 from gan_experiments.data import limits
 from gan_experiments.data.batches import CROP, ShuffledStream, flips, generator
@@ -33,7 +34,7 @@ from gan_experiments.data.cache import (
     verifying,
     write_facts,
 )
-from gan_experiments.data.decode import Range, Reading
+from gan_experiments.data.decode import Range, Reading, Shape
 from gan_experiments.data.met import About
 from gan_experiments.data.sources import TASK, Source, load_blocks
 
@@ -93,10 +94,11 @@ class WholeImages:
             raise ValueError("its content is not what was written")
 
 
-class SquareStream(ShuffledStream):
-    """Batches of random squares: "real" uint8 [n, parts * C, side, side] and, if asked for, "flip" bool [n].
+class PieceStream(ShuffledStream):
+    """Batches of random pieces: "real" uint8 [n, parts * C, H, W] and, if asked for, "flip" bool [n].
 
-    The parts of a group are cut at the same place. Each image must have `side` pixels or more both ways.
+    `size` is their side, or height and width. The parts of a group are cut at the same place. Each image must be as
+    large or larger.
     """
 
     def __init__(
@@ -105,27 +107,29 @@ class SquareStream(ShuffledStream):
         batch_size: int,
         seed: int,
         flip: bool,
-        side: int,
+        size: Shape,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         super().__init__(len(images), batch_size, seed, rank, world)
-        self.images, self.flip, self.side = images, flip, side
+        self.images, self.flip, self.size = images, flip, sides(size)
 
     def batch(self, number: int) -> Batch:
-        """Cut this rank's squares of batch `number`."""
+        """Cut this rank's pieces of batch `number`."""
         drawn = torch.rand(self.batch_size, 2, dtype=torch.float64, generator=generator(self.seed, CROP, number))
         rows = self.indices(number)[self._mine].tolist()
-        squares = [self._square(row, place) for row, place in zip(rows, drawn[self._mine].tolist(), strict=True)]
-        batch = {"real": torch.stack(squares)}
+        pieces = [self._piece(row, place) for row, place in zip(rows, drawn[self._mine].tolist(), strict=True)]
+        batch = {"real": torch.stack(pieces)}
         if self.flip:
             batch["flip"] = flips(self.seed, number, self.batch_size)[self._mine]
         return batch
 
-    def _square(self, row: int, place: list[float]) -> Tensor:
+    def _piece(self, row: int, place: list[float]) -> Tensor:
         parts = [self.images.image(row, part) for part in range(self.images.sizes.shape[1])]
-        top, left = (int(p * (size - self.side + 1)) for p, size in zip(place, parts[0].shape[1:], strict=True))
-        return torch.cat([part[:, top : top + self.side, left : left + self.side] for part in parts])
+        room = zip(place, parts[0].shape[1:], self.size, strict=True)
+        top, left = (int(share * (length - side + 1)) for share, length, side in room)
+        height, width = self.size
+        return torch.cat([part[:, top : top + height, left : left + width] for part in parts])
 
 
 def cached_whole(

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from gan_experiments.bounds import Crop, Place, Width
+from gan_experiments.bounds import Crop, Place, Resolution
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import BatchStream, HeldOut, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.decode import Range, Reading, pixels_of, shortened
 from gan_experiments.data.download import fetch_public
-from gan_experiments.data.image_module import ANYWHERE, FromFiles, spread_rows
+from gan_experiments.data.image_module import ANYWHERE, FromFiles, larger, margins, spread_rows
 from gan_experiments.data.met import lines
 from gan_experiments.data.sources import Files, splits_of
-from gan_experiments.data.uncropped import SquareStream, WholeImages, cached_whole
+from gan_experiments.data.uncropped import PieceStream, WholeImages, cached_whole
 
 DOMAINS = ("a", "b")
 
@@ -43,9 +43,9 @@ class Unpaired(FromFiles):
 
     They are given as `root`, with folders trainA, trainB and perhaps testA, testB, or as `root_a` and `root_b`, perhaps
     with folders train and test or val in each. With `load_resolution` images are resized to it, and trained on in
-    random squares of `resolution` pixels. These lie in the square in the middle of each image, or with `crop` "random"
-    anywhere in it (in a longer image, in its middle `decode.LONGEST` short sides). Scores and sheets take the square in
-    the middle. Raises ConfigError if a folder is missing.
+    random pieces of `resolution`. These lie in the largest piece of their shape in the middle of each image, or with
+    `crop` "random" anywhere in it (in a longer image, in the middle `decode.LONGEST` such pieces). Scores and sheets
+    take the piece in the middle. Raises ConfigError if a folder is missing.
     """
 
     provides = frozenset({"real_a", "real_b"})
@@ -54,10 +54,10 @@ class Unpaired(FromFiles):
     def __init__(
         self,
         root: Place | None = "data",
-        resolution: Width = 256,
+        resolution: Resolution = 256,
         root_a: Place | None = None,
         root_b: Place | None = None,
-        load_resolution: Width | None = None,
+        load_resolution: Resolution | None = None,
         crop: Crop = "centre",
         **settings: Any,
     ) -> None:
@@ -67,13 +67,8 @@ class Unpaired(FromFiles):
             raise ConfigError("data.root_a and data.root_b belong together: type both, or data.root=... alone")
         if self.classes:
             raise ConfigError(f"data.classes={self.classes}, but unpaired images have no classes: type data.classes=0")
-        if load_resolution is not None and load_resolution < resolution:
-            raise ConfigError(
-                f"data.load_resolution={load_resolution} is less than data.resolution={resolution}, which is cut out "
-                f"of it: type data.load_resolution={resolution * 286 // 256} or null"
-            )
         self.root, self.roots = root, {"a": root_a, "b": root_b}
-        self.load_resolution = load_resolution
+        self.load_resolution = larger(load_resolution, self.resolution)
         self._streams: dict[str, ImageArray | WholeImages] = {}
 
     def prepare_data(self) -> None:
@@ -123,7 +118,7 @@ class Unpaired(FromFiles):
         arrays = [self._training(domain) for domain in DOMAINS]
         skipped = sum(array.skipped for array in arrays)
         line = f"{self.title}: {len(arrays[0]):,} and {len(arrays[1]):,} images "
-        line += f"{self.channels}x{self.resolution}x{self.resolution}, not paired"
+        line += f"{self.form}, not paired"
         return line + (f", {skipped:,} files left out" if skipped else "")
 
     def understood(self) -> list[str]:
@@ -137,12 +132,12 @@ class Unpaired(FromFiles):
 
     @override
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
-        margin = (self.load_resolution or self.resolution) - self.resolution
+        margin = margins(self.load_resolution, self.resolution)
         streams: dict[str, Stream] = {}
         for i, domain in enumerate(DOMAINS):
             images, share = self._training(domain), (self.batch_size, 2 * self.seed + i, self.flip)
             if isinstance(images, WholeImages):
-                streams[domain] = SquareStream(images, *share, self.resolution, rank, world)
+                streams[domain] = PieceStream(images, *share, self.resolution, rank, world)
             else:
                 streams[domain] = BatchStream(images, *share, margin, rank, world)
         return TwoStreams(streams)

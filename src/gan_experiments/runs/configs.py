@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 
 def conf_dir() -> Path:
@@ -45,6 +45,13 @@ def keys_gone(cfg: DictConfig, config: str) -> Iterator[str]:
     for key in yaml.safe_load((conf_dir() / f"{config}.yaml").read_text()):
         if key not in (*cfg, "defaults", "hydra"):
             yield f"{key} is not there: leave out ~{key}"
+
+
+def settle_shape(cfg: DictConfig) -> None:
+    """Write a `data.resolution` of two equal sides as one, so that a run of [64,64] is a run of 64."""
+    given = OmegaConf.select(cfg, "data.resolution")
+    if isinstance(given, ListConfig) and len(given) == 2 and given[0] == given[1]:
+        cfg.data.resolution = given[0]
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -25,10 +26,17 @@ def output_dir() -> str:
     return "outputs"  # the config is only printed, nothing runs
 
 
+def times(a: float, b: Any) -> int | list[int]:
+    """Return a · b, rounded to an integer; for a resolution [height,width] that of both sides."""
+    if isinstance(b, Sequence) and not isinstance(b, str):
+        return [round(float(a) * float(side)) for side in b]
+    return round(float(a) * float(b))
+
+
 RESOLVERS: dict[str, Callable[..., Any]] = {
-    "times": lambda a, b: round(float(a) * float(b)),
-    "below": lambda a, b, x, y: x if a < b else y,
-    "r1_gamma": lambda resolution, batch: 2e-4 * resolution**2 / batch,
+    "times": times,
+    "below": lambda a, b, x, y: x if (max(a) if isinstance(a, Sequence) else a) < b else y,
+    "r1_gamma": lambda r, batch: 2e-4 * (math.prod(r) if isinstance(r, Sequence) else r**2) / batch,
     "outputs": output_dir,
     "run_name": processes.run_name,
     "sweep_name": names.name,
@@ -36,7 +44,8 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
 }
 """The resolvers that configs can use, by name.
 
-`${times:a,b}` (rounded to an integer), `${below:a,b,x,y}` (x if a < b, else y), `${r1_gamma:resolution,batch}`
-(StyleGAN2-ADA's rule, 0.0002 · resolution² / batch), `${outputs:}` (the run folder), `${run_name:}`, `${sweep_name:}`
-(null for a run outside a sweep), `${job_folder:words}`. None reads the environment or a file.
+`${times:a,b}` (rounded to an integer), `${below:a,b,x,y}` (x if a < b, else y; of a resolution [height,width] the
+longer side counts), `${r1_gamma:resolution,batch}` (StyleGAN2-ADA's rule, 0.0002 · pixels / batch), `${outputs:}` (the
+run folder), `${run_name:}`, `${sweep_name:}` (null for a run outside a sweep), `${job_folder:words}`. None reads the
+environment or a file.
 """

@@ -15,10 +15,11 @@ def run(cfg: DictConfig) -> int:
     from gan_experiments import processes, signals
     from gan_experiments.assembly import build, check, fastest, report, trained
     from gan_experiments.contracts import RankDied
-    from gan_experiments.runs import resume, run_folder
+    from gan_experiments.runs import configs, resume, run_folder
 
     typed = {resume.key_of(word) for word in resume.overrides()}
     check.require_readable(cfg)
+    configs.settle_shape(cfg)
     processes.adopt(cfg.trainer, resume.choice("trainer"), "trainer.devices" in typed)
     check.require(cfg)
     if resume.finished(cfg):
