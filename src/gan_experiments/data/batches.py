@@ -130,12 +130,12 @@ class BatchStream(ShuffledStream):
         batch_size: int,
         seed: int = 0,
         flip: bool = False,
-        crop_margin: tuple[int, int] = (0, 0),
+        crop_margin: int | Sequence[int] = 0,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         super().__init__(len(images), batch_size, seed, rank, world)
-        self.data, self.flip, self.crop_margin = images, flip, crop_margin
+        self.data, self.flip, self.crop_margin = images, flip, sides(crop_margin)
 
     def batch(self, number: int) -> Batch:
         """Read this rank's rows of batch `number`."""
