@@ -41,6 +41,7 @@ from gan_experiments.engine.module import AdversarialModule, RunSettings
 from gan_experiments.layers.sync_batch_norm import OverAllRanks
 from gan_experiments.loggers.run_logger import run_loggers
 from gan_experiments.runs import resolvers, resume, run_folder, trust
+from gan_experiments.runs.configs import reach
 from gan_experiments.runs.resume import plain
 
 log = logging.getLogger(__name__)
@@ -400,6 +401,8 @@ def from_plain(config: dict[str, Any], folder: Path, source: str, trusted: Any =
         trust.require(OmegaConf.to_container(cfg), source, trusted)
     except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{source} cannot be read ({' '.join(str(error).split())[:120]})") from error
+    for module in trust.prefixes(trusted):
+        reach(module)
     return cfg
 
 

@@ -29,7 +29,7 @@ from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.models.image_to_image import ImageToImage
 from gan_experiments.models.noise_to_image import NoiseToImage
 from gan_experiments.runs import resume
-from gan_experiments.runs.configs import conf_dir, keys_gone, nearest, of_choice
+from gan_experiments.runs.configs import conf_dir, keys_gone, nearest, of_choice, reach
 
 ALONE = ("logger", "trainer", "callbacks", "augment", "metrics", "loss", "perceptual", "data", "model")
 """The groups of a run that take one choice; `technique` takes several."""
@@ -236,12 +236,21 @@ def _arguments_of(cfg: DictConfig, computed: bool) -> Iterator[str]:
     nodes = [*_nodes(cfg, copies=computed)]
     for path, node in nodes:
         target = node._get_node("_target_")
+        reach(node["_target_"])
         try:
             with silent("hydra.utils"):
                 takes = signature(get_object(node["_target_"]))
         except Exception as error:  # an import that fails, whatever its reason
             cause = error.__cause__
-            if what := build.not_installed(cause.name if isinstance(cause, ModuleNotFoundError) else None):
+            lacking = cause.name if isinstance(cause, ModuleNotFoundError) else None
+            if what := build.not_installed(lacking):
+                own = str(lacking).partition(".")[0]
+                if str(target).startswith(f"{own}.") and own not in build.PACKAGES:
+                    yield (
+                        f"{path}._target_={target}: there is no module {own}; if it is your own, put {own}.py into the"
+                        f" current folder or its folder on PYTHONPATH, else type pip install {own}"
+                    )
+                    continue
                 group = path.partition(".")[0]
                 yield f"{group}={_choice(group)} {what}" if _choice(group) else f"{path} {what}"
                 continue

@@ -47,6 +47,9 @@ class Record(RunCallback):
     run (see `flush`).
     """
 
+    records = True
+    """It passes the model's numbers to the loggers, so that the model does not."""
+
     def __init__(self) -> None:
         self.latest: dict[str, float] = {}
         self.fresh: dict[str, float] = {}

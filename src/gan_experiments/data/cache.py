@@ -115,7 +115,7 @@ def _cached(source: Source, settings: Settings, folder: Path, split: str, thread
         left = images.about.empty
         if images.pixels.shape[1:] != settings.shape:
             raise ValueError("it is of other images")
-        if images.class_names != [name for name in source.class_names if name not in left]:
+        if source.classes_known and images.class_names != [name for name in source.class_names if name not in left]:
             raise ValueError("it is of other classes")
         if not images.about.met and images.labels is not None and source.without_empty(images.labels)[2]:
             raise ValueError("it is of a time when folders without an image were classes")
@@ -316,7 +316,7 @@ def _build(source: Source, settings: Settings, work: Path, threads: int) -> None
 
 def progress(source: Source) -> Any:
     """Return a progress bar over a source's images."""
-    return tqdm(total=len(source), desc=f"decoding {source.where}", unit=" images", delay=2, leave=False)
+    return tqdm(total=len(source) or None, desc=f"decoding {source.where}", unit=" images", delay=2, leave=False)
 
 
 def require_images(source: Source, number: int, skipped: list[tuple[str, str]]) -> None:
@@ -324,10 +324,9 @@ def require_images(source: Source, number: int, skipped: list[tuple[str, str]]) 
     if number == 0:
         first = "; ".join(f"{name}: {why}" for name, why in skipped[:1])
         key = source.where.partition("=")[0]
-        raise ConfigError(
-            f"none of the {len(source)} files of {source.where} is an image ({first}): "
-            f"give a folder or a zip of images, {key}=..."
-        )
+        some = f"{len(source)} {source.items}" if len(source) else source.items
+        reason = f" ({first})" if first else ""
+        raise ConfigError(f"none of the {some} of {source.where} is an image{reason}: {source.wanted.format(key=key)}")
     if source.reading is not None and source.reading.bounds is None:
         source.reading.met.require_shown(source.where)
 
@@ -336,7 +335,7 @@ def tell_skipped(source: Source, skipped: list[tuple[str, str]]) -> None:
     """Warn of the files that were left out, by name."""
     if skipped:
         named = ", ".join(f"{name} ({why})" for name, why in skipped[:5]) + (", ..." if len(skipped) > 5 else "")
-        log.warning("left out %d of the %d files of %s: %s", len(skipped), len(source), source.where, named)
+        log.warning("left out %d of the %d %s of %s: %s", len(skipped), len(source), source.items, source.where, named)
 
 
 def save(path: Path, array: np.ndarray) -> None:

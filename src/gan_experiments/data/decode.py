@@ -108,6 +108,19 @@ def pixels_of(raw: bytes, channels: int | None = None, reading: Reading | None =
     return pixels
 
 
+def picture(image: Image.Image, channels: int, bounds: tuple[float, float] | None = None) -> tuple[Tensor, Seen]:
+    """Convert a PIL image as it is, not turned by its EXIF data, to uint8 [channels, H, W]; return what was seen of it.
+
+    `bounds` are the values that become black and white if it has more than 8 bits. Raises UnreadableImageError.
+    """
+    try:
+        plain = image.copy()
+        plain.info = {key: value for key, value in image.info.items() if key == "transparency"}
+        return _frame(plain, b"", _kind(plain, b""), channels, 0, Reading(bounds))
+    except Exception as error:  # as above
+        raise UnreadableImageError(why(error)) from None
+
+
 def values_of(raw: bytes, frames: Sequence[int] = (0,)) -> tuple[float, float] | None:
     """Return the least and the greatest value of a file of more than 8 bits; None for others and for broken ones."""
     try:

@@ -96,6 +96,12 @@ class Source(ABC):
     """The range and the tally of the last decoding; None before it."""
     across = 1
     """How many images lie side by side in a file."""
+    items = "files"
+    """What messages call the candidates."""
+    wanted = "give a folder or a zip of images, {key}=..."
+    """What is needed, for a message that nothing is an image; `{key}` stands for the key of `where`."""
+    classes_known = True
+    """Whether `class_names` are known before anything is read; otherwise `without_empty` names the classes."""
 
     @abstractmethod
     def __len__(self) -> int:

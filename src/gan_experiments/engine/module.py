@@ -25,6 +25,7 @@ from gan_experiments import distributed
 from gan_experiments.bounds import Place, Positive
 from gan_experiments.conditions import Classes, Conditions
 from gan_experiments.contracts import Batch, ConfigError, NotFinite
+from gan_experiments.engine import plain
 from gan_experiments.engine.averages import WeightAverage
 from gan_experiments.engine.optimizers import fuse
 from gan_experiments.engine.phases import Phase, _parameters, _Step
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from gan_experiments.data.module import DataModule
 
 log = logging.getLogger(__name__)
+
+UNLOGGED = 10_000  # batches whose numbers are kept at most where nobody takes them
 
 
 @dataclass
@@ -129,6 +132,8 @@ class AdversarialModule(L.LightningModule):
         self._rng: torch.Generator | None = None
         self._frozen: frozenset[int] | None = None  # ids of parameters; None before the first training
         self._asking: Tensor | None = None
+        self._plain = self._looked = False  # whether batches are of a plain loader, and one was looked at
+        self._unrecorded = False  # whether no callback passes the numbers to the loggers
         self.stop_asked = False  # this rank wants to end the run
         self.stop_agreed = False  # all ranks know that one of them wants to
         self.paused_seconds = 0.0
@@ -263,7 +268,12 @@ class AdversarialModule(L.LightningModule):
     # ---------------------------------------------------------------- one batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Carry out the phases that are due on a batch of [n, ...] rows per key, n on each rank."""
+        """Carry out the phases that are due on a batch of [n, ...] rows per key, n on each rank.
+
+        Of a loader without a data module, batches may also be tensors or pairs, see `engine/plain.py`.
+        """
+        if self._plain:
+            batch = self._understood(batch)
         n = len(next(iter(batch.values())))
         batch = {key: rows.to(self.dtype) if rows.is_floating_point() else rows for key, rows in batch.items()}
         self._batch = batch
@@ -287,6 +297,22 @@ class AdversarialModule(L.LightningModule):
         # A request to stop travels with the gradients of one batch and is read after the next: no wait for the device.
         self.stop_agreed = self.stop_asked if self._asking is None else bool(asked)
         self.after_batch()
+        if self._unrecorded:
+            self._tell_loggers()
+
+    def _tell_loggers(self) -> None:
+        loggers = self.trainer.loggers
+        if self.batches % (self.run.log_every if loggers else UNLOGGED) == 0:
+            numbers = self.flush()
+            for logger in loggers:
+                logger.log_metrics(numbers, step=self.images_seen)
+
+    def _understood(self, batch: Any) -> Batch:
+        batch = plain.understood(batch, self.needs, type(self).__name__)
+        if not self._looked:
+            plain.require(batch, int(getattr(self, "classes", 0)))
+            self._looked = True
+        return batch
 
     def _minimise(self, step: _Step, batch: Batch, n: int) -> None:
         for parameter in step.idle:
@@ -438,6 +464,8 @@ class AdversarialModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Store the data's class names, conditions and epoch; a checkpoint holds the first two for use without data."""
         data: DataModule | None = self.trainer.datamodule  # type: ignore[attr-defined]
+        self._plain, self._looked = data is None, False
+        self._unrecorded = data is None and not any(getattr(one, "records", False) for one in self.trainer.callbacks)  # type: ignore[attr-defined]
         if data is None:  # a person's own loader
             return
         self.name_classes(list(data.class_names))

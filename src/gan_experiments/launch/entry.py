@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from gan_experiments import __version__
 from gan_experiments.contracts import ConfigError
 from gan_experiments.launch import command, help_text
-from gan_experiments.runs import latest, quoting
+from gan_experiments.runs import configs, latest, quoting
 
 VERBS = {
     "run": "train a model",
@@ -62,7 +62,7 @@ def do(verb: str) -> None:
     if set(HELP) & set(sys.argv[1:]):
         _say(help_text.of_verb(verb, VERBS[verb]))
     try:
-        sys.argv[1:] = latest.settled(sys.argv[1:])
+        sys.argv[1:] = configs.with_own_keys(latest.settled(sys.argv[1:]))
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

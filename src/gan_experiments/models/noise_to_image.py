@@ -164,6 +164,11 @@ class NoiseToImage(Game):
         """Set the reference batch of a discriminator with virtual batch norm, unless a checkpoint held it."""
         reference = getattr(self.discriminator, "reference", None)
         if reference is not None and reference.rows.isnan().any():
+            if self.trainer.datamodule is None:  # type: ignore[attr-defined]
+                raise ConfigError(
+                    "the reference batch of virtual batch norm comes from a data module: fit(model, datamodule=...), or"
+                    " call model.discriminator.set_reference(images) before"
+                )
             fixed = self.trainer.datamodule.fixed(len(reference.rows))  # type: ignore[attr-defined]
             label = fixed["label"].to(self.device) if self.classes else None
             self.discriminator.set_reference(fixed["real"].to(reference.rows), label)  # type: ignore[operator]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -38,6 +41,29 @@ def files_of(group: str, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield path, plain
         else:
             yield from files_of(f"{group}/{name}".rpartition("/")[0], entry.removesuffix("@_here_"))
+
+
+def reach(target: object) -> None:
+    """Add the current folder to the end of Python's path if the module of a `_target_` lies there and nowhere else."""
+    name = target.partition(".")[0] if isinstance(target, str) else ""
+    if not name.isidentifier() or name in sys.modules or importlib.util.find_spec(name) is not None:
+        return
+    here = Path.cwd()
+    if (here / f"{name}.py").is_file() or (here / name).is_dir():
+        sys.path.append(str(here))
+        importlib.invalidate_caches()
+
+
+def with_own_keys(words: list[str]) -> list[str]:
+    """Return the words of a command in which those that set arguments of a person's own class may add keys.
+
+    `data.dataset.root=x` becomes `++data.dataset.root=x`, because no file of configs can know these keys.
+    """
+    return [f"++{word}" if OWN_KEYS.match(word) else word for word in words]
+
+
+OWN_KEYS = re.compile(r"data\.(test_)?dataset\.[\w.]+=")
+"""Words that set the arguments of a class that a person wrote."""
 
 
 def keys_gone(cfg: DictConfig, config: str) -> Iterator[str]:
