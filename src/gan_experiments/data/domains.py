@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from gan_experiments.bounds import Classes, Place, Resolution
 from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.archives import Places, words
 from gan_experiments.data.batches import HeldOut, Part, Shapes, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.image_module import spread_rows
@@ -30,11 +31,11 @@ class Domains(Folder):
     """Whether each image is in exactly one domain."""
 
     def __init__(
-        self, root: Place = "data", resolution: Resolution = 128, classes: Classes = 2, **settings: Any
+        self, root: Places = "data", resolution: Resolution = 128, classes: Classes = 2, **settings: Any
     ) -> None:
         if classes < 2:
             raise ConfigError(
-                f"data.classes={classes}: domains are the subfolders of data.root={root}, type their number"
+                f"data.classes={classes}: domains are the subfolders of data.root={words(root)}, type their number"
             )
         super().__init__(root, resolution, classes=classes, **settings)
 
@@ -68,7 +69,7 @@ class Domains(Folder):
     @property
     @override
     def title(self) -> str:
-        return f"Domains {self.root}"
+        return f"Domains {words(self.root)}"
 
     def _with_domain(self, batch: Batch) -> Batch:
         return {**batch, "domain": F.one_hot(batch["label"], self.classes).to(batch["real"].dtype)}

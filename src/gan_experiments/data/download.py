@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -30,8 +30,10 @@ PUBLIC = {
 """Archives of public data sets, by the name of the one folder in each: `data.root=data/facades` asks for facades."""
 
 
-def fetch_public(root: str | Path) -> None:
+def fetch_public(root: str | Path | Sequence[str]) -> None:
     """Download the public data set that `root` is named after, if PUBLIC has it and `root` does not exist."""
+    if not isinstance(root, (str, Path)):  # several
+        return
     root = Path(root).expanduser()
     url = PUBLIC.get(root.name)
     if url is None or root.exists():

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from gan_experiments.bounds import (
+    BelowOne,
     Classes,
     Count,
+    Depth,
     Fit,
     Numbers,
+    OneOf,
     Place,
     Resolution,
     Seed,
@@ -31,7 +35,8 @@ from gan_experiments.data.cache import ImageArray
 from gan_experiments.data.decode import Range, Shape
 from gan_experiments.data.met import lines
 from gan_experiments.data.module import DataModule
-from gan_experiments.data.sources import FRAMES, Files, Settings, splits_of
+from gan_experiments.data.sources import FRAMES, NO_CHOICE, Files, Settings, splits_of
+from gan_experiments.data.splits import FOLDERS, SPLITTING, Choice, Lists, Patterns
 from gan_experiments.kinds import IMAGE
 
 CROPS = ("centre", "random")
@@ -260,23 +265,38 @@ class FromFiles(ImageData):
 
     `range` says how files of more than 8 bits are scaled: the two values that become black and white, "auto" for the
     least and the greatest value of the training files, None for those of the file's kind. `frames`, "first" or "all",
-    are those taken of animations and of files of several pages. Raises ConfigError for other values.
+    are those taken of animations and of files of several pages. The other arguments say which files are used, what
+    their classes are and which are held out, see `splits.Choice`. Raises ConfigError for other values.
     """
 
     many_frames: ClassVar[bool] = True
     """Whether `frames` may be "all"."""
+    chosen: ClassVar[frozenset[str]] = frozenset({"include", "exclude", *SPLITTING})
+    """The fields of `splits.Choice` that can be set."""
     root: Any
-    test_root: str | None = None
+    test_root: str | Sequence[str] | None = None
 
     def __init__(
         self,
         resolution: Resolution,
         range: str | Numbers | None = None,
         frames: str = "first",
+        include: Patterns = None,
+        exclude: Patterns = None,
+        classes_from: Annotated[str, OneOf(*FOLDERS)] | Depth | None = None,
+        test_fraction: BelowOne = 0.0,
+        split_seed: Seed = 0,
+        split_list: Lists = None,
         **settings: Any,
     ) -> None:
         super().__init__(resolution, **settings)
         self.range, self.frames = _checked_range(range), frames
+        self.choice = Choice(include, exclude, classes_from, test_fraction, split_seed, split_list)
+        for key in sorted({"include", "exclude", "classes_from", *SPLITTING} - self.chosen):
+            given, usual = getattr(self.choice, key), getattr(NO_CHOICE, key)
+            if given != usual:
+                raise ConfigError(f"data.{key}={given}: {type(self).__name__} has none; leave data.{key} out")
+        self._splits: set[str] | None = None
         possible = FRAMES if self.many_frames else FRAMES[:1]
         if frames not in possible:
             raise ConfigError(f"data.frames={frames}: type data.frames={' or '.join(possible)}")
@@ -286,7 +306,9 @@ class FromFiles(ImageData):
 
         Raises ConfigError if there is no such split.
         """
-        options: dict[str, Any] = {"limit": self.limit, "frames": self.frames}
+        options: dict[str, Any] = {"limit": self.limit, "frames": self.frames, "choice": self.choice}
+        if self.test_root is not None:
+            self.choice.require_unsplit("data.test_root", self.test_root)
         if split == "train":
             return Files(self.root, "data.root", splits=("train",), **options)
         if split == "test" and self.test_root is not None:
@@ -301,7 +323,9 @@ class FromFiles(ImageData):
         """Return True if there is such a split."""
         if split == "train" or (split == "test" and self.test_root is not None):
             return True
-        return bool(splits_of(self.root) & ({"test", "val"} if split == "test" else {split}))
+        if self._splits is None:
+            self._splits = splits_of(self.root, self.choice)
+        return bool(self._splits & ({"test", "val"} if split == "test" else {split}))
 
     def _range(self, split: str) -> Range:
         """Return the range of a split; with "auto", held-out images have that of the training images."""

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from gan_experiments.bounds import Classes, Place, Resolution, Width
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.archives import Places, words
 from gan_experiments.data.cache import ImageArray, cached, collect
 from gan_experiments.data.download import download
 from gan_experiments.data.image_module import FromFiles, ImageData
@@ -251,7 +252,7 @@ class CelebA(ImageData):
 
 
 class Folder(FromFiles):
-    """Any images below `root`, a folder or zip archive; with `classes` > 0 its subfolders are the classes.
+    """Any images below `root`, a folder, a zip or tar archive, or several; with `classes` > 0 it has classes.
 
     `test_root` is the folder or archive of the split "test"; without it, folders train, val, test in `root` are the
     splits. `crop`, a side or height and width in pixels, is the middle of each that is used (None: all). Files that are
@@ -260,12 +261,13 @@ class Folder(FromFiles):
     """
 
     splits = ("train", "val", "test")
+    chosen = FromFiles.chosen | {"classes_from"}
 
     def __init__(
         self,
-        root: Place = "data",
+        root: Places = "data",
         resolution: Resolution = 64,
-        test_root: Place | None = None,
+        test_root: Places | None = None,
         crop: Resolution | None = None,
         **settings: Any,
     ) -> None:
@@ -279,7 +281,7 @@ class Folder(FromFiles):
     @property
     @override
     def title(self) -> str:
-        return f"Folder {self.root}"
+        return f"Folder {words(self.root)}"
 
 
 def read_idx(path: Path) -> Tensor:

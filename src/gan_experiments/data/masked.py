@@ -13,8 +13,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from typing_extensions import override
 
-from gan_experiments.bounds import Place, Resolution, Whole, shown, sides
+from gan_experiments.bounds import Resolution, Whole, shown, sides
 from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.archives import Places
 from gan_experiments.data.batches import MASK, HeldOut, Shapes, Stream, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.decode import Shape
@@ -105,11 +106,11 @@ class Masked(FromFiles, CroppedData):
 
     def __init__(
         self,
-        root: Place = "data",
+        root: Places = "data",
         resolution: Resolution = 128,
         mask: str = "centre",
         overlap: Whole = 4,
-        test_root: Place | None = None,
+        test_root: Places | None = None,
         crop: Resolution | None = None,
         **settings: Any,
     ) -> None:

@@ -23,7 +23,6 @@ from gan_experiments.data.download import fetch_public
 from gan_experiments.data.image_module import ANYWHERE, CroppedData, FromFiles, spread_rows
 from gan_experiments.data.met import lines
 from gan_experiments.data.sources import (
-    SPLITS,
     Block,
     Files,
     Settings,
@@ -34,6 +33,7 @@ from gan_experiments.data.sources import (
     spread,
     stacked,
 )
+from gan_experiments.data.splits import SPLITS
 from gan_experiments.data.uncropped import PieceStream, WholeImages, cached_whole
 
 
@@ -244,6 +244,7 @@ class Paired(FromFiles, Pairs):
     """
 
     many_frames = False
+    chosen = frozenset({"include", "exclude"})
 
     def __init__(
         self,
@@ -334,10 +335,12 @@ class Paired(FromFiles, Pairs):
             )
         swapped = self.direction == "ba"
         if len(folders) == 1:
-            source: SideBySide | TwoFolders = SideBySide(Files(folders[0], "data.root", limit=self.limit), swapped)
+            source: SideBySide | TwoFolders = SideBySide(
+                Files(folders[0], "data.root", limit=self.limit, choice=self.choice), swapped
+            )
         else:
             keys = ("data.root", "data.root") if self.roots["a"] is None else ("data.root_a", "data.root_b")
-            a, b = (Files(folder, key) for folder, key in zip(folders, keys, strict=True))
+            a, b = (Files(folder, key, choice=self.choice) for folder, key in zip(folders, keys, strict=True))
             source = TwoFolders(b, a, self.limit) if swapped else TwoFolders(a, b, self.limit)
         source.name = f"paired-{split}"
         return source

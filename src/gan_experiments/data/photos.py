@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import limits
+from gan_experiments.data.archives import is_visible
 from gan_experiments.data.decode import Reading, UnreadableImageError, pixels_of
-from gan_experiments.data.sources import is_visible
 from gan_experiments.files import whole
 
 WRITTEN: dict[str, dict[str, Any]] = {

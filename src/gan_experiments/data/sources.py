@@ -1,15 +1,13 @@
-"""Sources of images: a folder, a zip archive, or the arrays in a data set's own files."""
+"""Sources of images: a person's files, or the arrays in a data set's own files."""
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -18,24 +16,26 @@ from typing_extensions import override
 
 from gan_experiments.bounds import settled, sides
 from gan_experiments.contracts import ConfigError
-from gan_experiments.data import limits
+from gan_experiments.data.archives import ARCHIVES, expanded, is_visible, named, open_store, stamp
 from gan_experiments.data.decode import Range, Reading, Shape, decode, fit, frames_of, values_of
+from gan_experiments.data.labels import (
+    CLASS_LISTS,
+    Labels,
+    listed,
+    named_classes,
+    numbered,
+    of_folders,
+    of_samples,
+)
 from gan_experiments.data.limits import UnreadableImageError
+from gan_experiments.data.splits import SPLITS, Choice, Listed, are_splits, is_held_out, kinds
 
 Loaded = TypeVar("Loaded")
 
-ENCRYPTED = 1  # the flag of an archive's entry
 BLOCK = 512  # images decoded between two writes: bounds the memory
-NOT_OURS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "Thumbs.db", "desktop.ini")
 TASK = 16  # images that a thread takes at a time: one by one costs as much as decoding them
 FRAMES = ("first", "all")
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""Names of folders, in any case, and the splits that they are, provided that all folders beside them are splits too."""
-LISTING = "dataset.json"  # of NVIDIA's dataset tool
+NO_CHOICE = Choice()
 
 
 @dataclass(frozen=True)
@@ -140,21 +140,21 @@ class Source(ABC):
 
 
 class Files(Source):
-    """Image files of a folder or a zip archive, at any depth; the top-level folders are the classes.
+    """Image files of a folder, a zip or tar archive, or several of these, at any depth; see `archives.open_store`.
 
-    - If these folders are splits (see SPLITS), the first of `splits` that exists is taken, or all without `splits`.
-      The folders in it are then the classes.
-    - If NVIDIA's dataset tool wrote its list, dataset.json, with labels, these are the classes. Folders of five digits,
-      as the tool makes them, are no classes.
+    - If the top-level folders are splits (see `splits.SPLITS`), the first of `splits` that exists is taken, or all
+      without `splits`. `choice` may split the files by a list or by a share instead.
+    - The classes are those of a list beside the files, see `labels`, or else the top-level folders. Folders of five
+      digits, as NVIDIA's dataset tool makes them, are no classes. `choice` may name other folders.
 
     `names` picks files by name relative to the folder, in that order, with `labels` for them. At most `limit` images
-    are taken, evenly spread. `frames` is "first" or "all" of each file. Raises ConfigError if `path` is neither folder
-    nor zip archive, holds no files, or has splits but none that is asked for.
+    are taken, evenly spread. `frames` is "first" or "all" of each file. Raises ConfigError if `path` cannot be opened,
+    holds no files, or has splits but none that is asked for.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | Sequence[str],
         key: str = "data.root",
         names: Sequence[str] | None = None,
         labels: Sequence[int] | None = None,
@@ -162,119 +162,135 @@ class Files(Source):
         limit: int | None = None,
         splits: Sequence[str] = (),
         frames: str = "first",
+        choice: Choice = NO_CHOICE,
     ) -> None:
-        self.path = Path(path).expanduser()
-        self.name = self.path.stem
-        self.where = f"{key}={path}"
-        wanted = f"give a folder or a zip archive of images, {key}=..."
-        self._archive: zipfile.ZipFile | None = None
-        if self.path.is_dir():
-            stamps = _folder_files(self.path)
-            prefix = ""
-        elif self.path.is_file():
-            try:
-                self._archive = zipfile.ZipFile(self.path)
-            except (zipfile.BadZipFile, NotImplementedError, ValueError):
-                raise ConfigError(f"{self.where} is no zip archive: {wanted}") from None
-            stamps = _zip_files(self._archive)
-            if stamps and all(self._archive.getinfo(name).flag_bits & ENCRYPTED for name in stamps):
-                raise ConfigError(
-                    f"{self.where} is an encrypted archive: unpack it with its password, and type {key}=<the folder>"
-                )
-            prefix = _common_folder(list(stamps))
-        else:
-            raise ConfigError(f"{self.where} does not exist: {wanted}")
-        if not stamps:
-            raise ConfigError(f"{self.where} holds no files: {wanted}")
-        self.notes: list[str] = []
-        self.frames, self._limit, self._prefix = frames, limit, prefix
+        places = expanded(path)
+        self.name = places[0].stem + (f"-and-{len(places) - 1}" if len(places) > 1 else "") if places else ""
+        self.where = named(key, path)
+        self._store = open_store(path, key)
+        self.notes: list[str] = [*self._store.notes]
+        self.frames, self._limit, self._choice = frames, limit, choice
         self._classes_are_folders = False
+        others: list[tuple[str, int]] = []
         if names is None:
-            names, labels, class_names = self._understand(sorted(stamps), splits)
-            if not names:
-                raise ConfigError(f"{self.where} holds no files: {wanted}")
+            found, taken = self._understand(splits)
+            class_names = found.names
+            others = [(name, found.of.get(name, -1)) for name, is_taken in taken.items() if not is_taken]
+            names = [name for name, is_taken in taken.items() if is_taken]
+            labels = [found.of.get(name, -1) for name in names]
         else:
-            names = [prefix + name for name in names]
-            missing = next((name for name in names if name not in stamps), None)
+            by_path = {path: name for name, path in self._store.paths.items()}
+            missing = next((name for name in names if name not in by_path), None)
             if missing is not None:
                 raise ConfigError(f"{self.where} lacks {missing}, which its list names: unpack the images again")
+            names = [by_path[name] for name in names]
         labels = [-1] * len(names) if labels is None else labels
         rows = spread(len(names), limit if frames == "first" else None)
         self.class_names = list(class_names)
-        self._others = [(names[i], labels[i]) for i in sorted({*range(len(names))} - {*rows})] if limit else []
+        left = sorted({*range(len(names))} - {*rows}) if limit else []
+        self._others = [*((names[i], labels[i]) for i in left), *others]
         self._names = [names[i] for i in rows]
         self._labels = [labels[i] for i in rows]
-        self._stamps = [stamps[name] for name in self._names]
+        self._stamps = [self._store.stamps[name] for name in self._names]
 
-    def _understand(
-        self, names: list[str], splits: Sequence[str]
-    ) -> tuple[Sequence[str], Sequence[int], Sequence[str]]:
-        """Choose files out of all names; return their names, their labels and the names of the classes."""
-        base = {name: name[len(self._prefix) :] for name in names}  # the path below the folder, or below the split's
+    def _understand(self, wanted: Sequence[str]) -> tuple[Labels, dict[str, bool]]:
+        """Return the labels of the files, and all files in order, each with whether it is in one of `wanted` splits."""
+        choice, store, notes = self._choice, self._store, self.notes
+        every = {name: store.paths[name] for name in sorted(store.paths)}
+        picked = choice.picked(every, store, self.where, notes)
+        lists = None if choice.split_list is None else Listed(choice.split_list, picked, self.where)
+        notes += lists.notes if lists is not None else []
+        base = self._of_splits(picked, wanted)
+        labels = of_samples(base, store.is_sample, store.read, notes)
+        found = listed(base, store.read, notes, choice.attributes)
+        if choice.attributes and found is None:
+            raise ConfigError(
+                f"data.attributes=... with {self.where}, which has no dataset.json with a list of zeros and ones for "
+                "each file: write one, or type data.attributes=[] to take the subfolders as domains"
+            )
+        labels = labels if found is None else found
+        if lists is not None and lists.labels:
+            labels = numbered(lists.labels)
+        if labels is None or choice.classes_from is not None:
+            beside = {name: path for name, path in picked.items() if "/" not in path}
+            labels = self._of_folders(base, beside)
+        if not base:
+            raise ConfigError(f"{self.where} holds no files: give a folder or a zip archive of images, {self.where}")
+        return labels, self._in_split(base, wanted, lists)
+
+    def _of_splits(self, base: dict[str, str], wanted: Sequence[str]) -> dict[str, str]:
+        """Return the files of the folders that are one of `wanted` splits, with their paths in these."""
         folders = sorted({path.partition("/")[0] for path in base.values() if "/" in path})
-        roots = [self._prefix]
-        if _are_splits(folders):
-            taken = folders
-            if splits:
-                kind = next((kind for kind in splits if kind in _kinds(folders)), None)
-                if kind is None:
-                    raise ConfigError(
-                        f"{self.where} has the folders {', '.join(folders)}, which are splits, and none to train on: "
-                        f"call one of them {splits[0]}"
-                    )
-                taken = [folder for folder in folders if SPLITS[folder.lower()] == kind]
-            beside = [path for path in base.values() if "/" not in path]
-            held_out = [folder for folder in folders if folder not in taken]
-            self.notes = [
-                f"{', '.join(folders)} are splits, not classes: {', '.join(taken)} is taken"
-                + (f", {', '.join(held_out)} held out" if held_out else "")
-            ]
-            if beside and splits:
-                self.notes.append(f"{', '.join(beside[:3])} beside them is left out")
-            base = {
-                name: path.partition("/")[2] if path.partition("/")[0] in taken else path
-                for name, path in base.items()
-                if path.partition("/")[0] in taken or ("/" not in path and not splits)
-            }
-            roots = [f"{self._prefix}{folder}/" for folder in taken]
-        listed = self._listed(base, roots)
-        if listed is not None:
-            labels = [listed.get(name, -1) for name in base]
-            class_names = [str(number) for number in range(max(listed.values(), default=-1) + 1)]
-            return list(base), labels, class_names
-        folders = sorted({path.partition("/")[0] for path in base.values() if "/" in path})
-        if folders and all(len(name) == 5 and name.isdigit() for name in folders):
-            some = f"{folders[0]} to {folders[-1]}" if len(folders) > 1 else folders[0]
+        if not are_splits(folders):
+            return dict(base)
+        choice, taken = self._choice, folders
+        if choice.test_fraction and kinds(folders) != {"train"} and wanted:
+            raise ConfigError(
+                f"data.test_fraction={choice.test_fraction}, but {self.where} has the folders {', '.join(folders)}, "
+                "which are splits: type data.test_fraction=0"
+            )
+        if wanted and choice.split_list is None and not choice.test_fraction:
+            kind = next((kind for kind in wanted if kind in kinds(folders)), None)
+            if kind is None:
+                raise ConfigError(
+                    f"{self.where} has the folders {', '.join(folders)}, which are splits, and none to train on: "
+                    f"call one of them {wanted[0]}"
+                )
+            taken = [folder for folder in folders if SPLITS[folder.lower()] == kind]
+        beside = [path for path in base.values() if "/" not in path and path.lower() not in CLASS_LISTS]
+        held_out = [folder for folder in folders if folder not in taken]
+        self.notes.append(
+            f"{', '.join(folders)} are splits, not classes: {', '.join(taken)} is taken"
+            + (f", {', '.join(held_out)} held out" if held_out else "")
+        )
+        if beside and wanted:
+            self.notes.append(f"{', '.join(beside[:3])} beside them is left out")
+        return {
+            name: path.partition("/")[2] if path.partition("/")[0] in taken else path
+            for name, path in base.items()
+            if path.partition("/")[0] in taken or ("/" not in path and not wanted)
+        }
+
+    def _of_folders(self, base: dict[str, str], beside: Mapping[str, str]) -> Labels:
+        """Return the classes that the folders are; `beside` are the files in the root, among them lists of names."""
+        folder = self._choice.classes_from
+        found = of_folders(base, "first" if folder is None else folder)
+        if folder is None and found.names and all(len(name) == 5 and name.isdigit() for name in found.names):
+            names = found.names
+            some = f"{names[0]} to {names[-1]}" if len(names) > 1 else names[0]
             self.notes.append(f"{some} are parts of one set, not classes, as NVIDIA's dataset tool makes them")
-            folders = []
+            found = Labels(names=[])
+        elif folder is not None:
+            ways = {"first": "the first folder", "last": "the last folder", "path": "all folders"}
+            which = ways.get(str(folder), f"folder {folder}")
+            self.notes.append(f"the class of a file is {which} of its path, by data.classes_from={folder}")
         self._classes_are_folders = True
-        number = {name: i for i, name in enumerate(folders)}
-        labels = [number.get(path.partition("/")[0], -1) if "/" in path else -1 for path in base.values()]
-        return list(base), labels, folders
-
-    def _listed(self, base: dict[str, str], roots: Sequence[str]) -> dict[str, int] | None:
-        """Remove the lists of NVIDIA's dataset tool from `base`; return their labels by file, or None without any."""
-        found: dict[str, int] | None = None
-        for root in roots:
-            name = root + LISTING
-            if name not in base:
-                continue
-            try:
-                content = json.loads(self._read(name))
-                labels = content["labels"]
-                if labels is not None:
-                    labels = {root + file: _class_number(label) for file, label in labels}
-            except (UnreadableImageError, OSError, ValueError, KeyError, TypeError):
-                self.notes.append(f"{base[name]} is no list of NVIDIA's dataset tool")
-                continue
-            del base[name]
-            if labels is None:
-                self.notes.append(f"{LISTING} names no classes")
-            else:
-                known = sum(file in base for file in labels)
-                self.notes.append(f"{LISTING} gives the classes of {known:,} of {len(base):,} files")
-                found = {**(found or {}), **labels}
+        beside = {**beside, **{name: path for name, path in base.items() if "/" not in path}}
+        found.names, used = named_classes(beside, found.names, self._store.read, self.notes)
+        base.pop(used, None)
         return found
+
+    def _in_split(self, base: Mapping[str, str], wanted: Sequence[str], lists: Listed | None) -> dict[str, bool]:
+        """Return for each file whether a list or a share has it in one of the `wanted` splits."""
+        choice = self._choice
+        if not wanted or (lists is None and not choice.test_fraction):
+            return dict.fromkeys(base, True)
+        if lists is not None:
+            split = {name: lists.splits.get(name, "") for name in base}
+            word = f"data.split_list={choice.split_list}"
+        else:
+            lasting, options = self._store.lasting, (choice.test_fraction, choice.split_seed)
+            split = {name: "test" if is_held_out(lasting(name), *options) else "train" for name in base}
+            number = list(split.values()).count("test")
+            word = f"data.test_fraction={choice.test_fraction}"
+            self.notes.append(f"{number:,} of {len(base):,} files are held out by {word}, drawn by data.split_seed")
+        kind = next((kind for kind in wanted if kind in split.values()), None)
+        if kind is None:
+            raise ConfigError(
+                f"{word} leaves no file of {self.where} in the split {wanted[0]}, of {len(base):,}: "
+                + ("name some in it" if lists else "type another data.test_fraction or data.split_seed")
+            )
+        return {name: one == kind for name, one in split.items()}
 
     def __len__(self) -> int:
         return len(self._names)
@@ -330,8 +346,10 @@ class Files(Source):
 
     def without_empty(self, labels: Tensor) -> tuple[Tensor, list[str], list[str]]:
         """Remove subfolders without images; with a `limit`, the files that were not taken are checked too."""
+        if not self._classes_are_folders:  # labels may be the bits of attributes
+            return labels, self.class_names, []
         counts = torch.bincount(labels[labels >= 0], minlength=len(self.class_names))
-        without = [c for c in range(len(self.class_names)) if not counts[c]] if self._classes_are_folders else []
+        without = [c for c in range(len(self.class_names)) if not counts[c]]
         empty = [c for c in without if not self._has_image(c)]
         if not empty:
             return labels, self.class_names, []
@@ -351,8 +369,8 @@ class Files(Source):
         return False
 
     def file(self, row: int) -> str:
-        """Return the name of a file, relative to the folder or to the folders that wrap everything in the archive."""
-        return self._names[row].removeprefix(self._prefix)
+        """Return the path of a file below the root, or in which of several roots it lies and where."""
+        return self._store.shown(self._names[row])
 
     def label(self, row: int) -> int:
         """Return a file's label, -1 if it is in no class."""
@@ -363,16 +381,7 @@ class Files(Source):
         return self._read(self._names[row])
 
     def _read(self, name: str) -> bytes:
-        if self._archive is None:
-            return limits.read(self.path / name)
-        info = self._archive.getinfo(name)
-        if info.flag_bits & ENCRYPTED:
-            raise UnreadableImageError("is encrypted")
-        limits.require_bytes(info.file_size)  # no more than that is read, whatever the archive holds
-        try:
-            return self._archive.read(info)
-        except Exception as error:  # a broken entry makes its reader raise anything
-            raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from None
+        return self._store.read(name)
 
 
 class Arrays(Source):
@@ -402,7 +411,7 @@ class Arrays(Source):
 
     def identity(self) -> list[object]:
         """List the files' names, sizes and times of change, and the rows taken."""
-        return [[_stamp(path.name, path.stat()) for path in self._files], len(self), self._pad]
+        return [[stamp(path.name, path.stat()) for path in self._files], len(self), self._pad]
 
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
         """Convert the arrays; `threads` is not needed."""
@@ -449,39 +458,47 @@ def joined_values(found: Iterable[tuple[float, float] | str | None]) -> tuple[fl
     return (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
 
-def splits_of(path: str | Path) -> set[str]:
-    """Return the splits that the folders of a folder or zip archive are, see SPLITS; empty if they are no splits."""
-    path = Path(path).expanduser()
+def splits_of(root: str | Path | Sequence[str], choice: Choice = NO_CHOICE) -> set[str]:
+    """Return the splits of a root: those of a list or a share, or its folders, see SPLITS; empty if they are none."""
+    if choice.test_fraction:
+        return {"train", "test"}
+    if isinstance(choice.split_list, Mapping):
+        return {SPLITS[split.lower()] for split in choice.split_list}
     try:
-        if path.is_dir():
-            names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and is_visible(entry.name))
-            if any(name.lower() in SPLITS for name in names):  # else nothing has to be looked at
-                names = [name for name in names if _has_file(path / name)]
-        else:
-            with zipfile.ZipFile(path) as archive:
-                found = list(_zip_files(archive))
-            paths = [name[len(_common_folder(found)) :] for name in found]
-            names = sorted({name.partition("/")[0] for name in paths if "/" in name})
-    except (OSError, zipfile.BadZipFile):
+        if choice.split_list is None and choice.include is choice.exclude is None:
+            names = _split_folders(root)
+            if names is not None:
+                return kinds(names) if are_splits(names) else set()
+        store = open_store(root, "data.root")
+    except (OSError, ConfigError):
         return set()
-    return _kinds(names) if _are_splits(names) else set()
+    paths = choice.picked(store.paths, store, str(root), [])
+    if choice.split_list is not None:
+        return {*Listed(choice.split_list, paths, str(root)).splits.values()}
+    names = sorted({path.partition("/")[0] for path in paths.values() if "/" in path})
+    return kinds(names) if are_splits(names) else set()
 
 
-def _are_splits(folders: Sequence[str]) -> bool:
-    return bool(folders) and all(name.lower() in SPLITS for name in folders)
+def _split_folders(root: str | Path | Sequence[str]) -> list[str] | None:
+    """Return the folders in a folder, without a look at all files; None if it is none, or has archives in it."""
+    places = expanded(root)
+    if len(places) != 1 or not places[0].is_dir():
+        return None
+    entries = [entry for entry in places[0].iterdir() if is_visible(entry.name)]
+    if any(entry.name.lower().endswith(ARCHIVES) for entry in entries):
+        return None
+    names = sorted(entry.name for entry in entries if entry.is_dir())
+    if any(name.lower() in SPLITS for name in names):  # else nothing has to be looked at
+        names = [name for name in names if _has_file(places[0] / name)]
+    return names
 
 
-def _kinds(folders: Sequence[str]) -> set[str]:
-    return {SPLITS[name.lower()] for name in folders}
-
-
-def _class_number(label: object) -> int:
-    """Return a label of dataset.json, a number or a one-hot list, as a number; raise ValueError for others."""
-    if isinstance(label, int) and not isinstance(label, bool) and label >= 0:
-        return label
-    if isinstance(label, list) and sorted(label) == [0] * (len(label) - 1) + [1]:
-        return label.index(1)
-    raise ValueError(f"{label} is no class")
+def _has_file(folder: Path) -> bool:
+    for _, folders, files in os.walk(folder):
+        folders[:] = filter(is_visible, folders)
+        if any(map(is_visible, files)):
+            return True
+    return False
 
 
 def stacked(
@@ -520,56 +537,3 @@ def match_channels(images: Tensor, channels: int) -> Tensor:
         return images.expand(-1, 3, -1, -1)
     red, green, blue = images.int().unbind(1)
     return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).to(torch.uint8)[:, None]  # as PIL's "L"
-
-
-def _stamp(name: str, status: os.stat_result) -> list[object]:
-    return [name, status.st_size, status.st_mtime_ns]
-
-
-def _folder_files(root: Path) -> dict[str, list[object]]:
-    found: dict[str, list[object]] = {}
-    seen = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link that leads in a circle
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if is_visible(name))
-        for name in filter(is_visible, files):
-            path = Path(folder, name)
-            if path.is_file():  # not a broken link, a pipe or a socket
-                relative = path.relative_to(root).as_posix()
-                found[relative] = _stamp(relative, path.stat())
-    return found
-
-
-def _has_file(folder: Path) -> bool:
-    for _, folders, files in os.walk(folder):
-        folders[:] = filter(is_visible, folders)
-        if any(map(is_visible, files)):
-            return True
-    return False
-
-
-def _zip_files(archive: zipfile.ZipFile) -> dict[str, list[object]]:
-    return {
-        info.filename: [info.filename, info.file_size, info.CRC]
-        for info in archive.infolist()
-        if not info.is_dir() and all(is_visible(part) for part in PurePosixPath(info.filename).parts)
-    }
-
-
-def is_visible(name: str) -> bool:
-    """Return True if a file or folder is a person's own: neither hidden, nor one that systems make for themselves."""
-    return not name.startswith(".") and name not in NOT_OURS
-
-
-def _common_folder(names: list[str]) -> str:
-    """Return the folders that wrap everything in an archive ("photos/"), which are no classes; "" without any."""
-    common = ""
-    for part in names[0].split("/")[:-1] if names else []:
-        if not all(name.startswith(f"{common}{part}/") for name in names):
-            break
-        common += part + "/"
-    return common

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from gan_experiments.bounds import Place, Resolution, Width, settled, shown, sides
+from gan_experiments.bounds import Resolution, Width, settled, shown, sides
 from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.archives import Places
 from gan_experiments.data.batches import (
     CROP,
     TURN,
@@ -30,7 +31,7 @@ from gan_experiments.data.image_module import FromFiles, spread_rows
 from gan_experiments.data.met import lines
 from gan_experiments.data.paired import TwoFolders, stem
 from gan_experiments.data.resize import imresize
-from gan_experiments.data.sources import Files, match_channels, splits_of
+from gan_experiments.data.sources import Files, match_channels
 from gan_experiments.data.uncropped import WholeImages, cached_whole
 
 SCALES = (2, 3, 4, 8)
@@ -81,12 +82,12 @@ class SuperResolution(FromFiles):
 
     def __init__(
         self,
-        root: Place = "data",
+        root: Places = "data",
         resolution: Resolution = 128,
         scale: Width = 4,
-        low_root: Place | None = None,
-        test_root: Place | None = None,
-        test_low_root: Place | None = None,
+        low_root: Places | None = None,
+        test_root: Places | None = None,
+        test_low_root: Places | None = None,
         rotate: bool = True,
         **settings: Any,
     ) -> None:
@@ -105,6 +106,7 @@ class SuperResolution(FromFiles):
             faults.append(f"data.classes={self.classes}, but there are none here: type data.classes=0")
         if faults:
             raise ConfigError(*faults)
+        self.test_root = test_root
         self.roots = {"train": (root, low_root), "test": (test_root, test_low_root)}
         self.root, self.scale, self.rotate = root, scale, rotate
         self._whole: dict[str, WholeImages] = {}
@@ -221,7 +223,7 @@ class SuperResolution(FromFiles):
 
     @override
     def has(self, split: str) -> bool:
-        return split == "train" or self.roots["test"][0] is not None or bool(splits_of(self.root) & {"test", "val"})
+        return split in self.splits and super().has(split)
 
     def _range(self, split: str) -> Range:
         return self.images().about.range if self.range == "auto" and split != "train" else self.range
@@ -236,7 +238,11 @@ class SuperResolution(FromFiles):
             (root, low_root), prefix, wanted = self.roots["train"], "", ("test", "val")
         assert root is not None
         fetch_public(root)
-        high = Files(root, f"data.{prefix}root", limit=None if low_root else self.limit, splits=wanted)
+        for key, other in (("test_root", self.test_root), ("low_root", low_root)):
+            if other is not None:
+                self.choice.require_unsplit(f"data.{key}", other)
+        options: dict[str, Any] = {"splits": wanted, "choice": self.choice}
+        high = Files(root, f"data.{prefix}root", limit=None if low_root else self.limit, **options)
         settings = {"whole": [self.channels, self.scale]}
         if low_root is None:
             names = [high.file(row) for row in range(len(high))]
@@ -246,7 +252,7 @@ class SuperResolution(FromFiles):
         def same(name: str) -> str:
             return stem(name).removesuffix(f"x{self.scale}")
 
-        both = TwoFolders(high, Files(low_root, f"data.{prefix}low_root", splits=wanted), self.limit, same)
+        both = TwoFolders(high, Files(low_root, f"data.{prefix}low_root", **options), self.limit, same)
         names = [*(both.file(row) for row in range(len(both))), *both.alone]
         load = partial(self._load_both, both)
         return cached_whole(both, load, names, settings, self.cache, split, self.max_pixels, self._range(split))

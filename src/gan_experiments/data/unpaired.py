@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from gan_experiments.bounds import Crop, Place, Resolution
 from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.archives import Places
 from gan_experiments.data.batches import BatchStream, HeldOut, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.decode import Range, Reading, pixels_of, shortened
@@ -55,8 +56,8 @@ class Unpaired(FromFiles):
         self,
         root: Place | None = "data",
         resolution: Resolution = 256,
-        root_a: Place | None = None,
-        root_b: Place | None = None,
+        root_a: Places | None = None,
+        root_b: Places | None = None,
         load_resolution: Resolution | None = None,
         crop: Crop = "centre",
         **settings: Any,
@@ -70,6 +71,7 @@ class Unpaired(FromFiles):
         self.root, self.roots = root, {"a": root_a, "b": root_b}
         self.load_resolution = larger(load_resolution, self.resolution)
         self._streams: dict[str, ImageArray | WholeImages] = {}
+        self._held_out: dict[str, bool] = {}
 
     def prepare_data(self) -> None:
         """Build the caches of both training folders; Lightning calls it once a node."""
@@ -192,15 +194,18 @@ class Unpaired(FromFiles):
     def _has_test(self, domain: str) -> bool:
         own = self.roots[domain]
         if own is not None:
-            return bool(splits_of(own) & {"test", "val"})
+            if domain not in self._held_out:
+                self._held_out[domain] = bool(splits_of(own, self.choice) & {"test", "val"})
+            return self._held_out[domain]
         return Path(str(self.root), f"test{domain.upper()}").expanduser().is_dir()
 
     def _files(self, split: str) -> Files:
         part, domain = split.split("_")
+        options: dict[str, Any] = {"limit": self.limit, "frames": self.frames, "choice": self.choice}
         own = self.roots[domain]
         if own is not None and (part == "train" or self._has_test(domain)):
             wanted = ("train",) if part == "train" else ("test", "val")
-            return Files(own, f"data.root_{domain}", limit=self.limit, splits=wanted, frames=self.frames)
+            return Files(own, f"data.root_{domain}", splits=wanted, **options)
         if own is not None or self.root is None:
             raise ConfigError(
                 f"Unpaired has no split {split!r}: type data.root=<folder with trainA, trainB, testA, testB>"
@@ -212,6 +217,7 @@ class Unpaired(FromFiles):
                 f"data.root={self.root} has no folder {folder.name}: "
                 "type data.root=<folder with trainA and trainB>, or data.root_a=... data.root_b=..."
             )
-        source = Files(folder, "data.root", limit=self.limit, frames=self.frames)
+        self.choice.require_unsplit("data.root", self.root)
+        source = Files(folder, "data.root", **options)
         source.name = f"unpaired-{folder.name}"
         return source
