@@ -296,7 +296,7 @@ def located(listed: Sequence[str], paths: Mapping[str, str]) -> dict[int, str]:
                     known[end] = None if end in known else name
             for dropped in range(DROPPED if known else 0):
                 ends = (_end(_clean(path), dropped) for path in listed)
-                found = {i: name for i, end in enumerate(ends) if end is not None and (name := known.get(end))}
+                found = {i: one for i, end in enumerate(ends) if end is not None and (one := known.get(end))}
                 if len(found) > len(best):
                     best = found
                 if len(best) >= len(listed) - (0 not in best) > 0:  # the first may be a head
