@@ -463,6 +463,6 @@ def test_presets():
 def test_mistakes():
     with pytest.raises(ConfigError, match=r"'bgd'.*bgcfnc.*cutout; type augment.policy=bgc"):
         ADA("bgd")
-    for shape in ((2, 3, 8, 16), (2, 4, 8, 8)):
-        with pytest.raises(ValueError, match="squares of 1 or 3 channels"):
+    for shape in ((2, 3, 8, 16), (2, 5, 8, 8)):
+        with pytest.raises(ValueError, match="squares of 1, 3 or 4 channels"):
             ADA()(torch.zeros(shape))

@@ -14,21 +14,61 @@ from torchvision.utils import make_grid
 
 from gan_experiments import files
 
+CHECKER = 8
+"""Side in pixels of the squares behind transparent images, at most; an eighth of small images."""
+
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Convert images in [-1, 1] to uint8, rounding to the nearest of the 256 levels."""
+    """Convert images in [-1, 1] to uint8, rounding to the nearest of the 256 levels; uint8 stays as it is."""
+    if images.dtype == torch.uint8:
+        return images
     return ((images.float() + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
 
 
-def sheet(cells: Tensor, columns: int | None = None, smallest: int = 512) -> Tensor:
+def viewed(images: Tensor, bands: Sequence[int] = (), checkered: bool = False) -> Tensor:
+    """Make pictures, uint8 [..., 1 or 3, H, W], of uint8 images [..., C, H, W] with any number of channels.
+
+    `bands`, counted from 1, are shown if they are given. Else four channels are RGB and transparency, which is laid
+    over white or a checkerboard, and of other numbers the first three are shown, or the first one of two.
+    """
+    channels = images.shape[-3]
+    if not bands and channels == 4:
+        return _over(images, _checkers(*images.shape[-2:]).to(images.device) if checkered else 255)
+    if not bands and channels in (1, 3):
+        return images
+    chosen = bands or (range(1, 4) if channels > 3 else [1])
+    return images[..., [band - 1 for band in chosen], :, :]
+
+
+def over_white(images: Tensor) -> Tensor:
+    """Lay RGB and transparency, uint8 [..., 4, H, W], over white: uint8 [..., 3, H, W], to the bit as Pillow does."""
+    return _over(images, 255)
+
+
+def _over(images: Tensor, below: Tensor | int) -> Tensor:
+    values = images.int()
+    alpha = values[..., 3:, :, :]
+    mixed = values[..., :3, :, :] * alpha + below * (255 - alpha) + 128
+    return (((mixed >> 8) + mixed) >> 8).to(torch.uint8)
+
+
+def _checkers(height: int, width: int) -> Tensor:
+    side = max(1, min(CHECKER, min(height, width) // 8))
+    odd = (torch.arange(height)[:, None] // side + torch.arange(width) // side) % 2
+    return 255 - 51 * odd.int()
+
+
+def sheet(cells: Tensor, columns: int | None = None, smallest: int = 512, bands: Sequence[int] = ()) -> Tensor:
     """Arrange cells [n, k, C, H, W] in [-1, 1], k images side by side in each, on one uint8 image [3, h, w].
 
-    The sheet has `columns` cells in a row; without them it is about square. Small images are enlarged by an integer
+    Transparency is shown by a checkerboard, and `bands` of images with more channels, see `viewed`. The sheet has
+    `columns` cells in a row; without them it is about square. Small images are enlarged by an integer
     factor until the sheet is at least `smallest` pixels wide.
     """
     n, k, _, height, width = cells.shape
     across = columns or max(1, round(math.sqrt(n * height / (k * width))))
-    grid = make_grid(to_uint8(cells.flatten(0, 1).cpu()), nrow=across * k, padding=2, pad_value=255)
+    pictures = viewed(to_uint8(cells.flatten(0, 1).cpu()), bands, checkered=True)
+    grid = make_grid(pictures, nrow=across * k, padding=2, pad_value=255)
     factor = max(1, math.ceil(smallest / grid.shape[-1]))
     return grid.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
 
@@ -64,7 +104,7 @@ def captioned(cells: Tensor, below: Sequence[str], titles: Sequence[str], smalle
 
 
 def save_png(image: Tensor, path: Path) -> None:
-    """Write a uint8 image [C, H, W], C 1 or 3, as a PNG; the file appears complete or not at all."""
+    """Write a uint8 image [C, H, W], grey, RGB or RGBA, as a PNG; the file appears complete or not at all."""
     with files.whole(path) as unfinished:
         _pil(image).save(unfinished, format="PNG")
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_experiments import files
 from gan_experiments.bounds import sides
 from gan_experiments.contracts import Batch
-from gan_experiments.drawing import captioned, save_png, sheet, to_uint8
+from gan_experiments.drawing import captioned, save_png, sheet, to_uint8, viewed
 
 CELLS = 64
 PIXELS = 4_000_000
@@ -83,11 +85,13 @@ class Kind(ABC):
 
 @dataclass(frozen=True)
 class Image(Kind):
-    """Images [n, C, H, W] in [-1, 1], C 1 or 3."""
+    """Images [n, C, H, W] in [-1, 1]: grey, RGB, or with 4 channels RGB and transparency."""
 
     name = "images"
     dims = 4
     suffix = ".png"
+    shown: tuple[int, ...] = ()
+    """The bands that are shown, counted from 1; empty for images that are grey or in colours."""
 
     def shape(self, data: Any) -> tuple[int, ...]:
         """Return (channels, height, width)."""
@@ -105,7 +109,15 @@ class Image(Kind):
         self, cells: Tensor, columns: int | None = None, smallest: int = 512, real: Tensor | None = None
     ) -> Tensor:
         """Lay the images out in rows, see `drawing.sheet`."""
-        return sheet(cells, columns, smallest)
+        return sheet(cells, columns, smallest, self.shown)
+
+    def viewed(self, images: Tensor) -> Tensor:
+        """Return uint8 images [n, C, H, W] as scores see them, [n, 1 or 3, H, W]: transparency lies over white."""
+        return viewed(to_uint8(images), self.shown)
+
+    def seen_as(self, channels: int) -> str:
+        """Say what of images the scores see; "" for all, that is of grey and RGB."""
+        return "RGB over white" if channels == 4 else ""
 
     def fitting(self, batch: Batch) -> int:
         """Return 64, or less for large images."""
@@ -118,12 +130,35 @@ class Image(Kind):
         if "mask" in batch:
             shown |= {f"{key} and hole": rows * (1 - batch["mask"]) for key, rows in shown.items()}
         side = max(rows.shape[-1] for rows in shown.values())
-        cells = [F.interpolate(rows.expand(-1, 3, -1, -1), side, mode="nearest") for rows in shown.values()]
+        pictures = [viewed(to_uint8(rows), self.shown, checkered=True) for rows in shown.values()]
+        cells = [F.interpolate(rows.expand(-1, 3, -1, -1), side, mode="nearest") for rows in pictures]
         return captioned(torch.stack(cells, dim=1), [*shown] if len(shown) > 1 else [""], titles)
 
     def save(self, sample: Tensor, path: Path) -> None:
         """Write a PNG."""
         save_png(to_uint8(sample), path)
+
+
+@dataclass(frozen=True)
+class Bands(Image):
+    """Images [n, C, H, W] in [-1, 1] of any number of bands, of which three or one are shown."""
+
+    name = "images of several bands"
+    suffix = ".npy"
+
+    @classmethod
+    def of(cls, channels: int, shown: Sequence[int] | None = None) -> Bands:
+        """Return the kind of images with so many bands; by default the first three are shown, or the first of two."""
+        return cls(tuple(shown or (range(1, 4) if channels > 2 else [1])))
+
+    def seen_as(self, channels: int) -> str:
+        """Say which bands the scores see."""
+        return f"band{'s' if len(self.shown) > 1 else ''} {', '.join(map(str, self.shown))} of {channels}"
+
+    def save(self, sample: Tensor, path: Path) -> None:
+        """Write an array [H, W, bands] of uint8."""
+        with files.whole(path) as unfinished, open(unfinished, "wb") as file:
+            np.save(file, to_uint8(sample).permute(1, 2, 0).cpu().numpy())
 
 
 @dataclass(frozen=True)

@@ -419,6 +419,14 @@ def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module]) -> Iterator[str
         yield from error.faults
         return
     yield from _to_begin_with(cfg, model)
+    augment, channels = getattr(model, "augment", None), cfg.data.get("channels", 3)
+    if augment:
+        yield from augment.faults(channels)
+    if channels not in (1, 3) and cfg.get("perceptual"):
+        yield (
+            f"perceptual={_choice('perceptual') or '...'} is of grey images and RGB, and data.channels={channels}; type"
+            " perceptual=none"
+        )
     provides = _class(cfg.data).provides
     if type(model).needs <= provides and not model.needs <= provides:  # labels, if its networks have classes
         yield _other_data(cfg, model.needs)

@@ -15,6 +15,7 @@ from gan_experiments import files
 from gan_experiments.assembly import build, check, trained
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.stored import StoredImages
+from gan_experiments.kinds import IMAGE, Kind
 from gan_experiments.layers.standing_statistics import take_standing_statistics
 from gan_experiments.models.image_to_image import ImageToImage, TranslatedSet
 from gan_experiments.models.latents import Sampler
@@ -51,6 +52,7 @@ class Subject:
     real: Any = None
     stored: StoredImages | None = None
     averaged: bool = False
+    kind: Kind = IMAGE
 
     def labels(self, n: int, batch_size: int) -> Tensor | None:
         """Return the classes of the first `n` images, int64 [n]; None if they have none."""
@@ -147,6 +149,7 @@ def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
             config=run.cfg,
             extra=extra,
             averaged=bool(model.averages),
+            kind=model.kind,
         )
 
 
@@ -181,6 +184,7 @@ def _of_translator(cfg: DictConfig, run: trained.TrainedRun, model: ImageToImage
         ema=ema,
         config=run.cfg,
         averaged=bool(model.averages),
+        kind=model.kind,
     )
 
 

@@ -10,7 +10,7 @@ end, so that no black is ever read. p is adjusted for the first time after `inte
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,14 @@ class ADA(Augmentation):
         self.register_buffer("sym6", torch.tensor(SYM6) / sum(SYM6), persistent=False)
         self.register_buffer("bands", _octaves(), persistent=False)
 
+    def faults(self, channels: int) -> Iterator[str]:
+        """Yield a line if colours are to change and there are none."""
+        if channels not in (1, 3, 4) and self.policy & {*PRESETS["color"]}:
+            yield (
+                f"augment=ada: its transformations of colours are of grey, RGB and transparency, and data.channels="
+                f"{channels}; type augment.policy=bg"
+            )
+
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
         """Record the signs of D's logits of augmented real images, `[n]` on each rank, unless p is constant."""
@@ -135,7 +143,9 @@ class ADA(Augmentation):
         return {"p": self.p.item()}
 
     def forward(self, images: Tensor, draw: Draw | None = None) -> Tensor:
-        """Augment images `[N, C, S, S]` -> `[N, C, S, S]`, C 1 or 3, each with random numbers of its own.
+        """Augment images `[N, C, S, S]` -> `[N, C, S, S]`, each with random numbers of its own.
+
+        Colours need C 1, 3 or 4, of which the fourth is transparency and stays as it is.
 
         `draw(sampler, n, *shape)` makes the random numbers, on any device; by default on the images' device, from
         torch's global generator. An image for which no transformation was drawn stays the same to the last bit. The
@@ -143,8 +153,8 @@ class ADA(Augmentation):
         shapes.
         """
         _, channels, height, width = images.shape
-        if height != width or channels not in (1, 3):
-            raise ValueError(f"ADA was given images {list(images.shape)[1:]}: it needs squares of 1 or 3 channels")
+        if height != width or [*self.faults(channels)]:
+            raise ValueError(f"ADA was given images {list(images.shape)[1:]}: it needs squares of 1, 3 or 4 channels")
         if draw is None:
             draw = lambda sampler, *shape: sampler(shape, device=images.device)  # noqa: E731
         with torch.autocast(images.device.type, enabled=False):
@@ -153,7 +163,9 @@ class ADA(Augmentation):
             if self.policy & {*PRESETS["bg"]}:
                 augmented = self._move(augmented, dice)
             if self.policy & {*PRESETS["color"]}:
-                augmented = self._recolor(augmented, dice)
+                colours, rest = augmented[:, :3], augmented[:, 3:]  # the fourth channel is transparency
+                colours = self._recolor(colours, dice)
+                augmented = torch.cat([colours, rest], dim=1) if rest.shape[1] else colours
             if "imgfilter" in self.policy:
                 augmented = _filter(augmented, dice, self.bands.to(augmented))
             if "noise" in self.policy:

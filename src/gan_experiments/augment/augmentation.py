@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
@@ -19,6 +19,10 @@ class Augmentation(nn.Module):
 
     needs_zero_at_chance = False
     """Whether it uses the signs of the logits, so that a logit of 0 must mean a probability of one half."""
+
+    def faults(self, channels: int) -> Iterator[str]:
+        """Yield why images of so many channels cannot be augmented, a line each."""
+        yield from ()
 
     def observe(self, real_logits: Tensor) -> None:
         """Record the discriminator's logits [n] of augmented real images; called once for each batch."""

@@ -37,14 +37,18 @@ class DiffAugment(Augmentation):
     def forward(self, images: Tensor, draw: Draw | None = None) -> Tensor:
         """Augment images `[N, C, H, W]` -> `[N, C, H, W]`, each with random numbers of its own.
 
-        `draw(sampler, *shape)` makes the random numbers, on any device, in any float type; by default on the images'
-        device, from torch's global generator.
+        The fourth of four channels is transparency, which "color" leaves as it is. `draw(sampler, *shape)` makes the
+        random numbers, on any device, in any float type; by default on the images' device, from torch's global
+        generator.
         """
         if draw is None:
             draw = lambda sampler, *shape: sampler(shape, device=images.device)  # noqa: E731
         for name in self.policy:
+            # Of RGB and transparency, colours change alone.
+            colours, rest = images.split([3, 1], dim=1) if name == "color" and images.shape[1] == 4 else (images, None)
             for augment in KINDS[name]:
-                images = augment(images, draw)
+                colours = augment(colours, draw)
+            images = colours if rest is None else torch.cat([colours, rest], dim=1)
         return images
 
 

@@ -112,6 +112,7 @@ class Scores(RunCallback):
             if isinstance(sampler, Sampler):
                 sampler = replace(sampler, law=getattr(judge, "labels", "data"))
             return judge, sampler, judge.real(data), getattr(sampler, "passport", {})
+        judge.see_as(data.kind)
         sample, real = module.translated(data, seed, ema, judge.split, judge.batch_size, judge.num_fake)
         return judge.limited(sample.number), sample, real, sample.facts
 

@@ -327,7 +327,7 @@ def require_images(source: Source, number: int, skipped: list[tuple[str, str]]) 
         some = f"{len(source)} {source.items}" if len(source) else source.items
         reason = f" ({first})" if first else ""
         raise ConfigError(f"none of the {some} of {source.where} is an image{reason}: {source.wanted.format(key=key)}")
-    if source.reading is not None and source.reading.bounds is None:
+    if source.reading is not None and source.reading.bounds is None and source.reading.window is None:
         source.reading.met.require_shown(source.where)
 
 

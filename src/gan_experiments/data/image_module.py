@@ -32,12 +32,13 @@ from gan_experiments.bounds import (
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import BatchStream, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray
-from gan_experiments.data.decode import Range, Shape
+from gan_experiments.data.decode import Range, Shape, has_alpha
 from gan_experiments.data.met import lines
 from gan_experiments.data.module import DataModule
+from gan_experiments.data.rasters import AXES, OWN, WINDOWS
 from gan_experiments.data.sources import FRAMES, NO_CHOICE, Files, Settings, splits_of
 from gan_experiments.data.splits import FOLDERS, SPLITTING, Choice, Lists, Patterns
-from gan_experiments.kinds import IMAGE
+from gan_experiments.kinds import IMAGE, Bands
 
 CROPS = ("centre", "random")
 FITS = ("crop", "pad", "stretch")
@@ -58,6 +59,8 @@ class ImageData(DataModule):
     kind = IMAGE
     items: str = "images"
     """What `describe` calls the items."""
+    any_channels: ClassVar[bool] = False
+    """Whether there may be other images than grey ones and RGB."""
 
     def __init__(
         self,
@@ -74,7 +77,7 @@ class ImageData(DataModule):
         fit: Fit = "crop",
     ) -> None:
         super().__init__()
-        if channels not in (1, 3):
+        if channels not in (1, 3) and not self.any_channels:
             raise ConfigError(f"data.channels={channels}: images are grey or in colour, type data.channels=1 or 3")
         for name, value in (
             ("resolution", min(sides(resolution))),
@@ -94,6 +97,8 @@ class ImageData(DataModule):
         )
         self.flip, self.workers, self.seed, self.cache, self.limit = flip, workers, seed, cache, limit
         self.max_pixels, self.fit = max_pixels, fit
+        if channels not in (1, 3, 4):
+            self.kind = Bands.of(channels)
         if not classes:
             self.provides = self.provides - {"label"}
         self._opened: dict[str, ImageArray] = {}
@@ -131,6 +136,11 @@ class ImageData(DataModule):
     def size(self) -> int:
         """Number of training images."""
         return len(self.training())
+
+    @property
+    @override
+    def values(self) -> tuple[float, float] | None:
+        return self.training().about.values
 
     @property
     @override
@@ -263,14 +273,20 @@ class CroppedData(ImageData):
 class FromFiles(ImageData):
     """Images read from a person's own files, whatever these are.
 
+    With 4 `channels` they are RGB and transparency, and with other numbers, or if `bands` are given, of that many bands
+    of any kind. `bands` are the three or the one of them that are shown and scored, counted from 1 (None: the first).
+
     `range` says how files of more than 8 bits are scaled: the two values that become black and white, "auto" for the
-    least and the greatest value of the training files, None for those of the file's kind. `frames`, "first" or "all",
-    are those taken of animations and of files of several pages. The other arguments say which files are used, what
-    their classes are and which are held out, see `splits.Choice`. Raises ConfigError for other values.
+    least and the greatest value of the training files, the name of a window of computed tomography (see
+    `rasters.WINDOWS`), "dicom" for the window that each file names, None for the values of the file's kind. `frames`,
+    "first" or "all", are those taken of animations, of files of several pages and of volumes. `axis` is the direction
+    across the slices of NIfTI. The other arguments say which files are used, what their classes are and which are held
+    out, see `splits.Choice`. Raises ConfigError for other values.
     """
 
     many_frames: ClassVar[bool] = True
     """Whether `frames` may be "all"."""
+    any_channels = True
     chosen: ClassVar[frozenset[str]] = frozenset({"include", "exclude", *SPLITTING})
     """The fields of `splits.Choice` that can be set."""
     root: Any
@@ -281,6 +297,8 @@ class FromFiles(ImageData):
         resolution: Resolution,
         range: str | Numbers | None = None,
         frames: str = "first",
+        bands: Sequence[Count] | None = None,
+        axis: str = "axial",
         include: Patterns = None,
         exclude: Patterns = None,
         classes_from: Annotated[str, OneOf(*FOLDERS)] | Depth | None = None,
@@ -291,6 +309,14 @@ class FromFiles(ImageData):
     ) -> None:
         super().__init__(resolution, **settings)
         self.range, self.frames = _checked_range(range), frames
+        self.view: dict[str, Any] = {}
+        if bands is not None or self.channels not in (1, 3, 4):
+            self.kind = Bands.of(self.channels, _checked_bands(bands, self.channels))
+            self.view["bands"] = self.channels
+        if axis not in AXES:
+            raise ConfigError(f"data.axis={axis}: type data.axis={' or '.join(AXES)}")
+        if axis != AXES[0]:
+            self.view["axis"] = axis
         self.choice = Choice(include, exclude, classes_from, test_fraction, split_seed, split_list)
         for key in sorted({"include", "exclude", "classes_from", *SPLITTING} - self.chosen):
             given, usual = getattr(self.choice, key), getattr(NO_CHOICE, key)
@@ -301,12 +327,17 @@ class FromFiles(ImageData):
         if frames not in possible:
             raise ConfigError(f"data.frames={frames}: type data.frames={' or '.join(possible)}")
 
+    @property
+    def alpha(self) -> bool:
+        """Whether the fourth channel is transparency."""
+        return has_alpha(self.channels, self.view.get("bands", 0))
+
     def files(self, split: str) -> Files:
         """Find the files of a split: those of `root` or `test_root`, or of the folder in them with the split's name.
 
         Raises ConfigError if there is no such split.
         """
-        options: dict[str, Any] = {"limit": self.limit, "frames": self.frames, "choice": self.choice}
+        options: dict[str, Any] = {"limit": self.limit, "frames": self.frames, "choice": self.choice, "view": self.view}
         if self.test_root is not None:
             self.choice.require_unsplit("data.test_root", self.test_root)
         if split == "train":
@@ -372,7 +403,7 @@ def margins(load_resolution: Shape | None, resolution: Shape) -> tuple[int, int]
 
 def _checked_range(given: Any) -> Range:
     """Return what was given as `data.range`; raise ConfigError if it is no range."""
-    if given is None or given == "auto":
+    if given is None or given in ("auto", OWN, *WINDOWS):
         return given
     numbers = list(given) if isinstance(given, (list, tuple)) else []
     if (
@@ -382,8 +413,26 @@ def _checked_range(given: Any) -> Range:
     ):
         return float(numbers[0]), float(numbers[1])
     raise ConfigError(
-        f"data.range={given}: type the values that become black and white, as data.range=[0,4095], or data.range=auto"
+        f"data.range={given}: type the values that become black and white, as data.range=[0,4095], or data.range=auto, "
+        f"of DICOM also {OWN}, and of computed tomography {', '.join(WINDOWS)}"
     )
+
+
+def _checked_bands(given: Sequence[int] | None, channels: int) -> Sequence[int] | None:
+    """Return what was given as `data.bands`; raise ConfigError if these are not three bands or one of the channels."""
+    if given is None:
+        return None
+    if channels in (1, 3):
+        raise ConfigError(
+            f"data.bands={shown(given)}: images of data.channels={channels} are shown as they are; leave it "
+            "out, or type data.channels=<number of bands>"
+        )
+    if len(given) not in (1, 3) or not all(1 <= band <= channels for band in given):
+        raise ConfigError(
+            f"data.bands={shown(given)}: three of the bands 1 to {channels} are shown as red, green and blue, "
+            f"or one as grey; type data.bands=[{'1,2,3' if channels > 2 else '1'}]"
+        )
+    return given
 
 
 def spread_rows(number: int, of: int) -> Tensor:

@@ -58,9 +58,14 @@ def read(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def most_bytes() -> int:
+    """Return the greatest size of a file, or of what it unpacks to, that is read now."""
+    return max(BYTES * pixels(), 1_000_000)
+
+
 def require_bytes(number: int) -> None:
     """Raise UnreadableImageError if a file, or an unpacked entry of an archive, has too many bytes to be read."""
-    if number > max(BYTES * pixels(), 1_000_000):
+    if number > most_bytes():
         word = _words[-1]
         raise UnreadableImageError(
             f"{number / 1e6:,.1f} MB, more than {BYTES} bytes for each of {word}={pixels()}; if it is a real image, "

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gan_experiments.bounds import sides
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.rasters import OWN
 
 DARK = 1 / 4  # of the scale: images are nearly black if no value is above
 LITTLE = 0.005  # the share of an image that may be cut off, or be padding, without a word about it
@@ -24,7 +25,8 @@ class Seen:
     """One image as it lies in its file.
 
     `size` is width and height, `frames` how many the file holds. `values` are the least and the greatest of a file of
-    more than 8 bits, None for others; `full` is the value that becomes white.
+    more than 8 bits, None for others; `full` is the value that becomes white. An `opaque` one was asked for
+    transparency and has none; an `empty` one is a slice without an image, and nothing else is known of it.
     """
 
     size: tuple[int, int]
@@ -32,6 +34,8 @@ class Seen:
     frames: int = 1
     values: tuple[float, float] | None = None
     full: float | None = None
+    opaque: bool = False
+    empty: bool = False
 
 
 @dataclass
@@ -54,6 +58,17 @@ class About:
         return cls([*notes], facts.get("empty_classes", []), left_out, facts.get("met", {}))
 
     @property
+    def values(self) -> tuple[float, float] | None:
+        """The values that are black and white in all files; None if some have 8 bits, or others than the rest."""
+        kinds = self.met.get("kinds", {}).values()
+        if not kinds or not all("values" in of for of in kinds) or self.met.get("window") == OWN:
+            return None
+        whites = {of.get("white") for of in kinds}
+        if self.range is None and (len(whites) > 1 or None in whites):
+            return None
+        return self.range or (0.0, float(whites.pop()))
+
+    @property
     def range(self) -> tuple[float, float] | None:
         """The values that became black and white, if `data.range` gave or found them; otherwise None."""
         found = self.met.get("range")
@@ -70,20 +85,24 @@ class Met:
         self.values: dict[str, tuple[float, float]] = {}
         self.fulls: dict[str, set[float]] = {}
         self.pixels: tuple[float, float] | None = None
-        self.several = self.frames = 0
+        self.several = self.frames = self.opaque = self.empty = 0
 
     def add(self, seen: Seen) -> None:
         """Count one file or frame."""
         with self._lock:
+            if seen.frames > 1:
+                self.several += 1
+                self.frames += seen.frames
+            self.opaque += seen.opaque
+            self.empty += seen.empty
+            if seen.empty:
+                return
             self.sizes[seen.size] += 1
             self.kinds[seen.kind] += 1
             if seen.values is not None:
                 self.values[seen.kind] = _joined(self.values.get(seen.kind), seen.values)
                 if seen.full is not None and seen.values[1] > 0:
                     self.fulls.setdefault(seen.kind, set()).add(seen.full)
-            if seen.frames > 1:
-                self.several += 1
-                self.frames += seen.frames
 
     def add_pixels(self, pixels: Tensor) -> None:
         """Note the least and the greatest value of decoded images, uint8."""
@@ -109,11 +128,13 @@ class Met:
         mean = sum(share * images for share, images in kept) / sum(images for _, images in kept)
         return {**found, "fitted": [tall, wide, how, 1 - mean]}
 
-    def facts(self, taken: str | None = "first", bounds: tuple[float, float] | None = None) -> dict[str, Any]:
+    def facts(
+        self, taken: str | None = "first", bounds: tuple[float, float] | None = None, window: str | None = None
+    ) -> dict[str, Any]:
         """Return the tally in plain types.
 
         `taken` is "first" or "all" of the frames, None if there is no choice. `bounds` are the values that became black
-        and white, if they were chosen.
+        and white, and `window` is its name, if they were chosen.
         """
         if not self.sizes:
             return {}
@@ -123,6 +144,9 @@ class Met:
             kind: {"images": n, **({"values": list(self.values[kind])} if kind in self.values else {})}
             for kind, n in self.kinds.most_common()
         }
+        for kind, fulls in self.fulls.items():
+            if len(fulls) == 1:
+                kinds[kind]["white"] = next(iter(fulls))
         facts: dict[str, Any] = {
             "sizes": {
                 "smallest": list(by_area[0]),
@@ -138,6 +162,11 @@ class Met:
             facts["frames"] = {"files": self.several, "frames": self.frames, "taken": taken}
         if bounds is not None:
             facts["range"] = list(bounds)
+        facts |= {
+            key: value
+            for key, value in (("window", window), ("opaque", self.opaque), ("empty_slices", self.empty))
+            if value
+        }
         return facts
 
     def require_shown(self, where: str) -> None:
@@ -160,8 +189,10 @@ class Met:
             found = f"{where}: its {self.kinds[kind]:,} files of {kind} hold the values {_span(low, high)}, {fault}"
             if not where.startswith("data."):
                 raise ConfigError(f"{found}: write them as 8-bit images first")
+            window = "data.range=lung or bone, brain, ..., " if "Hounsfield" in kind else ""
+            window += f"data.range={OWN} for the window of each file, " if "DICOM" in kind else ""
             raise ConfigError(
-                f"{found}: type data.range=auto to have black and white where the values end, or yourself "
+                f"{found}: type {window}data.range=auto to have black and white where the values end, or yourself "
                 f"data.range=[{_text(low)},{_text(high)}], or as they are data.range=[0,{_text(full)}]"
             )
 
@@ -190,11 +221,17 @@ def lines(number: int, counts: Mapping[str, int], about: About, skipped: int = 0
         )
     if "frames" in met:
         several = met["frames"]
+        volumes = any("NIfTI" in kind or "DICOM" in kind for kind in met["kinds"])
+        first = "the first of each, of a volume the middle, is taken" if volumes else "the first of each is taken"
         said.append(
             f"{'frames':10}{several['files']:,} files hold {several['frames']:,} frames; "
-            + ("all are taken" if several["taken"] == "all" else "the first of each is taken")
+            + ("all are taken" if several["taken"] == "all" else first)
             + ("; data.frames=all takes all" if several["taken"] == "first" else "")
         )
+    if "empty_slices" in met:
+        said.append(f"{'empty':10}{met['empty_slices']:,} slices of one value throughout are left out")
+    if "opaque" in met:
+        said.append(f"{'alpha':10}{met['opaque']:,} images have no transparency: they are opaque")
     if skipped:
         some = _some([f"{name} ({why})" for name, why in about.left_out.items()], skipped)
         said.append(f"{'left out':10}{skipped:,} files" + (f": {some}" if some else ""))
@@ -239,8 +276,11 @@ def _kinds(met: Mapping[str, Any]) -> str:
         parts.append(f"{of['images']:,} of {kind}{values}")
     said = ", ".join(parts)
     deep = any("values" in of for of in met["kinds"].values())
+    if met.get("window") == OWN and deep:
+        said += "; black and white are those of the window that each file names"
     if "range" in met:
         low, high = met["range"]
+        said += f"; window {met['window']}" if "window" in met else ""
         said += (
             f"; {_text(low)} becomes black and {_text(high)} white" if deep else "; data.range changes none of 8 bits"
         )

@@ -132,6 +132,11 @@ class DataModule(LightningDataModule, ABC):
         return type(self).__name__
 
     @property
+    def values(self) -> tuple[float, float] | None:
+        """The values that are -1 and 1 in files of more than 8 bits; None without such files."""
+        return None
+
+    @property
     def size(self) -> int | None:
         """The number of training samples, which make an epoch; None for samples that are drawn without end."""
         return None

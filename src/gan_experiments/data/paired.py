@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
@@ -18,7 +16,18 @@ from gan_experiments.bounds import Crop, Place, Resolution
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import HeldOut, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray, cached
-from gan_experiments.data.decode import Reading, Shape, UnreadableImageError, decode, fit, pixels_of, shortened
+from gan_experiments.data.decode import (
+    Reading,
+    Shape,
+    UnreadableImageError,
+    decode,
+    decoded,
+    fit,
+    has_alpha,
+    pixels_of,
+    shortened,
+    size_of,
+)
 from gan_experiments.data.download import fetch_public
 from gan_experiments.data.image_module import ANYWHERE, CroppedData, FromFiles, spread_rows
 from gan_experiments.data.met import lines
@@ -29,7 +38,6 @@ from gan_experiments.data.sources import (
     Source,
     joined_values,
     load_blocks,
-    match_channels,
     spread,
     stacked,
 )
@@ -110,7 +118,7 @@ class SideBySide(Source):
     across = 2
 
     def __init__(self, files: Files, swapped: bool = False) -> None:
-        self.files, self.swapped = files, swapped
+        self.files, self.swapped, self.view = files, swapped, files.view
         self.name, self.where, self.class_names = files.name, files.where, []
         self.names = [files.file(row) for row in range(len(files))]
 
@@ -129,19 +137,20 @@ class SideBySide(Source):
         """Decode the pairs."""
         channels = settings.channels // 2
         reading = self.begin(settings.range, threads)
+        alpha = has_alpha(channels, reading.bands)
 
         def load(row: int) -> Tensor:
             pair = self.pair(row, channels, reading)
-            return torch.cat([fit(half, settings.resolution, how=settings.fit) for half in pair])
+            return torch.cat([fit(half, settings.resolution, how=settings.fit, alpha=alpha) for half in pair])
 
         yield from pair_blocks(load, settings, self.names, threads, reading)
 
     def pair(self, row: int, channels: int, reading: Reading) -> tuple[Tensor, Tensor]:
         """Decode a pair, uint8 [channels, H, W] each; raise UnreadableImageError if it is none."""
-        both = pixels_of(self.files.read(row), reading=reading)
+        both = decoded(self.files.read(row), channels, reading)
         if both.shape[-1] % 2:
             raise UnreadableImageError(f"{both.shape[-1]} pixels wide, which are not two images side by side")
-        a, b = match_channels(both[None], channels)[0].chunk(2, dim=-1)
+        a, b = both.chunk(2, dim=-1)
         return (b, a) if self.swapped else (a, b)
 
 
@@ -160,7 +169,7 @@ class TwoFolders(Source):
     def __init__(
         self, inputs: Files, targets: Files, limit: int | None = None, same: Callable[[str], str] = stem
     ) -> None:
-        self.inputs, self.targets = inputs, targets
+        self.inputs, self.targets, self.view = inputs, targets, inputs.view
         self.name, self.where, self.class_names = inputs.name, inputs.where, []
         rows = [{same(files.file(row)): row for row in range(len(files))} for files in (inputs, targets)]
         common = [name for name in rows[0] if name in rows[1]]
@@ -193,7 +202,7 @@ class TwoFolders(Source):
             raw = self.read(row)
             form: dict[str, Any] = {"reading": reading, "how": settings.fit}
             images = [decode(part, settings.resolution, channels, **form) for part in raw]
-            require_same_shape(*(Image.open(io.BytesIO(part)).size for part in raw))
+            require_same_shape(*(size_of(part, reading) for part in raw))
             return torch.cat(images)
 
         yield from pair_blocks(load, settings, [self.file(row) for row in range(len(self))], threads, reading)
@@ -283,7 +292,7 @@ class Paired(FromFiles, Pairs):
             source, side = self._source("train"), self.load_resolution or self.resolution
 
             def load(reading: Reading, row: int) -> list[Tensor]:
-                pair = [shortened(image, side) for image in source.pair(row, self.channels, reading)]
+                pair = [shortened(image, side, self.alpha) for image in source.pair(row, self.channels, reading)]
                 height, width = (min(sizes) for sizes in zip(*(image.shape[1:] for image in pair), strict=True))
                 return [image[:, :height, :width] for image in pair]
 
@@ -336,11 +345,14 @@ class Paired(FromFiles, Pairs):
         swapped = self.direction == "ba"
         if len(folders) == 1:
             source: SideBySide | TwoFolders = SideBySide(
-                Files(folders[0], "data.root", limit=self.limit, choice=self.choice), swapped
+                Files(folders[0], "data.root", limit=self.limit, choice=self.choice, view=self.view), swapped
             )
         else:
             keys = ("data.root", "data.root") if self.roots["a"] is None else ("data.root_a", "data.root_b")
-            a, b = (Files(folder, key, choice=self.choice) for folder, key in zip(folders, keys, strict=True))
+            a, b = (
+                Files(folder, key, choice=self.choice, view=self.view)
+                for folder, key in zip(folders, keys, strict=True)
+            )
             source = TwoFolders(b, a, self.limit) if swapped else TwoFolders(a, b, self.limit)
         source.name = f"paired-{split}"
         return source

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from typing_extensions import override
 from gan_experiments.bounds import settled, sides
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.archives import ARCHIVES, expanded, is_visible, named, open_store, stamp
-from gan_experiments.data.decode import Range, Reading, Shape, decode, fit, frames_of, values_of
+from gan_experiments.data.decode import Range, Reading, Shape, decode, fit, frames_of, match_channels, values_of
 from gan_experiments.data.labels import (
     CLASS_LISTS,
     Labels,
@@ -40,7 +41,7 @@ NO_CHOICE = Choice()
 
 @dataclass(frozen=True)
 class Settings:
-    """The form that images get: `resolution` in pixels, a side or height and width, and `channels`, 1 or 3.
+    """The form that images get: `resolution` in pixels, a side or height and width, and `channels`.
 
     `crop` and `fit` say what is done with images of another shape, see `decode.fit`. A file of more than `max_pixels`
     is left out, see `limits.at_most`. `range` scales files of more than 8 bits, see `decode.Range`.
@@ -102,6 +103,8 @@ class Source(ABC):
     """What is needed, for a message that nothing is an image; `{key}` stands for the key of `where`."""
     classes_known = True
     """Whether `class_names` are known before anything is read; otherwise `without_empty` names the classes."""
+    view: Mapping[str, Any] = {}
+    """Arguments of `Reading` that files are read with, where these are not the usual ones."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -122,9 +125,9 @@ class Source(ABC):
     def begin(self, range: Range, threads: int = 1) -> Reading:
         """Begin to decode: return a new `Reading`. For the range "auto", all files are read once to find its bounds."""
         bounds = self.values(threads) if range == "auto" else range
-        if bounds is not None and (isinstance(bounds, str) or bounds[0] >= bounds[1]):
+        if isinstance(bounds, tuple) and bounds[0] >= bounds[1]:
             bounds = None  # all of one value
-        self.reading = Reading(bounds)
+        self.reading = Reading(bounds, **self.view)
         return self.reading
 
     def facts(self, frames: str | None = None) -> dict[str, Any]:
@@ -132,7 +135,7 @@ class Source(ABC):
 
         `frames` are those taken of each file, None if there is no choice.
         """
-        return {} if self.reading is None else self.reading.met.facts(frames, self.reading.bounds)
+        return {} if self.reading is None else self.reading.met.facts(frames, self.reading.bounds, self.reading.window)
 
     def without_empty(self, labels: Tensor) -> tuple[Tensor, list[str], list[str]]:
         """Remove classes without images: return the new labels, the names of the classes left, and of those removed."""
@@ -148,8 +151,8 @@ class Files(Source):
       digits, as NVIDIA's dataset tool makes them, are no classes. `choice` may name other folders.
 
     `names` picks files by name relative to the folder, in that order, with `labels` for them. At most `limit` images
-    are taken, evenly spread. `frames` is "first" or "all" of each file. Raises ConfigError if `path` cannot be opened,
-    holds no files, or has splits but none that is asked for.
+    are taken, evenly spread. `frames` is "first" or "all" of each file, `view` as in `Source`. Raises ConfigError if
+    `path` cannot be opened, holds no files, or has splits but none that is asked for.
     """
 
     def __init__(
@@ -163,7 +166,9 @@ class Files(Source):
         splits: Sequence[str] = (),
         frames: str = "first",
         choice: Choice = NO_CHOICE,
+        view: Mapping[str, Any] | None = None,
     ) -> None:
+        self.view = view or {}
         places = expanded(path)
         self.name = places[0].stem + (f"-and-{len(places) - 1}" if len(places) > 1 else "") if places else ""
         self.where = named(key, path)
@@ -298,7 +303,8 @@ class Files(Source):
     def identity(self) -> list[object]:
         """List names, classes, sizes, and times of change (in a zip archive: checksums)."""
         all_frames = [] if self.frames == "first" else [self.frames, self._limit]
-        return [self._names, self._labels, self._stamps, self.class_names, *all_frames]
+        view = [dict(self.view)] if self.view else []
+        return [self._names, self._labels, self._stamps, self.class_names, *all_frames, *view]
 
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
         """Decode the files on `threads` threads, as the decoders release Python's lock."""
@@ -316,11 +322,11 @@ class Files(Source):
             reading.met.add_pixels(block.pixels)
             yield block
 
-    def _items(self, threads: int) -> list[tuple[int, tuple[int, ...]]]:
-        """Return what is decoded at a time, in order: the row of a file, and some of its frames."""
+    def _items(self, threads: int) -> list[tuple[int, tuple[int, ...] | None]]:
+        """Return what is decoded at a time, in order: the row of a file, and some of its frames (None: the first)."""
         if self.frames == "first":
-            return [(row, (0,)) for row in range(len(self))]
-        counts = self._of_each(frames_of, threads)
+            return [(row, None) for row in range(len(self))]
+        counts = self._of_each(partial(frames_of, **self.view), threads)
         every = [(row, frame) for row, n in enumerate(counts) for frame in range(n if isinstance(n, int) else 1)]
         items: list[tuple[int, tuple[int, ...]]] = []
         for row, frame in (every[i] for i in spread(len(every), self._limit)):
@@ -328,14 +334,11 @@ class Files(Source):
                 items[-1] = (row, (*items[-1][1], frame))
             else:
                 items.append((row, (frame,)))
-        return items
+        return [*items]
 
     @override
     def values(self, threads: int = 1) -> tuple[float, float] | None:
-        def look(raw: bytes) -> tuple[float, float] | None:
-            return values_of(raw, range(1 if self.frames == "first" else frames_of(raw)))
-
-        return joined_values(self._of_each(look, threads))
+        return joined_values(self._of_each(partial(values_of, every=self.frames == "all", **self.view), threads))
 
     def _of_each(self, look: Callable[[bytes], Loaded], threads: int) -> list[Loaded | str]:
         return [
@@ -362,7 +365,7 @@ class Files(Source):
         """Return True if one of the files of a class that `limit` left out is an image."""
         for name in (name for name, of in self._others if of == label):
             try:
-                decode(self._read(name), 1, 1)
+                decode(self._read(name), 1, self.view.get("bands", 1), reading=Reading(**self.view))
             except (UnreadableImageError, OSError, RuntimeError):
                 continue
             return True
@@ -527,13 +530,3 @@ def spread(number: int, limit: int | None) -> list[int]:
     if limit is None or limit >= number:
         return list(range(number))
     return [i * number // limit for i in range(limit)]
-
-
-def match_channels(images: Tensor, channels: int) -> Tensor:
-    """Convert uint8 [N, 1 or 3, H, W] to `channels`, 1 or 3."""
-    if images.shape[1] == channels:
-        return images
-    if channels == 3:
-        return images.expand(-1, 3, -1, -1)
-    red, green, blue = images.int().unbind(1)
-    return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).to(torch.uint8)[:, None]  # as PIL's "L"

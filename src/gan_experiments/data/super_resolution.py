@@ -25,13 +25,13 @@ from gan_experiments.data.batches import (
     turned,
 )
 from gan_experiments.data.cache import ImageArray
-from gan_experiments.data.decode import Range, Reading, Shape, UnreadableImageError, pixels_of
+from gan_experiments.data.decode import Range, Reading, Shape, UnreadableImageError, decoded
 from gan_experiments.data.download import fetch_public
 from gan_experiments.data.image_module import FromFiles, spread_rows
 from gan_experiments.data.met import lines
 from gan_experiments.data.paired import TwoFolders, stem
 from gan_experiments.data.resize import imresize
-from gan_experiments.data.sources import Files, match_channels
+from gan_experiments.data.sources import Files
 from gan_experiments.data.uncropped import WholeImages, cached_whole
 
 SCALES = (2, 3, 4, 8)
@@ -221,6 +221,11 @@ class SuperResolution(FromFiles):
             )
         return torch.nonzero(share >= 1)[:, 0]
 
+    @property
+    @override
+    def values(self) -> tuple[float, float] | None:
+        return self.images().about.values
+
     @override
     def has(self, split: str) -> bool:
         return split in self.splits and super().has(split)
@@ -241,7 +246,7 @@ class SuperResolution(FromFiles):
         for key, other in (("test_root", self.test_root), ("low_root", low_root)):
             if other is not None:
                 self.choice.require_unsplit(f"data.{key}", other)
-        options: dict[str, Any] = {"splits": wanted, "choice": self.choice}
+        options: dict[str, Any] = {"splits": wanted, "choice": self.choice, "view": self.view}
         high = Files(root, f"data.{prefix}root", limit=None if low_root else self.limit, **options)
         settings = {"whole": [self.channels, self.scale]}
         if low_root is None:
@@ -258,7 +263,7 @@ class SuperResolution(FromFiles):
         return cached_whole(both, load, names, settings, self.cache, split, self.max_pixels, self._range(split))
 
     def _load(self, files: Files, reading: Reading, row: int) -> list[Tensor]:
-        high = match_channels(pixels_of(files.read(row), reading=reading)[None], self.channels)[0]
+        high = decoded(files.read(row), self.channels, reading)
         height, width = (side // self.scale * self.scale for side in high.shape[1:])
         if not (height and width):
             raise UnreadableImageError(f"{high.shape[2]}x{high.shape[1]} pixels are too few")
@@ -267,8 +272,7 @@ class SuperResolution(FromFiles):
     def _load_both(self, files: TwoFolders, reading: Reading, row: int) -> list[Tensor]:
         if row >= len(files):
             raise UnreadableImageError("has no pair")
-        parts = (pixels_of(raw, reading=reading) for raw in files.read(row))
-        high, low = (match_channels(part[None], self.channels)[0] for part in parts)
+        high, low = (decoded(raw, self.channels, reading) for raw in files.read(row))
         height, width = (side // self.scale for side in high.shape[1:])
         if low.shape[1] - height not in (0, 1) or low.shape[2] - width not in (0, 1) or not (height and width):
             raise UnreadableImageError(

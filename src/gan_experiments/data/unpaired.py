@@ -111,6 +111,12 @@ class Unpaired(FromFiles):
         return max(len(self._training(domain)) for domain in DOMAINS)
 
     @property
+    @override
+    def values(self) -> tuple[float, float] | None:
+        found = {self._training(domain).about.values for domain in DOMAINS}
+        return found.pop() if len(found) == 1 else None
+
+    @property
     def class_names(self) -> list[str]:
         """Always empty."""
         return []
@@ -181,7 +187,7 @@ class Unpaired(FromFiles):
         files, side = self._files(f"train_{domain}"), self.load_resolution or self.resolution
 
         def load(reading: Reading, row: int) -> list[Tensor]:
-            return [shortened(pixels_of(files.read(row), self.channels, reading), side)]
+            return [shortened(pixels_of(files.read(row), self.channels, reading), side, self.alpha)]
 
         names = [files.file(row) for row in range(len(files))]
         settings = {"short side": side, "channels": self.channels}
@@ -201,7 +207,7 @@ class Unpaired(FromFiles):
 
     def _files(self, split: str) -> Files:
         part, domain = split.split("_")
-        options: dict[str, Any] = {"limit": self.limit, "frames": self.frames, "choice": self.choice}
+        options: dict[str, Any] = {"limit": self.limit, "frames": self.frames, "choice": self.choice, "view": self.view}
         own = self.roots[domain]
         if own is not None and (part == "train" or self._has_test(domain)):
             wanted = ("train",) if part == "train" else ("test", "val")

@@ -29,7 +29,7 @@ from gan_experiments.engine import plain
 from gan_experiments.engine.averages import WeightAverage
 from gan_experiments.engine.optimizers import fuse
 from gan_experiments.engine.phases import Phase, _parameters, _Step
-from gan_experiments.kinds import IMAGE, Kind
+from gan_experiments.kinds import IMAGE, Bands, Kind
 
 if TYPE_CHECKING:
     from gan_experiments.data.module import DataModule
@@ -116,6 +116,8 @@ class AdversarialModule(L.LightningModule):
         self.run = RunSettings()
 
         self.class_names: list[str] = []  # of the training data; saved
+        self.data_kind: Kind | None = None  # of the training data, if it is not the usual one; saved
+        self.values: tuple[float, float] | None = None  # that are -1 and 1 in the data's files of over 8 bits; saved
         self.data_conditions = Conditions()  # of the training data; saved if they are classes
         self.epoch: int | None = None  # images of an epoch; None before a training, and for endless data
         self.batches = 0  # batches done; saved, and unlike Lightning's batch_idx never reset
@@ -183,7 +185,7 @@ class AdversarialModule(L.LightningModule):
     @property
     def kind(self) -> Kind:
         """The kind of data that a sample is."""
-        return IMAGE
+        return self.data_kind or IMAGE
 
     @property
     def conditions(self) -> Conditions:
@@ -462,7 +464,7 @@ class AdversarialModule(L.LightningModule):
     # ---------------------------------------------------------------- Lightning's hooks
 
     def setup(self, stage: str) -> None:
-        """Store the data's class names, conditions and epoch; a checkpoint holds the first two for use without data."""
+        """Store what a checkpoint holds of the data for use without them, and their epoch."""
         data: DataModule | None = self.trainer.datamodule  # type: ignore[attr-defined]
         self._plain, self._looked = data is None, False
         self._unrecorded = data is None and not any(getattr(one, "records", False) for one in self.trainer.callbacks)  # type: ignore[attr-defined]
@@ -470,6 +472,8 @@ class AdversarialModule(L.LightningModule):
             return
         self.name_classes(list(data.class_names))
         self.data_conditions = data.conditions
+        self.data_kind = data.kind if isinstance(data.kind, Bands) else None
+        self.values = data.values
         self.epoch = data.size
 
     def configure_optimizers(self) -> list[Optimizer]:
@@ -555,6 +559,8 @@ class AdversarialModule(L.LightningModule):
             "unlogged": self._read_history(),
             "class_names": self.class_names,
             "class_counts": list(self.data_conditions.counts),
+            **({"bands": list(self.data_kind.shown)} if isinstance(self.data_kind, Bands) else {}),
+            **({"values": list(self.values)} if self.values else {}),
             "config": self.run.config,
             "overrides": self.run.overrides,
         }
@@ -566,6 +572,10 @@ class AdversarialModule(L.LightningModule):
             self.name_classes(saved.get("class_names", []))
         if not self.data_conditions.counts and (counts := saved.get("class_counts")):
             self.data_conditions = Classes(len(counts), tuple(counts))
+        if bands := saved.get("bands"):
+            self.data_kind = Bands(tuple(bands))
+        if self.values is None and (values := saved.get("values")):
+            self.values = values[0], values[1]
         self.batches = saved["batches"]
         self.images_seen = self._images_before = saved["images_seen"]
         self._averaged_at = dict(saved["averaged_at"])

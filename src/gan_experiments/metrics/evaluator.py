@@ -18,7 +18,7 @@ from gan_experiments.bounds import Batch, Depth, OneOf, Place, Rhythm, Scored, S
 from gan_experiments.contracts import LAWS, ConfigError
 from gan_experiments.data.cache import cache_root
 from gan_experiments.data.module import DataModule
-from gan_experiments.drawing import to_uint8
+from gan_experiments.kinds import IMAGE, Image, Kind
 from gan_experiments.metrics import names
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.metric import GenerativeMetric, Measurement, Values, values_of
@@ -199,6 +199,7 @@ class Evaluator:
             "density_k": density_k,
         }
         self.metrics = names.collection(scores, constants)
+        self.kind = IMAGE
 
     def limited(self, number: int) -> Evaluator:
         """Return the same evaluator for at most `number` fake images."""
@@ -324,9 +325,14 @@ class Evaluator:
 
     def real(self, data: DataModule) -> RealImages:
         """Return the real images of a data module's split; raises ConfigError if there is no such split, or too few."""
+        self.see_as(data.kind)
         found: RealImages = data.reference(self.split)
         self.number_of(found)
         return found
+
+    def see_as(self, kind: Kind) -> None:
+        """Score the visible part of images of this kind: what lies over white, or the bands that are shown."""
+        self.kind = kind if isinstance(kind, Image) else IMAGE
 
     def number_of(self, real: RealImages) -> int:
         """Return how many of these real images are used; raises ConfigError if there are fewer than `num_real`."""
@@ -362,6 +368,7 @@ class Evaluator:
             self.extractor.weights_hash,
             self.extractor.resize,
             which,
+            *([self.kind.shown] if self.kind.shown else []),
         ]
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
         path = self.cache / f"{name}.pt"
@@ -420,7 +427,7 @@ class Evaluator:
             assert len(images) == len(place), f"chunk {index} holds {len(images)} images, not {len(place)}"
             for rows, alike in _by_size(images):
                 whole = alike.isfinite().flatten(1).all(dim=1, keepdim=True)  # uint8 would hide NaN
-                pixels = to_uint8(alike) if alike.is_floating_point() else alike
+                pixels = self.kind.viewed(alike)
                 for table, found in zip(tables, self.extractor.extract(pixels.to(ranks.device)), strict=True):
                     kept = found[:, : table.shape[1]].where(whole.to(ranks.device), torch.nan)
                     table[place.start + rows] = kept.to(table.device)
@@ -446,6 +453,7 @@ class Evaluator:
             "real_fingerprint": real.fingerprint,
             "ema": ema,
             "seed": self.seed,
+            **({"seen": seen} if (seen := self.kind.seen_as(len(real.images(0, 1)[0]))) else {}),
             "versions": versions(*LIBRARIES),
         }
 

@@ -21,7 +21,8 @@ from gan_experiments.data.image_module import spread_rows
 from gan_experiments.data.module import DataModule
 from gan_experiments.data.sources import Files
 from gan_experiments.data.stored import pixels_in
-from gan_experiments.drawing import to_uint8
+from gan_experiments.kinds import IMAGE
+from gan_experiments.kinds import Image as ImageKind
 from gan_experiments.losses.perceptual import LPIPS
 from gan_experiments.metrics import names
 from gan_experiments.metrics.evaluator import Measured, Score
@@ -101,6 +102,7 @@ class PairedEvaluator:
         self.names = {score: self._metric[score].known_as for score in scores}
         self.split, self.num_fake = split, num_fake
         self._told = False
+        self.kind = IMAGE
 
     @property
     def lpips(self) -> LPIPS | None:
@@ -109,6 +111,7 @@ class PairedEvaluator:
 
     def real(self, data: DataModule) -> HeldOut:
         """Return the held-out pairs of a data module; raises ConfigError if it has none."""
+        self.kind = data.kind if isinstance(data.kind, ImageKind) else IMAGE
         return data.held_out(self.split)
 
     def against(self, real: HeldOut) -> str:
@@ -174,7 +177,8 @@ class PairedEvaluator:
             fake, truth = pair(real.batch(rows[place]), rows[place])
             found = dict.fromkeys(self.names, math.nan)
             if fake.isfinite().all():  # uint8 would hide NaN
-                found = self._values(f"{real.split} {rows[place]}", to_uint8(fake)[0], to_uint8(truth)[0])
+                seen = self.kind.viewed(fake)[0], self.kind.viewed(truth)[0]
+                found = self._values(f"{real.split} {rows[place]}", *seen)
             table[place] = torch.tensor([*found.values(), truth.shape[1]], dtype=torch.float64)
         table = ranks.tell(ranks.collect(table.to(ranks.meeting_place)).cpu())
         *columns, channels = table.T.tolist()
@@ -258,7 +262,9 @@ class PairedEvaluator:
         metric = self._metric[score]
         doubts = ["some translations are not finite"] if any(map(math.isnan, values)) else []
         return {
-            "channel": " and ".join({1: "grey", 3: metric.colour}[number] for number in sorted(colours)),
+            "channel": " and ".join(
+                self.kind.seen_as(number) or {1: "grey", 3: metric.colour}[number] for number in sorted(colours)
+            ),
             "data_range": metric.data_range,
             "estimator": metric.estimator(score, Measurement(len(values), len(values), len(values), "", 0)),
             **metric.facts,

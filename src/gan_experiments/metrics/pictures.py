@@ -44,10 +44,11 @@ def write_sheets(
     grade = realism(features, fake, reach[:, k - 1]).nan_to_num(-1.0)
 
     def fakes(rows: Tensor) -> list[Tensor]:
-        return pick(sample, rows, len(fake), evaluator.batch_size)
+        return [evaluator.kind.viewed(image) for image in pick(sample, rows, len(fake), evaluator.batch_size)]
 
     def real_ones(rows: Tensor) -> list[Tensor]:
-        return [real.images(row, row + 1)[0] for row in (measured.rows[i] for i in rows.tolist())]
+        places = (measured.rows[i] for i in rows.tolist())
+        return [evaluator.kind.viewed(real.images(row, row + 1)[0]) for row in places]
 
     order = distance.argsort()[:PAIRS]
     left, right = alike([*fakes(order), *real_ones(which[order])]).chunk(2)

@@ -217,7 +217,7 @@ class NoiseToImage(Game):
     @property
     def kind(self) -> Kind:
         """The kind of sample that the generator makes."""
-        return kind_of(self.generator)
+        return self.data_kind or kind_of(self.generator)
 
     def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Generate images [n, C, H, W] from z [n, latent_dim], and from labels int64 [n] if there are classes."""

@@ -137,6 +137,7 @@ def _evaluator(cfg: DictConfig, subject: Subject) -> Any:
     """Return the evaluator of `metrics=`, else the one of the run's training, for `n` images."""
     from gan_experiments.assembly import build, scoring
     from gan_experiments.contracts import ConfigError
+    from gan_experiments.metrics.evaluator import Evaluator
 
     settings = scoring.required(cfg) or (subject.config and scoring.required(subject.config))
     if not settings:
@@ -149,6 +150,8 @@ def _evaluator(cfg: DictConfig, subject: Subject) -> Any:
     for key in ("pictures", "path_length"):
         if cfg[key] and not hasattr(made, "extractor"):
             raise ConfigError(f"{key}={cfg[key]}: these scores look at no images; leave it out")
+    if isinstance(made, Evaluator):
+        made.see_as(subject.kind)
     return made
 
 
