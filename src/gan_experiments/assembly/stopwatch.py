@@ -22,6 +22,7 @@ from gan_experiments.conditions import Conditions
 from gan_experiments.contracts import Batch
 from gan_experiments.data.module import DataModule
 from gan_experiments.engine.module import AdversarialModule
+from gan_experiments.kinds import IMAGE
 
 PATIENCE = 60.0  # seconds: if a few steps would take longer, `Stopwatch` measures with a part of the batch
 
@@ -67,6 +68,8 @@ class _NoiseData(L.LightningDataModule):
 
     class_names: tuple[str, ...] = ()
     conditions = Conditions()
+    kind = IMAGE
+    values = None
     size = None
 
     def __init__(self, make: Callable[[int], Batch], rows: int) -> None:
