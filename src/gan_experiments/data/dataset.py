@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 from typing_extensions import override
 
-from gan_experiments.bounds import Width
+from gan_experiments.bounds import Resolution
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import BatchStream, Stream, flips
 from gan_experiments.data.cache import FILTER, ImageArray, cached
@@ -152,8 +152,7 @@ class Items(Source):
                     labels.append(-1)
                     pixels = str(error)
                 made.append(pixels)
-            shape = next((tuple(pixels.shape) for pixels in made if isinstance(pixels, Tensor)), (0,))
-            block = stacked(made, 0, shape, labels, names)
+            block = stacked(made, 0, settings.shape, labels, names)
             reading.met.add_pixels(block.pixels)
             start += len(some)
             yield block
@@ -263,9 +262,9 @@ class Form:
                 reading = Reading(bounds)
                 reading.met = tally = _Tally()  # type: ignore[assignment]
                 shape = settings.resolution, settings.channels, settings.crop
-                return Read(decode(bytes(image), *shape, reading).numpy(), label, tuple(tally))
+                return Read(decode(bytes(image), *shape, reading, how=settings.fit).numpy(), label, tuple(tally))
             pixels, seen = self.pixels(image, settings.channels, bounds)
-            return Read(fit(pixels, settings.resolution, settings.crop).numpy(), label, (seen,))
+            return Read(fit(pixels, settings.resolution, settings.crop, settings.fit).numpy(), label, (seen,))
         except UnreadableImageError as error:
             return Read(str(error), None)
         except ConfigError as error:
@@ -421,12 +420,12 @@ class FromItems(FromFiles):
 
     def __init__(
         self,
-        resolution: Width = 64,
+        resolution: Resolution = 64,
         image: str | int | None = None,
         label: str | int | None = None,
         layout: str | None = None,
         cached: bool = True,
-        crop: Width | None = None,
+        crop: Resolution | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(resolution, **settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,20 +16,81 @@ from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.archives import Places, words
 from gan_experiments.data.batches import HeldOut, Part, Shapes, to_float
 from gan_experiments.data.cache import ImageArray, cached
-from gan_experiments.data.image_module import spread_rows
+from gan_experiments.data.image_module import ImageData, spread_rows
 from gan_experiments.data.images import CelebA, Folder
 from gan_experiments.data.sources import Files
 
 
-class Domains(Folder):
+class InDomains(ImageData):
+    """Images that are in domains: "domain" float [N, classes] beside "real".
+
+    Each image is in the one domain that is its label, which the batch has too, or it has some of `attributes`: then the
+    labels of `reference()` hold them as bits, the first attribute's the lowest, and the batch has no label.
+    """
+
+    attributes: Sequence[str] = ()
+
+    @abstractmethod
+    def has(self, split: str) -> bool:
+        """Return True if there is such a split."""
+
+    @property
+    @override
+    def shapes(self) -> Shapes:
+        return {**super().shapes, **({"domain": (self.classes,)} if "domain" in self.provides else {})}
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """Scale "real" to float [-1, 1] and add "domain", on the device where they are."""
+        return self._with_domain(super().on_after_batch_transfer(batch, dataloader_idx))
+
+    def fixed(self, n: int) -> Batch:
+        """Return `n` images, the same at each call: of domain 0, 1, 2, ... in turn, or evenly spread over the data."""
+        if not self.attributes:
+            return self._with_domain(super().fixed(n))
+        images = self.reference("train")
+        return self._batch(images, spread_rows(n, len(images)))
+
+    def counts(self, images: ImageArray) -> dict[str, int]:
+        """Count the images of each domain, or that have each attribute."""
+        if not self.attributes or images.labels is None:
+            return super().counts(images)
+        return {name: int(self.inside(images.labels, place).sum()) for place, name in enumerate(self.attributes)}
+
+    def unpaired(self, reads: str, number: int | None, split: str) -> tuple[HeldOut, Part]:
+        """Return the images outside domain `number`, of the split "test" if there is one, and those inside it."""
+        images, real = self.reference("test" if self.has("test") else "train"), self.reference(split)
+        assert images.labels is not None, "domains are labels"
+        assert real.labels is not None, "domains are labels"
+        name = self.attributes[number or 0] if self.attributes else f"domain {number}"
+        outside = ~self.inside(images.labels, number or 0)
+        inside = self.inside(real.labels, number or 0)
+        return _others(images, outside, name, lambda rows: self._batch(images, rows)), Part(real, _rows(inside), name)
+
+    def inside(self, labels: Tensor, number: int) -> Tensor:
+        """Return which images, by their labels int64 [n], are in a domain or have an attribute, bool [n]."""
+        return (labels >> number & 1) == 1 if self.attributes else labels == number
+
+    def _batch(self, images: ImageArray, rows: Tensor) -> Batch:
+        assert images.labels is not None, "domains are labels"
+        return self._with_domain({"real": to_float(images.pixels[rows]), "label": images.labels[rows]})
+
+    def _with_domain(self, batch: Batch) -> Batch:
+        if "label" not in batch:
+            return batch
+        label, real = batch["label"], batch["real"]
+        if self.attributes:
+            places = torch.arange(self.classes, device=label.device)
+            return {"real": real, "domain": (label[:, None] >> places & 1).to(real.dtype)}
+        return {**batch, "domain": F.one_hot(label, self.classes).to(real.dtype)}
+
+
+class Domains(InDomains, Folder):
     """A folder or zip archive with a subfolder for each domain: "real", "label", and "domain", the label as one-hot.
 
     `classes` is the number of domains. Raises ConfigError if it is less than two.
     """
 
     provides = frozenset({"real", "label", "domain"})
-    exclusive = True
-    """Whether each image is in exactly one domain."""
 
     def __init__(
         self, root: Places = "data", resolution: Resolution = 128, classes: Classes = 2, **settings: Any
@@ -39,51 +101,23 @@ class Domains(Folder):
             )
         super().__init__(root, resolution, classes=classes, **settings)
 
-    @property
     @override
-    def shapes(self) -> Shapes:
-        return {**super().shapes, "domain": (self.classes,)}
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        """Scale "real" to float [-1, 1] and add "domain", on the device where they are."""
-        return self._with_domain(super().on_after_batch_transfer(batch, dataloader_idx))
-
-    def fixed(self, n: int) -> Batch:
-        """Return `n` images of domain 0, 1, 2, ... in turn, the same at each call."""
-        return self._with_domain(super().fixed(n))
-
-    def unpaired(self, reads: str, number: int | None, split: str) -> tuple[HeldOut, Part]:
-        """Return the images of all domains but `number`, of the split "test" if there is one, and those of `number`."""
-        images, real = self.reference("test" if self.has("test") else "train"), self.reference(split)
-        assert images.labels is not None, "domains are labels"
-        assert real.labels is not None, "domains are labels"
-        name = f"domain {number}"
-
-        def batch(rows: Tensor) -> Batch:
-            assert images.labels is not None, "domains are labels"
-            return self._with_domain({"real": to_float(images.pixels[rows]), "label": images.labels[rows]})
-
-        within, of_others = real.labels.eq(number or 0), images.labels.ne(number or 0)
-        return _others(images, of_others, name, batch), Part(real, _rows(within), name)
+    def has(self, split: str) -> bool:
+        return Folder.has(self, split)
 
     @property
     @override
     def title(self) -> str:
         return f"Domains {words(self.root)}"
 
-    def _with_domain(self, batch: Batch) -> Batch:
-        return {**batch, "domain": F.one_hot(batch["label"], self.classes).to(batch["real"].dtype)}
 
-
-class CelebAAttributes(CelebA):
+class CelebAAttributes(InDomains, CelebA):
     """CelebA with several attributes at once: "real", and "domain" with 1 for each of `attributes` that a face has.
 
-    `classes` is their number; `reference().labels` holds them as bits, the first attribute's the lowest. Raises
-    ConfigError for an attribute that CelebA does not have.
+    `classes` is their number. Raises ConfigError for an attribute that CelebA does not have.
     """
 
     provides = frozenset({"real", "domain"})
-    exclusive = False
 
     def __init__(
         self,
@@ -93,10 +127,7 @@ class CelebAAttributes(CelebA):
         classes: Classes = 5,
         **settings: Any,
     ) -> None:
-        if classes != len(attributes):
-            raise ConfigError(
-                f"data.classes={classes} with {len(attributes)} data.attributes: type data.classes={len(attributes)}"
-            )
+        require_number(classes, attributes)
         super().__init__(root, resolution, **settings)
         self.attributes, self.classes = list(attributes), classes
 
@@ -108,47 +139,17 @@ class CelebAAttributes(CelebA):
         source.name = f"CelebA-{split}"
         return cached(source, self._settings(self.crop), self.cache, split)
 
-    @property
     @override
-    def shapes(self) -> Shapes:
-        return {**super().shapes, "domain": (self.classes,)}
+    def has(self, split: str) -> bool:
+        return split == "train" or bool(self._table(self._find(), "list_eval_partition.txt"))
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        """Scale "real" to float [-1, 1] and add "domain", on the device where they are."""
-        batch = super().on_after_batch_transfer(batch, dataloader_idx)
-        return {"real": batch["real"], "domain": self._domain(batch["label"]) if "label" in batch else batch["domain"]}
 
-    def fixed(self, n: int) -> Batch:
-        """Return `n` images evenly spread over the data, the same at each call."""
-        images = self.reference("train")
-        assert images.labels is not None
-        rows = spread_rows(n, len(images))
-        return {"real": to_float(images.pixels[rows]), "domain": self._domain(images.labels[rows])}
-
-    def counts(self, images: ImageArray) -> dict[str, int]:
-        """Count the images that have each attribute."""
-        assert images.labels is not None
-        return {name: int((images.labels >> place & 1).sum()) for place, name in enumerate(self.attributes)}
-
-    def unpaired(self, reads: str, number: int | None, split: str) -> tuple[HeldOut, Part]:
-        """Return the faces without attribute `number`, of the split "test" if there is one, and those with it."""
-        assert number is not None, "the directions are attributes"
-        parted = bool(self._table(self._find(), "list_eval_partition.txt"))
-        images, real = self.reference("test" if parted else "train"), self.reference(split)
-        assert images.labels is not None, "attributes are labels"
-        assert real.labels is not None, "attributes are labels"
-        name = self.attributes[number]
-
-        def batch(rows: Tensor) -> Batch:
-            assert images.labels is not None, "attributes are labels"
-            return {"real": to_float(images.pixels[rows]), "domain": self._domain(images.labels[rows])}
-
-        without, having = (images.labels >> number & 1) == 0, (real.labels >> number & 1) == 1
-        return _others(images, without, name, batch), Part(real, _rows(having), name)
-
-    def _domain(self, bits: Tensor) -> Tensor:
-        places = torch.arange(self.classes, device=bits.device)
-        return (bits[:, None] >> places & 1).to(torch.get_default_dtype())
+def require_number(classes: int, attributes: Sequence[str]) -> None:
+    """Raise ConfigError if `classes` is not the number of attributes."""
+    if classes != len(attributes):
+        raise ConfigError(
+            f"data.classes={classes} with {len(attributes)} data.attributes: type data.classes={len(attributes)}"
+        )
 
 
 def _rows(chosen: Tensor) -> Tensor:

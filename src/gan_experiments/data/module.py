@@ -36,6 +36,8 @@ class DataModule(LightningDataModule, ABC):
     """The keys of a batch; a constructor removes "label" if there are no labels."""
     kind: Kind
     """The kind of a sample; an attribute of the class, so that it is known before any file is read."""
+    to_provide: ClassVar[str] = "type another data="
+    """What to type if a model needs keys that the class provides and, as it is set, the object does not."""
     keys: ClassVar[Mapping[str, str]] = {}
     """A sentence for each key in `provides` that `contracts.BATCH_KEYS` lacks: what it is, its dtype and its shape."""
     splits: tuple[str, ...] = ("train",)
