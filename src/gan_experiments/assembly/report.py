@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import sys
 import threading
@@ -107,12 +108,16 @@ def closing(run: build.Run, at_once: signals.Stopped | None = None) -> tuple[str
         lines += [f"           {doubt}" for doubt in doubts(told)]
     if (curves := run.folder / "curves.png").exists():
         lines.append(f"  curves   {shown(curves)}")
+    if (page := run.folder / "report.html").exists():
+        lines.append(f"  report   {shown(page)}   all of these on one page")
     if run.missing:
         lines.append(f"  missing  {run.missing}")
     if sheets is not None and sheets.latest is not None:
         lines.append(f"  samples  {shown(sheets.latest)}   training.gif beside it shows how they came about")
     lines.append(f"  run      {shown(run.folder)}")
     lines += [f"  W&B      {logger.where()}" for logger in run_loggers(run.trainer) if logger.where()]
+    if (wandb := run.folder / "wandb").is_dir():
+        lines.append(f"  view     wandb leet {shlex.quote(shown(wandb))}   in this terminal, without an account")
     if checkpoints is not None and checkpoints.last.exists():
         lines.append(f"  go on    {go_on(run.folder, 0 if number else 2 * model.images_seen)}")
     return "\n".join(lines), 128 + number if number else 0

@@ -8,12 +8,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gan_experiments import files
+from gan_experiments.comparison.plots import Curve, Panel, style
 from gan_experiments.comparison.read import Run
 from gan_experiments.comparison.table import Group, Setting
 from gan_experiments.metrics.names import higher_is_better
@@ -22,50 +23,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7570B3", "#8C6D31")
-"""Colours that the colour-blind can tell apart (Okabe and Ito 2008, without black and yellow), on white and black."""
-Dashes = Literal["-", "--", ":", "-."]
-DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.")
 INK = "#777777"  # legible on white and on black
 MOST = 12
 """The largest number of settings that are drawn; the table has them all."""
 NOT_DRAWN = ("images", "images_per_second", "learning_rate/")
 ROWS, COLUMNS, WIDEST = 4, 9, 576
-
-
-@dataclass
-class Curve:
-    """One quantity of one setting against images seen: the mean over seeds, the lowest and the highest."""
-
-    setting: int
-    images: list[float]
-    mean: list[float]
-    low: list[float]
-    high: list[float]
-
-
-@dataclass
-class Panel:
-    """The curves of one quantity, for all settings that have it."""
-
-    title: str
-    curves: list[Curve]
-
-    @property
-    def telling(self) -> bool:
-        """Whether there is something to see: more than one point, and not only zeros (an alarm that never came)."""
-        return any(len(c.images) > 1 for c in self.curves) and any(any((*c.low, *c.high)) for c in self.curves)
-
-    @property
-    def logarithmic(self) -> bool:
-        """Whether the axis is logarithmic: the values are positive and the largest is over 30 times the smallest."""
-        values = [v for curve in self.curves for v in (*curve.low, *curve.high) if math.isfinite(v)]
-        return bool(values) and min(values) > 0 and max(values) / min(values) > 30
-
-
-def style(setting: int) -> tuple[str, Dashes]:
-    """Return the colour and the dashes of a setting, by its index."""
-    return COLOURS[setting % len(COLOURS)], DASHES[setting // len(COLOURS) % len(DASHES)]
 
 
 # ------------------------------------------------------------------------------------------ curves
@@ -180,19 +142,6 @@ def write_curves(path: Path, drawn: Sequence[Panel], found: Sequence[Setting]) -
         figure.savefig(unfinished)
 
 
-def svg(panel: Panel) -> str:
-    """Return one panel as the data URI of an SVG with a transparent background."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.fonttype": "none"}):
-        figure = Figure(figsize=(4.4, 2.8))
-        _draw(_grid(figure, 1, 1)[0, 0], panel)
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
 # ------------------------------------------------------------------------------------------ sheets
 
 
@@ -206,9 +155,14 @@ class Sheet:
 
     def data(self) -> str:
         """Return the picture as a data URI."""
-        file = io.BytesIO()
-        self.picture.save(file, format="PNG", optimize=True)
-        return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+        return embedded(self.picture)
+
+
+def embedded(picture: Image.Image) -> str:
+    """Return a picture as the data URI of a JPEG, which holds samples in a tenth of a PNG's bytes."""
+    file = io.BytesIO()
+    picture.save(file, format="JPEG", quality=88, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def sheets(found: Sequence[Setting]) -> list[Sheet]:
@@ -229,8 +183,8 @@ def sheets(found: Sequence[Setting]) -> list[Sheet]:
     return cut
 
 
-def crop(picture: Image.Image, resolution: int | None) -> Image.Image:
-    """Crop a sheet from `drawing.sheet` to its first rows and columns; any other sheet is kept whole.
+def crop(picture: Image.Image, resolution: int | None, rows: int = ROWS) -> Image.Image:
+    """Crop a sheet from `drawing.sheet` to its first `rows` and its first columns; any other sheet is kept whole.
 
     Either is reduced to at most WIDEST pixels in width.
     """
@@ -243,7 +197,7 @@ def crop(picture: Image.Image, resolution: int | None) -> Image.Image:
             picture = picture.crop(
                 (
                     *(0, 0, min(picture.width, COLUMNS * pitch + 2 * factor)),
-                    min(picture.height, ROWS * pitch + 2 * factor),
+                    min(picture.height, rows * pitch + 2 * factor),
                 )
             )
             break

@@ -19,6 +19,7 @@ import yaml
 from gan_experiments import processes
 from gan_experiments.contracts import ConfigError
 from gan_experiments.runs import resume
+from gan_experiments.runs.quoting import value_of
 
 A_RUN = "a run folder holds config.yaml beside metrics.csv, scores.json or checkpoints/"
 MIRRORS = ("callbacks.scores.evaluator.", "model.loss.", "model.augment.")
@@ -26,7 +27,7 @@ MIRRORS = ("callbacks.scores.evaluator.", "model.loss.", "model.augment.")
 ASIDE = (
     *("output.", "ckpt.", "check.", "logger.", "trainer.log_every.", "trainer.chosen."),
     *("data.workers.", "data.cache.", "metrics.cache."),
-    *(f"callbacks.{name}." for name in ("samples", "checkpoints", "ranks", "progress")),
+    *(f"callbacks.{name}." for name in ("samples", "checkpoints", "curves", "report", "ranks", "progress")),
 )
 """Keys, with all below them, that do not change what is learnt or measured."""
 
@@ -38,7 +39,10 @@ def matters(key: str) -> bool:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores measured together after `images` images. Each, by name, is {"value", "std", "passport"}."""
+    """Scores measured together after `images` images.
+
+    Each, by name, is {"value", "std", "passport"}, and "interval" where one was asked for.
+    """
 
     images: int
     scores: dict[str, dict[str, Any]]
@@ -56,7 +60,6 @@ class Run:
     best: Scored | None = None
     again: list[Scored] = field(default_factory=list)
     outcome: dict[str, Any] = field(default_factory=dict)
-    trusted: Any = None
 
     @cached_property
     def flat(self) -> dict[str, Any]:
@@ -96,10 +99,14 @@ class Run:
         return choices.get("choices") or {}
 
     @cached_property
-    def typed(self) -> list[str]:
-        """The keys that were typed for the run."""
-        words = _yaml(self.folder / ".hydra" / "overrides.yaml") or []
-        return [word.partition("=")[0].lstrip("+~").partition("@")[0] for word in words if "=" in word]
+    def words(self) -> list[str]:
+        """The words that were typed for the run; empty if Hydra did not start it."""
+        return [str(word) for word in _yaml(self.folder / ".hydra" / "overrides.yaml") or []]
+
+    @cached_property
+    def typed(self) -> dict[str, str]:
+        """The values that were typed for the run, by their keys, as they were typed."""
+        return {resume.key_of(word): value_of(word) for word in self.words if "=" in word}
 
     def value(self, key: str) -> Any:
         """Return the choice for a group, or the config's value at a key; None if there is none."""
@@ -112,21 +119,28 @@ class Run:
 
     @cached_property
     def parameters(self) -> dict[str, int]:
-        """The parameter count of each network, as the run recorded it; for older runs counted, which takes seconds."""
-        path = self.folder / "parameters.json"
-        return _json(path) if path.is_file() else _count(self)
+        """The parameter count of each network, as the run recorded it; empty for runs from before they did."""
+        return _json(self.folder / "parameters.json")
+
+    @property
+    def sheets(self) -> list[Path]:
+        """The sample sheets, the first one first."""
+        return sorted((path for path in (self.folder / "samples").glob("[0-9]*.png") if path.stem.isdigit()), key=_at)
 
     @property
     def sheet(self) -> Path | None:
         """The last sample sheet; None if there is none."""
-        return max((self.folder / "samples").glob("[0-9]*.png"), default=None)
+        return max(self.sheets, key=_at, default=None)
 
 
-def runs(given: list[str], trusted: Any = None) -> tuple[list[Run], list[str]]:
+def _at(sheet: Path) -> int:
+    return int(sheet.stem)
+
+
+def runs(given: list[str]) -> tuple[list[Run], list[str]]:
     """Return the runs in the given folders, each once, and notes on folders without a run or with one that never began.
 
-    `trusted` is the option `trust=`: what else their configs may name. Raises ConfigError if a folder does not exist,
-    no folder has a run, or a file cannot be read.
+    Raises ConfigError if a folder does not exist, no folder has a run, or a file cannot be read.
     """
     folders: dict[Path, None] = {}
     empty, notes = [], []
@@ -149,7 +163,7 @@ def runs(given: list[str], trusted: Any = None) -> tuple[list[Run], list[str]]:
         raise ConfigError(f"no run in {', '.join(empty)}: {A_RUN}; type such folders, or sweeps of them")
     if not folders:
         raise ConfigError(*notes)
-    read_ones = [read(folder, trusted) for folder in processes.watched([*folders], "runs")]
+    read_ones = [read(folder) for folder in processes.watched([*folders], "runs")]
     return read_ones, [*notes, *(f"No run in {word}: {A_RUN}." for word in empty)]
 
 
@@ -168,7 +182,7 @@ def natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
-def read(folder: Path, trusted: Any = None) -> Run:
+def read(folder: Path) -> Run:
     """Read a run folder; a half-written line that a killed run has left is ignored.
 
     Raises ConfigError if a file cannot be read.
@@ -176,7 +190,7 @@ def read(folder: Path, trusted: Any = None) -> Run:
     config = _yaml(folder / "config.yaml")
     if not isinstance(config, dict):
         raise ConfigError(f"{folder / 'config.yaml'} is not a run's config; leave that folder out")
-    run = Run(folder, config, _rows(folder / "metrics.csv"), outcome=_json(folder / "outcome.json"), trusted=trusted)
+    run = Run(folder, config, _rows(folder / "metrics.csv"), outcome=_json(folder / "outcome.json"))
     told = _json(folder / "scores.json")
     run.last, run.best = (_scored(told.get(which), folder / "scores.json") for which in ("last", "best"))
     try:
@@ -211,7 +225,7 @@ def _scored(told: Any, path: Path) -> Scored | None:
         return None
     try:
         scores = {
-            name: {"value": float(s["value"]), "std": s.get("std"), "passport": dict(s.get("passport") or {})}
+            name: {**s, "value": float(s["value"]), "std": s.get("std"), "passport": dict(s.get("passport") or {})}
             for name, s in told["scores"].items()
         }
         return Scored(int(told["images"]), scores)
@@ -252,14 +266,3 @@ def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(value, f"{prefix}{key}.")
     else:
         yield prefix.removesuffix("."), node
-
-
-def _count(run: Run) -> dict[str, int]:
-    from gan_experiments.assembly import build, check
-
-    config = build.from_plain(run.config, run.folder, str(run.folder / "config.yaml"), run.trusted)
-    try:
-        model: Any = check.on_meta(config.model)
-        return build.parameters(model)
-    except Exception:  # the code may have changed since the run
-        return {}

@@ -6,7 +6,8 @@ import csv
 import json
 import math
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,17 +78,15 @@ def differences(runs: Sequence[Run]) -> list[str]:
 
 
 def _name(found: list[Setting]) -> None:
-    """Name each setting by what was typed and is not the same for all; if names are equal, also by what differs."""
+    """Name each setting by what was typed, for any of them, and differs; if names are equal, by what else differs."""
     first = [setting.runs[0] for setting in found]
+    chosen = [key for key in ("model", "data") if any(key in run.choices for run in first)]
+    typed = [key for run in first for key in run.typed if matters(key) and not key.startswith(("seed", "hydra"))]
+    unlike = [
+        key for key in dict.fromkeys([*chosen, *typed]) if any(run.value(key) != first[0].value(key) for run in first)
+    ]
     for setting in found:
         run = setting.runs[0]
-        chosen: list[str] = [key for key in ("model", "data") if key in run.choices]
-        told = [
-            key
-            for key in dict.fromkeys([*chosen, *run.typed])
-            if matters(key) and not key.startswith(("seed", "hydra"))
-        ]
-        unlike = [key for key in told if any(run.value(key) != other.value(key) for other in first)]
         setting.name = " ".join(_words(run, unlike if len(found) > 1 else chosen))
     for name in {setting.name for setting in found}:
         alike = [setting for setting in found if setting.name == name]
@@ -103,7 +102,12 @@ def _name(found: list[Setting]) -> None:
 
 
 def _words(run: Run, keys: list[str]) -> list[str]:
-    return [f"{_shortest(key, run)}={shown(run.value(key))}" for key in keys if run.value(key) is not None]
+    told = {key: run.typed.get(key, shown(run.value(key))) for key in keys if run.value(key) is not None}
+    return [f"{_shortest(key, run)}={_cut(value)}" for key, value in told.items()]
+
+
+def _cut(text: str, most: int = 48) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _shortest(key: str, run: Run) -> str:
@@ -117,9 +121,11 @@ def _shortest(key: str, run: Run) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a config's value as it is typed; for a node, the name of its class."""
+    """Return a config's value as it is typed; for a node, the name of its class; for a group of nodes, their names."""
     if isinstance(value, dict) and "_target_" in value:
         return str(value["_target_"]).rpartition(".")[2]
+    if isinstance(value, dict) and all(isinstance(node, dict) and "_target_" in node for node in value.values()):
+        return f"[{','.join(value)}]" if value else "none"
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
@@ -128,14 +134,21 @@ def shown(value: Any) -> str:
 
 @dataclass
 class Group:
-    """Scores that were measured in the same way: for each run those after the most images, and the best."""
+    """Scores that were measured in the same way: for each run those after the most images, and the best.
 
-    passport: dict[str, Any]
-    estimators: dict[str, Any] = field(default_factory=dict)
+    `passports` holds for each score, by name, what describes its measurement.
+    """
+
+    passports: dict[str, dict[str, Any]] = field(default_factory=dict)
     last: dict[Path, Scored] = field(default_factory=dict)
     best: dict[Path, Scored] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
     versions: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def passport(self) -> dict[str, Any]:
+        """What all of its scores have in common, but for how each is estimated."""
+        return _common(self.passports.values())
 
     @property
     def hash(self) -> str:
@@ -144,31 +157,58 @@ class Group:
 
     @property
     def line(self) -> str:
-        """The passport in one line."""
-        words = [f"{key}={_brief(value)}" for key, value in self.passport.items()]
-        return f"Passport {self.hash}: {', '.join(words)}"
+        """The passport in one line; after it, what concerns single scores."""
+        common = self.passport
+        own = {
+            name: [f"{key}={_brief(v)}" for key, v in told.items() if key not in (*common, "estimator")]
+            for name, told in self.passports.items()
+        }
+        words = ", ".join(f"{key}={_brief(value)}" for key, value in common.items())
+        return "; ".join(
+            [f"Passport {self.hash}: {words}", *(f"{name}: {', '.join(told)}" for name, told in own.items() if told)]
+        )
 
     @property
     def names(self) -> list[str]:
         """The names of the scores."""
-        return list(self.estimators)
+        return list(self.passports)
 
-    def differs(self, passport: dict[str, Any], estimators: dict[str, Any]) -> list[str]:
-        """Return lines on the fields in which another passport differs from this one, each with both values.
+    def takes(self, passports: dict[str, dict[str, Any]]) -> list[str]:
+        """Return those of an evaluation's scores that belong here.
 
-        In the lines "there" is this passport and "here" the other. Estimators are compared only if the passports are
-        equal, by the names of scores that both have.
+        These are the scores that were measured as those of the same name here, and then also those that are not here
+        yet; where no score is in both, all of them if they have the same in common as those here.
         """
-        here, there = self.passport, passport
-        if here == there:
-            both = set(self.estimators) & set(estimators)
-            here, there = ({f"estimator of {n}": e[n] for n in both} for e in (self.estimators, estimators))
-        keys = dict.fromkeys([*here, *there])
-        return [
-            f"{key} is {_brief(here.get(key, UNSTATED))} there and {_brief(there.get(key, UNSTATED))} here"
-            for key in keys
-            if here.get(key, UNSTATED) != there.get(key, UNSTATED)
-        ]
+        here = self.passports
+        alike = [name for name, told in passports.items() if here.get(name) == told]
+        new = [name for name in passports if name not in here]
+        joins = alike or (len(new) == len(passports) and _common(passports.values()) == self.passport)
+        return [name for name in passports if name in alike or name in new] if joins else []
+
+    def differs(self, other: Group) -> list[str]:
+        """Return lines on the fields in which the passports of another group differ, each with both values.
+
+        In the lines "there" is this group and "here" the other. Estimators are named only if nothing else differs.
+        """
+        both = [name for name in self.passports if name in other.passports]
+        pairs = [(name, self.passports[name], other.passports[name]) for name in both]
+        lines: dict[bool, dict[str, None]] = {True: {}, False: {}}
+        for name, there, here in pairs or [("", self.passport, other.passport)]:
+            for key in dict.fromkeys([*there, *here]):
+                one, two = there.get(key, UNSTATED), here.get(key, UNSTATED)
+                if one != two:
+                    what = f"estimator of {name}" if key == "estimator" else key
+                    lines[key == "estimator"][f"{what} is {_brief(one)} there and {_brief(two)} here"] = None
+        return [*(lines[False] or lines[True])]
+
+
+def _common(passports: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    first, *others = passports
+    return {
+        key: value
+        for key, value in first.items()
+        if key != "estimator" and all(key in other and other[key] == value for other in others)
+    }
 
 
 def _brief(value: Any) -> str:
@@ -211,22 +251,25 @@ def _state_labels(run: Run, scored: Scored, uneven: set[Any]) -> None:
 
 
 def _sorted(made: list[Group], scored: Scored) -> list[tuple[Group, Scored]]:
-    """Split scores measured together by the group of their passports; add a group to `made` for a new passport."""
-    parts: dict[int, tuple[Group, Scored]] = {}
-    for name, score in scored.scores.items():
-        told = score["passport"]
-        passport = {key: value for key, value in measurement(told).items() if key != "estimator"}
-        estimator = {name: told.get("estimator")}
-        group = next((group for group in made if not group.differs(passport, estimator)), None)
-        if group is None:
-            group = Group(passport)
+    """Split scores measured together by the group that they belong to; add a group to `made` for those of a new one."""
+    parts: list[tuple[Group, Scored]] = []
+    left = {name: measurement(score["passport"]) for name, score in scored.scores.items()}
+    groups = iter([*made])
+    while left:
+        group = next(groups, None) or Group()
+        taken = group.takes(left) if group.passports else [*left]
+        if not taken:
+            continue
+        if not group.passports:
             made.append(group)
-        group.estimators |= estimator
-        group.notes |= {f"{name}: {warning}.": None for warning in told.get("warnings") or []}
-        if told.get("versions") and told["versions"] not in group.versions:
-            group.versions.append(told["versions"])
-        parts.setdefault(id(group), (group, Scored(scored.images, {})))[1].scores[name] = score
-    return list(parts.values())
+        group.passports |= {name: left.pop(name) for name in taken}
+        for name in taken:
+            told = scored.scores[name]["passport"]
+            group.notes |= {f"{name}: {warning}.": None for warning in told.get("warnings") or []}
+            if told.get("versions") and told["versions"] not in group.versions:
+                group.versions.append(told["versions"])
+        parts.append((group, Scored(scored.images, {name: scored.scores[name] for name in taken})))
+    return parts
 
 
 def ranked(found: list[Setting], made: list[Group]) -> list[Setting]:
@@ -322,6 +365,34 @@ class Table:
             [f"## {prose(self.title)}", "", *_paragraphs(self.before), *laid, "", *_paragraphs(self.after)]
         )
 
+    def text(self, width: int) -> str:
+        """Return the table for a terminal of `width` columns, what does not fit beside the rest below it.
+
+        The first column is repeated; its texts and the heads are broken into lines.
+        """
+        rows = [[f"*{cell.text}" if cell.bold else cell.text for cell in row] for row in self.rows]
+        first = min(max(map(len, (row[0] for row in rows)), default=0), max(12, width // 3))
+        heads = [max(map(len, head.split()), default=0) for head in self.head]
+        widths = [min(width - first - 2, max([heads[i], *(len(row[i]) for row in rows)])) for i in range(len(heads))]
+        blocks: list[list[int]] = [[]]
+        for i in range(1, len(self.head)):
+            if blocks[-1] and first + sum(widths[j] + 2 for j in (*blocks[-1], i)) > width:
+                blocks.append([])
+            blocks[-1].append(i)
+        lines = [prose(self.title), "", *_paragraphs(self.before)]
+        for block in blocks:
+            for row in (self.head, *rows):
+                cells = [textwrap.wrap(row[0], first) or [""], *(textwrap.wrap(row[i], widths[i]) for i in block)]
+                sizes = [first, *(widths[i] for i in block)]
+                for k in range(max(map(len, cells))):
+                    parts = [cell[k] if k < len(cell) else "" for cell in cells]
+                    laid = [parts[0].ljust(first), *(p.rjust(n) for p, n in zip(parts[1:], sizes[1:], strict=True))]
+                    lines.append("  ".join(laid).rstrip())
+                if row is self.head:
+                    lines.append("-" * (first + sum(widths[i] + 2 for i in block)))
+            lines.append("")
+        return "\n".join([*lines, *_paragraphs(self.after)])
+
     @staticmethod
     def _pad(cell: str, widths: list[int], index: int) -> str:
         return cell.rjust(widths[index]) if index else cell.ljust(widths[index])
@@ -380,7 +451,7 @@ def _heading(made: list[Group], number: int) -> list[str]:
     group = made[number]
     if not number:
         return [group.line]
-    why = "; ".join(made[0].differs(group.passport, group.estimators))
+    why = "; ".join(made[0].differs(group))
     how = "To compare them, score one again like the other: `gan-experiments evaluate run=... metrics=...`."
     return [f"Not set side by side with passport {made[0].hash}: {why}. {how}", group.line]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -47,6 +48,11 @@ def command(*words: str) -> str:
     if script.endswith("__main__.py"):
         program = ["python", "-m", "gan_experiments"]
     return shlex.join([*program, *verb, *words])
+
+
+def run_again(words: Sequence[str]) -> str:
+    """Return the command that starts a run of these words, as it is typed in a shell."""
+    return shlex.join(["gan-experiments", *words])
 
 
 def of_verb(verb: str, **options: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ ONCE = ("ckpt", "check", "resume", "existing", "sweep", "hydra.run.dir", "output
 EVALUATOR, AUTOMATIC = (f"gan_experiments.metrics.evaluator.{name}" for name in ("Evaluator", "Automatic"))
 SETTLED = ("precision", "channels_last", "tf32", "cudnn_benchmark")
 """Keys of `trainer` that a run settles for "auto"; the configs of runs from before these keys lack some."""
+NAMES_CALLBACK = re.compile(r"callbacks\.\w+\.(_target_|folder)")
 CONFIG, LAST = Path("config.yaml"), Path("checkpoints") / "last.ckpt"
 
 
@@ -191,11 +193,12 @@ def changed(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
     """Return the keys, sorted, of which two flat configs have different values.
 
     What a run has settled for "auto", and why, is no change; neither is a key that was not there then and is empty or
-    false now, as a version later than that of the run has it.
+    false now, as a version later than that of the run has it. The class and the folder of a callback that was not there
+    then count as empty.
     """
     keys = sorted({*now, *then} - {"trainer.chosen"})
     left = [f"trainer.{key}" for key in SETTLED if now.get(f"trainer.{key}", "auto") == "auto"]
-    new = [key for key in keys if key not in then and not now[key]]
+    new = [key for key in keys if key not in then and (not now[key] or NAMES_CALLBACK.fullmatch(key))]
     return [key for key in keys if now.get(key) != then.get(key) and key not in (*left, *new)]
 
 

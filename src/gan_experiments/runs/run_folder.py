@@ -42,7 +42,7 @@ GONE = re.compile(
 IN_A_RUN_FOLDER = ("", ".hydra", "checkpoints", "samples", "tensorboard", "wandb")
 WRITTEN = re.compile(
     r"\.hydra/(config|hydra|overrides)\.yaml|(run|rank_\d+|train_ddp_process_\d+)\.log|config\.yaml|parameters\.json"
-    r"|outcome\.json|metrics\.csv|curves\.png|scores\.json|checkpoints/(last|best|good|\d{8,})\.ckpt"
+    r"|outcome\.json|metrics\.csv|report\.html|curves\.png|scores\.json|checkpoints/(last|best|good|\d{8,})\.ckpt"
     r"|samples/(\d{8,}\.png|training\.gif|real\.png)|tensorboard/(events\.out\.tfevents\..*|hparams\.yaml)"
     r"|wandb/(run-id|latest-run|debug.*\.log|(offline-)?run-\d{8}_.*)"
 )

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+if TYPE_CHECKING:
+    from gan_experiments.comparison.read import Run
+
 
 def compare(cfg: DictConfig) -> int:
-    """Print tables of the runs; write them, the curves, the sheets and a page with all of these. Return 0."""
+    """Print tables of the runs; write them, the curves, the sheets and a page with all of these. Return 0.
+
+    The page of a single run is its report, see `comparison.report`.
+    """
+    import shutil
+
     from gan_experiments import files
     from gan_experiments.assembly import check
-    from gan_experiments.comparison import figures, page, read, table
+    from gan_experiments.comparison import figures, page, read, report, table
     from gan_experiments.contracts import ConfigError
 
     check.require_options(cfg, "compare")
     given = [str(word) for word in ([cfg.runs] if isinstance(cfg.runs, str) else cfg.runs or [])]
     if not given:
         raise ConfigError("nothing to compare: type the folders of runs or of sweeps after the command")
-    runs, notes = read.runs(given, cfg.trust)
+    runs, notes = read.runs(given)
+    for run in runs:
+        if not (run.folder / "parameters.json").is_file():
+            run.parameters = parameters(run, cfg.trust)
     settings, doubled = table.settings(runs)
     notes += doubled
     groups = table.groups(settings)
@@ -48,8 +60,24 @@ def compare(cfg: DictConfig) -> int:
     if "table.csv" in wanted:
         table.write_csv(out / "table.csv", settings, groups)
     if "index.html" in wanted:
-        html = page.page(settings, tables, notes, panels, sheets, out)
-        files.write_text(out / "index.html", html.encode("utf-8", "replace").decode())  # a folder can have any name
-    print(text)
+        html = report.html(runs[0]) if len(runs) == 1 else page.page(settings, tables, notes, panels, sheets, out)
+        files.write_text(out / "index.html", html)
+    wide = shutil.get_terminal_size((100, 24)).columns
+    print("\n".join([*(f"{table.prose(note)}\n" for note in notes), *(laid.text(wide) for laid in tables)]))
     print(f"{out}: {', '.join(written)}")
     return 0
+
+
+def parameters(run: Run, trusted: Any = None) -> dict[str, int]:
+    """Count the parameters of a run from before runs recorded them; empty if its code is gone.
+
+    `trusted` is the option `trust=`: what else its config may name.
+    """
+    from gan_experiments.assembly import build, check
+
+    config = build.from_plain(run.config, run.folder, str(run.folder / "config.yaml"), trusted)
+    try:
+        model: Any = check.on_meta(config.model)
+        return build.parameters(model)
+    except Exception:  # the code may have changed since the run
+        return {}
