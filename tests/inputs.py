@@ -545,7 +545,7 @@ def list_files(folder: Path) -> Sequence[str]:
     pictures(folder / "images", 5)
     (folder / "train.txt").write_text("0.png\n1.png\n2.png\n")
     (folder / "test.txt").write_text("3.png\n4.png\n")
-    return root(folder / "images", f"data.split={{train:{folder}/train.txt,test:{folder}/test.txt}}")
+    return root(folder / "images", f"data.split_list={{train:{folder}/train.txt,test:{folder}/test.txt}}")
 
 
 @kind("some files by pattern", images=3, says=("*_rgb.png",))
@@ -557,10 +557,10 @@ def patterns(folder: Path) -> Sequence[str]:
     return root(folder, "data.include=*_rgb.png")
 
 
-@kind("a fifth held out, by a seed", images=8, says=("2",))
+@kind("a fifth held out, by a seed", images=8, says=("2 of 10 files are held out",))
 def share(folder: Path) -> Sequence[str]:
     pictures(folder, 10)
-    return root(folder, "data.test_share=0.2")
+    return root(folder, "data.test_fraction=0.2", "data.split_seed=3")
 
 
 @kind("3,000 classes of one image each", images=3000, classes=3000, plain=(*PLAIN, "data.classes=3000"))

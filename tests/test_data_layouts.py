@@ -514,8 +514,14 @@ def test_mistakes_about_shares(tmp_path: Path, cache: str) -> None:
         with pytest.raises(ConfigError, match=rf"data\.test_fraction={wrong}: a part is needed"):
             opened("x", cache, test_fraction=wrong)
     root = write(tmp_path / "few", PETS)
-    with pytest.raises(ConfigError, match=r"test_fraction=1e-06 leaves no file of .* in the split test, of 3: type"):
-        opened(root, cache, test_fraction=1e-6).reference("test")
+    with pytest.raises(
+        ConfigError, match=r"=1e-06 with data\.split_seed=0 has all 3 files of .* in the split train: type an"
+    ):
+        opened(root, cache, test_fraction=1e-6).setup()
+    ten = write(tmp_path / "ten", {f"{i}.png": grey(i) for i in range(10)})
+    with pytest.raises(ConfigError, match=r"has all 10 files of .* in the split train: type data\.split_seed=1$"):
+        opened(ten, cache, test_fraction=0.2).setup()
+    assert len(found(opened(ten, cache, test_fraction=0.2, split_seed=3), "test")) == 2
     other = write(tmp_path / "other", PETS)
     with pytest.raises(ConfigError, match=r"test_fraction=0\.5 with data\.test_root=.*: one or the other"):
         opened(root, cache, test_fraction=0.5, test_root=other).setup()
@@ -631,22 +637,21 @@ def test_runs_on_layouts(tmp_path: Path) -> None:
     small += [
         "model.generator.width=4",
         "model.discriminator.width=4",
-        f"data.cache={tmp_path / 'cache'}",
         "trainer=cpu",
+        f"data.cache={tmp_path / 'cache'}",
     ]
+    several = [f"data.root=[{','.join(shards)}]", "model=acgan", "data.classes=2"]
+    part = [f"data.root={tmp_path / 'photos.zip'}", "data.include=a/*", "data.test_fraction=0.3", "data.split_seed=1"]
     for output, words, line in (
-        (
-            "a",
-            [f"data.root=[{','.join(shards)}]", "model=acgan", "data.classes=2"],
-            "2 are read as one set: set-000.tar",
-        ),
-        (
-            "b",
-            [f"data.root={tmp_path / 'photos.zip'}", "model=dcgan", "data.include=a/*", "data.test_fraction=0.3"],
-            "left",
-        ),
+        ("a", several, "2 are read as one set"),
+        ("b", part, "left out by data.include=a/*: 6"),
     ):
         done = run(*words, *small, f"output={output}", folder=tmp_path)
         assert done.returncode == 0, done.stderr
         assert line in done.stdout + done.stderr
         assert (tmp_path / output / "samples" / "real.png").is_file()
+    done = run(
+        "data=folder", f"data.root={shards[0]}", f"data.root={shards[1]}", *small, folder=tmp_path
+    )  # bash's {0,1}
+    assert done.returncode == 2
+    assert f"data.root is typed twice; type data.root=[{','.join(shards)}] for both" in done.stderr

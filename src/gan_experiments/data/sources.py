@@ -29,7 +29,7 @@ from gan_experiments.data.labels import (
     of_samples,
 )
 from gan_experiments.data.limits import UnreadableImageError
-from gan_experiments.data.splits import SPLITS, Choice, Listed, are_splits, is_held_out, kinds
+from gan_experiments.data.splits import SPLITS, Choice, Listed, are_splits, kinds
 
 Loaded = TypeVar("Loaded")
 
@@ -276,24 +276,25 @@ class Files(Source):
         return found
 
     def _in_split(self, base: Mapping[str, str], wanted: Sequence[str], lists: Listed | None) -> dict[str, bool]:
-        """Return for each file whether a list or a share has it in one of the `wanted` splits."""
+        """Return for each file whether a list or a share has it in the first of the `wanted` splits that has any."""
         choice = self._choice
         if not wanted or (lists is None and not choice.test_fraction):
             return dict.fromkeys(base, True)
         if lists is not None:
             split = {name: lists.splits.get(name, "") for name in base}
-            word = f"data.split_list={choice.split_list}"
         else:
-            lasting, options = self._store.lasting, (choice.test_fraction, choice.split_seed)
-            split = {name: "test" if is_held_out(lasting(name), *options) else "train" for name in base}
+            names = [self._store.lasting(name) for name in base]
+            split = dict(zip(base, choice.shared_out(names, self.where), strict=True))
             number = list(split.values()).count("test")
-            word = f"data.test_fraction={choice.test_fraction}"
-            self.notes.append(f"{number:,} of {len(base):,} files are held out by {word}, drawn by data.split_seed")
+            self.notes.append(
+                f"{number:,} of {len(base):,} files are held out by data.test_fraction={choice.test_fraction}, "
+                f"drawn by data.split_seed={choice.split_seed}"
+            )
         kind = next((kind for kind in wanted if kind in split.values()), None)
         if kind is None:
             raise ConfigError(
-                f"{word} leaves no file of {self.where} in the split {wanted[0]}, of {len(base):,}: "
-                + ("name some in it" if lists else "type another data.test_fraction or data.split_seed")
+                f"data.split_list={choice.split_list} leaves no file of {self.where} in the split {wanted[0]}: "
+                "write some with that split, or type data.split_list=null"
             )
         return {name: one == kind for name, one in split.items()}
 

@@ -90,6 +90,22 @@ class Choice:
             word = f"data.{splitter}={getattr(self, splitter)}"
             raise ConfigError(f"{word} with {named(key, root)}: one or the other splits the files, type one of them")
 
+    def shared_out(self, names: Sequence[str], where: str) -> list[str]:
+        """Return the split of each file, "train" or "test", by `test_fraction`; raise ConfigError if one has none."""
+
+        def drawn(seed: int) -> list[str]:
+            return ["test" if is_held_out(name, self.test_fraction, seed) else "train" for name in names]
+
+        splits = drawn(self.split_seed)
+        if len({*splits}) < 2:
+            other = next((seed for seed in range(20) if len({*drawn(seed)}) > 1), None)
+            typed = "another data.test_fraction" if other is None else f"data.split_seed={other}"
+            raise ConfigError(
+                f"data.test_fraction={self.test_fraction} with data.split_seed={self.split_seed} has all "
+                f"{len(names):,} files of {where} in the split {splits[0]}: type {typed}"
+            )
+        return splits
+
     def picked(self, paths: Mapping[str, str], store: Store, where: str, notes: list[str]) -> dict[str, str]:
         """Return the files that `include` and `exclude` leave; files that describe others need not be included.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -62,6 +63,7 @@ def do(verb: str) -> None:
     if set(HELP) & set(sys.argv[1:]):
         _say(help_text.of_verb(verb, VERBS[verb]))
     try:
+        require_unexpanded(sys.argv[1:])
         sys.argv[1:] = configs.with_own_keys(latest.settled(sys.argv[1:]))
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -78,6 +80,17 @@ def _say(text: str) -> NoReturn:
         sys.exit(0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(128 + signal.SIGPIPE)
+
+
+def require_unexpanded(typed: list[str]) -> None:
+    """Raise ConfigError if a shell made several words of one root, of which one would win: data.root=set-{0..4}.tar."""
+    for one, other in itertools.pairwise(typed):
+        key, _, value = one.partition("=")
+        if key.startswith("data.") and "root" in key and other.startswith(f"{key}=") and other != one:
+            raise ConfigError(
+                f"{one} {other}: {key} is typed twice; type {key}=[{value},{other.partition('=')[2]}] for both, "
+                f"or put a pattern in quotes, '{key}=\"set-{{000..004}}.tar\"'"
+            )
 
 
 def folders_gathered(typed: list[str]) -> list[str]:
