@@ -118,6 +118,14 @@ def test_grey_colour_and_size(tmp_path: Path) -> None:
     described = data(wide, tmp_path)
     assert described.reference().pixels.shape == (6, 3, S, S)
     assert f"sizes     all {3 * S}x{2 * S}" in described.understood()
+    both = Numbered(lambda row: np.dstack([colours(row), np.full((S, S), 9 * row, np.uint8)]))
+    made = data(both, tmp_path, channels=4).reference().pixels
+    assert torch.equal(made[:, :3], AS_THEY_ARE)
+    assert made[:, 3, 0, 0].tolist() == [9 * row for row in range(6)]
+    bands = Numbered(lambda row: np.full((S + 1, S, 7), row, np.uint8))
+    assert pixels(bands, tmp_path, channels=7).shape == (6, 7, S, S)
+    wide = pixels(Numbered(lambda row: colours(row, 2 * S, S)), tmp_path, resolution=[2 * S, S])
+    assert wide.shape == (6, 3, 2 * S, S)
     clear = Numbered(lambda row: np.dstack([colours(row), np.zeros((S, S), np.uint8)]))
     assert pixels(clear, tmp_path).unique().tolist() == [255]
 

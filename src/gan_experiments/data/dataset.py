@@ -30,11 +30,11 @@ from gan_experiments.bounds import Resolution
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import BatchStream, Stream, flips
 from gan_experiments.data.cache import FILTER, ImageArray, cached
-from gan_experiments.data.decode import Reading, _to_8_bit, decode, fit, picture
+from gan_experiments.data.decode import Range, Reading, _to_8_bit, decode, fit, has_alpha, match_channels, picture
 from gan_experiments.data.image_module import FromFiles
 from gan_experiments.data.limits import UnreadableImageError
 from gan_experiments.data.met import About, Seen
-from gan_experiments.data.sources import BLOCK, Block, Settings, Source, match_channels, spread, stacked
+from gan_experiments.data.sources import BLOCK, Block, Settings, Source, spread, stacked
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class Items(Source):
         known: the names of the classes, if the items' labels are to be numbered by them, as those of a test split are.
         limit: the greatest number of items: evenly spread, or the first ones of an iterable.
         workers: the number of processes that read items ahead.
+        view: as in `Source`.
     """
 
     items = "items"
@@ -83,7 +84,9 @@ class Items(Source):
         known: Sequence[str] = (),
         limit: int | None = None,
         workers: int = 0,
+        view: Mapping[str, Any] | None = None,
     ) -> None:
+        self.view = view or {}
         self.dataset, self.name = dataset, type(dataset).__name__
         self.where = f"{key}={type(dataset).__module__}.{type(dataset).__qualname__}"
         self.form = Form(self.where, image, label, layout, labelled)
@@ -108,7 +111,7 @@ class Items(Source):
 
     def identity(self) -> list[object]:
         """List the class of the dataset, its arguments, its length, and hashes of some items evenly spread."""
-        kept = self._limit, self.form.plain(), self.known, self.own
+        kept = self._limit, self.form.plain(), self.known, self.own, dict(self.view)
         return [self.where, _arguments(self.dataset), self._number, *kept, self._probe()]
 
     def _probe(self) -> list[str]:
@@ -135,7 +138,7 @@ class Items(Source):
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
         """Read and convert the items in order, on `workers` processes; `threads` is not needed."""
         reading = self.begin(settings.range)
-        results = self._results(settings, reading.bounds)
+        results = self._results(settings, reading.window or reading.bounds)
         self._found, start = [], 0
         while some := list(itertools.islice(results, BLOCK)):
             names = [f"item {row}" for row, _ in some]
@@ -159,7 +162,33 @@ class Items(Source):
         if self.iterable:
             self._number = start
 
-    def _results(self, settings: Settings, bounds: Any) -> Iterator[tuple[int, Read]]:
+    def converted(self, item: Any, row: int, settings: Settings, range: Range, labelled: bool = True) -> Read:
+        """Convert an item to an image as `settings` have it, by `range`, and to a label if it is needed."""
+        reading = Reading(range, **self.view)
+        reading.met = tally = _Tally()  # type: ignore[assignment]
+        try:
+            image, label = self.form.parts(item)
+            label = self.form.numbered(label) if self.form.labelled and labelled else None
+            shape = settings.resolution, settings.channels, settings.crop
+            if isinstance(image, (bytes, bytearray)):
+                pixels = decode(bytes(image), *shape, reading, how=settings.fit)
+            else:
+                pixels, seen = self.form.pixels(image, settings.channels, reading)
+                pixels = fit(
+                    pixels,
+                    settings.resolution,
+                    settings.crop,
+                    settings.fit,
+                    has_alpha(settings.channels, reading.bands),
+                )
+                tally.add(seen)
+        except UnreadableImageError as error:
+            return Read(str(error), None)
+        except ConfigError as error:
+            return Read(ConfigError(f"{self.where}: item {row} {error}"), None)
+        return Read(pixels.numpy(), label, tuple(tally))
+
+    def _results(self, settings: Settings, range: Range) -> Iterator[tuple[int, Read]]:
         if self.iterable:
             first, rest = self._begun or ([], _iterated(self.dataset))
             self._begun = None
@@ -169,9 +198,9 @@ class Items(Source):
                         f"{self.where}: item {row} cannot be read ({_said(item)}), and an iterable ends there: mend it,"
                         f" or type data.limit={max(row, 1)}"
                     ) from item
-                yield row, self.form.read(item, row, settings, bounds)
+                yield row, self.converted(item, row, settings, range)
             return
-        work = _Work(self, settings, bounds)
+        work = _Work(self, settings, range)
         loader: Any = work
         if self.workers:
             loader = DataLoader(work, batch_size=None, num_workers=self.workers, collate_fn=_same)
@@ -228,8 +257,8 @@ class Items(Source):
 class _Work(Dataset):
     """The items as they are read, for the processes of a DataLoader too."""
 
-    def __init__(self, items: Items, settings: Settings, bounds: Any) -> None:
-        self.items, self.settings, self.bounds = items, settings, bounds
+    def __init__(self, items: Items, settings: Settings, range: Range) -> None:
+        self.items, self.settings, self.range = items, settings, range
 
     def __len__(self) -> int:
         return len(self.items.rows)
@@ -238,7 +267,7 @@ class _Work(Dataset):
         if index >= len(self):
             raise IndexError
         row = self.items.rows[index]
-        return self.items.form.read(self.items.get(row), row, self.settings, self.bounds)
+        return self.items.converted(self.items.get(row), row, self.settings, self.range)
 
 
 class Form:
@@ -252,23 +281,6 @@ class Form:
     def plain(self) -> list[object]:
         """Return it in plain values, for a cache's key."""
         return [self.image, self.label, self.layout, self.labelled]
-
-    def read(self, item: Any, row: int, settings: Settings, bounds: Any, labelled: bool = True) -> Read:
-        """Convert an item to pixels of the resolution and the channels of `settings`, and a label if it is needed."""
-        try:
-            image, label = self.parts(item)
-            label = self.numbered(label) if self.labelled and labelled else None
-            if isinstance(image, (bytes, bytearray)):
-                reading = Reading(bounds)
-                reading.met = tally = _Tally()  # type: ignore[assignment]
-                shape = settings.resolution, settings.channels, settings.crop
-                return Read(decode(bytes(image), *shape, reading, how=settings.fit).numpy(), label, tuple(tally))
-            pixels, seen = self.pixels(image, settings.channels, bounds)
-            return Read(fit(pixels, settings.resolution, settings.crop, settings.fit).numpy(), label, (seen,))
-        except UnreadableImageError as error:
-            return Read(str(error), None)
-        except ConfigError as error:
-            return Read(ConfigError(f"{self.where}: item {row} {error}"), None)
 
     def parts(self, item: Any) -> tuple[Any, Any]:
         """Return the image and the label of an item; None for no label.
@@ -336,17 +348,17 @@ class Form:
             raise ConfigError("has no label: type data.classes=0, or give (image, label)")
         raise UnreadableImageError(f"has the label {described(label)}: a whole number or a name is needed")
 
-    def pixels(self, image: Any, channels: int, bounds: Any) -> tuple[Tensor, Seen]:
+    def pixels(self, image: Any, channels: int, reading: Reading) -> tuple[Tensor, Seen]:
         """Convert a PIL image, an array or a tensor to uint8 [channels, H, W] at its own size."""
         if isinstance(image, Image.Image):
-            return picture(image, channels, bounds)
+            return picture(image, channels, reading)
         array = _array(image)
         if array is None:
             raise ConfigError(
                 f"has {described(image)} for an image: a PIL image, an array, a tensor or the bytes of a file is needed"
             )
         array = self._channels_first(array, image, channels)
-        values, kind = None, _kind(array)
+        values, kind, bounds = None, _kind(array), reading.bounds
         if array.dtype == bool:
             array = array.astype(np.uint8) * 255
         elif array.dtype != np.uint8:
@@ -356,14 +368,13 @@ class Form:
             if bounds is None:
                 raise ConfigError(f"has {described(image)}: {_range_to_type(values)}")
             array = _to_8_bit(array, bounds)
-        seen = Seen((array.shape[2], array.shape[1]), kind, 1, values, None if bounds is None else bounds[1])
         pixels = torch.from_numpy(np.ascontiguousarray(array))
-        if len(pixels) not in (channels, *GREY_OR_COLOUR):
-            raise UnreadableImageError(
-                f"has {len(pixels)} channels: 1 (grey), 3 (RGB) or 4 (RGB and transparency) are needed"
-            )
-        if len(pixels) == 4 != channels:
-            pixels = _over_white(pixels)
+        if len(pixels) != channels and (reading.bands or not {len(pixels), channels} <= {*GREY_OR_COLOUR}):
+            asked = "1 (grey), 3 (RGB) or 4 (RGB and transparency)" if channels in GREY_OR_COLOUR else channels
+            raise UnreadableImageError(f"has {len(pixels)} channels: {asked} are needed")
+        opaque = has_alpha(channels, reading.bands) and len(pixels) != 4
+        full = None if bounds is None else bounds[1]
+        seen = Seen((array.shape[2], array.shape[1]), kind, 1, values, full, opaque)
         return match_channels(pixels[None], channels)[0], seen
 
     def values(self, item: Any) -> tuple[float, float] | None:
@@ -416,6 +427,7 @@ class FromItems(FromFiles):
     """
 
     many_frames: ClassVar[bool] = False
+    chosen: ClassVar[frozenset[str]] = frozenset()
     splits = ("train", "test")
 
     def __init__(
@@ -450,6 +462,7 @@ class FromItems(FromFiles):
             known=() if split == "train" else self.training().class_names,
             limit=self.limit,
             workers=self.workers,
+            view=self.view,
         )
         settings = self._settings(self.crop, split=split)
         if self.cached:
@@ -527,7 +540,7 @@ class Anew(ImageArray):
         for other in itertools.islice(same, TRIES):
             item = self.source.rows[other]
             got = self.source.get(item, *place)
-            found = self.source.form.read(got, item, self.settings, self.settings.range, labelled=False)
+            found = self.source.converted(got, item, self.settings, self.settings.range, labelled=False)
             if isinstance(found.pixels, ConfigError):
                 raise found.pixels
             if not isinstance(found.pixels, str):
@@ -655,13 +668,6 @@ def _range_to_type(values: tuple[float, float]) -> str:
     else:
         likely = "[0,1] or data.range=[-1,1]" if high <= 1 else f"[0,{255 if high <= 255 else f'{high:.4g}'}]"
     return f"type the values that are black and white, as data.range={likely}"
-
-
-def _over_white(pixels: Tensor) -> Tensor:
-    """Lay RGB and transparency, uint8 [4, H, W], over white: uint8 [3, H, W]."""
-    image = Image.fromarray(pixels.permute(1, 2, 0).numpy(), "RGBA")
-    flat = np.array(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
-    return torch.from_numpy(flat).permute(2, 0, 1)
 
 
 def _iterated(dataset: Any) -> Iterator[Any]:

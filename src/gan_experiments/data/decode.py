@@ -148,15 +148,16 @@ def pixels_of(raw: bytes, channels: int | None = None, reading: Reading | None =
     return found
 
 
-def picture(image: Image.Image, channels: int, bounds: tuple[float, float] | None = None) -> tuple[Tensor, Seen]:
+def picture(image: Image.Image, channels: int, reading: Reading) -> tuple[Tensor, Seen]:
     """Convert a PIL image as it is, not turned by its EXIF data, to uint8 [channels, H, W]; return what was seen of it.
 
-    `bounds` are the values that become black and white if it has more than 8 bits. Raises UnreadableImageError.
+    Raises UnreadableImageError.
     """
     try:
         plain = image.copy()
         plain.info = {key: value for key, value in image.info.items() if key == "transparency"}
-        return _frame(plain, b"", _kind(plain, b""), channels, 0, Reading(bounds))
+        _require_window(reading, kind := _kind(plain, b""))
+        return _frame(plain, b"", kind, channels, 0, reading)
     except Exception as error:  # as above
         raise UnreadableImageError(why(error)) from None
 

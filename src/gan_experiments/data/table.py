@@ -161,8 +161,9 @@ class Listed(Source):
         labels: Sequence[int],
         class_names: Sequence[str],
         limit: int | None = None,
+        view: Mapping[str, Any] | None = None,
     ) -> None:
-        rows = spread(len(names), limit)
+        rows, self.view = spread(len(names), limit), view or {}
         self.where, self.name, self.class_names = where, Path(where.partition("=")[2]).stem, list(class_names)
         self._names = [names[row] for row in rows]
         self._paths = [paths[row] for row in rows]
@@ -175,7 +176,7 @@ class Listed(Source):
     def identity(self) -> list[object]:
         """List names, classes, sizes and times of change."""
         stamps = [[status.st_size, status.st_mtime_ns] for status in (path.stat() for path in self._paths)]
-        return [self._names, self._labels, stamps, self.class_names]
+        return [self._names, self._labels, stamps, self.class_names, dict(self.view)]
 
     @override
     def blocks(self, settings: Settings, threads: int = 1) -> Iterator[Block]:
@@ -194,7 +195,7 @@ class Listed(Source):
     @override
     def values(self, threads: int = 1) -> tuple[float, float] | None:
         """Return the least and the greatest value of all files of more than 8 bits; None if there are none."""
-        found = load_blocks(lambda row: values_of(limits.read(self._paths[row])), len(self), threads)
+        found = load_blocks(lambda row: values_of(limits.read(self._paths[row]), **self.view), len(self), threads)
         return joined_values(values for _, some in found for values in some)
 
 
@@ -218,6 +219,7 @@ class Table(InDomains, FromFiles):
     provides = frozenset({"real", "label", "domain"})
     to_provide = "type data.label= a column and data.classes=N, or data.attributes=[...] of columns and their number"
     many_frames: ClassVar[bool] = False
+    chosen: ClassVar[frozenset[str]] = frozenset()
     splits = ("train", "val", "test")
 
     def __init__(
@@ -293,7 +295,7 @@ class Table(InDomains, FromFiles):
                 " missing); paths are relative to data.root=, by default to the folder of the table",
             )
         labels, class_names = self._labels(split, rows, chosen, notes)
-        source = Listed(rows.where, names, paths, labels, class_names, self.limit)
+        source = Listed(rows.where, names, paths, labels, class_names, self.limit, self.view)
         source.notes = notes
         return source
 
