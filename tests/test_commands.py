@@ -12,6 +12,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import hydra
 import matplotlib.pyplot as plt
@@ -83,20 +84,61 @@ def test_scores_have_passports(trained: Path) -> None:
     assert "fid" not in scores["last"]["scores"]
 
 
-def test_weights_and_biases_has_it_all_against_images(trained: Path) -> None:
-    folder = next((trained / "wandb").glob("offline-run-*"))
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    """The records of a W&B run on disk, by W&B's own reader."""
     wandb = Path(sys.executable).with_name("wandb")
-    lines = subprocess.run(
-        [wandb, "leet", "inspect", "--json", folder], capture_output=True, text=True, check=True
-    ).stdout
-    records = [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
+    command = [wandb, "leet", "inspect", "--json", folder]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def summary_of(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The summary in the end; of what is nested, by the first name."""
+    summary: dict[str, Any] = {}
+    for record in (record["summary"] for record in records if record["type"] == "summary"):
+        summary |= record.get("update", {})
+        for gone in record.get("remove", []):
+            summary = {key: value for key, value in summary.items() if not key.startswith(gone["key"])}
+    return summary
+
+
+def test_weights_and_biases_has_it_all_against_images(trained: Path) -> None:
+    records = records_of(next((trained / "wandb").glob("offline-run-*")))
     history = [record["history"]["item"] for record in records if record["type"] == "history"]
     assert all("images" in item for item in history)
     logged = set().union(*history)
     assert {"fid_digits", "D(real)", "generator/adversarial", "gradient_norm/generator", "samples.path"} <= logged
+    assert {"real.path", "samples.caption", "training.path"} <= logged  # a GIF is a video
     assert any(name.startswith("histogram/D(real)") for name in logged)
-    axes = [record["metric"].get("step_metric") for record in records if record["type"] == "metric"]
-    assert axes[-1] == "images"
+    metrics = [record["metric"] for record in records if record["type"] == "metric"]
+    assert [metric["step_metric"] for metric in metrics if "glob_name" in metric][-1] == "images"
+    directions = {metric["name"]: metric["summary"] for metric in metrics if "summary" in metric}
+    assert directions["fid_digits"] == {"min": True, "last": True}
+    assert directions["is_digits"] == {"max": True, "last": True}
+    (run,) = (record["run"] for record in records if record["type"] == "run")
+    assert run["job_type"] == "train"
+    assert run["display_name"].startswith("dcgan")
+
+
+def test_the_wandb_summary_is_what_runs_are_sorted_by(trained: Path) -> None:
+    summary = summary_of(records_of(next((trained / "wandb").glob("offline-run-*"))))
+    scores = json.loads((trained / "scores.json").read_text())
+    fids = [row["fid_digits"] for row in scores["history"]]
+    assert summary["fid_digits"] == {"min": pytest.approx(min(fids)), "last": pytest.approx(fids[-1])}
+    assert summary["best/images"] == scores["best"]["images"]
+    assert summary["best/fid_digits"] == pytest.approx(scores["best"]["scores"]["fid_digits"]["value"])
+    assert not [name for name in summary if name.startswith("histogram")]
+
+
+def test_checkpoints_are_wandb_artifacts_without_a_copy(trained: Path) -> None:
+    records = records_of(next((trained / "wandb").glob("offline-run-*")))
+    kept = [record["artifact"] for record in records if record["type"] == "artifact"]
+    artifacts = {alias: artifact for artifact in kept for alias in artifact["aliases"]}
+    assert {"latest", "best"} <= artifacts.keys()
+    for alias, file in (("latest", "last.ckpt"), ("best", "best.ckpt")):
+        (entry,) = artifacts[alias]["manifest"]["contents"]
+        assert Path(entry["local_path"]) == trained / "checkpoints" / file
+        assert "fid_digits" in artifacts[alias]["metadata"]
 
 
 def test_a_checkpoint_is_plain_and_carries_its_config(trained: Path) -> None:

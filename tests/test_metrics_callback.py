@@ -129,10 +129,14 @@ def test_versions_do_not_matter():
 
 def test_wandb_is_told_the_passports(tmp_path):
     logger = WandbRun(str(tmp_path), "project", mode="disabled")
-    config = {}
-    logger._experiment = SimpleNamespace(config=SimpleNamespace(update=lambda told, **_: config.update(told)))
+    config, defined = {}, {}
+    logger._experiment = SimpleNamespace(
+        config=SimpleNamespace(update=lambda told, **_: config.update(told)),
+        define_metric=lambda name, **told: defined.update({name: told}),
+    )
     passport = {"num_fake": 3}
     logger.log_passports({"fid": passport})
+    assert defined == {"fid": {"step_metric": "images", "summary": "min,last"}}
     assert config == {"passport": {"fid": short_name(passport)}, "passports": {"fid": passport}}
 
 

@@ -30,7 +30,7 @@ from gan_experiments import files, processes, signals
 from gan_experiments.assembly import pretrained, scoring
 from gan_experiments.callbacks.callback import find
 from gan_experiments.callbacks.health import Health
-from gan_experiments.callbacks.record import Record
+from gan_experiments.callbacks.record import Record, log_picture
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import ConfigError, TrainingFailure
 from gan_experiments.data.module import DataModule
@@ -86,7 +86,11 @@ class Run:
                 logger.start(self.model.run.config)
             files.write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.model.run.config)))
             files.write_text(self.folder / "parameters.json", json.dumps(parameters(self.model), indent=1))
-            save_png(real_sheet(self.data), self.folder / "samples" / "real.png")
+            real = self.folder / "samples" / "real.png"
+            save_png(real_sheet(self.data), real)
+            log_picture(self.trainer, "real", real, self.model.images_seen, self.data.describe())
+            for logger in run_loggers(self.trainer):
+                logger.log_data(self.data.describe(), str(getattr(self.data.reference(), "fingerprint", "")))
         while True:
             try:
                 self.trainer.fit(self.model, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)

@@ -31,7 +31,8 @@ from gan_experiments.models.noise_to_image import NoiseToImage
 from gan_experiments.runs import resume
 from gan_experiments.runs.configs import conf_dir, keys_gone, nearest, of_choice, reach
 
-ALONE = ("logger", "trainer", "callbacks", "augment", "metrics", "loss", "perceptual", "data", "model")
+SEVERAL = ("logger",)
+ALONE = ("trainer", "callbacks", "augment", "metrics", "loss", "perceptual", "data", "model")
 """The groups of a run that take one choice; `technique` takes several."""
 
 
@@ -111,9 +112,9 @@ def faults(cfg: DictConfig) -> Iterator[str]:
 
 def _groups(cfg: DictConfig) -> Iterator[str]:
     """Yield the groups that are empty, and those with several choices that take one."""
-    for group in ALONE:
+    for group in (*SEVERAL, *ALONE):
         choice = _typed(group)
-        if choice.startswith("["):
+        if choice.startswith("[") and group in ALONE:
             first = choice.strip("[]").partition(",")[0].strip()
             yield f"{group}={choice}: one choice is taken; type {group}={first or 'none'}"
         elif not isinstance(cfg.get(group), DictConfig):

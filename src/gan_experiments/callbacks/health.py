@@ -25,7 +25,7 @@ from gan_experiments import files
 from gan_experiments.bounds import Count, OneOf, PartOf, Whole
 from gan_experiments.callbacks.callback import RunCallback, find
 from gan_experiments.callbacks.checkpoints import Checkpoints
-from gan_experiments.callbacks.record import Record, log_metrics
+from gan_experiments.callbacks.record import Record, alert, log_metrics
 from gan_experiments.contracts import ConfigError, NotFinite, TrainingFailure
 from gan_experiments.data.module import DataModule
 from gan_experiments.engine.module import AdversarialModule
@@ -363,6 +363,7 @@ class Health(RunCallback):
     def _say(self, trainer: L.Trainer, line: str) -> None:
         if trainer.is_global_zero:
             log.warning("health: %s", line)
+            alert(trainer, "health", line)
 
     def way_back(self, trainer: L.Trainer, module: AdversarialModule, failure: TrainingFailure) -> Path | None:
         """Return the checkpoint to go back to after a failure, or None to stop.

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from gan_experiments.callbacks.callback import RunCallback
 from gan_experiments.engine.module import AdversarialModule
-from gan_experiments.loggers.run_logger import run_loggers
+from gan_experiments.loggers import other_loggers
+from gan_experiments.loggers.run_logger import RunLogger, run_loggers
 
 
 def log_metrics(trainer: L.Trainer, metrics: dict[str, float], images: int) -> None:
@@ -26,10 +27,25 @@ def log_passports(trainer: L.Trainer, passports: dict[str, dict[str, Any]]) -> N
         logger.log_passports(passports)
 
 
-def log_picture(trainer: L.Trainer, name: str, path: Path, images: int) -> None:
-    """Log an image file with every logger that takes pictures."""
+def log_best(trainer: L.Trainer, scores: dict[str, float], images: int) -> None:
+    """Log the scores of the best checkpoint with every logger that keeps them."""
     for logger in run_loggers(trainer):
-        logger.log_picture(name, path, images)
+        logger.log_best(scores, images)
+
+
+def log_picture(trainer: L.Trainer, name: str, path: Path, images: int, caption: str = "") -> None:
+    """Log an image file or a GIF with every logger that takes pictures."""
+    for logger in trainer.loggers:
+        if isinstance(logger, RunLogger):
+            logger.log_picture(name, path, images, caption)
+        else:
+            other_loggers.log_picture(logger, name, path, images)
+
+
+def alert(trainer: L.Trainer, title: str, text: str) -> None:
+    """Warn whoever watches the run, through every logger that can."""
+    for logger in run_loggers(trainer):
+        logger.alert(title, text)
 
 
 def log_histograms(trainer: L.Trainer, histograms: dict[str, Tensor], images: int) -> None:

@@ -54,7 +54,17 @@ class SampleSheets(RunCallback):
         """Join the sheets to a GIF."""
         if trainer.is_global_zero:
             sheets = sorted(p for p in self.folder.glob("[0-9]*.png") if p.stem.isdigit() and len(p.stem) >= 8)
-            save_gif(sheets, self.folder / "training.gif", self.gif_seconds, hold=1.5)
+            film = self.folder / "training.gif"
+            save_gif(sheets, film, self.gif_seconds, hold=1.5)
+            if film.exists():
+                log_picture(trainer, "training", film, module.images_seen, "the same inputs from first to last")
+
+    def _caption(self, module: AdversarialModule, columns: int | None) -> str:
+        """Return in words what a sheet shows."""
+        names = module.class_names
+        classes = f"; columns: {', '.join(names)}" if names and columns and columns % len(names) == 0 else ""
+        averaged = "averaged networks" if self.ema and module.averages else "networks in training"
+        return f"after {module.images_seen:,} images, by the {averaged}{classes}"
 
     def _draw(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         with module.paused():
@@ -64,4 +74,4 @@ class SampleSheets(RunCallback):
                 self.latest = self.folder / f"{module.images_seen:08d}.png"
                 columns = module.conditions.columns(len(cells))
                 save_png(module.kind.sheet(cells, columns, real=self._real), self.latest)
-                log_picture(trainer, "samples", self.latest, module.images_seen)
+                log_picture(trainer, "samples", self.latest, module.images_seen, self._caption(module, columns))

@@ -14,7 +14,7 @@ import lightning as L
 from gan_experiments import distributed, files
 from gan_experiments.bounds import Place, Whole
 from gan_experiments.callbacks.callback import RunCallback
-from gan_experiments.callbacks.record import log_metrics, log_passports
+from gan_experiments.callbacks.record import log_best, log_metrics, log_passports
 from gan_experiments.data.module import DataModule
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.metrics.evaluator import Evaluator, Judge
@@ -102,6 +102,9 @@ class Scores(RunCallback):
                 files.write_text(self.path, json.dumps(self.state_dict(), indent=1))
                 log_passports(trainer, {name: score["passport"] for name, score in told.items()})
             log_metrics(trainer, values, images)
+            if trainer.is_global_zero and self.best:
+                best = {name: score["value"] for name, score in self.best["scores"].items()}
+                log_best(trainer, best, self.best_at)
 
     def _asked(self, data: DataModule, module: AdversarialModule, ema: bool) -> tuple[Judge, Any, Any, dict[str, Any]]:
         """Return the evaluator, the generated samples, the real ones, and further entries of the passports."""

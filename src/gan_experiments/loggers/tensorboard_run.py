@@ -25,7 +25,7 @@ class TensorBoardRun(RunLogger, TensorBoardLogger):
         super().__init__(save_dir=folder, name="tensorboard", version="")
 
     @rank_zero_only
-    def log_picture(self, name: str, path: Path, step: int) -> None:
+    def log_picture(self, name: str, path: Path, step: int, caption: str = "") -> None:
         """Log an image file at `step` images."""
         self.experiment.add_image(name, decode_image(str(path), ImageReadMode.RGB), step)
 

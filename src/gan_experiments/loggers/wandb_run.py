@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from gan_experiments.bounds import Place, Text
+from gan_experiments.bounds import OneOf, Place, Text
 
 os.environ.setdefault("WANDB_SILENT", "true")  # the run's own last lines say where W&B's files are
 
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
+from yaml import YAMLError
 
 from gan_experiments import files, processes
 from gan_experiments.contracts import ConfigError
 from gan_experiments.loggers.run_logger import RunLogger
+from gan_experiments.metrics.names import higher_is_better
 from gan_experiments.metrics.passports import short_name
+from gan_experiments.runs import names, resume
 
 MODES = {"online": "online", "offline": "offline", "disabled": "disabled", "run": "online", "dryrun": "offline"}
 """The modes that may be typed, and W&B's present names for them."""
@@ -30,14 +38,20 @@ OFFLINE = "type logger.wandb.mode=offline to upload later with `wandb sync`"
 class WandbRun(RunLogger, WandbLogger):
     """A W&B run with its files in the run folder; a training that is resumed there continues the same W&B run.
 
-    Under a `wandb agent` it is the run that the agent has made for this start.
+    Under a `wandb agent` it is the run that the agent has made for this start. Its summary holds the last value of each
+    number, for each score also the best one, and the best checkpoint's as `best/...`.
 
     Args:
         folder: the run folder; W&B keeps its files in `wandb/` below it.
-        project, group, tags: as in `wandb.init`.
+        project, entity, group, job_type, notes, tags, save_code: as in `wandb.init`.
+        name: of the run; None for the words that were typed.
         mode: "offline", "online" or "disabled"; None for "offline", or "online" under an agent.
+        checkpoints: which checkpoints become artifacts when the run ends: "all" that there are, "best" for the best and
+            the last one, "none".
+        init: any other arguments of `wandb.init`, by name.
 
-    Raises ConfigError for another mode, and for "online" if nobody has logged in.
+    Raises ConfigError for another mode, for "online" if nobody has logged in, and for an argument that `wandb.init`
+    does not have or that has a key here.
     """
 
     def __init__(
@@ -47,6 +61,13 @@ class WandbRun(RunLogger, WandbLogger):
         group: Text | None = None,
         tags: list[str] | None = None,
         mode: str | None = None,
+        entity: Text | None = None,
+        name: Text | None = None,
+        job_type: Text | None = "train",
+        notes: Text | None = None,
+        save_code: bool = False,
+        checkpoints: Annotated[str, OneOf("best", "all", "none")] = "best",
+        init: dict[str, Any] | None = None,
     ) -> None:
         agent = "WANDB_SWEEP_ID" in os.environ
         mode = mode or ("online" if agent else "offline")
@@ -54,22 +75,32 @@ class WandbRun(RunLogger, WandbLogger):
             raise ConfigError(f"logger.wandb.mode={mode}: type one of {', '.join(MODES)}")
         if MODES[mode] == "online" and processes.rank() == 0:
             _require_key(mode)
-        known = Path(folder) / "wandb" / "run-id"
+        others = _others(init or {})
+        self.folder, self.checkpoints = Path(folder), checkpoints
+        known = self.folder / "wandb" / "run-id"
         if agent and "WANDB_RUN_ID" in os.environ:
             files.write_text(known, os.environ["WANDB_RUN_ID"])
         elif not known.exists():
             files.write_text(known, uuid.uuid4().hex[:8])
+        settings = {"silent": True, "console": "off", **others.pop("settings", {})}
         super().__init__(
             save_dir=folder,
             project=project,
-            name="/".join(Path(folder).resolve().parts[-1 if group else -2 :]),
+            name=name or names.spoken(resume.overrides()) or _default_name(self.folder),
             version=files.clean_name(known.read_text().strip()),  # W&B makes a path of it
+            entity=entity,
             group=group,
+            job_type=job_type,
+            notes=notes,
             tags=tags,
             mode=MODES[mode],
-            settings=wandb.Settings(silent=True, console="off"),
+            save_code=save_code,
+            settings=wandb.Settings(**settings),
+            **others,
         )
         self._wandb_init.pop("anonymous", None)  # Lightning hands it on and W&B warns of it
+        self._defined: set[str] = set()
+        self._histograms: set[str] = set()
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -80,21 +111,64 @@ class WandbRun(RunLogger, WandbLogger):
     def log_passports(self, passports: dict[str, dict[str, Any]]) -> None:
         """Put the passports into the run's config, each with a short name; only runs that share it are comparable.
 
-        In W&B group or filter by `passport.fid`, ... before ranking runs by `fid`.
+        In W&B group or filter by `passport.fid`, ... before ranking runs by `fid.min`, the best value.
         """
-        names = {name: short_name(passport) for name, passport in passports.items()}
-        self.experiment.config.update({"passport": names, "passports": passports}, allow_val_change=True)
+        kept = {name: short_name(passport) for name, passport in passports.items()}
+        self.experiment.config.update({"passport": kept, "passports": passports}, allow_val_change=True)
+        for name in passports:
+            self._define(name, f"{'max' if higher_is_better(name) else 'min'},last")
 
     @rank_zero_only
-    def log_picture(self, name: str, path: Path, step: int) -> None:
-        """Log an image file at `step` images."""
-        self.experiment.log({name: wandb.Image(str(path)), "images": step})
+    def log_best(self, scores: Mapping[str, float], images: int) -> None:
+        """Put the scores of the best checkpoint into the summary, which W&B sorts runs by."""
+        self.experiment.summary.update(
+            {f"best/{name}": value for name, value in scores.items()} | {"best/images": images}
+        )
+
+    @rank_zero_only
+    def log_data(self, description: str, fingerprint: str) -> None:
+        """Put the data's fingerprint into the config; online the run also uses an artifact of that name."""
+        told = {"description": description, "fingerprint": fingerprint}
+        self.experiment.config.update({"trained_on": told}, allow_val_change=True)
+        if self._wandb_init["mode"] == "online":  # elsewhere W&B refuses it
+            name = f"data-{files.clean_name(fingerprint)[:16]}"
+            self.experiment.use_artifact(wandb.Artifact(name, "dataset", description, metadata=told))
+
+    @rank_zero_only
+    def log_picture(self, name: str, path: Path, step: int, caption: str = "") -> None:
+        """Log an image file, or a GIF as a video, at `step` images."""
+        if path.suffix == ".gif":
+            media: Any = wandb.Video(str(path), caption=caption or None, format="gif")
+        else:
+            media = wandb.Image(str(path), caption=caption or None)
+        self.experiment.log({name: media, "images": step})
+
+    @rank_zero_only
+    def log_evaluation(
+        self, verb: str, values: Mapping[str, float], pairs: Sequence[tuple[Any, Any, float]] = ()
+    ) -> None:
+        """Add what a verb has measured to the summary as `verb/...`.
+
+        `pairs` are samples, the real images nearest to them, both uint8 [H, W, C], and distances: a Table of W&B.
+        """
+        self.experiment.summary.update({f"{verb}/{name}": value for name, value in values.items()})
+        if pairs:
+            table = wandb.Table(["sample", "nearest real image", "distance"])
+            for sample, real, distance in pairs:
+                table.add_data(wandb.Image(sample), wandb.Image(real), distance)
+            self.experiment.log({f"{verb}/nearest": table})
 
     @rank_zero_only
     def log_histograms(self, histograms: dict[str, Tensor], step: int) -> None:
-        """Log the distribution of each tensor at `step` images."""
+        """Log the distribution of each tensor at `step` images; the summary does not hold its bins."""
+        self._histograms |= histograms.keys()
         pictures = {name: wandb.Histogram(values.float().flatten().tolist()) for name, values in histograms.items()}
         self.experiment.log({**pictures, "images": step})
+
+    @rank_zero_only
+    def alert(self, title: str, text: str) -> None:
+        """Send a warning to whom W&B's settings name."""
+        self.experiment.alert(title, text)
 
     @rank_zero_only
     def start(self, config: dict[str, Any]) -> None:
@@ -107,13 +181,109 @@ class WandbRun(RunLogger, WandbLogger):
         self.experiment.define_metric("*", step_metric="images")
 
     def where(self) -> str:
-        """Return where the run can be viewed: its address, or the command that uploads it."""
-        return self.experiment.url or f"wandb sync {self.experiment.dir.removesuffix('/files')}"
+        """Return where the run can be viewed: its address, or the command that uploads it.
+
+        A run that was resumed has a folder for each start. W&B uploads them as one run, in their order.
+        """
+        if self.experiment.url:
+            return str(self.experiment.url)
+        started = Path(self.experiment.dir).parent
+        parts = sorted(started.parent.glob(f"offline-run-*-{self.experiment.id}"))
+        return f"wandb sync {' '.join(map(str, parts or [started]))}"
 
     @rank_zero_only
     def finish(self) -> None:
-        """Close the run, so that the next one of this process does not write into it."""
+        """Log what lies in the run folder and close the run, so that the next one of this process is another."""
+        if self._experiment is not None:
+            for name in self._histograms:  # the summary would hold their bins, whatever `define_metric` says
+                with suppress(KeyError):
+                    del self.experiment.summary[name]
+            with suppress(OSError):  # a full disk: the run has ended all the same
+                self._log_files()
         wandb.finish()
+
+    def _log_files(self) -> None:
+        """Log the pages of the run folder, and its checkpoints as artifacts with what they score."""
+        for name in ("run.log", "report.html", "config.yaml"):
+            if (self.folder / name).exists():
+                self.experiment.save(str(self.folder / name), base_path=str(self.folder), policy="now")
+        if self.checkpoints == "none":
+            return
+        found = {path.stem: path for path in (self.folder / "checkpoints").glob("*.ckpt")}
+        scores = self._scores()
+        for stem, path in sorted(found.items()):
+            aliases = {"last": ["latest"], "best": ["best"]}.get(stem, [])
+            if not aliases and self.checkpoints != "all":
+                continue
+            artifact = wandb.Artifact(f"checkpoint-{self.experiment.id}", "model", metadata=scores.get(stem, {}))
+            artifact.add_file(
+                str(path), policy="immutable"
+            )  # replaced by renaming, never written to: no copy is needed
+            self.experiment.log_artifact(artifact, aliases=aliases or [stem])
+
+    def _scores(self) -> dict[str, dict[str, float]]:
+        """Return the images seen and the scores of the last and the best checkpoint, from `scores.json`."""
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            told = json.loads((self.folder / "scores.json").read_text())
+            return {
+                stem: {"images": of["images"], **{name: score["value"] for name, score in of["scores"].items()}}
+                for stem, of in told.items()
+                if stem in ("last", "best") and of
+            }
+        return {}
+
+    def _define(self, name: str, summary: str) -> None:
+        """Say what the summary holds of a number, once."""
+        if name not in self._defined:
+            self._defined.add(name)
+            self.experiment.define_metric(name, step_metric="images", summary=summary)
+
+
+@contextmanager
+def reopened(folder: Path) -> Iterator[WandbRun | None]:
+    """Open the W&B run that a training in `folder` was logged to, to add to it; give None if there is no such run.
+
+    Of the run's own config only names are taken. `WANDB_MODE` wins over the mode that it was logged with.
+    """
+    node: Any = None
+    if (folder / "wandb" / "run-id").exists():
+        with suppress(OSError, ValueError, KeyError, TypeError, OmegaConfBaseException, YAMLError):
+            node = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))["logger"]["wandb"]  # type: ignore[call-overload, index]
+    if not isinstance(node, dict) or not isinstance(node.get("project"), str):
+        yield None
+        return
+    told = {key: node[key] for key in ("project", "entity", "name", "group") if isinstance(node.get(key), str)}
+    told.setdefault("name", names.spoken(_words(folder)) or _default_name(folder))
+    mode = os.environ.get("WANDB_MODE") or node.get("mode")
+    logger = WandbRun(str(folder), **told, mode=mode if mode in MODES else None, checkpoints="none")
+    try:
+        yield logger
+    finally:
+        logger.finish()
+
+
+def _default_name(folder: Path) -> str:
+    return "/".join(folder.resolve().parts[-2:])
+
+
+def _words(folder: Path) -> list[str]:
+    """Return the words that the run in a folder was started with."""
+    with suppress(OSError, ValueError, TypeError, YAMLError):
+        return [str(word) for word in OmegaConf.load(folder / ".hydra" / "overrides.yaml")]
+    return []
+
+
+def _others(init: Mapping[str, Any]) -> dict[str, Any]:
+    """Return further arguments of `wandb.init`; raise ConfigError for what it does not have or what has its own key."""
+    known = {*inspect.signature(wandb.init).parameters} - {"config", "dir", "id", "resume", "reinit", "anonymous"}
+    own = {*inspect.signature(WandbRun).parameters} - {"init", "folder"}
+    for key in init:
+        if key in own:
+            raise ConfigError(f"logger.wandb.init.{key}: it has its own key, type logger.wandb.{key}=...")
+        if key not in known:
+            takes = ", ".join(sorted(known - own))
+            raise ConfigError(f"logger.wandb.init.{key}: type one of {takes}; the others are set by the run")
+    return dict(init)
 
 
 def _require_key(mode: str) -> None:

@@ -38,7 +38,6 @@ def write_sheets(
     """
     assert measured.fake is not None and measured.real is not None, "the features are on rank 0"  # noqa: PT018
     features, fake = measured.real.features, measured.fake
-    distance, which = nearest_real(features, fake)
     k = min(evaluator.manifold_k, len(features) - 1)
     reach = measured.real.nearest if measured.real.knows(k) else nearest(features, k)
     grade = realism(features, fake, reach[:, k - 1]).nan_to_num(-1.0)
@@ -46,12 +45,7 @@ def write_sheets(
     def fakes(rows: Tensor) -> list[Tensor]:
         return [evaluator.kind.viewed(image) for image in pick(sample, rows, len(fake), evaluator.batch_size)]
 
-    def real_ones(rows: Tensor) -> list[Tensor]:
-        places = (measured.rows[i] for i in rows.tolist())
-        return [evaluator.kind.viewed(real.images(row, row + 1)[0]) for row in places]
-
-    order = distance.argsort()[:PAIRS]
-    left, right = alike([*fakes(order), *real_ones(which[order])]).chunk(2)
+    left, right, _ = nearest_pairs(measured, evaluator, sample, real)
     pairs = torch.stack([F.pad(left, (GAP, 0), value=1), F.pad(right, (0, GAP), value=1)], dim=1)
     written = [save(drawing.sheet(pairs), folder / "nearest.png")]
     for name, first in (("best", grade.argsort(descending=True)), ("worst", grade.argsort())):
@@ -67,6 +61,23 @@ def write_sheets(
         names = [known[c] if known else str(c) for c in usual]
         written.append(save_rows(list(cells), names, folder / "classes.png"))
     return written
+
+
+def nearest_pairs(
+    measured: Measured, evaluator: Evaluator, sample: Sample, real: RealImages, number: int = PAIRS
+) -> tuple[Tensor, Tensor, list[float]]:
+    """Return the fake images that are nearest to real ones, these, and the distances of their features, ascending.
+
+    Images are float [n, C, H, W] in [-1, 1]; `measured` is the result on rank 0 for `sample` and `real`.
+    """
+    assert measured.fake is not None and measured.real is not None, "the features are on rank 0"  # noqa: PT018
+    distance, which = nearest_real(measured.real.features, measured.fake)
+    order = distance.argsort()[:number]
+    rows = [measured.rows[i] for i in which[order].tolist()]
+    fakes = pick(sample, order, len(measured.fake), evaluator.batch_size)
+    both = [*fakes, *(real.images(row, row + 1)[0] for row in rows)]
+    left, right = alike([evaluator.kind.viewed(image) for image in both]).chunk(2)
+    return left, right, distance[order].tolist()
 
 
 def pick(sample: Sample, rows: Tensor, total: int, batch_size: int) -> list[Tensor]:

@@ -67,6 +67,25 @@ def _readable(words: list[str], length: int) -> tuple[str, bool]:
     return text or "as_configured", not words or text == full
 
 
+def spoken(words: Sequence[str], length: int = 100) -> str:
+    """Return what was typed as the name of a run: `model=dcgan`, `data.batch_size=8` as "dcgan batch_size=8".
+
+    The choices of groups come first, by their names alone; what is said once (`ckpt`, ...) is left out.
+    """
+    kept = [word.lstrip("+") for word in words if not word.startswith("~")]
+    pairs = [word.partition("=") for word in kept if resume.key_of(word) not in (*resume.ONCE, "images")]
+    pairs = [pair for pair in pairs if not pair[0].startswith(("hydra", "logger"))]
+    pairs.sort(key=lambda pair: LEADING.index(pair[0]) if pair[0] in LEADING else len(LEADING))
+    last = [key.split(".")[-1] for key, _, _ in pairs]
+    said = []
+    for key, _, value in pairs:
+        parts = key.split(".")
+        short = parts[-1] if last.count(parts[-1]) == 1 else ".".join(parts[-2:])
+        said.append(value if key in LEADING and key != "seed" else f"{short}={value}")
+    text = " ".join(said)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def _digest(words: list[str]) -> str:
     return hashlib.sha256("\n".join(sorted(words)).encode()).hexdigest()[:6]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gan_experiments.assembly.subjects import Subject
-    from gan_experiments.metrics.evaluator import Evaluator, Judge, Score
+    from gan_experiments.metrics.evaluator import Evaluator, Judge, Measured, Score
     from gan_experiments.models.latents import Sampler
 
 
@@ -80,6 +80,7 @@ def _evaluate(cfg: DictConfig) -> int:
         if sheets in wanted:
             written = pictures.write_sheets(measured, evaluator, subject.sample, real, sheets, labels)
             print(f"{report.shown(sheets)}: {', '.join(path.name for path in written)}")
+        _log(subject, scores, measured, evaluator, real)
         points.append((subject.position, {name: score.value for name, score in scores.items()}))
     if len(points) > 1 and len(folders) == 1:
         path = _place(cfg, folders.pop(), curve)
@@ -296,6 +297,28 @@ def _print(scores: dict[str, Score], by_class: dict[str, dict[str, float]]) -> N
         print(f"\n{'class':20}" + "".join(f"{name:>20}" for name in names))
         for label, values in by_class.items():
             print(f"{label:20}" + "".join(f"{values[name]:20.5g}" for name in names))
+
+
+def _log(subject: Subject, scores: dict[str, Score], measured: Measured, evaluator: Any, real: Any) -> None:
+    """Add the scores to the W&B run of the training, if it was logged there, with the nearest real images."""
+    from gan_experiments.drawing import to_uint8
+    from gan_experiments.metrics.pictures import nearest_pairs
+
+    if subject.config is None or not (subject.folder / "wandb" / "run-id").exists():
+        return
+    from gan_experiments.loggers import wandb_run
+
+    with wandb_run.reopened(subject.folder) as logger:
+        if logger is None:
+            return
+        pairs: list[tuple[Any, Any, float]] = []
+        if measured.fake is not None and measured.real is not None:
+            fakes, reals, distances = nearest_pairs(measured, evaluator, subject.sample, real)
+            rows = [to_uint8(images).permute(0, 2, 3, 1).numpy() for images in (fakes, reals)]
+            pairs = list(zip(*rows, distances, strict=True))
+        values = {f"{name}{subject.tag}": score.value for name, score in scores.items()}
+        logger.log_evaluation("evaluate", {**values, "images": subject.images}, pairs)
+        print(f"W&B      {logger.where()}")
 
 
 def _place(cfg: DictConfig, folder: Path, name: str) -> Path:

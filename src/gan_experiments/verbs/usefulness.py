@@ -69,6 +69,13 @@ def _measure(cfg: DictConfig) -> int:
     one["scores"] = {score.name: score.to_dict() for score in found.values()}
     _write(kept, path)
     print(f"\n{table(found)}\n{report.shown(path)}")
+    if run and (run.folder / "wandb" / "run-id").exists():
+        from gan_experiments.loggers import wandb_run
+
+        with wandb_run.reopened(run.folder) as logger:
+            if logger is not None:
+                logger.log_evaluation("usefulness", {score.name: score.value for score in found.values()})
+                print(f"W&B      {logger.where()}")
     return 0
 
 
