@@ -117,7 +117,7 @@ def test_weights_and_biases_has_it_all_against_images(trained: Path) -> None:
     assert directions["is_digits"] == {"max": True, "last": True}
     (run,) = (record["run"] for record in records if record["type"] == "run")
     assert run["job_type"] == "train"
-    assert run["display_name"].startswith("dcgan")
+    assert "num_fake=200" in run["display_name"].split()
 
 
 def test_the_wandb_summary_is_what_runs_are_sorted_by(trained: Path) -> None:

@@ -26,8 +26,9 @@ class TensorBoardRun(RunLogger, TensorBoardLogger):
 
     @rank_zero_only
     def log_picture(self, name: str, path: Path, step: int, caption: str = "") -> None:
-        """Log an image file at `step` images."""
-        self.experiment.add_image(name, decode_image(str(path), ImageReadMode.RGB), step)
+        """Log an image file at `step` images; TensorBoard shows no GIFs."""
+        if path.suffix != ".gif":
+            self.experiment.add_image(name, decode_image(str(path), ImageReadMode.RGB), step)
 
     @rank_zero_only
     def log_histograms(self, histograms: dict[str, Tensor], step: int) -> None:
