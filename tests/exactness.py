@@ -196,15 +196,18 @@ def cancelled(module: AdversarialModule) -> dict[str, torch.Tensor]:
 # ------------------------------------------------------------------------------------------ two ranks
 
 
-def on_two_ranks(folder: Path, some: list[Case], resume: Container[str] = MODELS) -> None:
-    """Train each case on two ranks, to `rank-<rank>.pt` in its place; those of some models from a checkpoint too."""
+def on_two_ranks(folder: Path, some: list[Case], resume: Container[str] = MODELS, others: bool = True) -> None:
+    """Train each case on two ranks, to `rank-<rank>.pt` in its place; those of some models from a checkpoint too.
+
+    `others` are further trainings, of ranks that do not agree.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     for case in some:  # composed here, once for both
         case.config(place(folder, case) / "two", 2)
     start = torch.multiprocessing.start_processes  # by forks, which have imported everything
-    start(_rank, (port, str(folder), some, resume), nprocs=2, start_method="fork")
+    start(_rank, (port, str(folder), some, resume, others), nprocs=2, start_method="fork")
 
 
 def resumes(case: Case, models: Container[str]) -> bool:
@@ -217,7 +220,7 @@ def place(folder: Path, case: Case) -> Path:
     return folder / f"{case.model}-{case.feature.replace(', ', '_').replace(' ', '_')}"
 
 
-def _rank(rank: int, port: int, where: str, some: list[Case], resume: Container[str]) -> None:
+def _rank(rank: int, port: int, where: str, some: list[Case], resume: Container[str], others: bool) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
     os.environ |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     torch.set_num_threads(1)
@@ -231,8 +234,9 @@ def _rank(rank: int, port: int, where: str, some: list[Case], resume: Container[
         torch.save(made, folder / f"rank-{rank}.pt")
         if resumes(case, resume):
             resumed(case, folder / "two", 2, 2)
-    _ranks_that_part(rank, Path(where))
-    _one_rank_asks_to_stop(rank, Path(where))
+    if others:
+        _ranks_that_part(rank, Path(where))
+        _one_rank_asks_to_stop(rank, Path(where))
 
 
 class _Disturb(L.Callback):

@@ -463,6 +463,5 @@ def test_presets():
 def test_mistakes():
     with pytest.raises(ConfigError, match=r"'bgd'.*bgcfnc.*cutout; type augment.policy=bgc"):
         ADA("bgd")
-    for shape in ((2, 3, 8, 16), (2, 5, 8, 8)):
-        with pytest.raises(ValueError, match="squares of 1, 3 or 4 channels"):
-            ADA()(torch.zeros(shape))
+    with pytest.raises(ValueError, match="1, 3 or 4 channels"):
+        ADA()(torch.zeros(2, 5, 8, 8))

@@ -129,9 +129,9 @@ class Image(Kind):
         shown = {key: rows.float() for key, rows in self.samples(batch).items() if key != "mask"}
         if "mask" in batch:
             shown |= {f"{key} and hole": rows * (1 - batch["mask"]) for key, rows in shown.items()}
-        side = max(rows.shape[-1] for rows in shown.values())
+        size = max(tuple(rows.shape[2:]) for rows in shown.values())
         pictures = [viewed(to_uint8(rows), self.shown, checkered=True) for rows in shown.values()]
-        cells = [F.interpolate(rows.expand(-1, 3, -1, -1), side, mode="nearest") for rows in pictures]
+        cells = [F.interpolate(rows.expand(-1, 3, -1, -1), size, mode="nearest") for rows in pictures]
         return captioned(torch.stack(cells, dim=1), [*shown] if len(shown) > 1 else [""], titles)
 
     def save(self, sample: Tensor, path: Path) -> None:

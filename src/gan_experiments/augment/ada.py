@@ -10,8 +10,8 @@ end, so that no black is ever read. p is adjusted for the first time after `inte
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -143,18 +143,17 @@ class ADA(Augmentation):
         return {"p": self.p.item()}
 
     def forward(self, images: Tensor, draw: Draw | None = None) -> Tensor:
-        """Augment images `[N, C, S, S]` -> `[N, C, S, S]`, each with random numbers of its own.
+        """Augment images `[N, C, H, W]` -> `[N, C, H, W]`, each with random numbers of its own.
 
         Colours need C 1, 3 or 4, of which the fourth is transparency and stays as it is.
 
         `draw(sampler, n, *shape)` makes the random numbers, on any device; by default on the images' device, from
         torch's global generator. An image for which no transformation was drawn stays the same to the last bit. The
-        result can be differentiated twice. `imgfilter` needs a side of 22 pixels or more. Raises ValueError for other
-        shapes.
+        result can be differentiated twice. Of rectangles, `rotate90` makes half turns alone. `imgfilter` needs sides of
+        22 pixels or more. Raises ValueError for other shapes.
         """
-        _, channels, height, width = images.shape
-        if height != width or [*self.faults(channels)]:
-            raise ValueError(f"ADA was given images {list(images.shape)[1:]}: it needs squares of 1, 3 or 4 channels")
+        if [*self.faults(images.shape[1])]:
+            raise ValueError(f"ADA was given images {list(images.shape)[1:]}: it needs 1, 3 or 4 channels")
         if draw is None:
             draw = lambda sampler, *shape: sampler(shape, device=images.device)  # noqa: E731
         with torch.autocast(images.device.type, enabled=False):
@@ -176,23 +175,24 @@ class ADA(Augmentation):
 
     def _move(self, images: Tensor, dice: _Dice) -> Tensor:
         """Apply pixel blitting and general geometric transformations as one mapping of the plane (appendix B)."""
-        side = images.shape[-1]
+        size = images.shape[-2], images.shape[-1]
         plane = torch.eye(3, device=images.device, dtype=images.dtype).expand(dice.n, 3, 3)
         blit = general = plane
         for name, transformation in BLITS:
             if name in self.policy:
-                blit = _product(blit, transformation(dice, side))
+                blit = _product(blit, transformation(dice, size))
         for name, transformation in GEOMETRY:
             if name in self.policy:
-                general = _product(general, transformation(dice, side))
-        blitted = _read(images, blit, torch.arange(side, device=images.device), side, "nearest")
+                general = _product(general, transformation(dice, size))
+        own = [torch.arange(side, device=images.device) for side in size]
+        blitted = _read(images, blit, own, "nearest")
         if not self.policy & {*PRESETS["geom"]}:
             return blitted
         # Up to twice the resolution, with the old pixels at even places, and down again: no aliasing of images that are
         # rotated or shrunk.
         h = self.sym6.to(images)
-        places = torch.arange(-PEAK, 2 * side + PEAK, device=images.device) / 2
-        fine = _read(_upsample(images, h), _product(blit, general), places, side, "bilinear")
+        places = [torch.arange(-PEAK, 2 * side + PEAK, device=images.device) / 2 for side in size]
+        fine = _read(_upsample(images, h), _product(blit, general), places, "bilinear", 2)
         resampled = _downsample(fine, h)
         moved = (general != plane).flatten(1).any(dim=1)
         return torch.where(moved[:, None, None, None], resampled, blitted)
@@ -212,6 +212,10 @@ class ADA(Augmentation):
         for channel in range(1, images.shape[1]):
             recolored = recolored + mapping[:, :, channel] * images[:, channel : channel + 1]
         return recolored
+
+
+Size: TypeAlias = tuple[int, int]
+"""Height and width in pixels."""
 
 
 class _Dice:
@@ -251,44 +255,47 @@ class _Dice:
 # the middle, x to the right and y down.
 
 
-def _xflip(dice: _Dice, side: int) -> Tensor:
+def _xflip(dice: _Dice, size: Size) -> Tensor:
     sign = dice.sometimes(1 - 2 * dice.below(2), 1)
     return _plane(sign, 0, 0, 1)
 
 
-def _rotate90(dice: _Dice, side: int) -> Tensor:
-    quarters = dice.sometimes(dice.below(4), 0)
+def _rotate90(dice: _Dice, size: Size) -> Tensor:
+    quarters = dice.below(4)
+    if size[0] != size[1]:  # of a rectangle, quarter turns would lose much and show the rest several times
+        quarters = 2 * (quarters >= 2)
+    quarters = dice.sometimes(quarters, 0)
     return _rotation(quarters * (math.pi / 2))
 
 
-def _xint(dice: _Dice, side: int) -> Tensor:
+def _xint(dice: _Dice, size: Size) -> Tensor:
     shift = dice.sometimes(dice.signed(2) / 8, 0)
-    return _shift((shift * side).round())
+    return _shift((shift * shift.new_tensor(size[::-1])).round())
 
 
-def _scale(dice: _Dice, side: int) -> Tensor:
+def _scale(dice: _Dice, size: Size) -> Tensor:
     factor = dice.sometimes((0.2 * dice.normal()).exp2(), 1)
     return _plane(1 / factor, 0, 0, 1 / factor)
 
 
-def _rotate(dice: _Dice, side: int) -> Tensor:
+def _rotate(dice: _Dice, size: Size) -> Tensor:
     # Applied twice, so that p is the probability that at least one of the two is drawn.
     angle = dice.sometimes(math.pi * dice.signed(), 0, p=1 - (1 - dice.p).clamp(min=0).sqrt())
     return _rotation(angle)
 
 
-def _aniso(dice: _Dice, side: int) -> Tensor:
+def _aniso(dice: _Dice, size: Size) -> Tensor:
     factor = dice.sometimes((0.2 * dice.normal()).exp2(), 1)
     return _plane(1 / factor, 0, 0, factor)
 
 
-def _xfrac(dice: _Dice, side: int) -> Tensor:
+def _xfrac(dice: _Dice, size: Size) -> Tensor:
     shift = dice.sometimes(dice.normal(2) / 8, 0)
-    return _shift(shift * side)
+    return _shift(shift * shift.new_tensor(size[::-1]))
 
 
-BLITS: list[tuple[str, Callable[[_Dice, int], Tensor]]] = [("xflip", _xflip), ("rotate90", _rotate90), ("xint", _xint)]
-GEOMETRY: list[tuple[str, Callable[[_Dice, int], Tensor]]] = [
+BLITS: list[tuple[str, Callable[[_Dice, Size], Tensor]]] = [("xflip", _xflip), ("rotate90", _rotate90), ("xint", _xint)]
+GEOMETRY: list[tuple[str, Callable[[_Dice, Size], Tensor]]] = [
     ("scale", _scale),
     ("rotate", _rotate),
     ("aniso", _aniso),
@@ -359,21 +366,22 @@ class _Spread(torch.autograd.Function):
         return _Sample.apply(gradient, ctx.saved_tensors[0], ctx.mode), None, None, None
 
 
-def _read(images: Tensor, mapping: Tensor, places: Tensor, side: int, mode: str) -> Tensor:
-    """Read images `[n, C, S, S]` through the mapping at the grid places x places, as `[n, C, k, k]`.
+def _read(images: Tensor, mapping: Tensor, places: Sequence[Tensor], mode: str, finer: int = 1) -> Tensor:
+    """Read images `[n, C, H, W]` through the mapping at the grid rows x columns, as `[n, C, j, k]`.
 
-    `places`, `[k]`, are in pixels of an image of `side`. The first and last pixels of `images` are those of that image,
-    whatever the resolution in between.
+    `places` are rows `[j]` and columns `[k]`, in pixels of the image whose resolution is `finer` times as low. The
+    first and last pixels of `images` are those of that image, whatever the resolution in between.
     """
-    middle = (side - 1) / 2
-    places = places.to(images) - middle
+    down, across = ((length - 1) / (2 * finer) for length in images.shape[-2:])  # the middle
+    rows, columns = places[0].to(images) - down, places[1].to(images) - across
     a = mapping[:, :2, :, None, None]  # [n, 2, 3, 1, 1]
-    read = a[:, :, 0] * places + a[:, :, 1] * places[:, None] + a[:, :, 2]  # [n, 2, k, k]
-    return _Sample.apply(images, read.movedim(1, 3) / middle, mode)
+    read = a[:, :, 0] * columns + a[:, :, 1] * rows[:, None] + a[:, :, 2]  # [n, 2, j, k]
+    grid = torch.stack([read[:, 0] / across, read[:, 1] / down], dim=3)
+    return _Sample.apply(images, grid, mode)
 
 
 def _upsample(images: Tensor, h: Tensor) -> Tensor:
-    """Double the resolution, [n, C, S, S] -> [n, C, 2S - 1, 2S - 1], with the old pixels at the even places."""
+    """Double the resolution, [n, C, H, W] -> [n, C, 2H - 1, 2W - 1], with the old pixels at the even places."""
     fine = F.pad(images.flatten(0, 1)[None], (3, 3, 3, 3), mode="reflect")
     crop = 6 + PEAK  # the padding at twice the resolution, and the taps before the filter's middle
     for taps, stride, padding in ((h[:, None], (2, 1), (crop, 0)), (h[None], (1, 2), (0, crop))):
@@ -382,9 +390,10 @@ def _upsample(images: Tensor, h: Tensor) -> Tensor:
 
 
 def _downsample(fine: Tensor, h: Tensor) -> Tensor:
-    """Halve the resolution, [n, C, 2S + 10, 2S + 10] -> [n, C, S, S], by the transpose of upsampling.
+    """Halve the resolution, [n, C, 2H + 10, 2W + 10] -> [n, C, H, W], by the transpose of upsampling.
 
-    A side of the input is the 2 S - 1 pixels of an upsampled image, with five more before and six after them.
+    A side of the input is the 2 H - 1 or 2 W - 1 pixels of an upsampled image, with five more before and six after
+    them.
     """
     images = fine.flatten(0, 1)[None]
     for taps, stride in ((h[:, None], (2, 1)), (h[None], (1, 2))):
@@ -479,9 +488,12 @@ def _noise(images: Tensor, dice: _Dice) -> Tensor:
 
 
 def _cutout(images: Tensor, dice: _Dice) -> Tensor:
-    """Set a square of half the side to zero (mid-grey); its centre is inside, its edges may be outside."""
-    side = images.shape[-1]
+    """Set a piece of half of each side to zero (mid-grey); its centre is inside, its edges may be outside."""
+    height, width = images.shape[-2:]
     size = dice.sometimes(torch.full_like(images[:, 0, 0, 0], 0.5), 0)
-    pixels = (torch.arange(side, device=images.device).to(images) + 0.5) / side
-    cut = (pixels - dice.uniform(2)[..., None]).abs() < size[:, None, None] / 2  # [n, 2, S], columns and rows
-    return images * ~(cut[:, 0, None, None, :] & cut[:, 1, None, :, None])
+    columns, rows = (
+        (((torch.arange(side, device=images.device).to(images) + 0.5) / side) - centre[:, None]).abs()
+        < size[:, None] / 2  # [n, side]
+        for side, centre in zip((width, height), dice.uniform(2).unbind(1), strict=True)
+    )
+    return images * ~(columns[:, None, None, :] & rows[:, None, :, None])

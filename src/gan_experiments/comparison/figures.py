@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gan_experiments import files
+from gan_experiments.bounds import sides
 from gan_experiments.comparison.plots import Curve, Panel, style
 from gan_experiments.comparison.read import Run
 from gan_experiments.comparison.table import Group, Setting
@@ -183,23 +184,21 @@ def sheets(found: Sequence[Setting]) -> list[Sheet]:
     return cut
 
 
-def crop(picture: Image.Image, resolution: int | None, rows: int = ROWS) -> Image.Image:
+def crop(picture: Image.Image, resolution: int | Sequence[int] | None, rows: int = ROWS) -> Image.Image:
     """Crop a sheet from `drawing.sheet` to its first `rows` and its first columns; any other sheet is kept whole.
 
     Either is reduced to at most WIDEST pixels in width.
     """
+    tall, wide = sides(resolution or 0)
     for factor in range(1, 65):
         width, rest = divmod(picture.width, factor)
-        cells, odd = divmod(width - 2, (resolution or 0) + 2)
+        cells, odd = divmod(width - 2, wide + 2)
         laid_out = cells and not rest and not odd and max(1, math.ceil(512 / width)) == factor
-        pitch = factor * ((resolution or 0) + 2)
+        pitch = factor * (wide + 2)
         if resolution and laid_out and _white_between(picture, pitch, 2 * factor):
-            picture = picture.crop(
-                (
-                    *(0, 0, min(picture.width, COLUMNS * pitch + 2 * factor)),
-                    min(picture.height, rows * pitch + 2 * factor),
-                )
-            )
+            right = min(picture.width, COLUMNS * pitch + 2 * factor)
+            below = min(picture.height, factor * (rows * (tall + 2) + 2))
+            picture = picture.crop((0, 0, right, below))
             break
     if picture.width > WIDEST:
         picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)), Image.Resampling.LANCZOS)

@@ -201,11 +201,13 @@ def cut(pixels: Tensor, corners: Tensor, size: int | Sequence[int]) -> Tensor:
 
 
 def turned(pixels: Tensor, turn: Tensor) -> Tensor:
-    """Flip and rotate squares [N, C, H, H], each by its value of `turn`, int64 [N] from 0 to 7.
+    """Flip and rotate images [N, C, H, W], each by its value of `turn`, int64 [N] from 0 to 7.
 
-    Bit 1 mirrors left to right, bit 2 top to bottom, and bit 4 on the diagonal. The eight values are all flips and
-    quarter turns of a square.
+    Bit 1 mirrors left to right, bit 2 top to bottom, and bit 4, which rectangles do not have, on the diagonal. The
+    eight values are all flips and quarter turns of a square.
     """
-    for bit, change in ((1, lambda x: x.flip(-1)), (2, lambda x: x.flip(-2)), (4, lambda x: x.transpose(-1, -2))):
+    changes = [(1, lambda x: x.flip(-1)), (2, lambda x: x.flip(-2))]
+    changes += [(4, lambda x: x.transpose(-1, -2))] if pixels.shape[-1] == pixels.shape[-2] else []
+    for bit, change in changes:
         pixels = torch.where((turn & bit).bool().view(-1, 1, 1, 1), change(pixels), pixels)
     return pixels

@@ -8,13 +8,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gan_experiments.bounds import settled, sides
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.batches import to_float
+from gan_experiments.data.decode import Shape
 
 Function = Callable[[Tensor], Tensor]
 
 
-def padded(function: Function, images: Tensor, multiple: int = 1, scale: int = 1) -> Tensor:
+def padded(function: Function, images: Tensor, multiple: Shape = 1, scale: int = 1) -> Tensor:
     """Apply a function of images [N, C, H, W] -> [N, C', scale H, scale W] whose H and W `multiple` must divide.
 
     The images are mirrored beyond their right and lower borders, and the result is cropped back.
@@ -23,12 +25,13 @@ def padded(function: Function, images: Tensor, multiple: int = 1, scale: int = 1
     return function(mirrored(images, multiple))[..., : scale * height, : scale * width]
 
 
-def mirrored(images: Tensor, multiple: int, least: int = 1) -> Tensor:
+def mirrored(images: Tensor, multiple: Shape, least: Shape = 1) -> Tensor:
     """Mirror images [N, C, H, W] beyond their right and lower borders, until `multiple` divides their sides.
 
     The sides become `least` pixels or more.
     """
-    rows, columns = (_mirrored(_up(max(size, least), multiple), size, images.device) for size in images.shape[-2:])
+    ways = zip(images.shape[-2:], sides(multiple), sides(least), strict=True)
+    rows, columns = (_mirrored(_up(max(size, most), part), size, images.device) for size, part, most in ways)
     return images.index_select(-2, rows).index_select(-1, columns)
 
 
@@ -36,32 +39,36 @@ def mirrored(images: Tensor, multiple: int, least: int = 1) -> Tensor:
 def tiled(
     function: Function,
     image: Tensor,
-    tile: int = 512,
-    overlap: int = 128,
-    multiple: int = 1,
+    tile: Shape = 512,
+    overlap: Shape = 128,
+    multiple: Shape = 1,
     scale: int = 1,
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """Apply a function of float [1, C, H, W] in [-1, 1] -> [1, C', scale H, scale W] to a uint8 image [C, H, W].
 
-    Returns uint8 [C', scale H, scale W] on the CPU. `function` gets squares of `tile` pixels on `device`, which begin
-    at multiples of `multiple`. The image is mirrored beyond its right and lower borders up to such a multiple.
-    Neighbouring tiles share `overlap` pixels or more: the overlap / 2 in the middle are blended, the outer ones are
-    dropped. So a function whose output depends on no pixel farther than overlap / 4 gives what `padded` gives for the
-    whole image. Beside the image and the result, memory holds one tile and one row of tiles. Raises ConfigError for
-    impossible sizes.
+    Returns uint8 [C', scale H, scale W] on the CPU. `function` gets pieces of `tile` pixels on `device`, which begin at
+    multiples of `multiple`; these and `overlap` are a number for both sides, or one for each. The image is mirrored
+    beyond its right and lower borders up to such a multiple. Neighbouring tiles share `overlap` pixels or more: the
+    overlap / 2 in the middle are blended, the outer ones are dropped. So a function whose output depends on no pixel
+    farther than overlap / 4 gives what `padded` gives for the whole image. Beside the image and the result, memory
+    holds one tile and one row of tiles. Raises ConfigError for impossible sizes.
     """
-    if tile < 1 or overlap < 0 or 2 * overlap > tile or tile % multiple or overlap % multiple:
-        raise ConfigError(
-            f"tile={tile} overlap={overlap}: multiples of {multiple} are needed, and at most half of a tile may "
-            f"overlap; type tile={8 * _up(max(1, tile // 8), multiple)} overlap={2 * _up(max(1, tile // 8), multiple)}"
-        )
+    ways = [*zip(sides(tile), sides(overlap), sides(multiple), strict=True)]
+    for length, shared, least in ways:
+        if length < 1 or shared < 0 or 2 * shared > length or length % least or shared % least:
+            eighth = _up(max(1, length // 8), least)
+            raise ConfigError(
+                f"tile={length} overlap={shared}: multiples of {least} are needed, and at most half of a tile may "
+                f"overlap; type tile={8 * eighth} overlap={2 * eighth}"
+            )
     height, width = image.shape[-2:]
-    whole = _up(height, multiple), _up(width, multiple)
-    tall, wide = (min(tile, size) for size in whole)
-    tops, lefts = (_starts(size, min(tile, size), overlap) for size in whole)
-    row_weights, column_weights = (
-        _weights(starts, scale * size, scale, scale * overlap) for starts, size in ((tops, tall), (lefts, wide))
+    whole = tuple(_up(size, least) for size, (_, _, least) in zip((height, width), ways, strict=True))
+    tall, wide = (min(length, size) for size, (length, _, _) in zip(whole, ways, strict=True))
+    (tops, row_weights), (lefts, column_weights) = (
+        (starts, _weights(starts, scale * side, scale, scale * shared))
+        for side, size, (_, shared, _) in zip((tall, wide), whole, ways, strict=True)
+        for starts in [_starts(size, side, shared)]
     )
     result = strip = torch.empty(0)
     for top, row_weight, next_top in zip(tops, row_weights, [*tops[1:], None], strict=True):
@@ -82,33 +89,35 @@ def tiled(
     return result
 
 
-def number_of_tiles(height: int, width: int, tile: int, overlap: int, multiple: int = 1) -> int:
+def number_of_tiles(height: int, width: int, tile: Shape, overlap: Shape, multiple: Shape = 1) -> int:
     """Count how often `tiled` calls its function."""
-    wholes = _up(height, multiple), _up(width, multiple)
-    return math.prod(len(_starts(whole, min(tile, whole), overlap)) for whole in wholes)
+    ways = zip((height, width), sides(tile), sides(overlap), sides(multiple), strict=True)
+    wholes = ((_up(size, part), length, shared) for size, length, shared, part in ways)
+    return math.prod(len(_starts(whole, min(length, whole), shared)) for whole, length, shared in wholes)
 
 
-def tiling(tile: int | None, height: int, width: int, multiple: int) -> tuple[int, int]:
-    """Return the sides of tiles and of their overlap for an image, both multiples of `multiple`.
+def tiling(tile: Shape | None, height: int, width: int, multiple: int) -> tuple[Shape, Shape]:
+    """Return the sides of tiles and of their overlap for an image, all multiples of `multiple`.
 
     `tile` is the wanted side in pixels, which is rounded up to two multiples or more: less cannot overlap. A quarter of
     it overlaps. None is for one tile that holds the whole image.
     """
     if tile is None:
         return _up(max(height, width), multiple), 0
-    tile = _up(max(tile, 2 * multiple), multiple)
-    return tile, min(_up(-(-tile // 4), multiple), tile // 2 // multiple * multiple)
+    lengths = [_up(max(side, 2 * multiple), multiple) for side in sides(tile)]
+    shared = [min(_up(-(-side // 4), multiple), side // 2 // multiple * multiple) for side in lengths]
+    return settled(lengths), settled(shared)
 
 
-def sample_of(image: Tensor, tile: int, multiple: int = 1) -> Tensor:
-    """Cut squares [n, C, side, side] out of an image [C, H, W], spread over all of it, of as many pixels as one tile.
+def sample_of(image: Tensor, tile: Shape, multiple: Shape = 1) -> Tensor:
+    """Cut pieces [n, C, h, w] out of an image [C, H, W], spread over all of it, of as many pixels as one tile.
 
-    An image smaller than a square is mirrored beyond its right and lower borders.
+    An image smaller than a piece is mirrored beyond its right and lower borders.
     """
-    side = _up(max(1, tile // 4), multiple)
-    number = max(1, tile // side)
     lines = []
-    for size in image.shape[-2:]:
+    for size, length, part in zip(image.shape[-2:], sides(tile), sides(multiple), strict=True):
+        side = _up(max(1, length // 4), part)
+        number = max(1, length // side)
         starts = torch.linspace(0, max(0, size - side), number).round().long().tolist()
         lines.append([_mirrored(side, size, image.device, start) for start in starts])
     return torch.stack(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from gan_experiments.bounds import Classes, Count, Depth, Positive, Seed, Width
+from gan_experiments.bounds import Classes, Count, Depth, Positive, Resolution, Seed, Width, settled, shown
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import Stream, generator
 from gan_experiments.data.module import DataModule
@@ -118,16 +118,21 @@ class MixtureData(DataModule):
     unit: float
 
     def __init__(
-        self, batch_size: Count = 512, classes: Classes = 0, seed: Seed = 0, resolution: Width = 1, channels: Width = 2
+        self,
+        batch_size: Count = 512,
+        classes: Classes = 0,
+        seed: Seed = 0,
+        resolution: Resolution = 1,
+        channels: Width = 2,
     ) -> None:
         super().__init__()
-        if (resolution, channels) != (1, 2):
+        if (settled(resolution), channels) != (1, 2):
             raise ConfigError(
-                f"data.resolution={resolution} data.channels={channels}: a point of the plane is an image of one pixel"
-                " and two channels, type data.resolution=1 data.channels=2"
+                f"data.resolution={shown(resolution)} data.channels={channels}: a point of the plane is an image of"
+                " one pixel and two channels, type data.resolution=1 data.channels=2"
             )
         self.batch_size, self.classes, self.seed = batch_size, classes, seed
-        self.resolution, self.channels = resolution, channels
+        self.resolution, self.channels = 1, channels
         if not classes:
             self.provides = self.provides - {"label"}
 

@@ -142,7 +142,7 @@ class LatentSpace:
 
         A range is "coarse", "middle", "fine", "2-5", 2 or "all". Raises ConfigError if this generator does not have it.
         """
-        number, sides = self.form[0], self.shape[-1]
+        number, (_, height, width) = self.form[0], self.shape
         text = str(word)
         if text == "all":
             return 0, number
@@ -156,7 +156,7 @@ class LatentSpace:
             first, last = int(ends[0]), int(ends[-1])
         if not first <= last < number:
             raise ConfigError(
-                f"what.styles={word}: this generator of {sides}x{sides} has the styles 0 to {number - 1}, two for each"
+                f"what.styles={word}: this generator of {height}x{width} has the styles 0 to {number - 1}, two for each"
                 f" resolution from 4x4 on; type for example what.styles=0-{min(3, number - 1)}"
             )
         return first, last + 1

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from gan_experiments.bounds import NotNegative, Positive, Rhythm
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.batches import to_float
-from gan_experiments.data.decode import UnreadableImageError
+from gan_experiments.data.decode import UnreadableImageError, fit
 from gan_experiments.data.photos import find_photos, read_photo
 from gan_experiments.exploration import sheets
 from gan_experiments.exploration.directions import save
@@ -48,7 +48,8 @@ class Projection:
     """A search for the latents of image files, and a sheet of the images beside their projections.
 
     Args:
-        images: a file, a folder, a pattern, or several of them. Each is cropped to its central square and resized.
+        images: a file, a folder, a pattern, or several of them. Each is cropped to the largest piece of the generator's
+            shape in its middle, and resized.
         space: "w" or "w+" if the generator has styles, else "z"; None is "w" or "z".
         steps: the number of steps of Adam, whose learning rate is at most `lr`.
         noise: whether the noise maps are optimised too; `noise_weight` is the weight of their autocorrelation.
@@ -164,11 +165,7 @@ class Projection:
             pixels = read_photo(path, channels).pixels
         except UnreadableImageError as error:
             raise ConfigError(f"{path} cannot be decoded ({error}); mend it or leave it out") from None
-        side = min(pixels.shape[1:])
-        top, left = ((length - side) // 2 for length in pixels.shape[1:])
-        square = pixels[None, :, top : top + side, left : left + side]
-        resized = F.interpolate(square, (height, width), mode="bicubic", antialias=True)
-        return to_float(resized).to(generator.device, generator.dtype)
+        return to_float(fit(pixels, (height, width))[None]).to(generator.device, generator.dtype)
 
     def _projected(
         self,
@@ -256,7 +253,7 @@ def autocorrelation(maps: Sequence[Tensor]) -> Tensor | float:
         while True:
             for axis in (2, 3):
                 total = total + (level * level.roll(1, axis)).mean().square()
-            if level.shape[-1] <= SMALLEST_MAP:
+            if min(level.shape[-2:]) <= SMALLEST_MAP:
                 break
             level = F.avg_pool2d(level, 2)
     return total

@@ -1,7 +1,8 @@
 """Progressive growing of networks and of the images they see (Karras et al. 2018, arXiv:1710.10196, §2).
 
-`grown` is the number of doublings from 4x4 pixels that are in use. Its fraction is how far the last one is faded in: at
-2.25 images have 32x32 pixels, a quarter of them from the 32x32 layers and three quarters from the 16x16 layers.
+`grown` is the number of doublings from 4x4 pixels (of rectangles, from 4 of the shorter side) that are in use. Its
+fraction is how far the last one is faded in: at 2.25 images have 32x32 pixels, a quarter of them from the 32x32 layers
+and three quarters from the 16x16 layers.
 """
 
 from __future__ import annotations
@@ -35,5 +36,5 @@ def grown_images(images: Tensor, grown: float) -> Tensor:
     Without the fade the discriminator would recognise real images by a sharpness that the generator cannot reach yet.
     """
     stage, share = stage_of(grown)
-    fine = shrink(images, images.shape[-1] // (4 << stage))
+    fine = shrink(images, min(images.shape[-2:]) // (4 << stage))
     return fine if share == 1 else torch.lerp(enlarge(shrink(fine)), fine, share)

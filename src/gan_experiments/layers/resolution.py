@@ -4,23 +4,53 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from gan_experiments.bounds import Resolution, settled, shown, sides
 from gan_experiments.contracts import ConfigError
 
 
-def doublings_from_4(resolution: int, network: str, smallest: int = 16) -> int:
-    """Return how many doublings lead from 4 pixels to `resolution`: 3 for 32, 4 for 64.
+def doublings_from_4(resolution: Resolution, network: str, smallest: int = 16) -> int:
+    """Return how many doublings lead from 4 pixels to `resolution`: 3 for 32, 4 for 64; of a rectangle's shorter side.
 
-    `network` is the name for the error. Raises ConfigError unless `resolution` is a power of two from `smallest` on.
+    `network` is the name for the error. Raises ConfigError unless the shorter side is a power of two from `smallest`
+    on, and the longer one halves as often.
     """
-    if resolution < smallest or resolution.bit_count() != 1:
-        # The powers of two on both sides, or the smallest allowed.
-        below = max(smallest, 1 << (max(resolution, 1).bit_length() - 1))
-        choices = f"data.resolution={below}" + (f" or {2 * below}" if resolution > smallest else "")
-        raise ConfigError(
-            f"{network} cannot make a resolution of {resolution}: it needs a power of two from {smallest} on;"
-            f" type {choices}"
+    height, width = sides(resolution)
+    short, long = sorted((height, width))
+    quarter = max(short // 4, 1)
+    if short >= smallest and short.bit_count() == 1 and long % quarter == 0:
+        return short.bit_length() - 3
+    # The powers of two on both sides, or the smallest allowed.
+    below = max(smallest, 1 << (max(short, 1).bit_length() - 1))
+    if height == width:
+        needed, given = f"a power of two from {smallest} on", f"{height}"
+        choices = f"{below}" + (f" or {2 * below}" if height > smallest else "")
+    else:
+        needed = (
+            f"a shorter side that is a power of two from {smallest} on, and a longer one that a quarter of it divides"
         )
-    return resolution.bit_length() - 3
+        longer = max(below, round(long / (below // 4)) * (below // 4))
+        given, choices = shown([height, width]), shown([below, longer] if height < width else [longer, below])
+    raise ConfigError(
+        f"{network} cannot make a resolution of {given}: it needs {needed}; type data.resolution={choices}"
+    )
+
+
+def start_of(resolution: Resolution, doublings: int) -> tuple[int, int]:
+    """Return height and width before so many doublings: (4, 16) for [64, 256] before 4."""
+    height, width = sides(resolution)
+    return height >> doublings, width >> doublings
+
+
+def halvings_of(resolution: Resolution, network: str) -> int:
+    """Return how often a U-Net can halve both sides of `resolution`: 6 for 64, down to 1x1; 6 for [64, 256], to 1x4.
+
+    Raises the errors of `doublings_from_4`.
+    """
+    doublings = doublings_from_4(resolution, network)
+    height, width = start_of(resolution, doublings)
+    while height % 2 == width % 2 == 0:
+        height, width, doublings = height // 2, width // 2, doublings + 1
+    return doublings
 
 
 def widths_of(channel_base: int, channel_max: int, doublings: int) -> list[int]:
@@ -39,31 +69,34 @@ def require_sides(images: Tensor, multiple: int, network: str, smallest: int = 0
     height, width = images.shape[-2:]
     smallest = max(smallest, multiple)
     if height % multiple or width % multiple or min(height, width) < smallest:
-        nearest = max(smallest, round(min(height, width) / multiple) * multiple)
+        nearest = settled([max(smallest, round(side / multiple) * multiple) for side in (height, width)])
         needed = f"that {multiple} divides, from {smallest} on" if multiple > 1 else f"of {smallest} pixels or more"
         raise ConfigError(
-            f"{network} was given images of {height}x{width}: it needs sides {needed}; type data.resolution={nearest}"
+            f"{network} was given images of {height}x{width}: it needs sides {needed}; type"
+            f" data.resolution={shown(nearest)}"
         )
 
 
-def require_multiple(resolution: int, multiple: int, network: str, instead: str = "") -> None:
-    """Raise ConfigError unless `multiple` divides `resolution`.
+def require_multiple(resolution: Resolution, multiple: int, network: str, instead: str = "") -> None:
+    """Raise ConfigError unless `multiple` divides `resolution`, of a rectangle both sides.
 
     `network` is the name for the error. `instead` is an option that the message offers for keeping the resolution.
     """
-    if resolution < multiple or resolution % multiple:
-        other = f"data.resolution={max(1, round(resolution / multiple)) * multiple}"
+    size = sides(resolution)
+    if any(side < multiple or side % multiple for side in size):
+        other = f"data.resolution={shown(settled([max(1, round(side / multiple)) * multiple for side in size]))}"
         raise ConfigError(
-            f"{network} cannot take a resolution of {resolution}: it needs one that {multiple} divides;"
+            f"{network} cannot take a resolution of {shown(settled(size))}: it needs one that {multiple} divides;"
             f" type {f'{instead} or {other}' if instead else other}"
         )
 
 
-def require_resolution(images: Tensor, resolution: int, network: str) -> None:
+def require_resolution(images: Tensor, resolution: Resolution, network: str) -> None:
     """Raise ConfigError unless images [N, C, H, W] have `resolution`; `network` is the name for the error."""
     height, width = images.shape[-2:]
-    if (height, width) != (resolution, resolution):
+    tall, wide = sides(resolution)
+    if (height, width) != (tall, wide):
         raise ConfigError(
-            f"{network} was given images of {height}x{width}: it was made for {resolution}x{resolution};"
-            f" type data.resolution={resolution}"
+            f"{network} was given images of {height}x{width}: it was made for {tall}x{wide};"
+            f" type data.resolution={shown(settled(resolution))}"
         )

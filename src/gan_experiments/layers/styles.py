@@ -77,7 +77,7 @@ class StyledGenerator(nn.Module):
     def forward(
         self, z: Tensor, label: Tensor | None = None, draw: Draw | None = None, truncation: float | None = None
     ) -> Tensor:
-        """Map z `[N, latent_dim]` and optional labels int64 `[N]` to images `[N, channels, resolution, resolution]`."""
+        """Map z `[N, latent_dim]` and optional labels int64 `[N]` to images `[N, channels, H, W]`."""
         ws = self.truncate(self.mapping(z, label), truncation) if draw is None else self.mixed(z, label, draw)
         return self.synthesis(ws, draw)
 

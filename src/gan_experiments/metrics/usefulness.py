@@ -20,8 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.bounds import sides
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.cache import ImageArray, cached
+from gan_experiments.data.decode import Shape
 from gan_experiments.data.sources import Files, Settings
 from gan_experiments.metrics.evaluator import Score
 from gan_experiments.metrics.passports import versions
@@ -79,7 +81,7 @@ class Subset:
         return torch.cat([rows[: max(1, round(share * len(rows)))] for rows in members])
 
 
-def open_folder(key: str, path: str, resolution: int, channels: int) -> ImageArray:
+def open_folder(key: str, path: str, resolution: Shape, channels: int) -> ImageArray:
     """Open the images of a folder or zip archive, given as the option `key`=`path`; its subfolders are the classes.
 
     Without subfolders there are no labels. Raises ConfigError if there are no images, or if only some of them are in
@@ -109,14 +111,14 @@ def _some(names: Sequence[str]) -> str:
 
 
 class Classifier(nn.Module):
-    """A small residual network of images [N, C, R, R] in [-1, 1] -> logits [N, classes]; 164,000 parameters at 32x32.
+    """A small residual network of images [N, C, H, W] in [-1, 1] -> logits [N, classes]; 164,000 parameters at 32x32.
 
-    It halves the sides down to about 4 pixels and averages over positions.
+    It halves the sides, the shorter one down to about 4 pixels, and averages over positions.
     """
 
-    def __init__(self, channels: int, resolution: int, classes: int) -> None:
+    def __init__(self, channels: int, resolution: Shape, classes: int) -> None:
         super().__init__()
-        halvings = max(2, round(math.log2(resolution / 8)))  # besides that of the first convolution
+        halvings = max(2, round(math.log2(min(sides(resolution)) / 8)))  # besides that of the first convolution
         widths = [*[24] * (halvings - 1), 48, 96]
         self.body = nn.Sequential(
             nn.Conv2d(channels, widths[0], 5, stride=2, padding=2, bias=False),
@@ -153,8 +155,8 @@ class _Block(nn.Module):
 class Recipe:
     """The training recipe of all classifiers: `steps` of Adam on batches of `batch_size` images, in float32.
 
-    The learning rate follows a one-cycle schedule. Each image is shifted by up to a sixteenth of its side. If real and
-    generated images are mixed, the share `fake_share` of every batch is generated.
+    The learning rate follows a one-cycle schedule. Each image is shifted by up to a sixteenth of its shorter side. If
+    real and generated images are mixed, the share `fake_share` of every batch is generated.
     """
 
     steps: int = 500
@@ -168,7 +170,7 @@ class Recipe:
         pixels = sources[0][0].pixels
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = Classifier(pixels.shape[1], pixels.shape[-1], classes).float().to(self.device)
+            net = Classifier(pixels.shape[1], pixels.shape[2:], classes).float().to(self.device)
         optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=self.steps)
         streams = [_batches(images, number, generator) for images, number in sources]
@@ -189,14 +191,14 @@ class Recipe:
         return torch.cat([net(_float(images.pixels[rows].to(self.device))).argmax(dim=1).cpu() for rows in chunks])
 
     def passport(self, shape: Sequence[int], classes: int) -> dict[str, Any]:
-        """Return the passport entries on the classifier of images of `shape` [N, C, R, R]."""
-        channels, resolution = shape[1], shape[-1]
+        """Return the passport entries on the classifier of images of `shape` [N, C, H, W]."""
+        channels, height, width = shape[1:]
         with torch.device("meta"):
-            size = sum(p.numel() for p in Classifier(channels, resolution, classes).parameters())
+            size = sum(p.numel() for p in Classifier(channels, (height, width), classes).parameters())
         return {
-            "classifier": f"residual network, {size:,} parameters, {channels}x{resolution}x{resolution}",
+            "classifier": f"residual network, {size:,} parameters, {channels}x{height}x{width}",
             "optimizer": f"Adam, one cycle to {LEARNING_RATE:g}",
-            "augmentation": f"shifts by up to {round(SHIFT * resolution)} pixels",
+            "augmentation": f"shifts by up to {round(SHIFT * min(height, width))} pixels",
             "steps": self.steps,
             "batch_size": self.batch_size,
             "versions": versions("torch"),
@@ -215,9 +217,9 @@ def _batches(images: Subset, number: int, generator: torch.Generator) -> Iterato
 
 
 def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image [N, C, H, W] by up to SHIFT of its side; edge pixels are repeated."""
+    """Shift each image [N, C, H, W] by up to SHIFT of its shorter side; edge pixels are repeated."""
     n, _, height, width = images.shape
-    most = round(SHIFT * width)
+    most = round(SHIFT * min(height, width))
     by = torch.randint(-most, most + 1, (2, n, 1), generator=generator)
     rows = (torch.arange(height) + by[0]).clamp(0, height - 1).to(images.device)
     columns = (torch.arange(width) + by[1]).clamp(0, width - 1).to(images.device)

@@ -61,7 +61,7 @@ class Inpainting(ImageToImage):
     ) -> None:
         super().__init__({"generator": generator, "discriminator": discriminator}, loss, **engine)
         self.directions = {"filled": Direction("real", "real", also=("mask",))}
-        self.multiple, self.only = getattr(generator, "resolution", 1), getattr(generator, "resolution", None)
+        self.only = getattr(generator, "resolution", None)
         self.l2_weight, self.adversarial_weight, self.known_weight = l2_weight, adversarial_weight, known_weight
         self.mean_colour = tuple(mean_colour)
 
@@ -109,10 +109,11 @@ class Inpainting(ImageToImage):
     def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Fill the hole and keep all other pixels. Raises ConfigError for a hole beyond what the generator makes."""
         made, mask = self.network("generator", ema)(self.holed(batch)), batch["mask"].bool()
-        margin = [(mask.shape[-1] - made.shape[-1]) // 2] * 4
+        down, right = ((whole - part) // 2 for whole, part in zip(mask.shape[2:], made.shape[2:], strict=True))
+        margin = [right, right, down, down]
         if not torch.equal(F.pad(middle(mask, made), margin), mask):
             raise ConfigError(
-                f"this generator makes the middle {made.shape[-1]}x{made.shape[-1]} of {mask.shape[-1]}x"
+                f"this generator makes the middle {made.shape[-2]}x{made.shape[-1]} of {mask.shape[-2]}x"
                 f"{mask.shape[-1]} pixels and the hole goes beyond: give an image of that size with the hole there"
                 " (data.mask=centre), or train model=context_encoder_random"
             )
@@ -126,7 +127,8 @@ class Inpainting(ImageToImage):
 
 
 def middle(images: Tensor, like: Tensor) -> Tensor:
-    """Return the centred square [N, C, h, h] of images [N, C, H, H]; h is the side of `like`."""
-    size = like.shape[-1]
-    start = (images.shape[-1] - size) // 2
-    return images[..., start : start + size, start : start + size]
+    """Return the middle [N, C, h, w] of images [N, C, H, W]; h and w are those of `like`."""
+    for dim in (-2, -1):
+        size = like.shape[dim]
+        images = images.narrow(dim, (images.shape[dim] - size) // 2, size)
+    return images

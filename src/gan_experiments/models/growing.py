@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gan_experiments.bounds import Count, NotNegative, Whole, Width
+from gan_experiments.bounds import Count, NotNegative, Resolution, Whole, Width, sides
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.layers.growing import enlarge, grown_images
 from gan_experiments.models.noise_to_image import NoiseToImage
@@ -31,7 +31,8 @@ class Growing(NoiseToImage):
 
     Args:
         images: the length of the run.
-        start_resolution: the side of the first images, a power of two, 4 or more. With that of the data nothing grows.
+        start_resolution: the side of the first images, a power of two, 4 or more; of rectangles the shorter one. With
+            that of the data nothing grows.
         stable_images: images at each resolution but the last.
         fade_images: images while the next resolution is faded in. If either of these two is None, it is one of
             the equal parts into which the run's `images` are divided, four of them for the last resolution: 600,000 of
@@ -46,7 +47,7 @@ class Growing(NoiseToImage):
     def __init__(
         self,
         images: Count,
-        start_resolution: Width = 4,
+        start_resolution: Resolution = 4,
         stable_images: Count | None = None,
         fade_images: Whole | None = None,
         rates: Sequence[tuple[Width, NotNegative]] = (),
@@ -58,11 +59,11 @@ class Growing(NoiseToImage):
                     f"model.{player} is a {type(options[player]).__name__}, which cannot grow; leave out"
                     f" model.{player}._target_, or type another model"
                 )
-        self.resolution = int(options["generator"].resolution)
-        self.length, self.start_resolution = images, start_resolution
+        self.resolution = min(sides(options["generator"].resolution))
+        self.length, self.start_resolution = images, min(sides(start_resolution))
         self.stable_images, self.fade_images = stable_images, fade_images
         last = (self.resolution // 4).bit_length() - 1
-        first = min((start_resolution // 4).bit_length() - 1, last)
+        first = min((self.start_resolution // 4).bit_length() - 1, last)
         part = -(-images // (2 * (last - first) + LAST))
         self.growth = Growth(
             first,
@@ -89,9 +90,10 @@ class Growing(NoiseToImage):
         if stable < 0 or fade < 0 or not stable + fade:
             yield f"{given}: numbers of images are needed; type model.stable_images=null model.fade_images=null"
         elif end > self.length:
+            tall, wide = sides(self.generator.resolution)  # type: ignore[arg-type]
             other = "" if self.stable_images is None is self.fade_images else " or leave out those two"
             yield (
-                f"images={self.length}: with {given} there are {self.resolution} x {self.resolution} pixels only after"
+                f"images={self.length}: with {given} there are {tall} x {wide} pixels only after"
                 f" {end} images; type images={end + LAST * (stable or fade)}{other}"
             )
 
@@ -138,7 +140,7 @@ class Growing(NoiseToImage):
     ) -> Tensor:
         """Generate images [n, C, H, W] at the full resolution from z [n, latent_dim], see `NoiseToImage.sample`."""
         images = super().sample(z, ema, labels, truncation, bounded)
-        return enlarge(images, self.resolution // images.shape[-1])
+        return enlarge(images, self.resolution // min(images.shape[-2:]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the schedule, which another length of the run would change."""

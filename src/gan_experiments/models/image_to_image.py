@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gan_experiments.contracts import BATCH_KEYS, Batch, ConfigError
 from gan_experiments.data.batches import HeldOut
+from gan_experiments.data.decode import Shape
 from gan_experiments.data.resize import imresize
 from gan_experiments.data.tiles import mirrored
 from gan_experiments.engine.module import evaluating, number_of
@@ -43,8 +44,8 @@ class ImageToImage(Game):
     A variant writes its `phases`, its `comparisons`, its `directions` and `translate_batch`.
 
     Translated images have sides `scale` times as long. `translate_batch` gets images whose sides are multiples of
-    `multiple` and `smallest` pixels or longer. If `only` is set, their sides are `only` pixels. Images of other sizes
-    are mirrored beyond their right and lower borders, and the result is cropped.
+    `multiple` and `smallest` pixels or longer. If `only` is set, their sides are `only` pixels, or those of the pair
+    that it is. Images of other sizes are mirrored beyond their right and lower borders, and the result is cropped.
     """
 
     directions: Mapping[str, Direction]
@@ -52,7 +53,7 @@ class ImageToImage(Game):
     scale: int = 1
     multiple: int = 1
     smallest: int = 1
-    only: int | None = None
+    only: Shape | None = None
     offers = frozenset({"discriminator", "nothing_beside"})
 
     def __init__(
@@ -108,10 +109,11 @@ class ImageToImage(Game):
         to = self.direction(to)
         dtype = next(self.parameters()).dtype
         height, width = batch[self.directions[to].reads].shape[-2:]
+        allowed = (self.only, self.only) if self.only else (self.multiple, self.smallest)
         given = _Given()
         for key, rows in batch.items():
             here = rows.to(self.device, dtype if rows.is_floating_point() else None)
-            given[key] = mirrored(here, self.multiple, self.smallest) if here.ndim == 4 else here
+            given[key] = mirrored(here, *allowed) if here.ndim == 4 else here
         with evaluating(*(self.network(name, ema) for name in self.network_names)):
             images = self.translate_batch(
                 given, to, ema, partial(_draw, torch.Generator().manual_seed(seed), self.device)

@@ -14,7 +14,7 @@ import itertools
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_experiments.bounds import Depth, Width
+from gan_experiments.bounds import Depth, Resolution, Width
 from gan_experiments.layers.init import init_xavier
 from gan_experiments.layers.plain_norm import plain_norm
 from gan_experiments.layers.resolution import doublings_from_4, require_sides
@@ -33,7 +33,7 @@ class LatentUNet(nn.Module):
         self,
         channels_in: Width = 3,
         channels_out: Width = 3,
-        resolution: Width = 256,
+        resolution: Resolution = 256,
         width: Width = 64,
         norm: str = "instance",
         latent_dim: Width = 8,
@@ -55,14 +55,15 @@ class LatentEncoder(nn.Module):
 
     A 4x4 convolution of stride 2, then residual blocks that each halve the sides, down to 8x8 at `resolution`, then the
     mean over positions. The widths at 256 pixels are 64, 128, 192, 256, 256. Sides must be multiples of `multiple`.
-    Raises ConfigError unless `resolution` is a power of two from 32 on, and in forward for other sides.
+    Raises ConfigError unless `resolution`, or its shorter side, is a power of two from 32 on, and in forward for other
+    sides.
     """
 
     def __init__(
         self,
         channels: Width = 3,
         latent_dim: Width = 8,
-        resolution: Width = 256,
+        resolution: Resolution = 256,
         width: Width = 64,
         norm: str = "instance",
     ) -> None:

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_experiments.bounds import Classes, Width
+from gan_experiments.bounds import Classes, Resolution, Width, sides
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.attention import SelfAttention
 from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d, ConditionalBatchNorm2d
 from gan_experiments.layers.labels import conditioned_classes, required_label
+from gan_experiments.layers.resolution import start_of
 from gan_experiments.layers.spectral_norm import spectral_norm_layers
 from gan_experiments.networks.resnet_blocks import (
     GeneratorBlock,
@@ -54,13 +56,13 @@ EPS = 1e-6  # of spectral norm
 
 
 class BigGANGenerator(nn.Module):
-    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1] (appendix B, figure 15).
+    """Noise `[N, latent_dim]` to images `[N, channels, H, W]` in [-1, 1] (appendix B, figure 15).
 
     `hierarchical` splits the noise in equal parts, one for the first layer and one for each block (figure 15a). Each of
     a block's batch norms projects its part and the label's embedding of `shared_dim` values to a scale and an offset.
     `shared_dim=0` replaces the embedding by a scale and an offset for each class. `width` is ch in the paper.
-    `attention` is the side of the feature maps with self-attention (None: 64, or half the resolution if that is less;
-    0: no attention). `init` is "orthogonal" or "normal", N(0, 0.02). All layers except embeddings are spectrally
+    `attention` is the shorter side of the feature maps with self-attention (None: 64, or half the resolution if that is
+    less; 0: no attention). `init` is "orthogonal" or "normal", N(0, 0.02). All layers except embeddings are spectrally
     normalised.
 
     Raises ConfigError for an unknown resolution, attention or init, for a `latent_dim` that does not split into equal
@@ -70,7 +72,7 @@ class BigGANGenerator(nn.Module):
     def __init__(
         self,
         latent_dim: Width = 120,
-        resolution: Width = 128,
+        resolution: Resolution = 128,
         channels: Width = 3,
         width: Width = 96,
         classes: Classes = 0,
@@ -82,8 +84,9 @@ class BigGANGenerator(nn.Module):
         super().__init__()
         self.latent_dim, self.classes = latent_dim, classes
         widths = [width * multiple for multiple in at_resolution(GENERATOR, resolution, self)]
-        sides = [4 << i for i in range(1, len(widths))]
-        attention = attention_side(attention, resolution, sides, self)
+        self.start = start_of(resolution, len(widths) - 1)
+        places = [4 << i for i in range(1, len(widths))]
+        attention = attention_side(attention, resolution, places, self)
         parts = len(widths) if hierarchical else 1  # the blocks are one fewer than the widths
         if latent_dim % parts:
             raise ConfigError(
@@ -94,11 +97,11 @@ class BigGANGenerator(nn.Module):
         self.embedding = nn.Embedding(classes, shared_dim) if classes and shared_dim else None
         norm = self._norm((shared_dim if classes else 0) + (self.part if hierarchical else 0), hierarchical)
 
-        self.input = nn.Linear(self.part, widths[0] * 4 * 4)
+        self.input = nn.Linear(self.part, widths[0] * math.prod(self.start))
         self.blocks = nn.ModuleList(GeneratorBlock(a, b, norm) for a, b in itertools.pairwise(widths))
         self.attend = nn.ModuleList(
             SelfAttention(wide) if side == attention else nn.Identity()
-            for side, wide in zip(sides, widths[1:], strict=True)
+            for side, wide in zip(places, widths[1:], strict=True)
         )
         self.norm = nn.BatchNorm2d(widths[-1])
         self.output = nn.Conv2d(widths[-1], channels, 3, padding=1)
@@ -127,15 +130,15 @@ class BigGANGenerator(nn.Module):
         return [torch.cat([embedded, part], dim=1) for part in parts] or [embedded] * len(self.blocks)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Generate images of noise `[N, latent_dim]` and labels [N] -> `[N, channels, resolution, resolution]`."""
-        h = self.input(z[:, : self.part]).unflatten(1, (-1, 4, 4))  # [N, 1536, 4, 4] -> ... -> [N, 96, 128, 128]
+        """Generate images of noise `[N, latent_dim]` and labels [N] -> `[N, channels, H, W]`."""
+        h = self.input(z[:, : self.part]).unflatten(1, (-1, *self.start))  # [N, 1536, 4, 4] -> ... -> [N, 96, 128, 128]
         for block, attend, condition in zip(self.blocks, self.attend, self.conditions(z, label), strict=True):
             h = attend(block(h, condition))
         return self.output(F.relu(self.norm(h))).tanh()
 
 
 class BigGANDiscriminator(nn.Module):
-    """Images `[N, channels, resolution, resolution]` to logits `[N]`, spectrally normalised throughout (appendix B).
+    """Images `[N, channels, H, W]` to logits `[N]`, spectrally normalised throughout (appendix B).
 
     `width` is ch in the paper; `attention` and `init` are as in the generator. `conditioning` is "none", "projection"
     (the paper's) or "auxiliary" (AC-GAN, with a layer `classify`). Raises ConfigError for another conditioning, for
@@ -144,7 +147,7 @@ class BigGANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: Width = 128,
+        resolution: Resolution = 128,
         channels: Width = 3,
         width: Width = 96,
         classes: Classes = 0,
@@ -157,8 +160,8 @@ class BigGANDiscriminator(nn.Module):
         self.classes = conditioned_classes(conditioning, classes, choices, "BigGANDiscriminator")
         multiples, halvings = at_resolution(DISCRIMINATOR, resolution, self)
         widths = [channels, *(width * multiple for multiple in multiples)]
-        sides = [resolution >> min(i, halvings) for i in range(1, len(widths))]
-        self.blocks = wide_blocks(widths, halvings, sides, attention_side(attention, resolution, sides, self))
+        places = [min(sides(resolution)) >> min(i, halvings) for i in range(1, len(widths))]
+        self.blocks = wide_blocks(widths, halvings, places, attention_side(attention, resolution, places, self))
         self.head = Head(widths[-1], classes, conditioning)
         if conditioning == "auxiliary":
             self.classify = nn.Linear(widths[-1], classes)
@@ -170,7 +173,7 @@ class BigGANDiscriminator(nn.Module):
         return sum_pool(self.blocks(images))
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return the logits of images given their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images given their labels, `[N, channels, H, W]` -> `[N]`."""
         return self.head(self.features(images, label), label)
 
 

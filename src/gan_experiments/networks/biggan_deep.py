@@ -11,16 +11,18 @@ in the first author's script for CIFAR-10.
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gan_experiments.bounds import Classes, Depth, Width
+from gan_experiments.bounds import Classes, Depth, Resolution, Width, sides
 from gan_experiments.layers.attention import SelfAttention
 from gan_experiments.layers.conditional_batch_norm import ConditionalBatchNorm2d
 from gan_experiments.layers.labels import conditioned_classes, required_label
+from gan_experiments.layers.resolution import start_of
 from gan_experiments.layers.spectral_norm import spectral_norm_layers
 from gan_experiments.networks.biggan import DISCRIMINATOR, EPS, GENERATOR, draw_biggan
 from gan_experiments.networks.resnet_blocks import Head, at_resolution, attention_side, double, sum_pool
@@ -86,19 +88,20 @@ class DeepDiscriminatorBlock(nn.Module):
 
 
 class BigGANDeepGenerator(nn.Module):
-    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1] (appendix B, figure 16).
+    """Noise `[N, latent_dim]` to images `[N, channels, H, W]` in [-1, 1] (appendix B, figure 16).
 
     The first layer and the blocks' batch norms receive the whole noise and, with `classes`, the label's embedding of
     `shared_dim` values. `depth` is the number of blocks for each doubling of the size; `width` is ch in the paper.
-    `attention` is the side of the feature maps with self-attention (None: 64, or half the resolution if that is less;
-    0: no attention). `init` is "orthogonal" or "normal", N(0, 0.02). All layers except the embedding are spectrally
-    normalised. Raises ConfigError for an unknown resolution, attention or init, and in forward for a missing label.
+    `attention` is the shorter side of the feature maps with self-attention (None: 64, or half the resolution if that is
+    less; 0: no attention). `init` is "orthogonal" or "normal", N(0, 0.02). All layers except the embedding are
+    spectrally normalised. Raises ConfigError for an unknown resolution, attention or init, and in forward for a missing
+    label.
     """
 
     def __init__(
         self,
         latent_dim: Width = 128,
-        resolution: Width = 128,
+        resolution: Resolution = 128,
         channels: Width = 3,
         width: Width = 128,
         classes: Classes = 0,
@@ -110,14 +113,15 @@ class BigGANDeepGenerator(nn.Module):
         super().__init__()
         self.latent_dim, self.classes = latent_dim, classes
         widths = [width * multiple for multiple in at_resolution(GENERATOR, resolution, self)]
-        sides = [4 << i for i in range(1, len(widths))]
-        attention = attention_side(attention, resolution, sides, self)
+        self.start = start_of(resolution, len(widths) - 1)
+        places = [4 << i for i in range(1, len(widths))]
+        attention = attention_side(attention, resolution, places, self)
         self.embedding = nn.Embedding(classes, shared_dim) if classes else None
         features = latent_dim + (shared_dim if classes else 0)
 
-        self.input = nn.Linear(features, widths[0] * 4 * 4)
+        self.input = nn.Linear(features, widths[0] * math.prod(self.start))
         self.blocks, self.attend = nn.ModuleList(), nn.ModuleList()
-        for side, (wide, narrow) in zip(sides, itertools.pairwise(widths), strict=True):
+        for side, (wide, narrow) in zip(places, itertools.pairwise(widths), strict=True):
             self.blocks += [DeepGeneratorBlock(wide, wide, features, up=False) for _ in range(depth - 1)]
             self.blocks += [DeepGeneratorBlock(wide, narrow, features, up=True)]
             self.attend += [nn.Identity() for _ in range(depth - 1)]
@@ -128,18 +132,18 @@ class BigGANDeepGenerator(nn.Module):
         spectral_norm_layers(self, EPS, embeddings=False)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Generate images of noise `[N, latent_dim]` and labels [N] -> `[N, channels, resolution, resolution]`."""
+        """Generate images of noise `[N, latent_dim]` and labels [N] -> `[N, channels, H, W]`."""
         condition = z
         if self.embedding is not None:
             condition = torch.cat([self.embedding(required_label(label, "BigGANDeepGenerator")), z], dim=1)
-        h = self.input(condition).unflatten(1, (-1, 4, 4))  # [N, 2048, 4, 4] -> ... -> [N, 128, 128, 128]
+        h = self.input(condition).unflatten(1, (-1, *self.start))  # [N, 2048, 4, 4] -> ... -> [N, 128, 128, 128]
         for block, attend in zip(self.blocks, self.attend, strict=True):
             h = attend(block(h, condition))
         return self.output(F.relu(self.norm(h))).tanh()
 
 
 class BigGANDeepDiscriminator(nn.Module):
-    """Images `[N, channels, resolution, resolution]` to logits `[N]`, spectrally normalised throughout (appendix B).
+    """Images `[N, channels, H, W]` to logits `[N]`, spectrally normalised throughout (appendix B).
 
     `depth` is the number of blocks in each stage. The other arguments and the errors are those of
     `BigGANDiscriminator`.
@@ -147,7 +151,7 @@ class BigGANDeepDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: Width = 128,
+        resolution: Resolution = 128,
         channels: Width = 3,
         width: Width = 128,
         classes: Classes = 0,
@@ -161,9 +165,9 @@ class BigGANDeepDiscriminator(nn.Module):
         self.classes = conditioned_classes(conditioning, classes, choices, "BigGANDeepDiscriminator")
         multiples, halvings = at_resolution(DISCRIMINATOR, resolution, self)
         widths = [width * multiple for multiple in multiples]
-        sides = [resolution >> min(i, halvings) for i in range(1, len(widths))]
-        attention = attention_side(attention, resolution, sides, self)
-        attends = sides.index(attention) if attention else None
+        places = [min(sides(resolution)) >> min(i, halvings) for i in range(1, len(widths))]
+        attention = attention_side(attention, resolution, places, self)
+        attends = places.index(attention) if attention else None
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1)]
         for i, (narrow, wide) in enumerate(itertools.pairwise(widths)):
             layers += [DeepDiscriminatorBlock(narrow, wide, halve=i < halvings)]
@@ -181,5 +185,5 @@ class BigGANDeepDiscriminator(nn.Module):
         return sum_pool(self.blocks(images))
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return the logits of images given their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images given their labels, `[N, channels, H, W]` -> `[N]`."""
         return self.head(self.features(images, label), label)

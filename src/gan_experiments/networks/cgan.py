@@ -13,11 +13,13 @@ paper only says that both networks have it. z is drawn by the model; in the pape
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_experiments.bounds import BelowOne, Classes, Width
+from gan_experiments.bounds import BelowOne, Classes, Resolution, Width, sides
 from gan_experiments.layers.dropout import Draw, DrawnDropout
 from gan_experiments.layers.labels import one_hot, required_classes
 from gan_experiments.layers.maxout import Maxout
@@ -25,7 +27,7 @@ from gan_experiments.networks.gan import init_range
 
 
 class CGANGenerator(nn.Module):
-    """Noise `[N, latent_dim]` and labels `[N]` to images `[N, channels, resolution, resolution]` in [-1, 1].
+    """Noise `[N, latent_dim]` and labels `[N]` to images `[N, channels, H, W]` in [-1, 1].
 
     `noise_units` ReLUs for the noise and `label_units` for the label, then a joint layer of `width` ReLUs. Any
     resolution. `draw` draws dropout's random numbers, see `DrawnDropout`. Raises ConfigError without classes, and in
@@ -37,7 +39,7 @@ class CGANGenerator(nn.Module):
     def __init__(
         self,
         latent_dim: Width = 100,
-        resolution: Width = 28,
+        resolution: Resolution = 28,
         channels: Width = 1,
         classes: Classes = 10,
         width: Width = 1200,
@@ -48,18 +50,18 @@ class CGANGenerator(nn.Module):
         super().__init__()
         self.latent_dim = latent_dim
         self.classes = required_classes(classes, "CGANGenerator")
-        self.shape = (channels, resolution, resolution)
+        self.shape = (channels, *sides(resolution))
         self.of_noise = nn.Linear(latent_dim, noise_units)
         self.of_label = nn.Linear(classes, label_units)
         self.joint = nn.Linear(noise_units + label_units, width)
-        self.output = nn.Linear(width, channels * resolution**2)
+        self.output = nn.Linear(width, math.prod(self.shape))
         self.dropout = DrawnDropout(dropout)
         for layer in (self.of_noise, self.of_label, self.joint, self.output):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
 
     def forward(self, z: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
-        """Generate images of noise `[N, latent_dim]`, labels int64 `[N]` -> `[N, channels, resolution, resolution]`."""
+        """Generate images of noise `[N, latent_dim]`, labels int64 `[N]` -> `[N, channels, H, W]`."""
         y = one_hot(label, self.classes, z, "CGANGenerator")
         h = torch.cat([self.of_noise(z), self.of_label(y)], dim=1)  # [N, 200 + 1000]
         h = self.joint(self.dropout(F.relu(h), draw))
@@ -67,7 +69,7 @@ class CGANGenerator(nn.Module):
 
 
 class CGANDiscriminator(nn.Module):
-    """Images `[N, channels, resolution, resolution]` in [-1, 1] and labels `[N]` to logits `[N]`, any resolution.
+    """Images `[N, channels, H, W]` in [-1, 1] and labels `[N]` to logits `[N]`, any resolution.
 
     `width` maxout units for the image and `label_units` for the label, with 5 pieces each, then a joint layer of
     `width` maxout units with 4 pieces. `draw` is as in the generator. Raises ConfigError without classes, and in
@@ -78,7 +80,7 @@ class CGANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: Width = 28,
+        resolution: Resolution = 28,
         channels: Width = 1,
         classes: Classes = 10,
         width: Width = 240,
@@ -87,7 +89,7 @@ class CGANDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.classes = required_classes(classes, "CGANDiscriminator")
-        self.of_image = Maxout(channels * resolution**2, width, 5)
+        self.of_image = Maxout(channels * math.prod(sides(resolution)), width, 5)
         self.of_label = Maxout(classes, label_units, 5)
         self.joint = Maxout(width + label_units, width, 4)
         self.output = nn.Linear(width, 1)
@@ -95,7 +97,7 @@ class CGANDiscriminator(nn.Module):
         init_range(self, 0.005)
 
     def features(self, images: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
-        """Return the last layer's input, `[N, channels, resolution, resolution]` and int64 `[N]` -> `[N, width]`."""
+        """Return the last layer's input, `[N, channels, H, W]` and int64 `[N]` -> `[N, width]`."""
         y = one_hot(label, self.classes, images, "CGANDiscriminator")
         x = self.dropout(images.flatten(1) / 2 + 0.5, draw)
         h = self.dropout(torch.cat([self.of_image(x), self.of_label(y)], dim=1), draw)  # [N, 240 + 50]
@@ -106,5 +108,5 @@ class CGANDiscriminator(nn.Module):
         return self.output(features).squeeze(1)
 
     def forward(self, images: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
-        """Return the logits of images `[N, channels, resolution, resolution]` and labels int64 `[N]` -> `[N]`."""
+        """Return the logits of images `[N, channels, H, W]` and labels int64 `[N]` -> `[N]`."""
         return self.head(self.features(images, label, draw))

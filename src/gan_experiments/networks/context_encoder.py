@@ -13,25 +13,25 @@ import itertools
 
 from torch import Tensor, nn
 
-from gan_experiments.bounds import Width
+from gan_experiments.bounds import Resolution, Width, settled
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.init import init_normal
 from gan_experiments.layers.plain_norm import require_several
-from gan_experiments.layers.resolution import doublings_from_4, require_resolution
+from gan_experiments.layers.resolution import doublings_from_4, require_resolution, start_of
 
 
 class ContextEncoder(nn.Module):
-    """Images with holes to their content, `[N, channels, R, R]` -> `[N, channels, R/2, R/2]` or R x R, in [-1, 1].
+    """Images with holes to their content, `[N, channels, H, W]` -> `[N, channels, H/2, W/2]` or H x W, in [-1, 1].
 
-    With `region="centre"` the output is the central square of R/2 x R/2 pixels. With "random" it is the whole image
+    With `region="centre"` the output is the middle of half the height and width. With "random" it is the whole image
     (train_random.lua). 4x4 convolutions of stride 2 down to 4x4, a code of `bottleneck` values, and transposed ones
-    back. Raises ConfigError unless `resolution` is a power of two from 32 on, and for another region; in forward for
-    images of another resolution, and in training for a batch of one image.
+    back. Raises ConfigError unless `resolution`, or its shorter side, is a power of two from 32 on, and for another
+    region; in forward for images of another resolution, and in training for a batch of one image.
     """
 
     def __init__(
         self,
-        resolution: Width = 128,
+        resolution: Resolution = 128,
         channels: Width = 3,
         width: Width = 64,
         bottleneck: Width = 4000,
@@ -40,16 +40,17 @@ class ContextEncoder(nn.Module):
         super().__init__()
         if region not in ("centre", "random"):
             raise ConfigError(f"ContextEncoder was given region={region}: type region=centre or region=random")
-        self.resolution = resolution
-        made = resolution // 2 if region == "centre" else resolution
+        self.resolution = settled(resolution)
         read = _widths(resolution, width, "ContextEncoder", smallest=32)
+        made = start_of(resolution, 1) if region == "centre" else resolution
         drawn = _widths(made, width, "ContextEncoder")[::-1]
+        code, start = start_of(resolution, len(read)), start_of(made, len(drawn))
         stack = [
             *_halvings(channels, read),
-            nn.Conv2d(read[-1], bottleneck, 4),  # [N, 4000, 1, 1]
+            nn.Conv2d(read[-1], bottleneck, code),  # [N, 4000, 1, 1]
             nn.BatchNorm2d(bottleneck),
             nn.LeakyReLU(0.2, inplace=True),
-            nn.ConvTranspose2d(bottleneck, drawn[0], 4),  # [N, 512, 4, 4]
+            nn.ConvTranspose2d(bottleneck, drawn[0], start),  # [N, 512, 4, 4]
             nn.BatchNorm2d(drawn[0]),
             nn.ReLU(inplace=True),
         ]
@@ -68,18 +69,21 @@ class ContextEncoder(nn.Module):
 
 
 class ContextDiscriminator(nn.Module):
-    """The content of holes `[N, channels, resolution, resolution]` to logits `[N]`; it does not see the context.
+    """The content of holes `[N, channels, H, W]` to logits `[N]`; it does not see the context.
 
     `resolution` is that of the generator's output: half of the images' for region=centre. `batch_norm=False` is not the
-    paper's: gradient penalties need it. Raises ConfigError unless `resolution` is a power of two from 16 on, and in
-    forward for images of another.
+    paper's: gradient penalties need it. Raises ConfigError unless `resolution`, or its shorter side, is a power of two
+    from 16 on, and in forward for images of another.
     """
 
-    def __init__(self, resolution: Width = 64, channels: Width = 3, width: Width = 64, batch_norm: bool = True) -> None:
+    def __init__(
+        self, resolution: Resolution = 64, channels: Width = 3, width: Width = 64, batch_norm: bool = True
+    ) -> None:
         super().__init__()
-        self.resolution = resolution
+        self.resolution = settled(resolution)
         widths = _widths(resolution, width, "ContextDiscriminator")
-        self.layers = nn.Sequential(*_halvings(channels, widths, batch_norm), nn.Conv2d(widths[-1], 1, 4))
+        end = start_of(resolution, len(widths))
+        self.layers = nn.Sequential(*_halvings(channels, widths, batch_norm), nn.Conv2d(widths[-1], 1, end))
         init_normal(self, std=0.02)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -88,7 +92,7 @@ class ContextDiscriminator(nn.Module):
         return self.layers(images).flatten()
 
 
-def _widths(resolution: int, width: int, network: str, smallest: int = 16) -> list[int]:
+def _widths(resolution: Resolution, width: int, network: str, smallest: int = 16) -> list[int]:
     """Return the channels at every size down to 4x4, where they are `8·width`: 64, 64, 128, 256, 512 at 128 pixels."""
     halvings = doublings_from_4(resolution, network, smallest)
     return [width * 2 ** max(0, i + 4 - halvings) for i in range(halvings)]

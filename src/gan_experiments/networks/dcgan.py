@@ -11,17 +11,18 @@ all are off by default.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from gan_experiments.bounds import Classes, Whole, Width
+from gan_experiments.bounds import Classes, Resolution, Whole, Width, sides
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.init import init_normal
 from gan_experiments.layers.labels import conditioned_classes, one_hot, required_label
 from gan_experiments.layers.minibatch import MinibatchDiscrimination, MinibatchStandardDeviation
-from gan_experiments.layers.resolution import doublings_from_4
+from gan_experiments.layers.resolution import doublings_from_4, start_of
 from gan_experiments.layers.virtual_batch_norm import ReferenceBatch, VirtualBatchNorm, WithoutReference
 
 MINIBATCH = ("none", "discrimination", "standard_deviation")
@@ -40,20 +41,20 @@ def _norm(batch_norm: bool, reference_batch: int, network: str) -> Callable[[int
 
 
 class DCGANGenerator(nn.Module):
-    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1] (section 3, figure 1).
+    """Noise `[N, latent_dim]` to images `[N, channels, H, W]` in [-1, 1] (section 3, figure 1).
 
     `width` is the number of channels of the last hidden layer; each layer before it has twice as many: 8, 4, 2 and 1
     times `width` at 64 pixels. `batch_norm=False` is WGAN's section 4.3. `conditioning="concatenation"` concatenates
     the label, one of `classes`, to z as a one-hot vector. `reference_batch` > 0 makes batch norm virtual, with a
     reference batch of that many rows of N(0, 1) noise whose labels cycle through the classes, unless `set_reference`
-    replaces it. Raises ConfigError unless `resolution` is a power of two from 16 on, and for options that do not fit
-    together; in forward for missing labels.
+    replaces it. Raises ConfigError unless `resolution`, or its shorter side, is a power of two from 16 on, and for
+    options that do not fit together; in forward for missing labels.
     """
 
     def __init__(
         self,
         latent_dim: Width = 100,
-        resolution: Width = 64,
+        resolution: Resolution = 64,
         channels: Width = 3,
         width: Width = 64,
         batch_norm: bool = True,
@@ -68,7 +69,8 @@ class DCGANGenerator(nn.Module):
         stages = doublings_from_4(resolution, "DCGANGenerator")
         widths = [width * 2**i for i in reversed(range(stages))]  # 512, 256, 128, 64
         inputs = latent_dim + self.classes
-        layers: list[nn.Module] = [nn.ConvTranspose2d(inputs, widths[0], 4, stride=1, padding=0, bias=False)]
+        start = start_of(resolution, stages)
+        layers: list[nn.Module] = [nn.ConvTranspose2d(inputs, widths[0], start, stride=1, padding=0, bias=False)]
         for wide, narrow in zip(widths, [*widths[1:], channels], strict=True):
             layers += norm(wide)
             layers += [nn.ReLU(inplace=True), nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1, bias=False)]
@@ -100,12 +102,12 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """Images `[N, channels, resolution, resolution]` to logits `[N]`: the generator mirrored (section 3).
+    """Images `[N, channels, H, W]` to logits `[N]`: the generator mirrored (section 3).
 
     The first layer has no batch norm.
 
     Args:
-        resolution: of the images, a power of two from 16 on.
+        resolution: of the images; its shorter side is a power of two from 16 on.
         channels: of the images.
         width: channels of the first layer; each further one has twice as many.
         batch_norm: whether there is batch norm.
@@ -124,7 +126,7 @@ class DCGANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: Width = 64,
+        resolution: Resolution = 64,
         channels: Width = 3,
         width: Width = 64,
         batch_norm: bool = True,
@@ -151,7 +153,9 @@ class DCGANDiscriminator(nn.Module):
             layers += norm(wide)
         layers += [nn.LeakyReLU(0.2, inplace=True)]
         layers += [WithoutReference(reference_batch)] if reference_batch else []
-        features = widths[-1] * 4 * 4
+        self.end = start_of(resolution, stages)
+        area = math.prod(self.end)
+        features = widths[-1] * area
         if minibatch == "discrimination":
             discrimination = MinibatchDiscrimination(features)
             features += discrimination.kernels
@@ -160,9 +164,9 @@ class DCGANDiscriminator(nn.Module):
             wide = widths[-1]
             if minibatch == "standard_deviation":
                 wide += 1
-                features += 4 * 4
+                features += area
                 layers += [MinibatchStandardDeviation()]
-            layers += [nn.Conv2d(wide, 1, 4, stride=1, padding=0, bias=False)]
+            layers += [nn.Conv2d(wide, 1, self.end, stride=1, padding=0, bias=False)]
         self.layers = nn.Sequential(*layers)
         if conditioning == "auxiliary":
             self.classifier = nn.Linear(features, self.classes)
@@ -172,7 +176,7 @@ class DCGANDiscriminator(nn.Module):
             nn.init.normal_(self.embedding.weight, std=0.02)
         self.reference: ReferenceBatch | None = None
         if reference_batch:
-            self.reference = ReferenceBatch(torch.full((reference_batch, inputs, resolution, resolution), torch.nan))
+            self.reference = ReferenceBatch(torch.full((reference_batch, inputs, *sides(resolution)), torch.nan))
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         """Return the last layer's input, `[N, channels, R, R]` and optional labels int64 `[N]` -> `[N, F]`."""
@@ -186,7 +190,7 @@ class DCGANDiscriminator(nn.Module):
     def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
         """Return the logits of features, `[N, F]` and optional labels int64 `[N]` -> `[N]`."""
         last = self.layers[-1]
-        seen = features if isinstance(last, nn.Linear) else features.unflatten(1, (-1, 4, 4))
+        seen = features if isinstance(last, nn.Linear) else features.unflatten(1, (-1, *self.end))
         logits = last(seen).reshape(len(features))  # [N, 1, 1, 1] -> [N]
         if self.conditioning == "projection":
             label = required_label(label, "DCGANDiscriminator")

@@ -10,16 +10,17 @@ al. 2021, arXiv:2107.10833, section 3.4).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_experiments.bounds import Depth, Width
+from gan_experiments.bounds import Depth, Resolution, Width, settled
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.init import init_kaiming
-from gan_experiments.layers.resolution import doublings_from_4, require_resolution, require_sides
+from gan_experiments.layers.resolution import doublings_from_4, require_resolution, require_sides, start_of
 from gan_experiments.layers.spectral_norm import spectral_norm
 
 RESIDUAL_SCALE = 0.2
@@ -95,7 +96,7 @@ class DenseBlock(nn.Module):
 
 
 class VGGDiscriminator(nn.Module):
-    """Images `[N, channels, resolution, resolution]` to logits `[N]`: BasicSR's discriminator for ESRGAN and SRGAN.
+    """Images `[N, channels, H, W]` to logits `[N]`: BasicSR's discriminator for ESRGAN and SRGAN.
 
     A 3x3 convolution and a 4x4 one of stride 2 at each size down to 4x4, with widths 64, 128, 256, 512, 512, ... and
     batch norm on all but the first, then linear layers of 100 units and one. `resolution` is that of the training
@@ -104,13 +105,13 @@ class VGGDiscriminator(nn.Module):
     """
 
     def __init__(
-        self, resolution: Width = 128, channels: Width = 3, width: Width = 64, batch_norm: bool = True
+        self, resolution: Resolution = 128, channels: Width = 3, width: Width = 64, batch_norm: bool = True
     ) -> None:
         super().__init__()
-        self.resolution = resolution
+        self.resolution = settled(resolution)
         stack: list[nn.Module] = []
-        narrow = channels
-        for i in range(doublings_from_4(resolution, "VGGDiscriminator")):
+        narrow, halvings = channels, doublings_from_4(resolution, "VGGDiscriminator")
+        for i in range(halvings):
             wide = width * min(2**i, 8)
             stack += [nn.Conv2d(narrow, wide, 3, padding=1, bias=i == 0 or not batch_norm)]
             stack += [nn.BatchNorm2d(wide)] if i and batch_norm else []
@@ -122,7 +123,8 @@ class VGGDiscriminator(nn.Module):
             stack += [nn.LeakyReLU(0.2, inplace=True)]
             narrow = wide
         self.layers = nn.Sequential(*stack)
-        self.head = nn.Sequential(nn.Linear(narrow * 16, 100), nn.LeakyReLU(0.2, inplace=True), nn.Linear(100, 1))
+        features = narrow * math.prod(start_of(resolution, halvings))
+        self.head = nn.Sequential(nn.Linear(features, 100), nn.LeakyReLU(0.2, inplace=True), nn.Linear(100, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of images, `[N]`."""

@@ -12,10 +12,12 @@ not at the logits of the mean image. z is drawn by the model; in the code it is 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from gan_experiments.bounds import PartOf, Width
+from gan_experiments.bounds import PartOf, Resolution, Width, sides
 from gan_experiments.layers.dropout import Draw, DrawnDropout
 from gan_experiments.layers.maxout import Maxout
 
@@ -29,7 +31,7 @@ def init_range(network: nn.Module, bound: float) -> None:
 
 
 class GANGenerator(nn.Module):
-    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1], any resolution.
+    """Noise `[N, latent_dim]` to images `[N, channels, H, W]` in [-1, 1], any resolution.
 
     Two hidden layers of `width` ReLUs; weights start as U(-0.05, 0.05). Unconditional: labels are ignored.
     """
@@ -37,27 +39,27 @@ class GANGenerator(nn.Module):
     classes = 0
 
     def __init__(
-        self, latent_dim: Width = 100, resolution: Width = 28, channels: Width = 1, width: Width = 1200
+        self, latent_dim: Width = 100, resolution: Resolution = 28, channels: Width = 1, width: Width = 1200
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        self.shape = (channels, resolution, resolution)
+        self.shape = (channels, *sides(resolution))
         self.layers = nn.Sequential(
             nn.Linear(latent_dim, width),
             nn.ReLU(inplace=True),
             nn.Linear(width, width),
             nn.ReLU(inplace=True),
-            nn.Linear(width, channels * resolution**2),
+            nn.Linear(width, math.prod(self.shape)),
         )
         init_range(self, 0.05)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Generate images of noise, `[N, latent_dim]` -> `[N, channels, resolution, resolution]`."""
+        """Generate images of noise, `[N, latent_dim]` -> `[N, channels, H, W]`."""
         return torch.tanh(self.layers(z) / 2).unflatten(1, self.shape)
 
 
 class GANDiscriminator(nn.Module):
-    """Images `[N, channels, resolution, resolution]` in [-1, 1] to logits `[N]` by two maxout layers, any resolution.
+    """Images `[N, channels, H, W]` in [-1, 1] to logits `[N]` by two maxout layers, any resolution.
 
     `width` units of `pieces` pieces each; weights start as U(-0.005, 0.005). Dropout keeps each pixel with probability
     `keep_input` and each unit with probability `keep_hidden`. `draw` draws its random numbers, see `DrawnDropout`.
@@ -69,7 +71,7 @@ class GANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: Width = 28,
+        resolution: Resolution = 28,
         channels: Width = 1,
         width: Width = 240,
         pieces: Width = 5,
@@ -79,7 +81,7 @@ class GANDiscriminator(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             DrawnDropout(1 - keep_input),
-            Maxout(channels * resolution**2, width, pieces),
+            Maxout(channels * math.prod(sides(resolution)), width, pieces),
             DrawnDropout(1 - keep_hidden),
             Maxout(width, width, pieces),
             DrawnDropout(1 - keep_hidden),
@@ -88,7 +90,7 @@ class GANDiscriminator(nn.Module):
         init_range(self, 0.005)
 
     def features(self, images: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
-        """Return the last layer's input, `[N, channels, resolution, resolution]` -> `[N, width]`."""
+        """Return the last layer's input, `[N, channels, H, W]` -> `[N, width]`."""
         x = images.flatten(1) / 2 + 0.5
         for layer in self.layers:
             x = layer(x, draw) if isinstance(layer, DrawnDropout) else layer(x)
@@ -99,5 +101,5 @@ class GANDiscriminator(nn.Module):
         return self.output(features).squeeze(1)
 
     def forward(self, images: Tensor, label: Tensor | None = None, draw: Draw | None = None) -> Tensor:
-        """Return the logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images, `[N, channels, H, W]` -> `[N]`."""
         return self.head(self.features(images, label, draw))

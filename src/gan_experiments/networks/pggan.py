@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_experiments.bounds import Classes, Count, Width
+from gan_experiments.bounds import Classes, Count, Resolution, Width, settled
 from gan_experiments.layers.equalised import (
     EqualisedConv2d,
     EqualisedDownConv2d,
@@ -28,7 +28,7 @@ from gan_experiments.layers.growing import enlarge, shrink, stage_of
 from gan_experiments.layers.labels import conditioned_classes, one_hot
 from gan_experiments.layers.minibatch import MinibatchStandardDeviation
 from gan_experiments.layers.resample import Smooth
-from gan_experiments.layers.resolution import doublings_from_4, require_resolution, widths_of
+from gan_experiments.layers.resolution import doublings_from_4, require_resolution, start_of, widths_of
 
 LEAK = 0.2
 GAIN = math.sqrt(2)
@@ -47,7 +47,7 @@ class PGGANGenerator(nn.Module):
     def __init__(
         self,
         latent_dim: Width = 512,
-        resolution: Width = 1024,
+        resolution: Resolution = 1024,
         channels: Width = 3,
         channel_base: Count = 8192,
         channel_max: Width = 512,
@@ -55,14 +55,16 @@ class PGGANGenerator(nn.Module):
         conditioning: str = "none",
     ) -> None:
         super().__init__()
-        self.latent_dim, self.resolution = latent_dim, resolution
+        self.latent_dim, self.resolution = latent_dim, settled(resolution)
         self.classes = conditioned_classes(conditioning, classes, ("none", "concatenation"), "PGGANGenerator")
         doublings = doublings_from_4(resolution, "PGGANGenerator", smallest=8)
-        self.grown = float(doublings)
+        self.grown, self.start = float(doublings), start_of(resolution, doublings)
         widths = widths_of(2 * channel_base, channel_max, doublings)
         self.norm = PixelNorm()
         # A quarter of the gain, as in the authors' code.
-        self.input = EqualisedLinear(latent_dim + self.classes, widths[0] * 4 * 4, bias=None, gain=GAIN / 4)
+        self.input = EqualisedLinear(
+            latent_dim + self.classes, widths[0] * math.prod(self.start), bias=None, gain=GAIN / 4
+        )
         self.bias = nn.Parameter(torch.zeros(widths[0]))
         self.first = self._activated(EqualisedConv2d(widths[0], widths[0], 3, gain=GAIN))
         self.blocks = nn.ModuleList(
@@ -81,7 +83,7 @@ class PGGANGenerator(nn.Module):
         """Generate images of noise `[N, latent_dim]` and optional labels int64 `[N]` -> `[N, channels, R, R]`."""
         if self.classes:
             z = torch.cat([z, one_hot(label, self.classes, z, "PGGANGenerator")], dim=1)
-        x = self.input(self.norm(z)).unflatten(1, (-1, 4, 4)) + self.bias[:, None, None]
+        x = self.input(self.norm(z)).unflatten(1, (-1, *self.start)) + self.bias[:, None, None]
         x = self.first(self.norm(F.leaky_relu_(x, LEAK)))  # [N, 512, 4, 4] -> ... -> [N, 16, 1024, 1024]
         stage, share = stage_of(self.grown)
         before = x
@@ -103,7 +105,7 @@ class PGGANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: Width = 1024,
+        resolution: Resolution = 1024,
         channels: Width = 3,
         channel_base: Count = 8192,
         channel_max: Width = 512,
@@ -117,7 +119,7 @@ class PGGANDiscriminator(nn.Module):
         self.conditioning = conditioning
         self.classes = conditioned_classes(conditioning, classes, ("none", "auxiliary", "projection"), name)
         doublings = doublings_from_4(resolution, name, smallest=8)
-        self.grown = float(doublings)
+        self.grown, self.end = float(doublings), start_of(resolution, doublings)
         widths = widths_of(2 * channel_base, channel_max, doublings)
         last = min(channel_base, channel_max)
         self.from_rgb = nn.ModuleList(_activated(EqualisedConv2d(channels, width, 1, gain=GAIN)) for width in widths)
@@ -133,7 +135,7 @@ class PGGANDiscriminator(nn.Module):
             MinibatchStandardDeviation(group),
             *_activated(EqualisedConv2d(widths[0] + 1, widths[0], 3, gain=GAIN)),
             nn.Flatten(),
-            *_activated(EqualisedLinear(widths[0] * 4 * 4, last, gain=GAIN)),
+            *_activated(EqualisedLinear(widths[0] * math.prod(self.end), last, gain=GAIN)),
         )
         self.output = EqualisedLinear(last, self.classes if conditioning == "projection" else 1)
         if conditioning == "auxiliary":
@@ -142,7 +144,7 @@ class PGGANDiscriminator(nn.Module):
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         """Return the last layer's input, `[N, channels, R, R]` -> `[N, F]`; the label is used in the head only."""
         stage, share = stage_of(self.grown)
-        require_resolution(images, 4 << stage, type(self).__name__)
+        require_resolution(images, [side << stage for side in self.end], type(self).__name__)
         x = self.from_rgb[stage](images)
         for i in reversed(range(stage)):
             x = self.blocks[i](x)

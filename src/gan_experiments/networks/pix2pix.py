@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from gan_experiments.bounds import BelowOne, Width
+from gan_experiments.bounds import BelowOne, Resolution, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.dropout import Draw, DrawnDropout
 from gan_experiments.layers.init import init_normal
 from gan_experiments.layers.plain_norm import plain_norm
-from gan_experiments.layers.resolution import doublings_from_4, require_sides
+from gan_experiments.layers.resolution import halvings_of, require_sides
 
 
 class UNet(nn.Module):
@@ -45,7 +45,7 @@ class UNet(nn.Module):
         self,
         channels_in: Width = 3,
         channels_out: Width = 3,
-        resolution: Width = 256,
+        resolution: Resolution = 256,
         width: Width = 64,
         norm: str = "batch",
         dropout: BelowOne = 0.5,
@@ -55,7 +55,7 @@ class UNet(nn.Module):
         super().__init__()
         if latent_at not in ("all", "input"):
             raise ConfigError(f"UNet was given latent_at={latent_at}: type latent_at=all or latent_at=input")
-        depth = doublings_from_4(resolution, "UNet") + 2
+        depth = halvings_of(resolution, "UNet")
         self.multiple = 2**depth
         self.latent_dim, self.latent_everywhere = latent_dim, latent_at == "all"
         bias = norm != "batch"

@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_experiments.bounds import Classes, Depth, Width
+from gan_experiments.bounds import Classes, Depth, Resolution, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.labels import conditioned_classes, required_label
 from gan_experiments.layers.resample import Downsample, Upsample
-from gan_experiments.layers.resolution import doublings_from_4
+from gan_experiments.layers.resolution import doublings_from_4, start_of
 
 LEAK = 0.2
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
@@ -62,7 +62,7 @@ class R3GANBlock(nn.Module):
 
 
 class R3GANGenerator(nn.Module):
-    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, around [-1, 1] but not bounded.
+    """Noise `[N, latent_dim]` to images `[N, channels, H, W]`, around [-1, 1] but not bounded.
 
     Learned 4x4 maps, scaled by the noise, then `blocks` blocks at each resolution, with bilinear upsampling between
     them. There are `width` channels up to `full_width_to` pixels, halved at each doubling from there. With `classes` an
@@ -73,7 +73,7 @@ class R3GANGenerator(nn.Module):
     def __init__(
         self,
         latent_dim: Width = 64,
-        resolution: Width = 32,
+        resolution: Resolution = 32,
         channels: Width = 3,
         width: Width = 768,
         classes: Classes = 0,
@@ -85,11 +85,12 @@ class R3GANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.latent_dim, self.classes = latent_dim, classes
-        widths = _widths(width, full_width_to, doublings_from_4(resolution, "R3GANGenerator"))
+        doublings = doublings_from_4(resolution, "R3GANGenerator")
+        widths = _widths(width, full_width_to, doublings)
         self.embedding = nn.Embedding(classes, embedding_dim) if classes else None
         if self.embedding is not None:
             nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(classes))
-        self.maps = nn.Parameter(torch.randn(width, 4, 4))
+        self.maps = nn.Parameter(torch.randn(width, *start_of(resolution, doublings)))
         self.input = _draw(nn.Linear(latent_dim + (embedding_dim if classes else 0), width, bias=False))
         total = blocks * len(widths)
         layers: list[nn.Module] = [R3GANBlock(width, group_width, expansion, total) for _ in range(blocks)]
@@ -99,14 +100,14 @@ class R3GANGenerator(nn.Module):
         self.layers = nn.Sequential(*layers, _conv1(widths[-1], channels))
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Generate images of noise `[N, latent_dim]` and labels [N] -> `[N, channels, resolution, resolution]`."""
+        """Generate images of noise `[N, latent_dim]` and labels [N] -> `[N, channels, H, W]`."""
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(required_label(label, "R3GANGenerator"))], dim=1)
         return self.layers(self.maps * self.input(z)[:, :, None, None])  # [N, 768, 4, 4] -> ... -> [N, 3, 32, 32]
 
 
 class R3GANDiscriminator(nn.Module):
-    """Images `[N, channels, resolution, resolution]` to logits `[N]`: the generator mirrored.
+    """Images `[N, channels, H, W]` to logits `[N]`: the generator mirrored.
 
     `conditioning` is "none" or "projection": the inner product of the class's embedding and the image's features, both
     of `width` values. The other arguments and errors are those of the generator. It also raises ConfigError for another
@@ -115,7 +116,7 @@ class R3GANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: Width = 32,
+        resolution: Resolution = 32,
         channels: Width = 3,
         width: Width = 768,
         classes: Classes = 0,
@@ -128,7 +129,8 @@ class R3GANDiscriminator(nn.Module):
         super().__init__()
         choices = ("none", "projection")
         self.classes = conditioned_classes(conditioning, classes, choices, "R3GANDiscriminator")
-        widths = _widths(width, full_width_to, doublings_from_4(resolution, "R3GANDiscriminator"))[::-1]
+        halvings = doublings_from_4(resolution, "R3GANDiscriminator")
+        widths = _widths(width, full_width_to, halvings)[::-1]
         total = blocks * len(widths)
         layers: list[nn.Module] = [_conv1(channels, widths[0])]
         for here, after in itertools.pairwise(widths):
@@ -136,7 +138,7 @@ class R3GANDiscriminator(nn.Module):
             layers += [Downsample()] if here == after else [Downsample(), _conv1(here, after)]
         layers += [R3GANBlock(width, group_width, expansion, total) for _ in range(blocks)]
         self.layers = nn.Sequential(*layers)
-        self.maps = _draw(nn.Conv2d(width, width, 4, groups=width, bias=False))
+        self.maps = _draw(nn.Conv2d(width, width, start_of(resolution, halvings), groups=width, bias=False))
         self.output = _draw(nn.Linear(width, width if self.classes else 1, bias=False))
         self.embedding = nn.Embedding(classes, width) if self.classes else None
         if self.embedding is not None:
@@ -154,7 +156,7 @@ class R3GANDiscriminator(nn.Module):
         return (h * self.embedding(required_label(label, "R3GANDiscriminator"))).sum(dim=1)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return the logits of images given their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images given their labels, `[N, channels, H, W]` -> `[N]`."""
         return self.head(self.features(images, label), label)
 
 

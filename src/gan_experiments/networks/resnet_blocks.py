@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from gan_experiments.bounds import Resolution, settled, shown, sides
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.attention import SelfAttention
 from gan_experiments.layers.init import init_uniform
@@ -143,30 +144,41 @@ def draw_weights(network: nn.Module, draw: Callable[[Tensor], object], embedding
             draw(layer.weight)
 
 
-def at_resolution(schemes: Mapping[int, Scheme], resolution: int, network: nn.Module) -> Scheme:
-    """Return the scheme for a resolution; raises ConfigError if there is none."""
-    if resolution not in schemes:
-        nearest = min(schemes, key=lambda known: abs(known - resolution))
-        *others, last = schemes
-        raise ConfigError(
-            f"{type(network).__name__} cannot make a resolution of {resolution}: it is defined at"
-            f" {', '.join(map(str, others))} and {last}; type data.resolution={nearest}"
-        )
-    return schemes[resolution]
+def at_resolution(schemes: Mapping[int, Scheme], resolution: Resolution, network: nn.Module) -> Scheme:
+    """Return the scheme for a resolution, that of a rectangle's shorter side; raises ConfigError if there is none.
+
+    The longer side must halve as often as the shorter one, whose smallest maps have 4 pixels, or 6 on the way to 48.
+    """
+    short, long = sorted(sides(resolution))
+    nearest = min(schemes, key=lambda known: abs(known - short))
+    part = nearest // (6 if nearest % 3 == 0 else 4)
+    if short in schemes and long % part == 0:
+        return schemes[short]
+    *others, last = schemes
+    known = f"{', '.join(map(str, others))} and {last}"
+    instead: int | list[int] = nearest
+    if short != long:
+        known += f" pixels of the shorter side, with a longer one that {part} divides"
+        longer = max(nearest, round(long / part) * part)
+        instead = [nearest, longer] if sides(resolution)[0] == short else [longer, nearest]
+    raise ConfigError(
+        f"{type(network).__name__} cannot make a resolution of {shown(settled(resolution))}: it is defined at"
+        f" {known}; type data.resolution={shown(instead)}"
+    )
 
 
-def attention_side(attention: int | None, resolution: int, sides: Sequence[int], network: nn.Module) -> int:
-    """Return the side of the feature maps with self-attention, 0 for no attention.
+def attention_side(attention: int | None, resolution: Resolution, places: Sequence[int], network: nn.Module) -> int:
+    """Return the shorter side of the feature maps with self-attention, 0 for no attention.
 
-    It is `attention`, or if that is None the smaller of 64 and half the resolution. `sides` are those of the network's
-    maps. Raises ConfigError for another side.
+    It is `attention`, or if that is None the smaller of 64 and half the resolution. `places` are the shorter sides of
+    the network's maps. Raises ConfigError for another side.
     """
     if attention is None:
-        return min(64, resolution // 2)
-    if attention and attention not in sides:
+        return min(64, min(sides(resolution)) // 2)
+    if attention and attention not in places:
         raise ConfigError(
             f"{type(network).__name__} was given attention={attention}: its maps have sides of"
-            f" {', '.join(map(str, sorted(set(sides))))}; type one of them, or attention=0 for none"
+            f" {', '.join(map(str, sorted(set(places))))}; type one of them, or attention=0 for none"
         )
     return attention
 

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_experiments.bounds import Classes, Width
+from gan_experiments.bounds import Classes, Resolution, Width, sides
 from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d
 from gan_experiments.layers.init import init_uniform
 from gan_experiments.layers.labels import conditioned_classes, required_label
+from gan_experiments.layers.resolution import start_of
 from gan_experiments.layers.spectral_norm import spectral_norm_layers
 from gan_experiments.networks.resnet_blocks import (
     DiscriminatorBlock,
@@ -51,17 +53,17 @@ EPS = 2e-5  # Chainer's default for batch norm
 
 
 class SNGANGenerator(nn.Module):
-    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1].
+    """Noise `[N, latent_dim]` to images `[N, channels, H, W]` in [-1, 1].
 
-    `width` is the number of channels of the narrowest layer; at 32 pixels all layers have 4 · `width` channels instead.
-    With `classes` the blocks' batch norms have a scale and an offset for each class. Raises ConfigError for a
-    resolution without a network in the papers, and in forward for a missing label.
+    `width` is the number of channels of the narrowest layer. The shorter side counts of a rectangle. At 32 pixels all
+    layers have 4 · `width` channels instead. With `classes` the blocks' batch norms have a scale and an offset for each
+    class. Raises ConfigError for a resolution without a network in the papers, and in forward for a missing label.
     """
 
     def __init__(
         self,
         latent_dim: Width = 128,
-        resolution: Width = 32,
+        resolution: Resolution = 32,
         channels: Width = 3,
         width: Width = 64,
         classes: Classes = 0,
@@ -69,11 +71,11 @@ class SNGANGenerator(nn.Module):
         super().__init__()
         self.latent_dim, self.classes = latent_dim, classes
         widths = [width * multiple for multiple in at_resolution(GENERATOR, resolution, self)]
-        self.side = resolution >> (len(widths) - 1)  # 4, or 6 on the way to 48
+        self.start = start_of(resolution, len(widths) - 1)  # 4x4, or 6x6 on the way to 48
         norm: Norm = functools.partial(nn.BatchNorm2d, eps=EPS)
         if classes:
             norm = functools.partial(ClassConditionalBatchNorm2d, classes=classes, eps=EPS)
-        self.input = nn.Linear(latent_dim, widths[0] * self.side**2)
+        self.input = nn.Linear(latent_dim, widths[0] * math.prod(self.start))
         self.blocks = nn.ModuleList(GeneratorBlock(a, b, norm) for a, b in itertools.pairwise(widths))
         self.norm = nn.BatchNorm2d(widths[-1], eps=EPS)
         self.output = nn.Conv2d(widths[-1], channels, 3, padding=1)
@@ -81,26 +83,27 @@ class SNGANGenerator(nn.Module):
         init_uniform(self.output)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Generate images of noise `[N, latent_dim]` and labels [N] -> `[N, channels, resolution, resolution]`."""
+        """Generate images of noise `[N, latent_dim]` and labels [N] -> `[N, channels, H, W]`."""
         condition = required_label(label, "SNGANGenerator") if self.classes else None
-        h = self.input(z).unflatten(1, (-1, self.side, self.side))  # [N, 256, 4, 4] -> ... -> [N, 256, 32, 32]
+        h = self.input(z).unflatten(1, (-1, *self.start))  # [N, 256, 4, 4] -> ... -> [N, 256, 32, 32]
         for block in self.blocks:
             h = block(h, condition)
         return self.output(F.relu(self.norm(h))).tanh()
 
 
 class SNGANDiscriminator(nn.Module):
-    """Images `[N, channels, resolution, resolution]` to logits `[N]`, spectrally normalised throughout.
+    """Images `[N, channels, H, W]` to logits `[N]`, spectrally normalised throughout.
 
-    `width` is the number of channels of the narrowest block; at 32 pixels all blocks have 2 · `width` channels instead.
-    `conditioning` is "none", "projection", "auxiliary" (AC-GAN, with a layer `classify`) or "concatenation" (an
-    embedding of 128 values at each position after the third block). Raises ConfigError for another conditioning, for
-    conditioning without classes, for a resolution without a network in the papers, and in forward for a missing label.
+    `width` is the number of channels of the narrowest block. The shorter side counts of a rectangle. At 32 pixels all
+    blocks have 2 · `width` channels instead. `conditioning` is "none", "projection", "auxiliary" (AC-GAN, with a layer
+    `classify`) or "concatenation" (an embedding of 128 values at each position after the third block). Raises
+    ConfigError for another conditioning, for conditioning without classes, for a resolution without a network in the
+    papers, and in forward for a missing label.
     """
 
     def __init__(
         self,
-        resolution: Width = 32,
+        resolution: Resolution = 32,
         channels: Width = 3,
         width: Width = 64,
         classes: Classes = 0,
@@ -118,7 +121,7 @@ class SNGANDiscriminator(nn.Module):
             joining = 128 if i == 3 and self.embedding else 0
             self.blocks.append(DiscriminatorBlock(narrow + joining, wide, halve=i < halvings))
         # The code's last layer has a bias except at 32 pixels.
-        self.head = Head(widths[-1], classes, conditioning, bias=resolution != 32)
+        self.head = Head(widths[-1], classes, conditioning, bias=min(sides(resolution)) != 32)
         if self.embedding is not None:
             nn.init.xavier_uniform_(self.embedding.weight)
         if conditioning == "auxiliary":
@@ -137,5 +140,5 @@ class SNGANDiscriminator(nn.Module):
         return sum_pool(h)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return the logits of images given their labels, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images given their labels, `[N, channels, H, W]` -> `[N]`."""
         return self.head(self.features(images, label), label)

@@ -11,13 +11,15 @@ discriminator returns logits, without the sigmoid.
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_experiments.bounds import Depth, Width
+from gan_experiments.bounds import Depth, Resolution, Width, settled
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.init import init_kaiming
-from gan_experiments.layers.resolution import require_multiple, require_resolution
+from gan_experiments.layers.resolution import require_multiple, require_resolution, start_of
 
 FACTORS = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
 
@@ -71,18 +73,20 @@ class SRResNetBlock(nn.Module):
 
 
 class SRGANDiscriminator(nn.Module):
-    """Images `[N, channels, resolution, resolution]` to logits `[N]` (figure 4).
+    """Images `[N, channels, H, W]` to logits `[N]` (figure 4).
 
     Eight 3x3 convolutions of 64 to 512 channels, every second one of stride 2, with batch norm on all but the first,
     then linear layers of 1024 units and one. `resolution` is that of the training crops, 96 in the paper.
-    `batch_norm=False` is not the paper's: gradient penalties need it. Raises ConfigError unless `resolution` is a
-    multiple of 16, and in forward for images of another resolution.
+    `batch_norm=False` is not the paper's: gradient penalties need it. Raises ConfigError unless 16 divides
+    `resolution`, and in forward for images of another resolution.
     """
 
-    def __init__(self, resolution: Width = 96, channels: Width = 3, width: Width = 64, batch_norm: bool = True) -> None:
+    def __init__(
+        self, resolution: Resolution = 96, channels: Width = 3, width: Width = 64, batch_norm: bool = True
+    ) -> None:
         super().__init__()
         require_multiple(resolution, 16, "SRGANDiscriminator")
-        self.resolution = resolution
+        self.resolution = settled(resolution)
         stack: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         narrow = width
         for i in range(1, 8):
@@ -95,7 +99,7 @@ class SRGANDiscriminator(nn.Module):
             narrow = wide
         self.layers = nn.Sequential(*stack)
         self.head = nn.Sequential(
-            nn.Linear(narrow * (resolution // 16) ** 2, 16 * width),
+            nn.Linear(narrow * math.prod(start_of(resolution, 4)), 16 * width),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Linear(16 * width, 1),
         )

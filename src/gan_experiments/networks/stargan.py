@@ -8,11 +8,13 @@ never uses them.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from gan_experiments.bounds import Classes, Depth, Width
-from gan_experiments.layers.resolution import require_multiple, require_resolution, require_sides
+from gan_experiments.bounds import Classes, Depth, Resolution, Width, settled, sides
+from gan_experiments.layers.resolution import require_multiple, require_resolution, require_sides, start_of
 
 
 class StarGANGenerator(nn.Module):
@@ -76,13 +78,21 @@ class StarGANDiscriminator(nn.Module):
     """
 
     def __init__(
-        self, resolution: Width = 128, channels: Width = 3, classes: Classes = 5, width: Width = 64, layers: Depth = 6
+        self,
+        resolution: Resolution = 128,
+        channels: Width = 3,
+        classes: Classes = 5,
+        width: Width = 64,
+        layers: Depth = 6,
     ) -> None:
         super().__init__()
-        deepest = (resolution & -resolution).bit_length() - 1 - (resolution.bit_count() == 1)  # 2x2 or more are left
+        common = math.gcd(*sides(resolution))
+        deepest = (
+            (common & -common).bit_length() - 1 - (min(sides(resolution)).bit_count() == 1)
+        )  # 2x2 or more are left
         instead = f"model.discriminator.layers={deepest}" if deepest > 1 else ""
         require_multiple(resolution, 2**layers, "StarGANDiscriminator", instead)
-        self.classes, self.resolution = classes, resolution
+        self.classes, self.resolution = classes, settled(resolution)
         stack: list[nn.Module] = []
         narrow, wide = channels, width
         for _ in range(layers):
@@ -90,7 +100,7 @@ class StarGANDiscriminator(nn.Module):
             narrow, wide = wide, 2 * wide
         self.layers = nn.Sequential(*stack)
         self.to_logits = nn.Conv2d(narrow, 1, 3, padding=1, bias=False)
-        self.to_classes = nn.Conv2d(narrow, classes, resolution // 2**layers, bias=False)
+        self.to_classes = nn.Conv2d(narrow, classes, start_of(resolution, layers), bias=False)
 
     def features(self, images: Tensor) -> Tensor:
         """Return the input of both heads, `[N, channels, H, W]` -> `[N, 2048, H/64, W/64]`."""

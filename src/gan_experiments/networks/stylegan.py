@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gan_experiments.bounds import Classes, Count, Depth, Share, Width
+from gan_experiments.bounds import Classes, Count, Depth, Resolution, Share, Width, settled
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.layers.equalised import EqualisedConv2d, EqualisedLinear, EqualisedUpConv2d
 from gan_experiments.layers.growing import enlarge, stage_of
 from gan_experiments.layers.labels import conditioned_classes, required_label
 from gan_experiments.layers.resample import Smooth
-from gan_experiments.layers.resolution import doublings_from_4, widths_of
+from gan_experiments.layers.resolution import doublings_from_4, start_of, widths_of
 from gan_experiments.layers.styles import Mapping, StyledGenerator
 from gan_experiments.networks.pggan import GAIN, LEAK, PGGANDiscriminator
 
@@ -40,7 +40,7 @@ class StyleGANGenerator(StyledGenerator):
     def __init__(
         self,
         latent_dim: Width = 512,
-        resolution: Width = 1024,
+        resolution: Resolution = 1024,
         channels: Width = 3,
         channel_base: Count = 8192,
         channel_max: Width = 512,
@@ -55,12 +55,12 @@ class StyleGANGenerator(StyledGenerator):
         widths = widths_of(2 * channel_base, channel_max, doublings)
         super().__init__(
             StyleGANMapping(latent_dim, w_dim, mapping_layers, classes),
-            StyleGANSynthesis(widths, channels, w_dim),
+            StyleGANSynthesis(widths, channels, w_dim, start_of(resolution, doublings)),
             latent_dim,
             2 * len(widths),
             mixing,
         )
-        self.resolution = resolution
+        self.resolution = settled(resolution)
 
     @property
     def grown(self) -> float:
@@ -104,23 +104,24 @@ class StyleGANMapping(Mapping):
 class StyleGANSynthesis(nn.Module):
     """Synthesis network: ws `[N, 2 · len(widths), w_dim]` to images `[N, channels, R, R]`, two layers per resolution.
 
-    `widths` are the channels at 4 pixels, 8, ... The first layer's input is a learned map, initially ones. `draw` draws
-    the noise of each layer; without it the layers use their noise buffers.
+    `widths` are the channels at `start`, height and width, and after each doubling. The first layer's input is a
+    learned map, initially ones. `draw` draws the noise of each layer; without it the layers use their noise buffers.
     """
 
-    def __init__(self, widths: list[int], channels: int, w_dim: int) -> None:
+    def __init__(self, widths: list[int], channels: int, w_dim: int, start: tuple[int, int] = (4, 4)) -> None:
         super().__init__()
         self.grown = float(len(widths) - 1)
-        self.const = nn.Parameter(torch.ones(widths[0], 4, 4))
+        self.const = nn.Parameter(torch.ones(widths[0], *start))
         layers = [
-            StyledLayer(nn.Identity(), widths[0], w_dim, 4),
-            StyledLayer(EqualisedConv2d(widths[0], widths[0], 3, bias=False, gain=GAIN), widths[0], w_dim, 4),
+            StyledLayer(nn.Identity(), widths[0], w_dim, start),
+            StyledLayer(EqualisedConv2d(widths[0], widths[0], 3, bias=False, gain=GAIN), widths[0], w_dim, start),
         ]
         for i, (before, after) in enumerate(itertools.pairwise(widths), start=1):
+            size = start[0] << i, start[1] << i
             up = nn.Sequential(EqualisedUpConv2d(before, after, bias=False, gain=GAIN), Smooth())
             layers += [
-                StyledLayer(up, after, w_dim, 4 << i),
-                StyledLayer(EqualisedConv2d(after, after, 3, bias=False, gain=GAIN), after, w_dim, 4 << i),
+                StyledLayer(up, after, w_dim, size),
+                StyledLayer(EqualisedConv2d(after, after, 3, bias=False, gain=GAIN), after, w_dim, size),
             ]
         self.layers = nn.ModuleList(layers)
         self.to_rgb = nn.ModuleList(EqualisedConv2d(width, channels, 1) for width in widths)
@@ -140,22 +141,22 @@ class StyledLayer(nn.Module):
     """Styled layer: `convolution`, noise, bias, leaky ReLU and adaptive instance norm (equation 1).
 
     The noise is one map for all channels, times a learned strength of each channel that starts at 0. `draw` draws it;
-    without `draw` it is the buffer `noise` `[resolution, resolution]`. The style, an affine function of w, holds each
+    without `draw` it is the buffer `noise` `[H, W]`. The style, an affine function of w, holds each
     channel's scale minus 1 and its offset after normalisation.
     """
 
     noise: Tensor
 
-    def __init__(self, convolution: nn.Module, channels: int, w_dim: int, resolution: int) -> None:
+    def __init__(self, convolution: nn.Module, channels: int, w_dim: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.convolution = convolution
         self.strength = nn.Parameter(torch.zeros(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.affine = EqualisedLinear(w_dim, 2 * channels)
-        self.register_buffer("noise", torch.randn(resolution, resolution))
+        self.register_buffer("noise", torch.randn(size))
 
     def forward(self, x: Tensor, w: Tensor, draw: Draw | None = None) -> Tensor:
-        """Map `[N, inputs, H, W]` and w `[N, w_dim]` to `[N, channels, resolution, resolution]`."""
+        """Map `[N, inputs, H, W]` and w `[N, w_dim]` to `[N, channels, H, W]`."""
         noise = self.noise if draw is None else draw(torch.randn, len(x), 1, *self.noise.shape).to(x.dtype)
         added = torch.addcmul(self.bias[:, None, None], noise, self.strength[:, None, None])
         return adain(F.leaky_relu_(self.convolution(x) + added, LEAK), self.affine(w))

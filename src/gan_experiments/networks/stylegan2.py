@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gan_experiments.bounds import Classes, Count, Depth, Few, Share, Width
+from gan_experiments.bounds import Classes, Count, Depth, Few, Resolution, Share, Width, settled
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.layers.equalised import EqualisedLinear
@@ -25,7 +25,7 @@ from gan_experiments.layers.labels import conditioned_classes
 from gan_experiments.layers.minibatch import MinibatchStandardDeviation
 from gan_experiments.layers.modulated import ModulatedConv2d
 from gan_experiments.layers.resample import Downsample, Upsample, blur
-from gan_experiments.layers.resolution import doublings_from_4, widths_of
+from gan_experiments.layers.resolution import doublings_from_4, start_of, widths_of
 from gan_experiments.layers.styles import Mapping, StyledGenerator
 
 LEAK = 0.2
@@ -36,23 +36,23 @@ ARCHITECTURES = ("resnet", "orig")
 
 
 class StyleGAN2Generator(StyledGenerator):
-    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, around [-1, 1] but not bounded.
+    """Noise `[N, latent_dim]` to images `[N, channels, H, W]`, around [-1, 1] but not bounded.
 
-    A learned 4x4 map, then two modulated convolutions at each resolution (one at 4x4); the images of all resolutions
-    are upsampled and added (figure 7, "output skips"). There are min(`channel_base` / R, `channel_max`) channels at R
-    pixels. `mapping_layers` layers map z to w, which has `w_dim` values; styles are mixed with probability `mixing`.
-    See `StyledGenerator` for `draw` and `truncation`.
+    A learned map of 4x4 pixels, or larger by as much as a rectangle is longer, then two modulated convolutions at each
+    resolution (one at 4x4); the images of all resolutions are upsampled and added (figure 7, "output skips"). There are
+    min(`channel_base` / R, `channel_max`) channels at R pixels. `mapping_layers` layers map z to w, which has `w_dim`
+    values; styles are mixed with probability `mixing`. See `StyledGenerator` for `draw` and `truncation`.
 
     The `half_resolutions` highest resolutions, of 8 pixels or more, compute in `half`, "bfloat16" or "float16"; maps
     are then clamped to ±256. With float16, infinite gradients become ±1e5 and NaN becomes 0, as in the official code.
-    Raises ConfigError unless `resolution` is a power of two from 16 on, and for another `half`; in forward for a
-    missing label.
+    Raises ConfigError unless `resolution`, or its shorter side, is a power of two from 16 on, and for another `half`;
+    in forward for a missing label.
     """
 
     def __init__(
         self,
         latent_dim: Width = 512,
-        resolution: Width = 256,
+        resolution: Resolution = 256,
         channels: Width = 3,
         classes: Classes = 0,
         w_dim: Width = 512,
@@ -69,12 +69,12 @@ class StyleGAN2Generator(StyledGenerator):
         clamp = CLAMP if half_resolutions else None
         super().__init__(
             Mapping(latent_dim, w_dim, mapping_layers, classes),
-            StyleGAN2Synthesis(widths, channels, w_dim, halves, clamp),
+            StyleGAN2Synthesis(widths, channels, w_dim, halves, clamp, start_of(resolution, doublings)),
             latent_dim,
             2 * len(widths),
             mixing,
         )
-        self.resolution = resolution
+        self.resolution = settled(resolution)
         if torch.float16 in halves:
             _keep_gradients_finite(self)
 
@@ -82,8 +82,8 @@ class StyleGAN2Generator(StyledGenerator):
 class StyleGAN2Synthesis(nn.Module):
     """Synthesis network: ws `[N, 2 · blocks, w_dim]` to images `[N, channels, R, R]`, a block for each of `widths`.
 
-    The first block is at 4 pixels. A block's toRGB and the next block's first convolution use the same w. `halves` are
-    the blocks' dtypes, None for that of the parameters; maps are clamped to ±`clamp`.
+    The first block is at `start`, height and width. A block's toRGB and the next block's first convolution use the same
+    w. `halves` are the blocks' dtypes, None for that of the parameters; maps are clamped to ±`clamp`.
     """
 
     def __init__(
@@ -93,11 +93,12 @@ class StyleGAN2Synthesis(nn.Module):
         w_dim: int,
         halves: list[torch.dtype | None],
         clamp: float | None,
+        start: tuple[int, int] = (4, 4),
     ) -> None:
         super().__init__()
-        self.const = nn.Parameter(torch.randn(widths[0], 4, 4))
+        self.const = nn.Parameter(torch.randn(widths[0], *start))
         self.blocks = nn.ModuleList(
-            SynthesisBlock(before, after, channels, w_dim, 4 << i, half, clamp)
+            SynthesisBlock(before, after, channels, w_dim, (start[0] << i, start[1] << i), half, clamp)
             for i, (before, after, half) in enumerate(zip([0, *widths], widths, halves, strict=False))
         )
         self.upsample = Upsample()
@@ -115,9 +116,9 @@ class StyleGAN2Synthesis(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """Maps `[N, inputs, R/2, R/2]` to `[N, outputs, R, R]` and an image `[N, channels, R, R]`.
+    """Maps `[N, inputs, H/2, W/2]` to `[N, outputs, H, W]` and an image `[N, channels, H, W]`; `size` is H and W.
 
-    The first block, of 0 `inputs`, keeps 4x4 pixels.
+    The first block, of 0 `inputs`, keeps the size.
     """
 
     def __init__(
@@ -126,14 +127,14 @@ class SynthesisBlock(nn.Module):
         outputs: int,
         channels: int,
         w_dim: int,
-        resolution: int,
+        size: tuple[int, int],
         half: torch.dtype | None,
         clamp: float | None,
     ) -> None:
         super().__init__()
         self.half_dtype, self.clamp = half, clamp
-        self.conv0 = StyledConv2d(inputs, outputs, w_dim, resolution, True, clamp) if inputs else None
-        self.conv1 = StyledConv2d(outputs, outputs, w_dim, resolution, False, clamp)
+        self.conv0 = StyledConv2d(inputs, outputs, w_dim, size, True, clamp) if inputs else None
+        self.conv1 = StyledConv2d(outputs, outputs, w_dim, size, False, clamp)
         self.to_rgb = ModulatedConv2d(outputs, channels, 1, w_dim, demodulate=False)
         self.bias = nn.Parameter(torch.zeros(channels))
 
@@ -151,23 +152,23 @@ class StyledConv2d(nn.Module):
     """A modulated 3x3 convolution, then noise, bias and leaky ReLU · √2 (figure 2d); `up` doubles the size.
 
     The noise is one map for all channels, times a learned strength that starts at 0. `draw` draws it; without `draw` it
-    is the buffer `noise` `[resolution, resolution]`.
+    is the buffer `noise` `[H, W]`.
     """
 
     noise: Tensor
 
     def __init__(
-        self, inputs: int, outputs: int, w_dim: int, resolution: int, up: bool, clamp: float | None = None
+        self, inputs: int, outputs: int, w_dim: int, size: tuple[int, int], up: bool, clamp: float | None = None
     ) -> None:
         super().__init__()
         self.conv = ModulatedConv2d(inputs, outputs, 3, w_dim, up)
         self.strength = nn.Parameter(torch.zeros(()))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.register_buffer("noise", torch.randn(resolution, resolution))
+        self.register_buffer("noise", torch.randn(size))
         self.clamp = clamp
 
     def forward(self, x: Tensor, w: Tensor, draw: Draw | None) -> Tensor:
-        """Map `[N, inputs, H, W]` and w `[N, w_dim]` to `[N, outputs, resolution, resolution]`."""
+        """Map `[N, inputs, H, W]` and w `[N, w_dim]` to `[N, outputs, H, W]`."""
         noise = self.noise if draw is None else draw(torch.randn, x.shape[0], 1, *self.noise.shape)
         maps, scale = self.conv.parts(x, w)
         assert scale is not None
@@ -178,7 +179,7 @@ class StyledConv2d(nn.Module):
 
 
 class StyleGAN2Discriminator(nn.Module):
-    """Images `[N, channels, resolution, resolution]` to logits `[N]` (figure 7).
+    """Images `[N, channels, H, W]` to logits `[N]` (figure 7).
 
     `architecture` is "resnet", with a 1x1 convolution as the shortcut of each block, or "orig", without shortcuts. At
     4x4 the standard deviation over groups of `group` samples is concatenated to the maps. `conditioning` is "none" or
@@ -189,7 +190,7 @@ class StyleGAN2Discriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: Width = 256,
+        resolution: Resolution = 256,
         channels: Width = 3,
         classes: Classes = 0,
         conditioning: str = "none",
@@ -220,7 +221,7 @@ class StyleGAN2Discriminator(nn.Module):
         wide = widths[-1]
         self.deviation = MinibatchStandardDeviation(group)
         self.conv = ActivatedConv2d(wide + 1, wide, 3, clamp=clamp)
-        self.linear = EqualisedLinear(wide * 4 * 4, wide)
+        self.linear = EqualisedLinear(wide * math.prod(start_of(resolution, doublings)), wide)
         self.output = EqualisedLinear(wide, wide if self.classes else 1)
         self.mapping = Mapping(0, wide, mapping_layers, classes) if self.classes else None
         if torch.float16 in self.halves:

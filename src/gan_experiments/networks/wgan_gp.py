@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gan_experiments.bounds import Classes, Width
+from gan_experiments.bounds import Classes, Resolution, Width
 from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d
 from gan_experiments.layers.init import init_uniform
 from gan_experiments.layers.labels import conditioned_classes, required_label
-from gan_experiments.layers.resolution import doublings_from_4
+from gan_experiments.layers.resolution import doublings_from_4, start_of
 from gan_experiments.networks.resnet_blocks import Norm, normalised
 
 HE = math.sqrt(2)
@@ -105,7 +105,7 @@ class FirstCriticBlock(nn.Module):
 
 
 class ResNetGenerator(nn.Module):
-    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, with `width` channels at all sizes.
+    """Noise `[N, latent_dim]` to images `[N, channels, H, W]`, with `width` channels at all sizes.
 
     With `classes` the batch norms of the blocks have a scale and an offset for each class. Raises ConfigError unless
     `resolution` (32 in the code) is a power of two from 16 on, and in forward for a missing label.
@@ -114,7 +114,7 @@ class ResNetGenerator(nn.Module):
     def __init__(
         self,
         latent_dim: Width = 128,
-        resolution: Width = 32,
+        resolution: Resolution = 32,
         channels: Width = 3,
         width: Width = 128,
         classes: Classes = 0,
@@ -122,9 +122,9 @@ class ResNetGenerator(nn.Module):
         super().__init__()
         self.latent_dim, self.classes = latent_dim, classes
         stages = doublings_from_4(resolution, "wgan_gp.ResNetGenerator")
-        self.width = width
+        self.width, self.start = width, start_of(resolution, stages)
         norm: Norm = functools.partial(ClassConditionalBatchNorm2d, classes=classes) if classes else nn.BatchNorm2d
-        self.input = _linear(latent_dim, width * 4 * 4)
+        self.input = _linear(latent_dim, width * math.prod(self.start))
         self.blocks = nn.ModuleList(ResidualBlock(width, width, "up", norm) for _ in range(stages))
         self.norm = nn.BatchNorm2d(width)
         self.output = _convolution(width, channels, 3, gain=1.0)
@@ -132,14 +132,14 @@ class ResNetGenerator(nn.Module):
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Generate images in [-1, 1] of noise, `[N, latent_dim]` and labels [N] -> `[N, channels, R, R]`."""
         condition = required_label(label, "wgan_gp.ResNetGenerator") if self.classes else None
-        h = self.input(z).view(-1, self.width, 4, 4)  # [N, 128, 4, 4] -> ... -> [N, 128, 32, 32]
+        h = self.input(z).view(-1, self.width, *self.start)  # [N, 128, 4, 4] -> ... -> [N, 128, 32, 32]
         for block in self.blocks:
             h = block(h, condition)
         return self.output(F.relu(self.norm(h))).tanh()
 
 
 class ResNetCritic(nn.Module):
-    """Images `[N, channels, resolution, resolution]` to logits `[N]`, without any normalisation.
+    """Images `[N, channels, H, W]` to logits `[N]`, without any normalisation.
 
     Blocks that halve the size down to 8x8, then two more blocks and the mean over positions. `conditioning` is "none"
     or "auxiliary" (AC-GAN, as in the code: a layer `classify`, and labels are ignored). Raises ConfigError for another
@@ -149,7 +149,7 @@ class ResNetCritic(nn.Module):
 
     def __init__(
         self,
-        resolution: Width = 32,
+        resolution: Resolution = 32,
         channels: Width = 3,
         width: Width = 128,
         classes: Classes = 0,
@@ -169,7 +169,7 @@ class ResNetCritic(nn.Module):
             self.classify = _linear(width, classes)
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return the last layer's input, `[N, channels, resolution, resolution]` -> `[N, width]`."""
+        """Return the last layer's input, `[N, channels, H, W]` -> `[N, width]`."""
         return F.relu(self.blocks(images)).mean(dim=(2, 3))  # [N, 128, 8, 8] -> [N, 128]
 
     def head(self, features: Tensor, label: Tensor | None = None) -> Tensor:
@@ -177,7 +177,7 @@ class ResNetCritic(nn.Module):
         return self.output(features).squeeze(1)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return the logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images, `[N, channels, H, W]` -> `[N]`."""
         return self.head(self.features(images))
 
 
@@ -188,17 +188,20 @@ def _pyramid(width: int, stages: int) -> list[int]:
 
 
 class PyramidResNetGenerator(nn.Module):
-    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, with fewer channels at larger sizes.
+    """Noise `[N, latent_dim]` to images `[N, channels, H, W]`, with fewer channels at larger sizes.
 
     Raises ConfigError unless `resolution` (64 in the code) is a power of two from 16 on.
     """
 
-    def __init__(self, latent_dim: Width = 128, resolution: Width = 64, channels: Width = 3, width: Width = 64) -> None:
+    def __init__(
+        self, latent_dim: Width = 128, resolution: Resolution = 64, channels: Width = 3, width: Width = 64
+    ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        widths = _pyramid(width, doublings_from_4(resolution, "wgan_gp.PyramidResNetGenerator"))[::-1]
-        self.widest = widths[0]
-        self.input = _linear(latent_dim, self.widest * 4 * 4)
+        stages = doublings_from_4(resolution, "wgan_gp.PyramidResNetGenerator")
+        widths = _pyramid(width, stages)[::-1]
+        self.widest, self.start = widths[0], start_of(resolution, stages)
+        self.input = _linear(latent_dim, self.widest * math.prod(self.start))
         self.blocks = nn.Sequential(
             *(ResidualBlock(a, b, "up", nn.BatchNorm2d, first_bias=False) for a, b in itertools.pairwise(widths))
         )
@@ -206,28 +209,29 @@ class PyramidResNetGenerator(nn.Module):
         self.output = _convolution(width, channels, 3)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Generate images of noise, `[N, latent_dim]` -> `[N, channels, resolution, resolution]` in [-1, 1]."""
-        h = self.blocks(self.input(z).view(-1, self.widest, 4, 4))  # [N, 512, 4, 4] -> [N, 64, 64, 64]
+        """Generate images of noise, `[N, latent_dim]` -> `[N, channels, H, W]` in [-1, 1]."""
+        h = self.blocks(self.input(z).view(-1, self.widest, *self.start))  # [N, 512, 4, 4] -> [N, 64, 64, 64]
         return self.output(F.relu(self.norm(h))).tanh()
 
 
 class PyramidResNetCritic(nn.Module):
-    """Images `[N, channels, resolution, resolution]` to logits `[N]`, with layer norm (section 4).
+    """Images `[N, channels, H, W]` to logits `[N]`, with layer norm (section 4).
 
     Raises ConfigError unless `resolution` (64 in the code) is a power of two from 16 on.
     """
 
-    def __init__(self, resolution: Width = 64, channels: Width = 3, width: Width = 64) -> None:
+    def __init__(self, resolution: Resolution = 64, channels: Width = 3, width: Width = 64) -> None:
         super().__init__()
-        widths = _pyramid(width, doublings_from_4(resolution, "wgan_gp.PyramidResNetCritic"))
+        stages = doublings_from_4(resolution, "wgan_gp.PyramidResNetCritic")
+        widths = _pyramid(width, stages)
         self.input = _convolution(channels, width, 3, gain=1.0)
         self.blocks = nn.Sequential(
             *(ResidualBlock(a, b, "down", _layer_norm, first_bias=False) for a, b in itertools.pairwise(widths))
         )
-        self.output = _linear(widths[-1] * 4 * 4, 1)
+        self.output = _linear(widths[-1] * math.prod(start_of(resolution, stages)), 1)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the last layer's input, `[N, channels, resolution, resolution]` -> `[N, features]`."""
+        """Return the last layer's input, `[N, channels, H, W]` -> `[N, features]`."""
         return self.blocks(self.input(images)).flatten(1)  # [N, 512, 4, 4] -> [N, 8192]
 
     def head(self, features: Tensor) -> Tensor:
@@ -235,53 +239,55 @@ class PyramidResNetCritic(nn.Module):
         return self.output(features).squeeze(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images, `[N, channels, H, W]` -> `[N]`."""
         return self.head(self.features(images))
 
 
 class ConvGenerator(nn.Module):
-    """Noise `[N, latent_dim]` to images `[N, channels, resolution, resolution]` by 5x5 transposed convolutions.
+    """Noise `[N, latent_dim]` to images `[N, channels, H, W]` by 5x5 transposed convolutions.
 
     The first batch norm has a scale for each unit, not for each channel, as in the code. Raises ConfigError unless
     `resolution` (32 in the code) is a power of two from 16 on.
     """
 
     def __init__(
-        self, latent_dim: Width = 128, resolution: Width = 32, channels: Width = 3, width: Width = 128
+        self, latent_dim: Width = 128, resolution: Resolution = 32, channels: Width = 3, width: Width = 128
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         stages = doublings_from_4(resolution, "wgan_gp.ConvGenerator")
         widths = [width * 2**i for i in reversed(range(stages))]  # 512, 256, 128
-        units = widths[0] * 4 * 4
+        start = start_of(resolution, stages)
+        units = widths[0] * math.prod(start)
         layers: list[nn.Module] = [_linear(latent_dim, units), nn.BatchNorm1d(units), nn.ReLU(inplace=True)]
-        layers += [nn.Unflatten(1, (widths[0], 4, 4))]
+        layers += [nn.Unflatten(1, (widths[0], *start))]
         for wide, narrow in itertools.pairwise(widths):
             layers += [SameConvTranspose(wide, narrow), nn.BatchNorm2d(narrow), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers, SameConvTranspose(width, channels), nn.Tanh())
 
     def forward(self, z: Tensor) -> Tensor:
-        """Generate images of noise, `[N, latent_dim]` -> `[N, channels, resolution, resolution]` in [-1, 1]."""
+        """Generate images of noise, `[N, latent_dim]` -> `[N, channels, H, W]` in [-1, 1]."""
         return self.layers(z)
 
 
 class ConvCritic(nn.Module):
-    """Images `[N, channels, resolution, resolution]` to logits `[N]` by 5x5 convolutions of stride 2.
+    """Images `[N, channels, H, W]` to logits `[N]` by 5x5 convolutions of stride 2.
 
     Raises ConfigError unless `resolution` (32 in the code) is a power of two from 16 on.
     """
 
-    def __init__(self, resolution: Width = 32, channels: Width = 3, width: Width = 128) -> None:
+    def __init__(self, resolution: Resolution = 32, channels: Width = 3, width: Width = 128) -> None:
         super().__init__()
         stages = doublings_from_4(resolution, "wgan_gp.ConvCritic")
         widths = [channels, *(width * 2**i for i in range(stages))]  # 3, 128, 256, 512
         layers: list[nn.Module] = []
         for narrow, wide in itertools.pairwise(widths):
             layers += [SameConv(narrow, wide), nn.LeakyReLU(0.2, inplace=True)]
-        self.layers = nn.Sequential(*layers, nn.Flatten(), _linear(widths[-1] * 4 * 4, 1))
+        end = start_of(resolution, stages)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), _linear(widths[-1] * math.prod(end), 1))
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the last layer's input, `[N, channels, resolution, resolution]` -> `[N, features]`."""
+        """Return the last layer's input, `[N, channels, H, W]` -> `[N, features]`."""
         return self.layers[:-1](images)
 
     def head(self, features: Tensor) -> Tensor:
@@ -289,7 +295,7 @@ class ConvCritic(nn.Module):
         return self.layers[-1](features).squeeze(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of images, `[N, channels, resolution, resolution]` -> `[N]`."""
+        """Return the logits of images, `[N, channels, H, W]` -> `[N]`."""
         return self.head(self.features(images))
 
 

@@ -9,14 +9,16 @@ Differs from the paper: none; there is no paper, these are the networks of the a
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_experiments.bounds import BelowOne, Classes, Width
+from gan_experiments.bounds import BelowOne, Classes, Resolution, Width, settled
 from gan_experiments.layers.dropout import Draw, DrawnDropout
 from gan_experiments.layers.plain_norm import require_several
-from gan_experiments.layers.resolution import doublings_from_4, require_multiple, require_resolution, require_sides
+from gan_experiments.layers.resolution import halvings_of, require_multiple, require_resolution, require_sides, start_of
 from gan_experiments.networks.wgan_gp import SameConv, SameConvTranspose
 
 
@@ -27,8 +29,8 @@ class FontUNet(nn.Module):
     biases, and with batch norm on the 1x1 code too. The target font's row of `embedding`, drawn once and never trained,
     is concatenated to the code.
 
-    Sides must be multiples of `multiple`. Raises ConfigError unless `resolution` is a power of two from 16 on, in
-    forward for other sides, and in training for a batch of one image.
+    Sides must be multiples of `multiple`. Raises ConfigError unless `resolution`, or its shorter side, is a power of
+    two from 16 on, in forward for other sides, and in training for a batch of one image.
     """
 
     drawn = True
@@ -37,14 +39,14 @@ class FontUNet(nn.Module):
     def __init__(
         self,
         classes: Classes = 40,
-        resolution: Width = 256,
+        resolution: Resolution = 256,
         channels: Width = 3,
         width: Width = 64,
         embedding_dim: Width = 128,
         dropout: BelowOne = 0.5,
     ) -> None:
         super().__init__()
-        depth = doublings_from_4(resolution, "FontUNet") + 2
+        depth = halvings_of(resolution, "FontUNet")
         self.classes, self.multiple = classes, 2**depth
         widths = [width * min(2**i, 8) for i in range(depth)]  # 64, 128, 256, 512, ..., 512
         self.encoder = nn.ModuleList(
@@ -101,14 +103,14 @@ class FontDiscriminator(nn.Module):
     def __init__(
         self,
         classes: Classes = 40,
-        resolution: Width = 256,
+        resolution: Resolution = 256,
         channels: Width = 6,
         width: Width = 64,
         batch_norm: bool = True,
     ) -> None:
         super().__init__()
         require_multiple(resolution, 8, "FontDiscriminator")
-        self.classes, self.resolution = classes, resolution
+        self.classes, self.resolution = classes, settled(resolution)
         norm = nn.BatchNorm2d if batch_norm else nn.Identity
         self.layers = nn.Sequential(
             SameConv(channels, width),
@@ -123,7 +125,7 @@ class FontDiscriminator(nn.Module):
             norm(8 * width),
             nn.LeakyReLU(0.2, inplace=True),
         )
-        features = 8 * width * (resolution // 8) ** 2
+        features = 8 * width * math.prod(start_of(resolution, 3))
         self.to_logit = nn.Linear(features, 1)
         self.to_classes = nn.Linear(features, classes)
         for layer in (*self.layers, self.to_logit, self.to_classes):

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from gan_experiments.bounds import sides
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gan_experiments.contracts import Batch
+    from gan_experiments.data.decode import Shape
     from gan_experiments.data.masks import Mask
     from gan_experiments.data.photos import Photo
     from gan_experiments.models.image_to_image import ImageToImage
@@ -200,7 +203,7 @@ def _given(cfg: DictConfig, model: ImageToImage, to: str) -> Batch:
     return {} if cfg.label is None else {"label": torch.tensor([cfg.label])}
 
 
-def _sizes(cfg: DictConfig, model: ImageToImage, height: int, width: int) -> tuple[int, int, int]:
+def _sizes(cfg: DictConfig, model: ImageToImage, height: int, width: int) -> tuple[Shape, Shape, int]:
     """Return the side of a tile, the overlap, and the number that divides sides and positions of tiles, in pixels.
 
     A network of a fixed size gets tiles of that size.
@@ -217,7 +220,9 @@ def _other_tile(cfg: DictConfig, model: ImageToImage) -> Iterator[str]:
         return
     tile, *_ = _sizes(cfg, model, 1, 1)
     if model.only:
-        yield f"this network takes {tile}x{tile} pixels alone: larger images are cut into tiles of that size"
+        tall, wide = sides(tile)
+        order = "" if tall == wide else " (height x width)"
+        yield f"this network takes {tall}x{wide} pixels{order} alone: larger images are cut into tiles of that size"
     elif tile != cfg.tile:
         yield f"tile={cfg.tile}: this network takes sides that {model.multiple} divides; tiles have {tile} pixels"
 
@@ -269,7 +274,7 @@ def _made(
     tile, overlap, multiple = _sizes(cfg, model, height, width)
     number = number_of_tiles(height, width, tile, overlap, multiple)
     several = number > 1
-    whole = to_float(_fitted(photo.pixels, min(tile, max(height, width)))).to(next(model.parameters()))
+    whole = to_float(_fitted(photo.pixels, min(max(sides(tile)), max(height, width)))).to(next(model.parameters()))
     given = model.overview(whole) | given
     hidden = None if several else True  # None: hidden unless on a terminal
     with tqdm(total=number + several, desc=name, unit="tile", disable=hidden, leave=False) as bar:
@@ -291,7 +296,7 @@ def _made(
                 return tiled(function, stack, tile, overlap, multiple, model.scale, model.device)
         except torch.OutOfMemoryError:
             raise ConfigError(
-                f"tile={cfg.tile} is too large for the memory of {model.device}; type tile={tile // 2}"
+                f"tile={cfg.tile} is too large for the memory of {model.device}; type tile={min(sides(tile)) // 2}"
             ) from None
 
 

@@ -161,7 +161,7 @@ def _real_and_test(cfg: DictConfig, run: TrainedRun | None) -> tuple[Subset, Sub
     real = labelled(images, names, where)
     passport = {"real": what, "real_fingerprint": images.fingerprint}
     if cfg.test:
-        tests = open_folder("test", cfg.test, shape[-1], shape[1])
+        tests = open_folder("test", cfg.test, shape[2:], shape[1])
     if tests is None:
         real, test = real.split(HELD_OUT, cfg.seed)
         passport["test"] = f"a fifth of the real ones (seed {cfg.seed}); the generator {seen} seen them"
@@ -190,7 +190,7 @@ def _of_folder(cfg: DictConfig, real: Subset, names: list[str]) -> tuple[Subset,
     from gan_experiments.contracts import ConfigError
     from gan_experiments.metrics.usefulness import PSEUDO, Subset, labelled, open_folder
 
-    images = open_folder("fake", cfg.fake, real.pixels.shape[-1], real.pixels.shape[1])
+    images = open_folder("fake", cfg.fake, real.pixels.shape[2:], real.pixels.shape[1])
     if len(images) < (cfg.n or 0):
         raise ConfigError(
             f"n={cfg.n}: fake={cfg.fake} holds {len(images)} images; type n={len(images)} or leave it out"
