@@ -202,7 +202,7 @@ MISTAKES = {
     "too many": (("fake=left", "real=right", "metrics=digits", "n=1000"), "holds 60 images"),
     "one image": (("fake=left/3", "real=right", "metrics=digits", "n=1"), "n=1: a whole number from 2"),
     "a single image": (("fake=one", "real=right", "metrics=digits"), "fake=one holds a single image"),
-    "a single real image": (("fake=left", "real=one", "metrics=digits"), "the split folder holds 1 images"),
+    "a single real image": (("fake=left", "real=one", "metrics=digits"), "the split folder holds 1 image, and"),
     "no classes": (
         ("fake=left/3", "real=right", "metrics=digits", "by_class=true"),
         "images in a folder for each class",

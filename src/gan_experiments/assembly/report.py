@@ -17,6 +17,7 @@ from gan_experiments.assembly import build, check, scoring
 from gan_experiments.assembly.stopwatch import Stopwatch, cycle_of, train_on_noise
 from gan_experiments.callbacks.callback import find
 from gan_experiments.callbacks.checkpoints import Checkpoints
+from gan_experiments.callbacks.memorisation import Memorisation
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.callbacks.stopping import Stopping
@@ -106,6 +107,10 @@ def closing(run: build.Run, at_once: signals.Stopped | None = None) -> tuple[str
         lines += ["  scores   in scores.json", *_table(scores.history[0], scores.history[-1])]
         told = {name: score["passport"] for name, score in scores.last["scores"].items()}
         lines += [f"           {doubt}" for doubt in doubts(told)]
+    memorisation = find(run.trainer, Memorisation)
+    if memorisation is not None and memorisation.found is not None:
+        lines.append(f"  copies   {memorisation.found}")
+        lines.append(f"           {shown(memorisation.path)} shows samples beside the nearest training images")
     if (curves := run.folder / "curves.png").exists():
         lines.append(f"  curves   {shown(curves)}")
     if (page := run.folder / "report.html").exists():

@@ -52,6 +52,7 @@ class Scores(RunCallback):
         self.last: dict[str, Any] = {}
         self.best: dict[str, Any] = {}
         self.earlier: list[dict[str, Any]] = []
+        self.memorisation: dict[str, Any] = {}  # what the callback of that name found at the end of the run
 
     @property
     def best_at(self) -> int:
@@ -99,7 +100,7 @@ class Scores(RunCallback):
             ):
                 self.best = self.last
             if trainer.is_global_zero:
-                files.write_text(self.path, json.dumps(self.state_dict(), indent=1))
+                self.write()
                 log_passports(trainer, {name: score["passport"] for name, score in told.items()})
             log_metrics(trainer, values, images)
             if trainer.is_global_zero and self.best:
@@ -137,8 +138,13 @@ class Scores(RunCallback):
             self.earlier.append({"last": self.last, "best": self.best, "history": self.history})
             self.last, self.best, self.history = {}, {}, []
 
+    def write(self) -> None:
+        """Write `scores.json`."""
+        found = {"memorisation": self.memorisation} if self.memorisation else {}
+        files.write_text(self.path, json.dumps(self.state_dict() | found, indent=1))
+
     def state_dict(self) -> dict[str, Any]:
-        """Return what `scores.json` holds."""
+        """Return what `scores.json` holds of the scores."""
         told = {"last": self.last, "best": self.best, "history": self.history}
         return told | ({"earlier": self.earlier} if self.earlier else {})
 

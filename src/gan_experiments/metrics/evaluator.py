@@ -335,11 +335,15 @@ class Evaluator:
         self.kind = kind if isinstance(kind, Image) else IMAGE
 
     def number_of(self, real: RealImages) -> int:
-        """Return how many of these real images are used; raises ConfigError if there are fewer than `num_real`."""
+        """Return how many of these real images are used; raises ConfigError if there are too few."""
         if self.num_real is not None and self.num_real > len(real):
             raise ConfigError(
                 f"metrics.num_real={self.num_real}: the split {real.split} holds {len(real):,} images;"
                 f" type metrics.num_real={len(real)}, or null for all"
+            )
+        if len(real) < 2:
+            raise ConfigError(
+                f"the split {real.split} holds 1 image, and scores need two: give it two or more, or type metrics=none"
             )
         return len(real) if self.num_real is None else self.num_real
 
@@ -349,10 +353,6 @@ class Evaluator:
 
     def _real_rows(self, real: RealImages) -> Sequence[int]:
         number = self.number_of(real)
-        if number < 2:
-            raise ConfigError(
-                f"the split {real.split} holds {number} images: give it two or more, or type metrics=none"
-            )
         if number == len(real):
             return range(number)
         generator = torch.Generator().manual_seed(self.seed)

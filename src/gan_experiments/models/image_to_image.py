@@ -159,7 +159,8 @@ class ImageToImage(Game):
         source, real = data.unpaired(way.reads, way.number, split)
         if source.number < 2:
             raise ConfigError(
-                f"to={to}: the split {source.split} holds {source.number} images to translate: two or more are needed"
+                f"to={to}: the split {source.split} holds 1 image to translate, and scores need two: give it two or"
+                " more, or type metrics=none"
             )
         return TranslatedSet(self, source, to, ema, seed, batch_size, min(most, source.number)), real
 

@@ -29,5 +29,9 @@ class FrechetDistance(FeatureMetric):
 
     def doubts(self, score: str, measured: Measurement) -> list[str]:
         """Warn if there are too few images for regular covariances."""
-        few = min(measured.num_fake, measured.num_real) < measured.width
-        return [f"fewer images than feature dimensions ({measured.width})"] if few else []
+        if min(measured.num_fake, measured.num_real) >= measured.width:
+            return []
+        return [
+            f"{measured.num_real:,} real and {measured.num_fake:,} generated images in {measured.width:,} feature"
+            " dimensions: biased upwards, the more the fewer; kid is the score to read"
+        ]

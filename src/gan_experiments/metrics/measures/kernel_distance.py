@@ -53,3 +53,9 @@ class KernelDistance(FeatureMetric):
     def estimator(self, score: str, measured: Measurement) -> str:
         size = min(self.subset_size, measured.num_fake, measured.num_real)
         return f"unbiased MMD^2, kernel (x.y/D+1)^3, mean and std over {self.subsets} subsets of {size}"
+
+    def doubts(self, score: str, measured: Measurement) -> list[str]:
+        """Warn if each subset holds all real images."""
+        if measured.num_real > min(self.subset_size, measured.num_fake):
+            return []
+        return [f"each subset holds all {measured.num_real:,} real images: its std is not that of other real images"]
