@@ -51,6 +51,7 @@ TECHNIQUES = [choice for group, choice in CHOICES if group == "technique"]
 TELLING: dict[str, dict[str, Any]] = {
     "adaptive_balance": {"limit": 0.0},
     "critic_schedule": {"steps": 3},
+    "freeze_d": {"layers": 1},
     "lecam": {"start": 0},
     "top_k": {"decay": 0.5, "every": 1},
 }

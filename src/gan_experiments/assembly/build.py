@@ -69,6 +69,7 @@ class Run:
     data: DataModule
     trainer: L.Trainer
     missing: str = ""  # a line on the weights that `metrics=auto` would have scored with, if they are missing
+    begun: Sequence[str] = ()  # lines on the weights of `model.pretrained`
 
     def train(self, checkpoint: Path | None) -> None:
         """Train until the run's images have been seen, from the checkpoint if there is one.
@@ -79,6 +80,8 @@ class Run:
         if self.trainer.is_global_zero:
             run_folder.begin(self.folder)
             log.info("%s", "\n  ".join(understood(self.data)))
+            if self.begun:
+                log.info("%s", "\n".join(self.begun))
             log.info("%s", arithmetic(self.cfg))
             if self.missing:
                 log.warning("%s", self.missing)
@@ -170,8 +173,7 @@ def build(cfg: DictConfig) -> Run:
         )
     for name in cfg.trainer.get("compile") or ():
         compile_parts(getattr(model, name))
-    if model.pretrained and not cfg.ckpt:
-        pretrained.take_up(model, model.pretrained)
+    begun = begin_with(cfg, model, data)
     # Sheets and scores come before the checkpoint that records them; callbacks that others add come last.
     callbacks = [Record(), Stopping()]
     callbacks += [named.pop(name) for name in BEFORE_CHECKPOINTS if name in named]
@@ -179,7 +181,19 @@ def build(cfg: DictConfig) -> Run:
     run_folder.accept(Path(cfg.output), replace)
     if replace:  # the first loggers may have begun with the replaced files
         trainer.loggers = [make(node) for node in cfg.logger.values() if node]
-    return Run(Path(cfg.output), cfg, model, data, trainer, missing)
+    return Run(Path(cfg.output), cfg, model, data, trainer, missing, begun)
+
+
+def begin_with(cfg: DictConfig, model: AdversarialModule, data: DataModule | None) -> list[str]:
+    """Let a model that does not go on begin with the run of `model.pretrained`, if any; return lines on it.
+
+    The data tell the names of the classes; without data rows are taken by their numbers.
+    """
+    if not model.pretrained or cfg.ckpt:
+        return []
+    if data is not None:
+        data.setup("fit")
+    return pretrained.take_up(model, model.pretrained, cfg.model, data.class_names if data is not None else ())
 
 
 def _placed(cfg: DictConfig) -> DictConfig:

@@ -17,7 +17,7 @@ from torch import nn
 
 from gan_experiments import bounds, processes
 from gan_experiments.assembly import build, options, pretrained
-from gan_experiments.assembly.meta import Shapes
+from gan_experiments.assembly.meta import Shapes, without_memory
 from gan_experiments.assembly.signatures import SPECIAL, Signature, signature, silent
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.module import DataModule
@@ -44,8 +44,14 @@ def require(cfg: DictConfig) -> None:
 def remarks(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
     """Yield warnings about a valid config, a line each.
 
-    They are about weight averages that would still contain too much of their starting weights when the run ends.
+    They are about weight averages that would still contain too much of their starting weights when the run ends, and
+    about layers that are frozen as they were drawn.
     """
+    if "freeze_d" in (cfg.model.get("techniques") or {}) and not model.pretrained:
+        yield (
+            "technique=[freeze_d] without model.pretrained=: the first layers of the discriminator stay as they were"
+            " drawn; type model.pretrained= a run, or leave it out"
+        )
     averages: dict[str, Any] = dict(model.averages.items())
     for name, average in averages.items():
         own = {id(parameter) for parameter in getattr(model, name).parameters()}
@@ -59,7 +65,8 @@ def remarks(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
                 f" type {key}.start=0 {key}.decay={_fast_enough(cfg.images // step)} to average"
             )
         elif share > STALE:
-            first = f"the weights at {start:,} images" if start else "the untrained weights"
+            untrained = "those that it began with" if model.pretrained else "the untrained weights"
+            first = f"the weights at {start:,} images" if start else untrained
             decay = _fast_enough((cfg.images - start) // step)
             kind = f"decay={decay}" if average.decay is not None else f"half_life={max(1, (cfg.images - start) // 10)}"
             yield (
@@ -461,7 +468,7 @@ def _to_begin_with(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
     """Yield faults in what training needs: another run's networks, a perceptual loss's network, the optimizers."""
     if model.pretrained and not cfg.ckpt:
         try:
-            pretrained.require(model, model.pretrained)
+            pretrained.require(model, model.pretrained, cfg.model)
         except ConfigError as error:
             yield from error.faults
     try:
@@ -553,7 +560,7 @@ def _how(generator: nn.Module, cfg: DictConfig) -> str:
 
 def on_meta(node: DictConfig, **other: Any) -> nn.Module:
     """Make a network or a model without memory for its weights, only with shapes; `other` as in `build.make`."""
-    with torch.device("meta"), Shapes(), torch.random.fork_rng(devices=[]):
+    with without_memory():
         return build.make(node, **other)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,6 +32,13 @@ class Shapes(TorchFunctionMode):
             if shape is not None:
                 return args[0].new_empty(shape)
         return function(*args, **kwargs)
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Make networks on the meta device inside the `with`, and run them there; no random number is drawn."""
+    with torch.device("meta"), Shapes(), torch.random.fork_rng(devices=[]):
+        yield
 
 
 def convolved(

@@ -23,6 +23,7 @@ from gan_experiments.callbacks.scores import Scores
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.download import NotDownloadedError, without_downloads
+from gan_experiments.data.module import DataModule
 from gan_experiments.loggers.run_logger import run_loggers
 from gan_experiments.metrics.passports import doubts
 from gan_experiments.runs import quoting, resume, run_folder
@@ -38,33 +39,31 @@ def tell_forecast(cfg: DictConfig) -> None:
     Images are decoded for it, and the run then uses these. Nothing is downloaded.
     """
     fault: ConfigError | None = None
+    data: DataModule | None = None
     try:
         with without_downloads():
-            said = _data(cfg)
+            data = build.open_data(cfg.data)
+        first, *rest = build.understood(data)
+        said = [first, *(f"  {line}" for line in rest)]
     except NotDownloadedError as error:
         said = [f"data: {error}"]
     except ConfigError as error:
         said, fault = ["data: not as asked for, see the last line"], error
-    print(forecast(cfg, said))
+    print(forecast(cfg, said, data))
     if fault is not None:
         raise fault
 
 
-def _data(cfg: DictConfig) -> list[str]:
-    """Return lines on what the data hold and how they were read."""
-    first, *rest = build.understood(build.open_data(cfg.data))
-    return [first, *(f"  {line}" for line in rest)]
-
-
-def forecast(cfg: DictConfig, data: Sequence[str] = ()) -> str:
+def forecast(cfg: DictConfig, said: Sequence[str] = (), data: DataModule | None = None) -> str:
     """Return the forecast: parameter counts, images per step, scores; memory and time from a few batches of noise.
 
-    If these would take longer than a minute, parts of batches are measured and the time is scaled up. `data` are lines
+    If these would take longer than a minute, parts of batches are measured and the time is scaled up. `said` are lines
     about the data, to begin with.
     """
     build.quieten()
     model = build.build_model(cfg)
-    lines = [*data, ""] if data else []
+    lines = [*said, ""] if said else []
+    lines += build.begin_with(cfg, model, data)
     lines += [f"{name + ' parameters':30}{count:>14,}" for name, count in build.parameters(model).items()]
     stopwatch = Stopwatch(cfg.data.batch_size, cfg.trainer.accumulate, cycle_of(model))
     with processes.said("measuring a few batches"):

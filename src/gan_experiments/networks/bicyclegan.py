@@ -124,6 +124,10 @@ class MultiScaleDiscriminator(nn.Module):
         self.scales, self.smallest = scales, 3 * 2 ** (layers + scales - 1)
         init_xavier(self, gain=0.02)
 
+    def chains(self) -> list[list[nn.Module]]:
+        """Return the discriminator of each scale; see techniques/freeze_d.py."""
+        return [[patches] for patches in self.patches]
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the logits of every scale; raises ConfigError for images under `smallest` pixels."""
         require_sides(images, 1, "MultiScaleDiscriminator", smallest=self.smallest)

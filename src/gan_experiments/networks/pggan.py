@@ -141,6 +141,10 @@ class PGGANDiscriminator(nn.Module):
         if conditioning == "auxiliary":
             self.classify = EqualisedLinear(last, self.classes)
 
+    def chains(self) -> list[list[nn.Module]]:
+        """Return the parts from the image on, when fully grown; see techniques/freeze_d.py."""
+        return [[self.from_rgb[-1], *reversed(self.blocks), self.last, self.output]]
+
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         """Return the last layer's input, `[N, channels, R, R]` -> `[N, F]`; the label is used in the head only."""
         stage, share = stage_of(self.grown)

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig) -> int:
     """Check the config, build the parts, train, and return the exit status."""
     from gan_experiments import processes, signals
-    from gan_experiments.assembly import build, check, fastest, report, trained
+    from gan_experiments.assembly import build, check, fastest, pretrained, report, trained
     from gan_experiments.contracts import RankDied
     from gan_experiments.runs import configs, resume, run_folder
 
@@ -21,6 +21,7 @@ def run(cfg: DictConfig) -> int:
     check.require_readable(cfg)
     configs.settle_shape(cfg)
     processes.adopt(cfg.trainer, resume.choice("trainer"), "trainer.devices" in typed)
+    pretrained.settle(cfg)
     check.require(cfg)
     if resume.finished(cfg):
         folder = Path(cfg.output)
