@@ -200,7 +200,7 @@ def _taken(
         fit = found[name] = Fit()
         for target, state in (
             (network, average if run.alone else trained),
-            *([(model.averages[name].network, average)] if name in model.averages else []),  # type: ignore[union-attr]
+            *([(model.averages[name].network, average)] if name in model.averages else []),
         ):
             taken = match.state(state, target)
             fit.said = fit.said or match.said(state, target, taken)
@@ -288,8 +288,9 @@ class Match:
     def _key_of(self, argument: str) -> str:
         """Return the key to type for an argument: that of the data, where the network's refers to it."""
         node = self.nodes[self.name]
-        raw = str(node._get_node(argument)._value()) if isinstance(node, DictConfig) and argument in node else ""
-        return raw[2:-1] if raw.startswith("${data.") else f"model.{self.name}.{argument}"
+        raw: Any = node._get_node(argument) if isinstance(node, DictConfig) else None
+        text = "" if raw is None else str(raw._value())
+        return text[2:-1] if text.startswith("${data.") else f"model.{self.name}.{argument}"
 
     def _unlike(self, why: str) -> ConfigError:
         return ConfigError(
@@ -503,9 +504,9 @@ def _norms(state: State, there: Mapping[str, nn.Module], here: Mapping[str, nn.M
                 state[f"{name}.norm.{key}"] = state.pop(f"{name}.{key}")
             scale, offset = state.pop(f"{name}.weight"), state.pop(f"{name}.bias")
             if isinstance(other, ClassConditionalBatchNorm2d):
-                classes = other.gain.weight.shape[0]  # type: ignore[union-attr]
-                state[f"{name}.gain.weight"] = (scale - 1).expand(classes, -1)
-                state[f"{name}.bias.weight"] = offset.expand(classes, -1)
+                size = other.gain.get_parameter("weight").shape
+                state[f"{name}.gain.weight"] = (scale - 1).expand(size)
+                state[f"{name}.bias.weight"] = offset.expand(size)
         elif isinstance(module, ConditionalBatchNorm2d) and isinstance(other, nn.BatchNorm2d):
             for key in ("running_mean", "running_var", "num_batches_tracked"):
                 state[f"{name}.{key}"] = state.pop(f"{name}.norm.{key}")
@@ -619,7 +620,7 @@ def _shifts(
     for path, module in there.named_modules():
         other = others.get(path)
         if isinstance(module, (nn.ModuleList, nn.Sequential)) and other is not None and type(other) is type(module):
-            gap = len(other) - len(module)  # type: ignore[arg-type]
+            gap = len(other) - len(module)
 
             def agreeing(shift: int, path: str = path) -> int:
                 number = 0

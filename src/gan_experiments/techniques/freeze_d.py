@@ -33,7 +33,7 @@ class FreezeD(Technique):
     def join(self, model: Game) -> None:
         """Freeze the layers; raises ConfigError if a discriminator has no more than these, or is still to grow."""
         start = getattr(model, "start_resolution", None)
-        if start is not None and start < model.resolution:  # type: ignore[operator]
+        if start is not None and start < model.resolution:
             raise ConfigError(
                 "the first layers of a discriminator that grows come last; type model.start_resolution= the resolution"
                 " of the data"
