@@ -198,6 +198,11 @@ PAIRS = {  # source, words here, and what each network says, or the refusal
         "model=sngan data.resolution=128",
         "REFUSED its generator is of 64 pixels there",
     ),
+    "rectangles": (
+        "stylegan2",
+        "model=stylegan2 data.resolution=[32,64]",
+        "REFUSED its generator is not like this one (32 pixels there, [32, 64] here: images of another shape); type",
+    ),
     "layers of all pixels": ("gan", "model=gan data.resolution=64", "REFUSED its generator is of 32 pixels there"),
     "a width": (
         "dcgan",

@@ -429,6 +429,8 @@ class Match:
     def _other_width(self, key: str, value: Tensor, here: Tensor) -> ConfigError:
         """Return the error for a layer that works at the same size and has another width."""
         there = self.there.get("resolution")
+        if len({_aspect(node.get("resolution")) for node in (self.there, self.here)}) > 1:
+            return self._unlike(f"{self._resolutions()}: images of another shape")
         advice = " ".join([*self._widths(), f"or data.resolution={there}"]).removeprefix("or ")
         return ConfigError(
             f"{KEY}={self.given}: its {self.name} is of {self._resolutions()}, and at the same size of maps"
@@ -558,6 +560,11 @@ def _class_dims(node: Mapping[str, Any]) -> dict[str, int]:
 def _unnormalised(key: str) -> str:
     """Return the name that a tensor has without spectral norm."""
     return key.replace(f"{SPECTRAL}original", ".weight")
+
+
+def _aspect(resolution: Any) -> float:
+    """Return height / width of a resolution: a side, or height and width."""
+    return resolution[0] / resolution[1] if isinstance(resolution, list) else 1.0
 
 
 def _owner(key: str) -> str:
