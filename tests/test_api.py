@@ -1,18 +1,24 @@
-"""The package from Python: batches of a plain loader."""
+"""The package from Python: `gx.train`, the page about it, and batches of a plain loader."""
 
 from __future__ import annotations
 
 import logging
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
-from support import compose, shrink, small
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+from support import REPOSITORY, compose, run, shrink, small
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+import gan_experiments as gx
 from gan_experiments.assembly import build
 from gan_experiments.contracts import ConfigError
 from gan_experiments.engine.module import AdversarialModule
@@ -154,3 +160,127 @@ def test_the_numbers_reach_lightnings_logger_and_do_not_pile_up(tmp_path: Path) 
     assert list(told) == [8, 16]
     assert {"discriminator/adversarial", "generator/adversarial", "D(real)"} <= set(told[8])
     assert model._history == {}
+
+
+# gx.train
+
+
+SMALL = [
+    "model=gan",
+    "images=8",
+    "data.batch_size=4",
+    "data.resolution=32",
+    "metrics=none",
+    "logger=none",
+    "trainer=cpu",
+]
+SMALL += ["data.channels=1", "callbacks.samples.n=4"]
+DATASET = TensorDataset(PIXELS, LABELS)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_import_takes_no_torch() -> None:
+    code = "import sys, gan_experiments as gx; assert {'train', 'ConfigError'} <= set(dir(gx)); gx.ConfigError"
+    subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True)
+    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+        _ = gx.trian
+
+
+def test_two_runs_in_one_process_and_more_of_one(
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    typed, level = sys.argv, logging.getLogger("gan_experiments").level
+    first = gx.train(SMALL, data=DATASET)
+    said = capsys.readouterr().out
+    assert "TensorDataset: 16 images 1x32x32" in said
+    assert "done: 8 images" in said
+    assert f'gx.train(["ckpt={first.folder.relative_to(here)}/checkpoints/last.ckpt", "images=16"], data=...)' in said
+    assert repr(first) == f"TrainedRun({str(first.folder)!r}, NoiseToImage, 8 images)"
+    assert not first.model.training
+    names = {path.name for path in first.folder.iterdir()}
+    assert {".hydra", ".lock", "checkpoints", "config.yaml", "outcome.json", "run.log", "samples"} <= names
+    assert "TensorDataset: 16 images" in (first.folder / "run.log").read_text()
+    cfg = OmegaConf.load(first.folder / "config.yaml")
+    target = "gan_experiments.data.dataset.Given"
+    assert cfg.data.dataset == {"_target_": target, "what": "TensorDataset of 16 items"}
+    whole = gx.train([*SMALL, "images=16"], data=DATASET, test_data=DATASET)
+    assert whole.folder != first.folder
+    assert whole.folder.parent == first.folder.parent
+    assert (sys.argv, logging.getLogger("gan_experiments").level) == (typed, level)
+    assert not HydraConfig.initialized()
+    # To go on, the data are given again
+    with pytest.raises(
+        gx.ConfigError, match=r"an object in Python \(TensorDataset of 16 items\), .*give it again, gx.train"
+    ):
+        gx.train(["images=16"], resume=first.folder)
+    more = gx.train(["images=16"], data=DATASET, resume=first.folder)
+    assert (more.folder, more.model.images_seen) == (first.folder, 16)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, more.model.state_dict()[name]), name
+    # A command samples from it, and says what is missing to go on
+    assert run("sample", f"run={first.folder}", "n=4", folder=here).returncode == 0
+    refused = run(f"ckpt={first.folder}", "images=32", folder=here)
+    assert refused.returncode == 2
+    assert "an object in Python (TensorDataset of 16 items)" in refused.stderr
+
+
+def test_words_alone_choose_the_data(here: Path) -> None:
+    words = [word for word in SMALL if not word.startswith("callbacks")]
+    made = gx.train([*words, "data=digits", "data.limit=64", "hydra.run.dir=mine", "callbacks=none"])
+    assert made.folder == here / "mine"
+    assert made.cfg.data.limit == 64
+    with pytest.raises(gx.ConfigError, match=r"mine holds a run already \(finished, 8 images\): type hydra.run.dir="):
+        gx.train([*words, "hydra.run.dir=mine"])
+
+
+MISTAKES: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "model": (["model=dcgn"], {}, r"model=dcgn: there is no such model \(did you mean dcgan\?\)"),
+    "key": (["imgs=3"], {}, r"imgs: there is no such key \(did you mean images\?\)"),
+    "value": ("images=x", {}, "images=x: a whole number of 1 or more is needed"),
+    "sweep": (["-m", "seed=1,2"], {}, "-m: options and sweeps are for the command"),
+    "devices": (["trainer.devices=2", "trainer=ddp_cpu"], {}, "trainer.devices=2: from Python a run has one process"),
+    "items": ([], {"data": [None]}, r"none of the 1 items of data.dataset=builtins.list is an image"),
+    "no dataset": ([], {"data": 7}, "data.dataset=builtins.int has neither __getitem__ and __len__ nor __iter__"),
+    "test alone": ([], {"test_data": DATASET}, "test_data is given without data: give both"),
+    "resume": ([], {"resume": "nowhere"}, "ckpt=nowhere: there is no such file or folder"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistakes_are_one_line_and_leave_nothing_behind(case: str, here: Path) -> None:
+    words, given, said = MISTAKES[case]
+    usual = [] if case == "value" else SMALL
+    words = words if isinstance(words, str) else [*usual, *words]
+    with pytest.raises(gx.ConfigError, match=said) as refused:
+        gx.train(words, **{"data": DATASET, **given} if case not in ("test alone", "resume") else given)
+    assert "\n" not in str(refused.value)
+    assert not list(here.iterdir())
+    assert not HydraConfig.initialized()
+
+
+def test_the_examples_of_the_page(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (REPOSITORY / "docs" / "python.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    trainer = L.Trainer
+    quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    for block in blocks:
+        words = (
+            '"images=8", "logger=none", "metrics=none", "trainer=cpu", "model.generator.width=4", "data.batch_size=4"'
+        )
+        small = block.replace('"images=100_000"', words)
+        with monkeypatch.context() as patch:
+            if small == block:
+                patch.setattr(L, "Trainer", lambda **options: trainer(**{**options, **quiet, "max_epochs": 1}))
+            names: dict[str, Any] = {}
+            exec(small, names)
+        if "run" in names:
+            assert names["images"].shape == (16, 1, 32, 32)
+            assert names["run"].model.class_names == ["upright", "flat"]
+        else:
+            assert names["model"].images_seen == 64

@@ -36,7 +36,7 @@ LAYERS = [  # from the ground up; a file imports from its own room or from a row
     {"exploration"},
     {"launch"},
     {"verbs"},
-    {"__main__", "run"},
+    {"__main__", "run", "api"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = [path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"]

@@ -19,13 +19,17 @@ MISFITS = (ArithmeticError, AttributeError, LookupError, OmegaConfBaseException,
 """Errors that a model raises for a config, a state or weights that are not its own."""
 
 
-@dataclass
+@dataclass(repr=False)
 class TrainedRun:
     """A trained model in evaluation mode, the config that it was trained with, and the folder for its results."""
 
     model: AdversarialModule
     cfg: DictConfig
     folder: Path
+
+    def __repr__(self) -> str:
+        name, seen = type(self.model).__name__, f"{self.model.images_seen:,} images"
+        return f"TrainedRun({str(self.folder)!r}, {name}, {seen})"
 
     def data(self) -> Any:
         """Open the data that the model was trained on, and return the data module."""

@@ -16,6 +16,7 @@ import random
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -499,6 +500,45 @@ class TorchDataset(FromItems):
     @override
     def title(self) -> str:
         return type(self.datasets["train"]).__name__
+
+
+# -------------------------------------------------------------------- datasets that are objects
+
+_given: ContextVar[Mapping[str, Any]] = ContextVar("_given", default={})  # noqa: B039  # never changed
+
+
+class Given:
+    """Stands in a config for a dataset that was given from Python; making it returns that dataset.
+
+    `what` describes it. Raises ConfigError where it is not at hand: in a later command, or a resumed run.
+    """
+
+    def __new__(cls, what: str = "", split: str = "train") -> Any:
+        """Return the dataset of a split."""
+        found = _given.get().get(split)
+        if found is None:
+            name = "data" if split == "train" else "test_data"
+            raise ConfigError(
+                f"the data of this run were an object in Python ({what}), which no file holds: give it again,"
+                f" gx.train([...], {name}=..., resume=...), or type another data="
+            )
+        return found
+
+
+@contextmanager
+def giving(datasets: Mapping[str, Any]) -> Iterator[None]:
+    """Let `Given` make these datasets, by split, inside the `with`."""
+    before = _given.set(datasets)
+    try:
+        yield
+    finally:
+        _given.reset(before)
+
+
+def described_dataset(dataset: Any) -> str:
+    """Return the class and the length of a dataset."""
+    number = _length(dataset)
+    return type(dataset).__qualname__ + ("" if number is None else f" of {number:,} items")
 
 
 # -------------------------------------------------------------------- items that are read anew

@@ -62,7 +62,7 @@ def _command(verb: Callable[[DictConfig], int], config: str) -> int:
 
     def job(cfg: DictConfig) -> None:
         try:
-            status.append(_single(verb, cfg, config))
+            status.append(single(verb, cfg, config))
         except (ConfigError, TrainingFailure, OSError) as error:  # Hydra would add a line
             known = run_folder.mistake(error)
             if known is None or HydraConfig.get().mode == RunMode.MULTIRUN:  # multirun of a verb that does not train
@@ -180,7 +180,7 @@ def _load() -> None:
             import lightning  # noqa: F401
 
 
-def _single(verb: Callable[[DictConfig], int], cfg: DictConfig, config: str) -> int:
+def single(verb: Callable[[DictConfig], int], cfg: DictConfig, config: str) -> int:
     """Run the single job of a command and return its exit status.
 
     In a process that a sweep has started for one of its jobs, an error is recorded in the job's folder.

@@ -5,10 +5,13 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -41,8 +44,23 @@ verb: list[str] = []
 """The verb that was typed before the words of this command, if any."""
 
 
+_python: ContextVar[str | None] = ContextVar("_python", default=None)
+
+
+@contextlib.contextmanager
+def in_python(arguments: str) -> Iterator[None]:
+    """Inside the `with`, `command` returns a call of `gx.train`, with these arguments after the words."""
+    before = _python.set(arguments)
+    try:
+        yield
+    finally:
+        _python.reset(before)
+
+
 def command(*words: str) -> str:
-    """Return the command that starts this program again with other words, as it is typed in a shell."""
+    """Return the command that starts this program again with other words, as it is typed in a shell, or in Python."""
+    if (arguments := _python.get()) is not None:
+        return f"gx.train({', '.join(filter(None, [json.dumps([*words]), arguments]))})"
     script = sys.argv[0]
     program = ["python", script] if script.endswith(".py") else [script.rpartition("/")[2]]
     if script.endswith("__main__.py"):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from gan_experiments.assembly.build import Run
 
 log = logging.getLogger(__name__)
 
 
-def run(cfg: DictConfig) -> int:
-    """Check the config, build the parts, train, and return the exit status."""
+def run(cfg: DictConfig, built: Callable[[Run], object] = lambda run: None) -> int:
+    """Check the config, build the parts, train, and return the exit status; `built` is called with the parts."""
     from gan_experiments import processes, signals
     from gan_experiments.assembly import build, check, fastest, pretrained, report, trained
     from gan_experiments.contracts import RankDied
@@ -37,6 +42,7 @@ def run(cfg: DictConfig) -> int:
         report.tell_forecast(cfg)
         return 0
     parts = build.build(cfg)
+    built(parts)
     if parts.trainer.is_global_zero:
         for remark in check.remarks(cfg, parts.model):
             log.warning("%s", remark)
