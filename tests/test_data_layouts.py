@@ -319,7 +319,10 @@ def test_the_list_of_nvidias_tool_at_any_depth(tmp_path: Path, cache: str) -> No
             [[0.5, -1.5], [1, 2], [0, 1]],
             "dataset.json holds vectors of 2 numbers, which are no classes, and are not used",
         ),
-        ([[1, 1, 0], [0, 0, 0], [0, 1, 0]], "dataset.json gives 3 attributes of 3 of 3 files, which are no classes"),
+        (
+            [[1, 1, 0], [0, 0, 0], [0, 1, 0]],
+            "dataset.json gives 3 attributes of 3 of 3 files, which are no classes and are not used; data=domains with",
+        ),
     ],
 )
 def test_vectors_are_no_classes(labels: list[Any], note: str, tmp_path: Path, cache: str) -> None:
@@ -329,6 +332,34 @@ def test_vectors_are_no_classes(labels: list[Any], note: str, tmp_path: Path, ca
     assert note in said(data)
     with pytest.raises(ConfigError, match=f"has 0 classes; {note}"):
         opened(root, cache, classes=2).setup()
+
+
+def test_vectors_of_zeros_and_ones_are_attributes(tmp_path: Path, cache: str) -> None:
+    root = nvidia([[1, 1, 0], [0, 0, 0], [0, 1, 0], [1, 0, 0]], tmp_path)
+    names = ["smiling", "young", "hat"]
+    data = Domains(root, S, attributes=names, classes=3, batch_size=4, cache=cache)
+    assert data.provides == {"real", "domain"}
+    assert data.class_names == names
+    assert data.counts(data.training()) == {"smiling": 2, "young": 2, "hat": 0}
+    assert data.fixed(4)["domain"].tolist() == [[1, 1, 0], [0, 0, 0], [0, 1, 0], [1, 0, 0]]
+    batch = data.on_after_batch_transfer(data.stream().batch(0), 0)
+    grey = ((batch["real"][:, 0, 0, 0] + 1) * 12.75).round().int().tolist()
+    assert batch["domain"].tolist() == [data.fixed(4)["domain"][value].tolist() for value in grey]
+    assert "dataset.json gives 3 attributes of 4 of 4 files" in said(data)
+    for wrong, words in (
+        (names[:2], "but .* has lists of 3 zeros and ones"),
+        (["a"] * 4, "has lists of 3 zeros and ones"),
+    ):
+        with pytest.raises(ConfigError, match=rf"data\.attributes=\[.*{words} for its files in a dataset.json: type"):
+            Domains(root, S, attributes=wrong, classes=len(wrong), cache=cache).setup()
+    with pytest.raises(ConfigError, match=r"data\.classes=2 with 3 data\.attributes: type data\.classes=3"):
+        Domains(root, S, attributes=names, cache=cache)
+    plain = write(tmp_path / "pets", PETS)
+    with pytest.raises(ConfigError, match=r"has no list of zeros and ones for its files"):
+        Domains(plain, S, attributes=names, classes=3, cache=cache).setup()
+    classes = nvidia([0, 1], tmp_path / "other")
+    with pytest.raises(ConfigError, match=r"has no list of zeros and ones"):
+        Domains(classes, S, attributes=names, classes=3, cache=cache).setup()
 
 
 IMAGENET = {"train/n02012849/a.JPEG": grey(10, "JPEG"), "train/n03126707/b.JPEG": grey(40, "JPEG")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -85,21 +86,34 @@ class InDomains(ImageData):
 
 
 class Domains(InDomains, Folder):
-    """A folder or zip archive with a subfolder for each domain: "real", "label", and "domain", the label as one-hot.
+    """Files with a subfolder for each domain: "real", "label", and "domain", the label as one-hot.
 
-    `classes` is the number of domains. Raises ConfigError if it is less than two.
+    Or files of which each may have several of `attributes`, which name the zeros and ones that a dataset.json beside
+    the files lists for each, in the form of NVIDIA's dataset tool: "real" and "domain". `classes` is the number of
+    domains or attributes. Raises ConfigError if it is less than two without attributes, or is not the number of these.
     """
 
     provides = frozenset({"real", "label", "domain"})
 
     def __init__(
-        self, root: Places = "data", resolution: Resolution = 128, classes: Classes = 2, **settings: Any
+        self,
+        root: Places = "data",
+        resolution: Resolution = 128,
+        classes: Classes = 2,
+        attributes: Sequence[str] = (),
+        **settings: Any,
     ) -> None:
-        if classes < 2:
+        if attributes:
+            require_number(classes, attributes)
+        elif classes < 2:
             raise ConfigError(
                 f"data.classes={classes}: domains are the subfolders of data.root={words(root)}, type their number"
             )
         super().__init__(root, resolution, classes=classes, **settings)
+        self.attributes = list(attributes)
+        if attributes:
+            self.provides = self.provides - {"label"}
+            self.choice = replace(self.choice, attributes=self.attributes)
 
     @override
     def has(self, split: str) -> bool:

@@ -37,7 +37,7 @@ from gan_experiments.data.met import lines
 from gan_experiments.data.module import DataModule
 from gan_experiments.data.rasters import AXES, OWN, WINDOWS
 from gan_experiments.data.sources import FRAMES, NO_CHOICE, Files, Settings, splits_of
-from gan_experiments.data.splits import FOLDERS, SPLITTING, Choice, Lists, Patterns
+from gan_experiments.data.splits import ALL, FOLDERS, Choice, Lists, Patterns
 from gan_experiments.kinds import IMAGE, Bands
 
 CROPS = ("centre", "random")
@@ -287,8 +287,8 @@ class FromFiles(ImageData):
     many_frames: ClassVar[bool] = True
     """Whether `frames` may be "all"."""
     any_channels = True
-    chosen: ClassVar[frozenset[str]] = frozenset({"include", "exclude", *SPLITTING})
-    """The fields of `splits.Choice` that can be set."""
+    chosen: ClassVar[frozenset[str]] = frozenset()
+    """The fields of `splits.Choice` that can be set: those that `files` heeds."""
     root: Any
     test_root: str | Sequence[str] | None = None
 
@@ -318,7 +318,7 @@ class FromFiles(ImageData):
         if axis != AXES[0]:
             self.view["axis"] = axis
         self.choice = Choice(include, exclude, classes_from, test_fraction, split_seed, split_list)
-        for key in sorted({"include", "exclude", "classes_from", *SPLITTING} - self.chosen):
+        for key in sorted(ALL - self.chosen):
             given, usual = getattr(self.choice, key), getattr(NO_CHOICE, key)
             if given != usual:
                 raise ConfigError(f"data.{key}={given}: {type(self).__name__} has none; leave data.{key} out")

@@ -21,6 +21,7 @@ from gan_experiments.data.cache import ImageArray, cached, collect
 from gan_experiments.data.download import download
 from gan_experiments.data.image_module import FromFiles, ImageData
 from gan_experiments.data.sources import Arrays, Files
+from gan_experiments.data.splits import ALL
 
 _CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 _CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -261,7 +262,7 @@ class Folder(FromFiles):
     """
 
     splits = ("train", "val", "test")
-    chosen = FromFiles.chosen | {"classes_from"}
+    chosen = ALL
 
     def __init__(
         self,

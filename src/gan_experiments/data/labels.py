@@ -19,20 +19,17 @@ Read = Callable[[str], bytes]
 
 LISTING = "dataset.json"  # of NVIDIA's dataset tool
 CLASS_LISTS = ("classes.txt", "loc_synset_mapping.txt", "words.txt")  # by their names in lower case
+VALUES = (".npy", ".dcm", ".nii", ".gz")  # see rasters.py
 CLASS_KEYS = ("label", "class", "cls", "label_name", "class_name")  # in the json of a webdataset's sample
 ATTRIBUTES = 62  # the greatest number of attributes, which are kept as the bits of an int64
 
 
 @dataclass
 class Labels:
-    """The labels of files by name, -1 for none, the names of the classes, and in words where they come from.
-
-    `attributes` is True if the labels are not classes but attributes, 0 or 1 each, the first the lowest bit.
-    """
+    """The labels of files by name, and the names of classes, or of attributes: those are bits, the first the lowest."""
 
     of: dict[str, int] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
-    attributes: bool = False
 
 
 def is_list(path: str) -> bool:
@@ -41,8 +38,9 @@ def is_list(path: str) -> bool:
 
 
 def is_image(path: str) -> bool:
-    """Return True if a file has the suffix of an image."""
-    return Image.registered_extensions().get(PurePosixPath(path).suffix.lower()) in Image.OPEN
+    """Return True if a file has the suffix of an image, or of values that are read as one."""
+    suffix = PurePosixPath(path).suffix.lower()
+    return suffix in VALUES or Image.registered_extensions().get(suffix) in Image.OPEN
 
 
 def numbered(texts: Mapping[str, str]) -> Labels:
@@ -76,15 +74,14 @@ def listed(paths: dict[str, str], read: Read, notes: list[str], attributes: bool
     Other vectors of zeros and ones are attributes, which are returned in place of classes if `attributes` is True.
     Vectors of any numbers are not used.
     """
-    classes: dict[str, int] = {}
-    having: dict[str, list[float]] = {}
-    number, found = -1, False
+    found: dict[str, int] = {}
+    number: int | None = None
     for name in [name for name, path in paths.items() if path.rpartition("/")[2] == LISTING]:
         path = paths[name]
         above = path[: -len(LISTING)]
         try:
-            labels = json.loads(read(name))["labels"]
-            given = None if labels is None else {str(file): label for file, label in labels}
+            content = json.loads(read(name))["labels"]
+            given = None if content is None else {str(file): label for file, label in content}
             values = {file: _label(label) for file, label in (given or {}).items()}
         except (UnreadableImageError, OSError, ValueError, KeyError, TypeError):
             notes.append(f"{path} is no list of NVIDIA's dataset tool")
@@ -96,38 +93,57 @@ def listed(paths: dict[str, str], read: Read, notes: list[str], attributes: bool
         below = {other[len(above) :]: key for key, other in paths.items() if other.startswith(above)}
         if not any(file in below for file in values):
             below = {file.partition("/")[2]: key for file, key in below.items()}
-        known = {below[file]: value for file, value in values.items() if file in below}
+        known = [file for file in values if file in below]
         of = f"of {len(known):,} of {len(below):,} files"
         vectors = [value for value in values.values() if isinstance(value, list)]
         width = max(map(len, vectors), default=0)
-        if not vectors and not attributes:
-            notes.append(f"{path} gives the classes {of}")
-            classes |= {key: value for key, value in known.items() if isinstance(value, int)}
-            number = max([number, *(value for value in values.values() if isinstance(value, int))])
-            found = True
-        elif not (width <= ATTRIBUTES and all(len(v) == width and {*v} <= {0, 1} for v in vectors)):
-            notes.append(f"{path} holds vectors of {width} numbers, which are no classes, and are not used")
-        elif attributes:
-            width = width or 1 + max((value for value in values.values() if isinstance(value, int)), default=-1)
+        are_bits = 0 < width <= ATTRIBUTES and all(
+            isinstance(value, list) and len(value) == width and {*value} <= {0, 1} for value in values.values()
+        )
+        labels = {file: _bits(value) if attributes else _class(value) for file, value in values.items()}
+        if are_bits and attributes:
             notes.append(f"{path} gives {width} attributes {of}")
-            having |= {k: v if isinstance(v, list) else [float(i == v) for i in range(width)] for k, v in known.items()}
-            number = max(number, width - 1)
-            found = True
+            number = max(number or 0, width)
+        elif not attributes and None not in labels.values():
+            notes.append(f"{path} gives the classes {of}")
+            number = max([number or 0, *(label + 1 for label in labels.values() if label is not None)])
+        elif are_bits:
+            notes.append(
+                f"{path} gives {width} attributes {of}, which are no classes and are not used; data=domains with their "
+                "names as data.attributes=[...] takes them"
+            )
+            continue
         else:
-            notes.append(f"{path} gives {width} attributes {of}, which are no classes and are not used")
-    names = [str(one) for one in range(number + 1)]
-    if attributes:
-        classes = {key: sum(int(bit) << place for place, bit in enumerate(row)) for key, row in having.items()}
-    return Labels(classes, names, attributes) if found else None
+            kind = (
+                f"vectors of {width} numbers, which are no classes" if vectors else "classes, which are no attributes"
+            )
+            notes.append(f"{path} holds {kind}, and are not used")
+            continue
+        found |= {key: label for file, key in below.items() if (label := labels.get(file)) is not None}
+    return None if number is None else Labels(found, [str(one) for one in range(number)])
 
 
 def _label(label: object) -> int | list[float]:
-    """Return a label of dataset.json: a number or a one-hot list as a number, other lists as they are."""
+    """Return a label of dataset.json, a number or a vector, as it is; raise ValueError for anything else."""
     if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < 10**6:
         return label
     if isinstance(label, list) and label and all(type(one) in (int, float) for one in label):
-        return label.index(1) if sorted(label) == [0] * (len(label) - 1) + [1] else label
-    raise ValueError(f"{label} is no class")
+        return label
+    raise ValueError(f"{label} is no label")
+
+
+def _class(label: int | list[float]) -> int | None:
+    """Return the class that a number or a one-hot vector is; None for other vectors."""
+    if isinstance(label, int):
+        return label
+    return label.index(1) if sorted(label) == [0] * (len(label) - 1) + [1] else None
+
+
+def _bits(label: int | list[float]) -> int | None:
+    """Return a vector of zeros and ones as bits, the first the lowest; None for others."""
+    if isinstance(label, int) or not {*label} <= {0, 1}:
+        return None
+    return sum(int(one) << place for place, one in enumerate(label))
 
 
 def of_samples(paths: dict[str, str], is_sample: Callable[[str], bool], read: Read, notes: list[str]) -> Labels | None:

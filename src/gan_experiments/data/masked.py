@@ -20,6 +20,7 @@ from gan_experiments.data.batches import MASK, HeldOut, Shapes, Stream, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.decode import Shape
 from gan_experiments.data.image_module import CroppedData, FromFiles, spread_rows
+from gan_experiments.data.splits import SPLITTING
 
 _FIXED = 2**32  # stands for the number of a batch in the masks of `fixed`; no batch has it
 
@@ -103,6 +104,7 @@ class Masked(FromFiles, CroppedData):
 
     provides = frozenset({"real", "mask"})
     splits = ("train", "val", "test")
+    chosen = SPLITTING
 
     def __init__(
         self,

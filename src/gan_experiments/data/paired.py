@@ -41,7 +41,7 @@ from gan_experiments.data.sources import (
     spread,
     stacked,
 )
-from gan_experiments.data.splits import SPLITS
+from gan_experiments.data.splits import PICKING, SPLITS
 from gan_experiments.data.uncropped import PieceStream, WholeImages, cached_whole
 
 
@@ -253,7 +253,7 @@ class Paired(FromFiles, Pairs):
     """
 
     many_frames = False
-    chosen = frozenset({"include", "exclude"})
+    chosen = PICKING
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from gan_experiments.bounds import settled, sides
 from gan_experiments.contracts import ConfigError
-from gan_experiments.data.archives import ARCHIVES, expanded, is_visible, named, open_store, stamp
+from gan_experiments.data.archives import ARCHIVES, expanded, is_visible, named, open_store, stamp, words
 from gan_experiments.data.decode import Range, Reading, Shape, decode, fit, frames_of, match_channels, values_of
 from gan_experiments.data.labels import (
     CLASS_LISTS,
@@ -207,12 +207,15 @@ class Files(Source):
         notes += lists.notes if lists is not None else []
         base = self._of_splits(picked, wanted)
         labels = of_samples(base, store.is_sample, store.read, notes)
-        found = listed(base, store.read, notes, choice.attributes)
-        if choice.attributes and found is None:
-            raise ConfigError(
-                f"data.attributes=... with {self.where}, which has no dataset.json with a list of zeros and ones for "
-                "each file: write one, or type data.attributes=[] to take the subfolders as domains"
-            )
+        found = listed(base, store.read, notes, bool(choice.attributes))
+        if choice.attributes:
+            if found is None or len(found.names) != len(choice.attributes):
+                has = "no list of zeros and ones" if found is None else f"lists of {len(found.names)} zeros and ones"
+                raise ConfigError(
+                    f"data.attributes={words(choice.attributes)}, but {self.where} has {has} for its files in a "
+                    "dataset.json: type the names of all in their order, or data.attributes=[] to take its subfolders"
+                )
+            found.names = list(choice.attributes)
         labels = labels if found is None else found
         if lists is not None and lists.labels:
             labels = numbered(lists.labels)
@@ -220,7 +223,8 @@ class Files(Source):
             beside = {name: path for name, path in picked.items() if "/" not in path}
             labels = self._of_folders(base, beside)
         if not base:
-            raise ConfigError(f"{self.where} holds no files: give a folder or a zip archive of images, {self.where}")
+            key = self.where.partition("=")[0]
+            raise ConfigError(f"{self.where} holds no files: give a folder or a zip archive of images, {key}=...")
         return labels, self._in_split(base, wanted, lists)
 
     def _of_splits(self, base: dict[str, str], wanted: Sequence[str]) -> dict[str, str]:

@@ -24,8 +24,10 @@ SPLITS = {
 }
 """Names of folders, in any case, and the splits that they are, provided that all folders beside them are splits too."""
 FOLDERS = ("first", "last", "path")
-SPLITTING = ("test_fraction", "split_seed", "split_list")
-"""The fields of `Choice` that split files."""
+PICKING = frozenset({"include", "exclude"})
+SPLITTING = PICKING | {"test_fraction", "split_seed", "split_list"}
+ALL = SPLITTING | {"classes_from"}
+"""The fields of `Choice` for data whose files can be picked; that can be split as well; that can have classes too."""
 DROPPED = 4  # how many leading folders of a file or of a list's line may be missing in the other
 SUFFIX = re.compile(r"\.\w{1,5}$")
 EXAMPLES = 3
@@ -42,8 +44,8 @@ class Choice:
     "last", "path" for all of them, or a number that counts from 1; None takes the first, unless a list gives classes.
     `test_fraction` is about the share of the files that is held out as the split "test", drawn by `split_seed`, see
     `is_held_out`. `split_list` is a file that lists the files of splits, or such a file for each split, see `Listed`.
-    With `attributes` the labels are the attributes in a dataset.json, as bits, in place of classes. Raises ConfigError
-    for impossible values.
+    With `attributes`, the names of the zeros and ones in a dataset.json, the labels are these, as bits, in place of
+    classes. Raises ConfigError for impossible values.
     """
 
     include: Patterns = None
@@ -52,7 +54,7 @@ class Choice:
     test_fraction: float = 0.0
     split_seed: int = 0
     split_list: Lists = None
-    attributes: bool = False
+    attributes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         faults = []

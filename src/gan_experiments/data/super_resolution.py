@@ -32,6 +32,7 @@ from gan_experiments.data.met import lines
 from gan_experiments.data.paired import TwoFolders, stem
 from gan_experiments.data.resize import imresize
 from gan_experiments.data.sources import Files
+from gan_experiments.data.splits import SPLITTING
 from gan_experiments.data.uncropped import WholeImages, cached_whole
 
 SCALES = (2, 3, 4, 8)
@@ -78,6 +79,7 @@ class SuperResolution(FromFiles):
 
     provides = frozenset({"low", "high"})
     splits = ("train", "test")
+    chosen = SPLITTING
     many_frames = False
 
     def __init__(

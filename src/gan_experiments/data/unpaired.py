@@ -19,6 +19,7 @@ from gan_experiments.data.download import fetch_public
 from gan_experiments.data.image_module import ANYWHERE, FromFiles, larger, margins, spread_rows
 from gan_experiments.data.met import lines
 from gan_experiments.data.sources import Files, splits_of
+from gan_experiments.data.splits import SPLITTING
 from gan_experiments.data.uncropped import PieceStream, WholeImages, cached_whole
 
 DOMAINS = ("a", "b")
@@ -51,6 +52,7 @@ class Unpaired(FromFiles):
 
     provides = frozenset({"real_a", "real_b"})
     splits = ("train_a", "train_b", "test_a", "test_b")
+    chosen = SPLITTING
 
     def __init__(
         self,
