@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image
-from test_data_channels import npy, tiff
+from omegaconf import OmegaConf
+from PIL import Image, ImageCms
+from test_data_channels import encoded, noise, npy, tiff
+from test_translate import Negative, verb
 
+from gan_experiments import drawing
+from gan_experiments.assembly import trained
 from gan_experiments.contracts import ConfigError
-from gan_experiments.data.decode import Reading, UnreadableImageError, pixels_of, values_of
+from gan_experiments.data.decode import Reading, UnreadableImageError, exact_of, pixels_of, values_of
 from gan_experiments.data.images import Folder
 from gan_experiments.data.met import About
+from gan_experiments.kinds import Bands
 
 TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]
 
@@ -135,3 +141,138 @@ def test_a_tiff_that_claims_more_pixels_than_allowed_is_left_out(monkeypatch: py
     with pytest.raises(UnreadableImageError, match=r"more than data.max_pixels=200"):
         pixels_of(raw)
     assert tifffile.imread(io.BytesIO(raw)).shape == (64, 64)
+
+
+# -------------------------------------------------------------------- results as the files were
+
+
+@pytest.fixture
+def negative(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Puts a model that turns images over in the place of a run's, with these settings of the data."""
+
+    def use(**data: object) -> Negative:
+        made = Negative()
+        cfg = OmegaConf.create({"data": {"channels": 1, **data}})
+        monkeypatch.setattr(trained, "open_run", lambda *_: trained.TrainedRun(made, cfg, Path()))
+        return made
+
+    return use
+
+
+WIDE = np.linspace(0, 65535, 16 * 24).astype(np.uint16).reshape(16, 24)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "npy"])
+def test_sixteen_bits_stay_sixteen(suffix: str, negative: Any, tmp_path: Path) -> None:
+    negative()
+    path = tmp_path / f"a.{suffix}"
+    np.save(path, WIDE) if suffix == "npy" else Image.fromarray(WIDE).save(path, dpi=(300, 300))
+    verb(f"images={path}", f"out={tmp_path}/b")
+    result = tmp_path / "b" / path.name
+    made = np.load(result) if suffix == "npy" else np.asarray(Image.open(result))
+    assert made.dtype == np.uint16
+    assert np.abs(made.astype(int) - (65535 - WIDE.astype(int))).max() <= 1  # 8 bits would be 128 off
+    if suffix != "npy":
+        assert Image.open(result).info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_the_range_of_the_training_is_the_range_of_the_result(negative: Any, tmp_path: Path) -> None:
+    twelve = WIDE // 16
+    Image.fromarray(twelve).save(tmp_path / "a.png")
+    negative(range=[0, 4095])
+    verb(f"images={tmp_path}/a.png", f"out={tmp_path}/b")
+    assert np.abs(np.asarray(Image.open(tmp_path / "b" / "a.png")).astype(int) - (4095 - twelve)).max() <= 1
+    negative(range="auto").values = (0.0, 4095.0)  # as a checkpoint tells
+    verb(f"images={tmp_path}/a.png", f"out={tmp_path}/c")
+    assert (tmp_path / "c" / "a.png").read_bytes() == (tmp_path / "b" / "a.png").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["i2", "i4", "f4", "f8"])
+@pytest.mark.parametrize("kind", ["tif", "npy"])
+def test_numbers_of_other_types_stay_in_their_units(dtype: str, kind: str, negative: Any, tmp_path: Path) -> None:
+    values = (np.arange(16 * 24).reshape(16, 24) * 5 - 1000).astype(dtype)
+    (tmp_path / f"a.{kind}").write_bytes(npy(values) if kind == "npy" else tiff(values))
+    negative(range=[-1000, 1000])
+    verb(f"images={tmp_path}/a.{kind}", f"out={tmp_path}/b")
+    result = tmp_path / "b" / f"a.{kind}"
+    made = np.load(result) if kind == "npy" else tifffile.imread(result)
+    assert made.dtype == ("f4" if dtype == "f8" else dtype)
+    assert np.abs(made + values.clip(-1000, 1000)).max() <= (1 if dtype[0] == "i" else 1e-3)
+
+
+def test_colours_of_sixteen_bits_keep_transparency_and_what_belongs_to_them(negative: Any, tmp_path: Path) -> None:
+    negative(channels=3)
+    values = np.stack([WIDE, WIDE[::-1], WIDE[:, ::-1], np.full_like(WIDE, 65535)], axis=-1)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x010E] = "a field"
+    options = {"icc_profile": profile, "dpi": (300, 300), "exif": exif.tobytes()}
+    for number, channels in enumerate((3, 4)):
+        (tmp_path / "a.png").write_bytes(drawing.png_of(values[..., :channels], options))
+        verb(f"images={tmp_path}/a.png", f"out={tmp_path}/{number}")
+        raw = (tmp_path / str(number) / "a.png").read_bytes()
+        assert raw[24:26] == bytes([16, 2 if channels == 3 else 6])
+        with Image.open(io.BytesIO(raw)) as image:
+            assert image.info["icc_profile"] == profile
+            assert image.getexif()[0x010E] == "a field"
+            assert image.mode == ("RGB" if channels == 3 else "RGBA")
+        made = pixels_of(raw, 3)
+        assert (made.int() + pixels_of((tmp_path / "a.png").read_bytes(), 3).int() - 255).abs().max() <= 1
+    (tmp_path / "a.tif").write_bytes(tiff(values[..., :3], photometric="rgb"))
+    verb(f"images={tmp_path}/a.tif", f"out={tmp_path}/b")
+    made = tifffile.imread(tmp_path / "b" / "a.tif")
+    assert np.abs(made.astype(int) - (65535 - values[..., :3].astype(int))).max() <= 1
+
+
+def test_a_png_of_sixteen_bits_is_what_was_encoded() -> None:
+    for channels in (1, 3):
+        values = np.random.default_rng(0).integers(0, 65536, (7, 5, channels), dtype=np.uint16)
+        raw = drawing.png_of(values)
+        if channels == 1:
+            assert np.array_equal(np.asarray(Image.open(io.BytesIO(raw))), values[..., 0])
+        found = pixels_of(raw, channels, Reading((0.0, 65535.0)))  # reads both bytes
+        assert np.array_equal(found.permute(1, 2, 0), np.rint(values / 257))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_deep_files_are_turned_upright_as_others_are(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for channels, values in ((1, WIDE[..., None]), (3, np.stack([WIDE, WIDE // 2, WIDE // 3], axis=-1))):
+        raw = drawing.png_of(values, {"exif": exif.tobytes()})
+        exact, _ = exact_of(raw, channels, Reading()) or pytest.fail("it has 16 bits")
+        assert (drawing.to_uint8(exact).int() - pixels_of(raw, channels).int()).abs().max() <= 1
+
+
+def test_transparency_as_a_channel_is_translated_and_written(negative: Any, tmp_path: Path) -> None:
+    negative(channels=4)
+    rgba = noise(16, 24, 4)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    Image.fromarray(rgba[..., :3]).save(tmp_path / "b.jpg")
+    verb(f"images={tmp_path}/*.*", f"out={tmp_path}/out")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a.png")), 255 - rgba)
+    assert Image.open(tmp_path / "out" / "b.jpg").mode == "RGB"
+
+
+def test_bands_are_translated_and_shown(negative: Any, tmp_path: Path) -> None:
+    negative(channels=5, range=[0, 255], bands=[5, 3, 1]).data_kind = Bands((5, 3, 1))
+    bands = noise(16, 24, 5).astype(np.float32)
+    np.save(tmp_path / "a.npy", bands)
+    verb(f"images={tmp_path}/a.npy", f"out={tmp_path}/out")
+    made = np.load(tmp_path / "out" / "a.npy")
+    assert made.dtype == np.float32
+    assert np.abs(made - (255 - bands)).max() < 1e-3
+    assert Image.open(tmp_path / "out-sheet.png").mode == "RGB"
+
+
+def test_grey_becomes_the_models_colours_or_stays_grey(
+    negative: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    negative(channels=3)
+    grey = noise(16, 24)
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(grey)))
+    verb(f"images={tmp_path}/a.png", f"out={tmp_path}/out")
+    assert Image.open(tmp_path / "out" / "a.png").mode == "RGB"
+    assert "a.png: grey becomes the colours that the model makes; grey=true writes grey" in capsys.readouterr().out
+    verb(f"images={tmp_path}/a.png", f"out={tmp_path}/grey", "grey=true")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "grey" / "a.png")), 255 - grey)

@@ -154,6 +154,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "run": Place,
         "images": Place | int | Sequence[Place | int],
         "to": str | int | None,
+        "grey": bool,
         "mask": Place | None,
         "hole": Annotated[str, OneOf("white", "black")],
         "max_pixels": Count | None,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,6 +110,28 @@ def save_png(image: Tensor, path: Path) -> None:
     """Write a uint8 image [C, H, W], grey, RGB or RGBA, as a PNG; the file appears complete or not at all."""
     with files.whole(path) as unfinished:
         _pil(image).save(unfinished, format="PNG")
+
+
+def png_of(values: np.ndarray, options: Mapping[str, Any] | None = None) -> bytes:
+    """Encode uint16 [H, W, C], grey, RGB or with transparency, as PNG of 16 bits; Pillow does that of grey alone.
+
+    `options` are those of Pillow: the profile `icc_profile`, the resolution `dpi` and `exif`.
+    """
+    height, width, channels = values.shape
+    options = options or {}
+    rows = np.ascontiguousarray(values.astype(">u2")).view(np.uint8).reshape(height, -1)
+    left = np.pad(rows, ((0, 0), (2 * channels, 0)))[:, : rows.shape[1]]
+    filtered = np.concatenate([np.ones((height, 1), np.uint8), rows - left], axis=1)  # 1: the difference to the left
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0))]
+    if profile := options.get("icc_profile"):
+        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)))
+    if dpi := options.get("dpi"):
+        chunks.append((b"pHYs", struct.pack(">IIB", *(round(float(one) / 0.0254) for one in dpi), 1)))
+    if exif := options.get("exif"):
+        chunks.append((b"eXIf", exif.removeprefix(b"Exif\0\0")))
+    chunks += [(b"IDAT", zlib.compress(filtered.tobytes())), (b"IEND", b"")]
+    packed = [struct.pack(">I", len(d)) + name + d + struct.pack(">I", zlib.crc32(name + d)) for name, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 def save_gif(frames: Sequence[Tensor | Path], path: Path, seconds: float, hold: float = 0.0, most: int = 200) -> None:

@@ -178,7 +178,12 @@ def flips(seed: int, number: int, batch_size: int) -> Tensor:
 
 
 def to_float(pixels: Tensor, flip: Tensor | None = None, channels_last: bool = False) -> Tensor:
-    """Map uint8 [N, C, H, W] to the default float dtype in [-1, 1], mirrored where `flip`, bool [N], is True."""
+    """Map uint8 [N, C, H, W] to the default float dtype in [-1, 1], mirrored where `flip`, bool [N], is True.
+
+    Floats are taken to be in [-1, 1] and are not mirrored.
+    """
+    if pixels.is_floating_point():
+        return pixels.to(torch.get_default_dtype())
     if flip is not None:
         # torch.where(flip, mirrored, pixels) by its bits: on a CPU eight times as fast.
         mask = flip.to(torch.uint8).neg().view(-1, 1, 1, 1)  # 255 or 0

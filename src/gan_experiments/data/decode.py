@@ -6,6 +6,7 @@ import io
 import math
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -160,6 +161,88 @@ def picture(image: Image.Image, channels: int, reading: Reading) -> tuple[Tensor
         return _frame(plain, b"", kind, channels, 0, reading)
     except Exception as error:  # as above
         raise UnreadableImageError(why(error)) from None
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How a file of more than 8 bits holds its values: of which type, and which are black (-1) and white (1)."""
+
+    dtype: np.dtype
+    low: float
+    high: float
+
+    def values(self, images: Tensor) -> np.ndarray:
+        """Return the values of float images [..., C, H, W] in [-1, 1] as [..., H, W, C]; whole ones are rounded."""
+        values = self.low + (images.double().movedim(-3, -1).cpu().numpy() + 1) * ((self.high - self.low) / 2)
+        if self.dtype.kind != "f":
+            limits = np.iinfo(self.dtype)
+            values = np.rint(values).clip(limits.min, limits.max)
+        return values.astype(self.dtype)
+
+
+def exact_of(raw: bytes, channels: int, reading: Reading) -> tuple[Tensor, Depth] | None:
+    """Decode a file of more than 8 bits to float32 [channels, H, W] in [-1, 1] without rounding; None for other files.
+
+    All else is as in `pixels_of`. Raises UnreadableImageError.
+    """
+    try:
+        raster = open_raster(raw, channels, reading.axis, reading.bands)
+        if raster is not None:
+            stored, alpha = arranged(raster.read(raster.middle), raster, channels, reading.bands), None
+            dtype, full, own = stored.dtype, raster.full or _full(stored), raster.window
+        else:
+            image = Image.open(io.BytesIO(raw))
+            if not _is_deep(_kind(image, raw)):
+                return None
+            own, stored = None, _stored(image, raw)
+            signed = image.format == "TIFF" and image.tag_v2.get(339, (1,))[0] == 2  # type: ignore[attr-defined]
+            short = signed and image.tag_v2.get(_BITS_PER_SAMPLE, (32,))[0] == 16  # type: ignore[attr-defined]
+            dtype, full = np.dtype(np.int16) if short else stored.dtype, _full(stored) if stored.ndim == 2 else 65535.0
+            stored = _turned(stored, image.getexif().get(_ORIENTATION, 1))
+            upright = ImageOps.exif_transpose(image)
+            alpha = np.asarray(upright.convert("RGBA"))[..., 3] if image.has_transparency_data else None
+        if dtype in (np.uint8, np.bool_):
+            return None
+        if not np.isfinite(stored).all():
+            raise UnreadableImageError("holds values that are no numbers")
+        low, high = (own if reading.window == OWN else reading.bounds) or (0.0, full)
+        depth = Depth(dtype if dtype.itemsize < 8 else np.dtype(np.float32), low, high)
+        scaled = ((stored.astype(np.float64) - low) * (2 / (high - low)) - 1).clip(-1, 1).astype(np.float32)
+        if raster is not None and raster.inverted:
+            scaled, depth = -scaled, Depth(depth.dtype, high, low)
+        pixels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.atleast_3d(scaled), 2, 0)))
+    except Exception as error:  # as above
+        raise UnreadableImageError(why(error)) from None
+    opacity = None if alpha is None else torch.from_numpy(alpha / 127.5 - 1).float()
+    return _exact_channels(pixels, opacity, channels), depth
+
+
+def _exact_channels(pixels: Tensor, alpha: Tensor | None, channels: int) -> Tensor:
+    """Convert float [C, H, W] in [-1, 1] to `channels` as `match_channels` does."""
+    if alpha is None and len(pixels) == 4 != channels:
+        pixels, alpha = pixels[:3], pixels[3]
+    if channels == 4:
+        if len(pixels) == 4:
+            return pixels
+        opaque = torch.ones_like(pixels[:1]) if alpha is None else alpha[None]
+        return torch.cat([pixels.expand(3, -1, -1), opaque])
+    if alpha is not None:
+        pixels = 1 + (pixels - 1) * (alpha + 1) / 2
+    if channels == 1 and len(pixels) == 3:
+        return (pixels * torch.tensor([19595, 38470, 7471]).view(3, 1, 1) / 65536).sum(0, keepdim=True)
+    return pixels.expand(channels, -1, -1)
+
+
+def as_grey(image: Tensor) -> Tensor:
+    """Convert an image RGB [3, H, W], uint8 or float in [-1, 1], to grey [1, H, W]."""
+    return _exact_channels(image, None, 1) if image.is_floating_point() else match_channels(image[None], 1)[0]
+
+
+def _turned(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn values [H, W, ...] upright by EXIF's orientation, 1 to 8."""
+    if orientation >= 5:
+        values = values.swapaxes(0, 1)
+    return values[:: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1]
 
 
 def decoded(raw: bytes, channels: int, reading: Reading) -> Tensor:

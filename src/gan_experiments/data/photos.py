@@ -6,21 +6,24 @@ import glob
 import io
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
+from gan_experiments import drawing
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import limits
 from gan_experiments.data.archives import is_visible
-from gan_experiments.data.decode import Reading, UnreadableImageError, pixels_of
+from gan_experiments.data.decode import Depth, Range, Reading, UnreadableImageError, exact_of, pixels_of
+from gan_experiments.data.rasters import Raster, open_raster
 from gan_experiments.files import whole
 
 WRITTEN: dict[str, dict[str, Any]] = {
@@ -32,9 +35,12 @@ WRITTEN: dict[str, dict[str, Any]] = {
 }
 """The formats that photographs are written in, with Pillow's options; photographs of other formats become PNG."""
 TRANSPARENT = ("PNG", "WEBP", "TIFF")
+ARRAYS = (".npy", ".dcm")
+"""Suffixes of files whose results are arrays: that of DICOM would need more than an image."""
 _LAYOUT = {*range(254, 270), *range(273, 282), 284, 317, 320, *range(322, 326), 330, 338, 339, 347, 530, 531, 532}
 _LAYOUT |= {34675, 700}
 """EXIF's tags of how pixels lie in a file, orientation among them, and of profiles, which are kept separately."""
+SIXTEEN_BITS = Depth(np.dtype(np.uint16), 0, 65535)
 SHEET = "-sheet"
 """What the name of a contact sheet adds to that of its folder."""
 _COLOURS = {1: b"GRAY", 3: b"RGB "}
@@ -44,6 +50,8 @@ _COLOURS = {1: b"GRAY", 3: b"RGB "}
 class Photo:
     """One file: `pixels` uint8 [C, H, W], upright and over white; `alpha` uint8 [1, H, W] if it has transparency.
 
+    If the file has more than 8 bits, pixels are float [C, H, W] in [-1, 1] and `depth` says what they are in the file.
+    Of four channels the last is transparency, and there is no `alpha`. `grey` is whether the file has one colour.
     `exif` has no orientation, `profile` is the ICC profile, `dpi` the resolution on paper; each may be missing. `lost`
     says in words what the file holds and the pixels do not.
     """
@@ -55,52 +63,68 @@ class Photo:
     profile: bytes | None
     dpi: tuple[float, float] | None
     lost: tuple[str, ...] = ()
+    depth: Depth | None = None
+    grey: bool = False
 
 
-def read_photo(path: Path, channels: int, bounds: tuple[float, float] | None = None) -> Photo:
-    """Read a file in colour (3 channels) or grey (1).
+def read_photo(path: Path, channels: int, range: Range = None, bands: int = 0) -> Photo:
+    """Read a file in colour (3 channels), grey (1), with transparency (4) or of so many `bands`.
 
-    For files of more than 8 bits, `bounds` are the values that become black and white (None: those of the file's kind).
+    For files of more than 8 bits, `range` says which values become black and white (see `decode.Range`; not "auto").
     Raises UnreadableImageError if it is not a complete image.
     """
+    reading = Reading(range, bands=bands)
     try:
         raw = limits.read(path)
     except OSError as error:
         raise UnreadableImageError(str(error.strerror)) from None
-    pixels = pixels_of(raw, channels, Reading(bounds))
+    exact = exact_of(raw, channels, reading)
+    pixels, depth = exact or (pixels_of(raw, channels, reading), None)
+    raster = open_raster(raw, channels, bands=bands)
+    if raster is not None:
+        grey = raster.read(raster.middle).ndim == 2
+        return Photo(pixels, None, "", Image.Exif(), None, None, tuple(_lost(raw, raster)), depth, grey)
     with Image.open(io.BytesIO(raw)) as image:  # the header alone, as long as nothing is transparent
         exif = image.getexif()
         for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             exif.get_ifd(part)  # read now, because in a TIFF they lie elsewhere in the file
         alpha = None
-        if image.has_transparency_data:
+        if image.has_transparency_data and channels in (1, 3):
             channel = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
             alpha = torch.frombuffer(bytearray(channel.tobytes()), dtype=torch.uint8).view(1, *pixels.shape[1:])
         for tag in [tag for tag in exif if tag in _LAYOUT]:
             del exif[tag]
         kind = "JPEG" if image.format == "MPO" else str(image.format)  # as some telephones write
         profile, dpi = image.info.get("icc_profile"), image.info.get("dpi")
-        return Photo(pixels, alpha, kind, exif, profile, dpi, tuple(_lost(raw)))
+        grey = image.mode in ("1", "L", "LA", "F") or image.mode[0] == "I"
+        return Photo(pixels, alpha, kind, exif, profile, dpi, tuple(_lost(raw, exact=exact is not None)), depth, grey)
 
 
-def _lost(raw: bytes) -> Iterator[str]:
+def _lost(raw: bytes, raster: Raster | None = None, exact: bool = False) -> Iterator[str]:
+    if raster is not None:
+        if raster.frames > 1:
+            yield f"of several frames or slices the {'middle' if raster.volume else 'first'} one is taken"
+        return
     with Image.open(io.BytesIO(raw)) as image:  # not decoded, which would forget how it is packed
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             yield "of several frames or pages the first is taken"
-        if image.mode[0] in "IF" or any("16" in str(tile[3]) for tile in image.tile):
+        if not exact and any("16" in str(tile[3]) for tile in image.tile):
             yield "more than 8 bits a channel become 8"
         if image.mode == "CMYK":
             yield "CMYK becomes RGB"
 
 
 def suffix_of(path: Path) -> str:
-    """Return the suffix with which the photograph of a file is written: its own, or that of PNG."""
+    """Return the suffix with which the photograph of a file is written: its own, that of PNG, or of DICOM .npy."""
+    if path.suffix.lower() in ARRAYS:
+        return ".npy"
     return path.suffix if Image.registered_extensions().get(path.suffix.lower()) in WRITTEN else ".png"
 
 
 def is_photo(path: Path) -> bool:
     """Return True if a file has the name of an image that can be read, and not that of a folder's contact sheet."""
-    if Image.registered_extensions().get(path.suffix.lower()) not in Image.OPEN or path.name.startswith("."):
+    known = Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN or path.suffix.lower() in ARRAYS
+    if not known or path.name.startswith("."):
         return False
     of = path.stem.removesuffix(SHEET)
     return path.stem == of or path.suffix != ".png" or not path.with_name(of).is_dir()
@@ -158,20 +182,46 @@ def find_photos(word: str, key: str) -> Iterator[tuple[Path, Path]]:
 
 
 def write_photo(pixels: Tensor, path: Path, of: Photo) -> None:
-    """Write uint8 [C, H, W] made from the photograph `of`, with what belongs to it; the file is complete or not there.
+    """Write an image [C, H, W] made from the photograph `of`, with what belongs to it.
 
+    It is uint8, or float in [-1, 1] if the photograph is, and then written with its depth, or as PNG with 16 bits.
     Transparency is enlarged with the image, and left out by the formats that have none. A profile is kept if it is for
-    the same kind of colours, grey or RGB. Raises ConfigError if the file cannot be written.
+    the same kind of colours, grey or RGB. The file is complete or not there. Raises ConfigError if it cannot be
+    written.
     """
+    if path.suffix.lower() == ".npy":
+        rows = of.depth.values(pixels) if of.depth else pixels.permute(1, 2, 0).numpy()
+        _whole(path, lambda file: file.write_bytes(_npy(rows[..., 0] if len(pixels) == 1 else rows)))
+        return
     kind = Image.registered_extensions()[path.suffix.lower()]
     channels, height, width = pixels.shape
+    if channels == 4 and of.alpha is None and kind not in TRANSPARENT:
+        pixels = drawing.over_white(drawing.to_uint8(pixels))
     if of.alpha is not None and kind in TRANSPARENT:
         alpha = of.alpha
         if alpha.shape[1:] != (height, width):
             alpha = F.interpolate(alpha[None], (height, width), mode="bicubic", antialias=True)[0]
-        pixels = torch.cat([pixels, alpha])
-    rows = pixels.permute(1, 2, 0).numpy()
-    image = Image.fromarray(rows[..., 0] if len(pixels) == 1 else rows)
+        pixels = torch.cat([pixels, alpha / 127.5 - 1 if of.depth else alpha])
+    options = _options(of, kind, channels, height, width)
+    if not pixels.is_floating_point():
+        rows = pixels.permute(1, 2, 0).numpy()
+        image = _pillow(rows[..., 0] if len(pixels) == 1 else rows)
+        _whole(path, lambda file: image.save(file, kind, **options))
+        return
+    assert of.depth is not None, "it says what the floats are"
+    if kind == "PNG":
+        depth = of.depth if of.depth.dtype == np.uint16 else SIXTEEN_BITS
+        encoded = drawing.png_of(depth.values(pixels), options)
+        _whole(path, lambda file: file.write_bytes(encoded))
+    elif kind == "TIFF":
+        _write_tiff(of.depth.values(pixels), path, options)
+    else:
+        image = _pillow(drawing.to_uint8(pixels).permute(1, 2, 0).numpy().squeeze(-1 if len(pixels) == 1 else ()))
+        _whole(path, lambda file: image.save(file, kind, **options))
+
+
+def _options(of: Photo, kind: str, channels: int, height: int, width: int) -> dict[str, Any]:
+    """Return Pillow's options of a format, with EXIF, profile and resolution of a photograph."""
     options = dict(WRITTEN[kind])
     if len(of.exif):
         details = of.exif.get_ifd(ExifTags.IFD.Exif)
@@ -179,12 +229,58 @@ def write_photo(pixels: Tensor, path: Path, of: Photo) -> None:
             if tag in details:
                 details[tag] = size
         options["exif"] = of.exif.tobytes()
-    if of.profile and of.profile[16:20] == _COLOURS[channels]:
+    if of.profile and of.profile[16:20] == _COLOURS.get(min(channels, 3)):
         options["icc_profile"] = of.profile
     if of.dpi:
         options["dpi"] = of.dpi
+    return options
+
+
+def _write_tiff(values: np.ndarray, path: Path, options: dict[str, Any]) -> None:
+    """Write values [H, W, C] of any type; what Pillow cannot write, without EXIF by tifffile."""
+    if values.shape[2] == 1 and values.dtype in (np.uint16, np.int32, np.float32):
+        image = _pillow(values[..., 0])
+        _whole(path, lambda file: image.save(file, "TIFF", **options))
+        return
+    try:
+        import tifffile
+    except ImportError:
+        raise ConfigError(
+            f"{path}: TIFF of {values.dtype} needs tifffile to be written: pip install 'gan-experiments[science]'"
+        ) from None
+    dpi = options.get("dpi")
+    more: dict[str, Any] = {"resolution": tuple(map(float, dpi)), "resolutionunit": "INCH"} if dpi else {}
+    colours = values.shape[2] in (3, 4) and values.dtype == np.uint16
+    if colours and values.shape[2] == 4:
+        more["extrasamples"] = ["unassalpha"]
+    _whole(
+        path,
+        lambda file: tifffile.imwrite(
+            file,
+            values if values.shape[2] > 1 else values[..., 0],
+            photometric="rgb" if colours else "minisblack",
+            planarconfig="contig" if values.shape[2] > 1 else None,
+            iccprofile=options.get("icc_profile"),
+            metadata=None,
+            **more,
+        ),
+    )
+
+
+def _npy(values: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def _pillow(values: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(values))
+
+
+def _whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file by a function of a path; it is complete or not there. Raises ConfigError if it cannot be."""
     try:
         with whole(path) as unfinished:
-            image.save(unfinished, kind, **options)
+            write(unfinished)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror or error}); type out=<another folder>") from error

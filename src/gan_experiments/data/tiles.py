@@ -45,14 +45,15 @@ def tiled(
     scale: int = 1,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Apply a function of float [1, C, H, W] in [-1, 1] -> [1, C', scale H, scale W] to a uint8 image [C, H, W].
+    """Apply a function of float [1, C, H, W] in [-1, 1] -> [1, C', scale H, scale W] to an image [C, H, W].
 
-    Returns uint8 [C', scale H, scale W] on the CPU. `function` gets pieces of `tile` pixels on `device`, which begin at
-    multiples of `multiple`; these and `overlap` are a number for both sides, or one for each. The image is mirrored
-    beyond its right and lower borders up to such a multiple. Neighbouring tiles share `overlap` pixels or more: the
-    overlap / 2 in the middle are blended, the outer ones are dropped. So a function whose output depends on no pixel
-    farther than overlap / 4 gives what `padded` gives for the whole image. Beside the image and the result, memory
-    holds one tile and one row of tiles. Raises ConfigError for impossible sizes.
+    The image is uint8, or float in [-1, 1]; so is the result, [C', scale H, scale W] on the CPU. `function` gets pieces
+    of `tile` pixels on `device`, which begin at multiples of `multiple`; these and `overlap` are a number for both
+    sides, or one for each. The image is mirrored beyond its right and lower borders up to such a multiple. Neighbouring
+    tiles share `overlap` pixels or more: the overlap / 2 in the middle are blended, the outer ones are dropped. So a
+    function whose output depends on no pixel farther than overlap / 4 gives what `padded` gives for the whole image.
+    Beside the image and the result, memory holds one tile and one row of tiles. Raises ConfigError for impossible
+    sizes.
     """
     ways = [*zip(sides(tile), sides(overlap), sides(multiple), strict=True)]
     for length, shared, least in ways:
@@ -71,20 +72,23 @@ def tiled(
         for starts in [_starts(size, side, shared)]
     )
     result = strip = torch.empty(0)
+    exact = image.is_floating_point()
     for top, row_weight, next_top in zip(tops, row_weights, [*tops[1:], None], strict=True):
         rows = _mirrored(tall, height, image.device, top)
         for number, (left, column_weight) in enumerate(zip(lefts, column_weights, strict=True)):
             part = image.index_select(1, rows).index_select(2, _mirrored(wide, width, image.device, left))
             made = function(to_float(part[None]).to(device))[0].float().cpu()
             if top == 0 and number == 0:
-                result = torch.empty(len(made), scale * height, scale * width, dtype=torch.uint8)
+                kind = torch.float32 if exact else torch.uint8
+                result = torch.empty(len(made), scale * height, scale * width, dtype=kind)
                 strip = made.new_zeros(len(made), scale * tall, scale * whole[1])
             columns = slice(scale * left, scale * (left + wide))
             strip[:, :, columns].addcmul_(made * row_weight[:, None], column_weight)
         ready = scale * (tall if next_top is None else next_top - top)  # rows that no later tile reaches
         below = min(ready, scale * (height - top))
-        done = strip[:, :below, : scale * width].mul(127.5).add_(127.5).round_().clamp_(0, 255)
-        result[:, scale * top : scale * top + below] = done.to(torch.uint8)
+        done = strip[:, :below, : scale * width]
+        done = done.clamp(-1, 1) if exact else done.mul(127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+        result[:, scale * top : scale * top + below] = done
         strip = torch.cat([strip[:, ready:], torch.zeros_like(strip[:, :ready])], dim=1)
     return result
 

@@ -7,7 +7,8 @@ import glob
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gan_experiments.data.decode import Shape
     from gan_experiments.data.masks import Mask
     from gan_experiments.data.photos import Photo
+    from gan_experiments.kinds import Kind
     from gan_experiments.models.image_to_image import ImageToImage
 
 CELL = 256  # pixels a side on the contact sheet
@@ -83,6 +85,7 @@ def _translate(cfg: DictConfig) -> int:
     from gan_experiments import files
     from gan_experiments.assembly import report, trained
     from gan_experiments.contracts import ConfigError
+    from gan_experiments.data.decode import UnreadableImageError
     from gan_experiments.data.photos import sheet_of
     from gan_experiments.models.image_to_image import ImageToImage
     from gan_experiments.runs import quoting
@@ -114,7 +117,13 @@ def _translate(cfg: DictConfig) -> int:
         print(f"stopped: {done} of {len(left)} images are done; the same command with existing=keep goes on")
         return 128 + stopped
     if sheet in wanted:
-        _write_sheet(jobs[: cfg.sheet + len(faults)], cells, sheet, run.cfg.data.channels, cfg.sheet)
+        read, again = (_reader(model, run.cfg.data, result) for result in (False, True))
+        for job in jobs[: cfg.sheet + len(faults)]:
+            if job.result not in cells and job.result.is_file():
+                with contextlib.suppress(UnreadableImageError):
+                    cells[job.result] = _pair(read(job.image), again(job.result).pixels)
+        found = [cells[job.result] for job in jobs[: cfg.sheet + len(faults)] if job.result in cells]
+        _write_sheet(found[: cfg.sheet], sheet, model.kind)
     if faults:
         more = [f"... and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
         raise ConfigError(*faults[:NAMED], *more)
@@ -234,25 +243,46 @@ def _translator(
 
     Raises ConfigError if the model reads something that was not given, or something was given that it does not read.
     """
-    from gan_experiments.data.photos import read_photo
+    from gan_experiments.data.decode import as_grey
 
-    given, bounds = _given(cfg, model, to), data.get("range")
-    if bounds == "auto":
+    given, read = _given(cfg, model, to), _reader(model, data)
+    if data.get("range") == "auto" and model.values is None:
         print("data.range=auto: files of more than 8 bits are read by their kind here")
     for line in _other_tile(cfg, model):
         print(line)
 
     def translated(image: Path, mask: Mask | None) -> tuple[Photo, Tensor]:
-        photo = read_photo(image, data.channels, tuple(bounds) if bounds and bounds != "auto" else None)
-        return photo, _made(model, photo, mask, given, to, cfg, image.name)
+        photo = read(image)
+        made = _made(model, photo, mask, given, to, cfg, image.name)
+        if not photo.grey or len(made) != 3:
+            return photo, made
+        if cfg.grey:
+            return photo, as_grey(made)
+        told = "grey becomes the colours that the model makes; grey=true writes grey"
+        return replace(photo, lost=(*photo.lost, told)), made
 
     return translated
+
+
+def _reader(model: ImageToImage, data: DictConfig, result: bool = False) -> Callable[[Path], Photo]:
+    """Return a function that reads a photograph as the model was trained on it, or a `result` of that."""
+    from gan_experiments.data.decode import Reading
+    from gan_experiments.data.photos import read_photo
+
+    values = data.get("range")
+    values = (
+        model.values if values == "auto" else values if values is None or isinstance(values, str) else tuple(values)
+    )
+    if result:  # which is an array where the photograph was DICOM
+        values = Reading(values).bounds
+    bands = data.channels if data.get("bands") or data.channels not in (1, 3, 4) else 0
+    return partial(read_photo, channels=data.channels, range=values, bands=bands)
 
 
 def _made(
     model: ImageToImage, photo: Photo, mask: Mask | None, given: Batch, to: str, cfg: DictConfig, name: str
 ) -> Tensor:
-    """Return the model's translation of a photograph, uint8 [C, H, W].
+    """Return the model's translation of a photograph [C, H, W]: uint8, or float in [-1, 1] as its pixels are.
 
     The mask is appended to the image as another channel, so that both are cut into the same tiles. Norms that use the
     statistics of their input get those of a sample of the whole image, so that tiles do not differ like separate
@@ -290,7 +320,9 @@ def _made(
         def sample() -> Tensor:
             return function(to_float(sample_of(stack, tile, multiple)).to(model.device))
 
-        stack = photo.pixels if mask is None else torch.cat([photo.pixels, mask.pixels])
+        stack = photo.pixels
+        if mask is not None:
+            stack = torch.cat([stack, to_float(mask.pixels) if stack.is_floating_point() else mask.pixels])
         try:
             with shared_statistics(model, sample) if several else nullcontext():
                 return tiled(function, stack, tile, overlap, multiple, model.scale, model.device)
@@ -378,27 +410,18 @@ def _masks(cfg: DictConfig, jobs: list[Job]) -> Callable[[Job], Mask | None]:
     return lambda job: shared or (None if job.mask is None else read(job.mask))
 
 
-def _write_sheet(jobs: list[Job], cells: dict[Path, Tensor], sheet: Path, channels: int, most: int) -> None:
-    """Write a sheet of the first images beside their translations, made now or by an earlier command."""
+def _write_sheet(cells: list[Tensor], sheet: Path, kind: Kind) -> None:
+    """Write a sheet of images beside their translations, [2, C, CELL, CELL] each."""
     import torch
 
     from gan_experiments import drawing
     from gan_experiments.assembly import report
     from gan_experiments.contracts import ConfigError
-    from gan_experiments.data.decode import UnreadableImageError
-    from gan_experiments.data.photos import read_photo
 
-    shown = []
-    for job in jobs:
-        if job.result not in cells and job.result.is_file():
-            with contextlib.suppress(UnreadableImageError):
-                cells[job.result] = _pair(read_photo(job.image, channels), read_photo(job.result, channels).pixels)
-        if job.result in cells:
-            shown.append(cells[job.result])
-    if not shown:
+    if not cells:
         return
     try:
-        drawing.save_png(drawing.sheet(torch.stack(shown[:most])), sheet)
+        drawing.save_png(kind.sheet(torch.stack(cells)), sheet)
     except OSError as error:
         raise ConfigError(
             f"{sheet} cannot be written ({error.strerror or error}); type sheet=0 or out=<another folder>"
@@ -419,18 +442,19 @@ def _percent(share: float) -> str:
 
 
 def _cell(pixels: Tensor) -> Tensor:
-    """Centre an image uint8 [C, H, W] on a white square, float [1, C, CELL, CELL] in [-1, 1]."""
+    """Centre an image [C, H, W] on a white square, float [1, C, CELL, CELL] in [-1, 1]."""
     from torch.nn import functional as F
 
     from gan_experiments.data.batches import to_float
 
     small = _fitted(pixels, CELL)
     down, right = (CELL - side for side in small.shape[2:])
-    return to_float(F.pad(small, (right // 2, right - right // 2, down // 2, down - down // 2), value=255))
+    white = 1 if small.is_floating_point() else 255
+    return to_float(F.pad(small, (right // 2, right - right // 2, down // 2, down - down // 2), value=white))
 
 
 def _fitted(pixels: Tensor, longer: int) -> Tensor:
-    """Resize an image uint8 [C, H, W] to uint8 [1, C, h, w], where the longer of h and w is `longer`."""
+    """Resize an image [C, H, W] to [1, C, h, w], where the longer of h and w is `longer`."""
     from torch.nn import functional as F
 
     height, width = (max(1, round(side * longer / max(pixels.shape[1:]))) for side in pixels.shape[1:])
