@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,24 @@ def test_the_wandb_summary_is_what_runs_are_sorted_by(trained: Path) -> None:
     assert summary["best/images"] == scores["best"]["images"]
     assert summary["best/fid_digits"] == pytest.approx(scores["best"]["scores"]["fid_digits"]["value"])
     assert not [name for name in summary if name.startswith("histogram")]
+
+
+def test_evaluate_adds_to_the_wandb_run_of_the_training(trained: Path, tmp_path: Path) -> None:
+    run_folder = tmp_path / "run"
+    shutil.copytree(trained, run_folder, symlinks=True)
+    words = ("metrics=digits", "metrics.num_fake=64", "metrics.num_real=64", "metrics.scores=[fid]")
+    done = run(f"run={run_folder}", *words, verb="evaluate", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = sorted((run_folder / "wandb").glob("offline-run-*"))
+    assert first.name.rpartition("-")[2] == second.name.rpartition("-")[2]
+    before, after = summary_of(records_of(first)), summary_of(records_of(second))
+    assert after["evaluate/images"] == 256
+    assert after["evaluate/nearest._type"] == "table-file"
+    assert after["best/fid_digits"] == before["best/fid_digits"]  # what is uploaded last would replace it
+    assert after["D(real)"] == before["D(real)"]
+    names = [r["run"]["display_name"] for f in (first, second) for r in records_of(f) if r["type"] == "run"]
+    assert names[0] == names[1]
+    assert done.stdout.splitlines()[-1].split()[-2:] == [str(first), str(second)]
 
 
 def test_checkpoints_are_wandb_artifacts_without_a_copy(trained: Path) -> None:

@@ -91,7 +91,8 @@ class Run:
             files.write_text(self.folder / "parameters.json", json.dumps(parameters(self.model), indent=1))
             real = self.folder / "samples" / "real.png"
             save_png(real_sheet(self.data), real)
-            log_picture(self.trainer, "real", real, self.model.images_seen, self.data.describe())
+            if checkpoint is None:
+                log_picture(self.trainer, "real", real, 0, self.data.describe())
             for logger in run_loggers(self.trainer):
                 logger.log_data(self.data.describe(), str(getattr(self.data.reference(), "fingerprint", "")))
         while True:

@@ -32,6 +32,8 @@ from gan_experiments.runs import names, resume
 
 MODES = {"online": "online", "offline": "offline", "disabled": "disabled", "run": "online", "dryrun": "offline"}
 """The modes that may be typed, and W&B's present names for them."""
+SUMMARY = Path("wandb") / "last-summary.json"
+"""Where in a run folder the summary lies when a start of the run has ended."""
 OFFLINE = "type logger.wandb.mode=offline to upload later with `wandb sync`"
 
 
@@ -101,11 +103,13 @@ class WandbRun(RunLogger, WandbLogger):
         self._wandb_init.pop("anonymous", None)  # Lightning hands it on and W&B warns of it
         self._defined: set[str] = set()
         self._histograms: set[str] = set()
+        self._last: dict[str, Any] = {}  # values of numbers; what is logged is not all in W&B's summary on disk
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log scalars at `step` images."""
-        self.experiment.log({**metrics, "images": step})
+        self._last |= metrics
+        self._log(metrics, step or 0)
 
     @rank_zero_only
     def log_passports(self, passports: dict[str, dict[str, Any]]) -> None:
@@ -141,29 +145,31 @@ class WandbRun(RunLogger, WandbLogger):
             media: Any = wandb.Video(str(path), caption=caption or None, format="gif")
         else:
             media = wandb.Image(str(path), caption=caption or None)
-        self.experiment.log({name: media, "images": step})
+        self._log({name: media}, step)
 
     @rank_zero_only
     def log_evaluation(
-        self, verb: str, values: Mapping[str, float], pairs: Sequence[tuple[Any, Any, float]] = ()
+        self, verb: str, values: Mapping[str, float], images: int, pairs: Sequence[tuple[Any, Any, float]] = ()
     ) -> None:
         """Add what a verb has measured to the summary as `verb/...`.
 
         `pairs` are samples, the real images nearest to them, both uint8 [H, W, C], and distances: a Table of W&B.
         """
-        self.experiment.summary.update({f"{verb}/{name}": value for name, value in values.items()})
+        self._recall()
+        measured = {f"{verb}/{name}": value for name, value in values.items()}
+        self.experiment.summary.update({**measured, f"{verb}/images": images})
         if pairs:
             table = wandb.Table(["sample", "nearest real image", "distance"])
             for sample, real, distance in pairs:
                 table.add_data(wandb.Image(sample), wandb.Image(real), distance)
-            self.experiment.log({f"{verb}/nearest": table})
+            self._log({f"{verb}/nearest": table}, images)
 
     @rank_zero_only
     def log_histograms(self, histograms: dict[str, Tensor], step: int) -> None:
         """Log the distribution of each tensor at `step` images; the summary does not hold its bins."""
         self._histograms |= histograms.keys()
         pictures = {name: wandb.Histogram(values.float().flatten().tolist()) for name, values in histograms.items()}
-        self.experiment.log({**pictures, "images": step})
+        self._log(pictures, step)
 
     @rank_zero_only
     def alert(self, title: str, text: str) -> None:
@@ -177,6 +183,7 @@ class WandbRun(RunLogger, WandbLogger):
             self.experiment.config.update(config, allow_val_change=True)
         except wandb.errors.Error as error:
             raise ConfigError(f"W&B cannot open the run ({' '.join(str(error).split())}): {OFFLINE}") from error
+        self._recall()
         self.experiment.define_metric("images", hidden=True)
         self.experiment.define_metric("*", step_metric="images")
 
@@ -195,11 +202,14 @@ class WandbRun(RunLogger, WandbLogger):
     def finish(self) -> None:
         """Log what lies in the run folder and close the run, so that the next one of this process is another."""
         if self._experiment is not None:
+            self.experiment.log({}, commit=True)  # what was logged last, as further values could join its step
             for name in self._histograms:  # the summary would hold their bins, whatever `define_metric` says
                 with suppress(KeyError):
                     del self.experiment.summary[name]
             with suppress(OSError):  # a full disk: the run has ended all the same
                 self._log_files()
+                told = {**self._last, **dict(self.experiment.summary)}
+                files.write_text(self.folder / SUMMARY, json.dumps(told, default=str))
         wandb.finish()
 
     def _log_files(self) -> None:
@@ -231,6 +241,17 @@ class WandbRun(RunLogger, WandbLogger):
                 if stem in ("last", "best") and of
             }
         return {}
+
+    def _log(self, values: Mapping[str, Any], images: int) -> None:
+        """Log values at `images` images, which are W&B's step too unless the run has gone back."""
+        self.experiment.log({**values, "images": images}, step=max(images, self.experiment.step))
+
+    def _recall(self) -> None:
+        """Begin with the summary of the earlier starts: `wandb sync` would replace it by that of the last one."""
+        with suppress(OSError, ValueError):
+            before = json.loads((self.folder / SUMMARY).read_text())
+            self._last = {name: value for name, value in before.items() if name[:1] != "_"}
+            self.experiment.summary.update(self._last)
 
     def _define(self, name: str, summary: str) -> None:
         """Say what the summary holds of a number, once."""

@@ -317,7 +317,7 @@ def _log(subject: Subject, scores: dict[str, Score], measured: Measured, evaluat
             rows = [to_uint8(images).permute(0, 2, 3, 1).numpy() for images in (fakes, reals)]
             pairs = list(zip(*rows, distances, strict=True))
         values = {f"{name}{subject.tag}": score.value for name, score in scores.items()}
-        logger.log_evaluation("evaluate", {**values, "images": subject.images}, pairs)
+        logger.log_evaluation("evaluate", values, subject.images, pairs)
         print(f"W&B      {logger.where()}")
 
 

@@ -74,7 +74,8 @@ def _measure(cfg: DictConfig) -> int:
 
         with wandb_run.reopened(run.folder) as logger:
             if logger is not None:
-                logger.log_evaluation("usefulness", {score.name: score.value for score in found.values()})
+                accuracies = {score.name: score.value for score in found.values()}
+                logger.log_evaluation("usefulness", accuracies, run.model.images_seen)
                 print(f"W&B      {logger.where()}")
     return 0
 
