@@ -78,7 +78,7 @@ def test_a_report_escapes_what_a_runs_files_hold(tmp_path: Path) -> None:
 
 
 def _trainer(first: bool = True) -> Any:
-    return SimpleNamespace(is_global_zero=first)
+    return SimpleNamespace(is_global_zero=first, callbacks=[])
 
 
 @pytest.mark.parametrize(("seen", "status"), [(200, "Finished"), (150, "Stopped")])

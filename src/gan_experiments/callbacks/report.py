@@ -8,7 +8,8 @@ from pathlib import Path
 import lightning as L
 
 from gan_experiments.bounds import Place
-from gan_experiments.callbacks.callback import RunCallback
+from gan_experiments.callbacks.callback import RunCallback, find
+from gan_experiments.callbacks.early_stopping import EarlyStopping
 from gan_experiments.comparison import report
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.runs import run_folder
@@ -31,8 +32,10 @@ class Report(RunCallback):
 
     def on_train_end(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Write the page of a run that is complete, or was asked to stop."""
-        status = "finished" if module.at_end() else "stopped"
-        self._write(trainer, run_folder.Outcome(status, module.images_seen, ""))
+        early = find(trainer, EarlyStopping)
+        why = early.why if early else ""
+        status = "finished" if module.at_end() or why else "stopped"
+        self._write(trainer, run_folder.Outcome(status, module.images_seen, why))
 
     def on_exception(self, trainer: L.Trainer, module: AdversarialModule, exception: BaseException) -> None:
         """Write the page of a run that failed, with the reason."""

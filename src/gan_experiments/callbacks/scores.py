@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
@@ -12,7 +13,7 @@ from typing import Any
 import lightning as L
 
 from gan_experiments import distributed, files
-from gan_experiments.bounds import Place, Whole
+from gan_experiments.bounds import Place, Scored, Whole
 from gan_experiments.callbacks.callback import RunCallback
 from gan_experiments.callbacks.record import log_best, log_metrics, log_passports
 from gan_experiments.data.module import DataModule
@@ -40,13 +41,23 @@ class Scores(RunCallback):
         every: images from one evaluation to the next; 0 for the end alone.
         at_start: score the untrained generator too.
         ema: score the averaged generator, if there is one.
+        n: the largest number of samples to score, and of real ones to score them against; None for the evaluator's.
     """
 
     def __init__(
-        self, folder: Place, evaluator: Judge | None, every: Whole, at_start: bool = True, ema: bool = True
+        self,
+        folder: Place,
+        evaluator: Judge | None,
+        every: Whole,
+        at_start: bool = True,
+        ema: bool = True,
+        n: Scored | None = None,
     ) -> None:
         self.path = Path(folder) / "scores.json"
-        self.evaluator = evaluator or None
+        self.evaluator = copy.copy(evaluator) if evaluator else None
+        for name in ("num_fake", "num_real"):
+            if n is not None and hasattr(self.evaluator, name):
+                setattr(self.evaluator, name, min(n, getattr(self.evaluator, name) or n))
         self.every, self.at_start, self.ema = every, at_start, ema
         self.history: list[dict[str, float]] = []
         self.last: dict[str, Any] = {}

@@ -34,7 +34,7 @@ ASIDE = (
 
 def matters(key: str) -> bool:
     """Return True if a key of the config counts in a comparison."""
-    return not f"{key}.".startswith((*MIRRORS, *ASIDE))
+    return not f"{key}.".startswith((*MIRRORS, *ASIDE)) and not resume.NAMES_CALLBACK.fullmatch(key)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Run:
     @property
     def status(self) -> str:
         """How the run ended: "stopped", "failed" or "finished"; else "unfinished", if images are left to see."""
-        if self.outcome.get("status") in ("stopped", "failed"):
+        if self.outcome.get("status") in ("stopped", "failed", "finished"):
             return str(self.outcome["status"])
         return "finished" if self.images >= (self.config.get("images") or 0) else "unfinished"
 

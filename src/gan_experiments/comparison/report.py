@@ -42,7 +42,7 @@ def html(run: read.Run) -> str:
         "report.html",
         title=setting.name,
         summary=_summary(run),
-        ended=[str(run.outcome["message"])] if run.status == "failed" and run.outcome.get("message") else [],
+        ended=[message] if (message := _message(run)) else [],
         command=_command(run),
         pictures=last,
         strip=strip,
@@ -63,6 +63,12 @@ def _summary(run: read.Run) -> str:
     words += [f"{run.images / run.seconds:,.0f} images/s"] if run.seconds else []
     words += [f"seed {run.seed}", str(run.folder.name)]
     return ", ".join(words)
+
+
+def _message(run: read.Run) -> str:
+    """Return why a run failed, or ended before its images had been seen."""
+    early = run.images < (run.config.get("images") or 0)
+    return str(run.outcome.get("message") or "") if run.status == "failed" or early else ""
 
 
 def _command(run: read.Run) -> str:

@@ -73,8 +73,13 @@ def repeats(a: Run, b: Run) -> bool:
 def differences(runs: Sequence[Run]) -> list[str]:
     """Return the keys whose values differ between the runs' configs, without the seed and other seeds that equal it."""
     keys = dict.fromkeys(key for run in runs for key in run.flat)
-    unlike = [key for key in keys if any(run.flat.get(key) != runs[0].flat.get(key) for run in runs)]
+    unlike = [key for key in keys if not _alike([run.flat[key] for run in runs if key in run.flat], len(runs))]
     return [key for key in unlike if not (key.endswith("seed") and all(run.flat.get(key) == run.seed for run in runs))]
+
+
+def _alike(values: list[Any], number: int) -> bool:
+    """Return True if so many runs agree on a key; a newer one, which some of them lack, must be off in the others."""
+    return all(value == values[0] for value in values) and (len(values) == number or not values[0])
 
 
 def _name(found: list[Setting]) -> None:

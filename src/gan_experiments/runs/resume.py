@@ -26,6 +26,7 @@ EVALUATOR, AUTOMATIC = (f"gan_experiments.metrics.evaluator.{name}" for name in 
 SETTLED = ("precision", "channels_last", "tf32", "cudnn_benchmark")
 """Keys of `trainer` that a run settles for "auto"; the configs of runs from before these keys lack some."""
 NAMES_CALLBACK = re.compile(r"callbacks\.\w+\.(_target_|folder)")
+EARLY = "callbacks.early_stopping"
 CONFIG, LAST = Path("config.yaml"), Path("checkpoints") / "last.ckpt"
 
 
@@ -130,8 +131,16 @@ def _of_the_run(words: Any) -> list[str]:
 
 
 def finished(cfg: DictConfig) -> bool:
-    """Return True if the run that `resume=true` has found is already complete."""
-    return bool(cfg.resume and cfg.ckpt) and load(find(cfg.ckpt))["gan_experiments"]["images_seen"] >= cfg.images
+    """Return True if the run that `resume=true` has found is already complete, or was ended early by its score."""
+    if not (cfg.resume and cfg.ckpt):
+        return False
+    before = load(find(cfg.ckpt))["gan_experiments"]
+    ended = folders.outcome(Path(cfg.output))
+    early, now = (OmegaConf.select(OmegaConf.create(c), EARLY) for c in (before["config"], _resolved(cfg)))
+    done = ended is not None and ended.status == "finished" and ended.images == before["images_seen"]
+    if done and early == now and before["images_seen"] < before["config"]["images"]:
+        return True
+    return bool(before["images_seen"] >= cfg.images)
 
 
 def goes_on(cfg: DictConfig) -> bool:

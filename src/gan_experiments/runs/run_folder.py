@@ -39,11 +39,11 @@ GONE = re.compile(
     r"|NCCL (error|communicator)|remote process exited"
 )
 """Texts in torch's errors when another rank does not answer."""
-IN_A_RUN_FOLDER = ("", ".hydra", "checkpoints", "samples", "tensorboard", "wandb")
+IN_A_RUN_FOLDER = ("", ".hydra", "checkpoints", "samples", "profile", "tensorboard", "wandb")
 WRITTEN = re.compile(
     r"\.hydra/(config|hydra|overrides)\.yaml|(run|rank_\d+|train_ddp_process_\d+)\.log|config\.yaml|parameters\.json"
     r"|outcome\.json|metrics\.csv|report\.html|curves\.png|scores\.json|checkpoints/(last|best|good|\d{8,})\.ckpt"
-    r"|samples/(\d{8,}\.png|training\.gif|real\.png)|tensorboard/(events\.out\.tfevents\..*|hparams\.yaml)"
+    r"|profile/.*|samples/(\d{8,}\.png|training\.gif|real\.png)|tensorboard/(events\.out\.tfevents\..*|hparams\.yaml)"
     r"|wandb/(run-id|latest-run|debug.*\.log|(offline-)?run-\d{8}_.*)"
 )
 """Paths, relative to the run folder, of the files that a run writes."""

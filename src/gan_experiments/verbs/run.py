@@ -30,9 +30,14 @@ def run(cfg: DictConfig, built: Callable[[Run], object] = lambda run: None) -> i
     check.require(cfg)
     if resume.finished(cfg):
         folder = Path(cfg.output)
-        if run_folder.outcome(folder) is None:  # killed after its last checkpoint
+        ended = run_folder.outcome(folder)
+        if ended is None:  # killed after its last checkpoint
             run_folder.record(folder, run_folder.Outcome("finished", cfg.images, f"done: {cfg.images:,} images"))
-        print(f"{report.shown(folder)} has seen its {cfg.images:,} images before")
+        early = ended is not None and ended.images < cfg.images  # by its score
+        told = (
+            f"ended early before ({ended.message})" if ended and early else f"has seen its {cfg.images:,} images before"
+        )
+        print(f"{report.shown(folder)} {told}")
         return 0
     if cfg.ckpt:
         trained.require_fit(cfg, resume.find(cfg.ckpt))
