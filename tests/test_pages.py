@@ -117,6 +117,8 @@ def test_training_writes_it_and_an_older_run_has_not_changed_by_it(bare_machine:
     then = {key: value for key, value in now.items() if not key.startswith("callbacks.report.")}
     assert then != now
     assert resume.changed(now, then) == []
+    without = {key: value for key, value in now.items() if not key.startswith("callbacks.")}
+    assert "callbacks.report._target_" in resume.changed(now, without), "callbacks=none is another choice"
     assert resume.changed(now | {"callbacks.report.every": 3}, then) == ["callbacks.report.every"]
 
 

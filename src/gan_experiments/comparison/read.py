@@ -27,14 +27,16 @@ MIRRORS = ("callbacks.scores.evaluator.", "model.loss.", "model.augment.")
 ASIDE = (
     *("output.", "ckpt.", "check.", "logger.", "trainer.log_every.", "trainer.chosen."),
     *("data.workers.", "data.cache.", "metrics.cache."),
-    *(f"callbacks.{name}." for name in ("samples", "checkpoints", "curves", "report", "ranks", "progress")),
+    "callbacks.early_stopping._target_.",
+    *(f"callbacks.{name}." for name in ("samples", "checkpoints", "curves", "report", "memorisation", "ranks")),
+    "callbacks.progress.",
 )
 """Keys, with all below them, that do not change what is learnt or measured."""
 
 
 def matters(key: str) -> bool:
     """Return True if a key of the config counts in a comparison."""
-    return not f"{key}.".startswith((*MIRRORS, *ASIDE)) and not resume.NAMES_CALLBACK.fullmatch(key)
+    return not f"{key}.".startswith((*MIRRORS, *ASIDE))
 
 
 @dataclass(frozen=True)

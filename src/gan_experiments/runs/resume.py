@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from gan_experiments import files, processes
 from gan_experiments.contracts import ConfigError
 from gan_experiments.runs import run_folder as folders
 from gan_experiments.runs import saved, trust
+from gan_experiments.runs.configs import of_choice
 from gan_experiments.runs.quoting import quoted, value_of
 from gan_experiments.runs.saved import load
 
@@ -25,7 +25,6 @@ ONCE = ("ckpt", "check", "resume", "existing", "sweep", "hydra.run.dir", "output
 EVALUATOR, AUTOMATIC = (f"gan_experiments.metrics.evaluator.{name}" for name in ("Evaluator", "Automatic"))
 SETTLED = ("precision", "channels_last", "tf32", "cudnn_benchmark")
 """Keys of `trainer` that a run settles for "auto"; the configs of runs from before these keys lack some."""
-NAMES_CALLBACK = re.compile(r"callbacks\.\w+\.(_target_|folder)")
 EARLY = "callbacks.early_stopping"
 CONFIG, LAST = Path("config.yaml"), Path("checkpoints") / "last.ckpt"
 
@@ -202,12 +201,15 @@ def changed(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
     """Return the keys, sorted, of which two flat configs have different values.
 
     What a run has settled for "auto", and why, is no change; neither is a key that was not there then and is empty or
-    false now, as a version later than that of the run has it. The class and the folder of a callback that was not there
-    then count as empty.
+    false now, as a version later than that of the run has it. Of a callback that was not there then, the values of
+    `callbacks=default` count as empty.
     """
     keys = sorted({*now, *then} - {"trainer.chosen"})
     left = [f"trainer.{key}" for key in SETTLED if now.get(f"trainer.{key}", "auto") == "auto"]
-    new = [key for key in keys if key not in then and (not now[key] or NAMES_CALLBACK.fullmatch(key))]
+    usual = flat({"callbacks": OmegaConf.to_container(of_choice("callbacks", "default"))})
+    known = {".".join(key.split(".")[:2]) for key in then if key.startswith("callbacks.")}
+    later = {key for key in usual if known and ".".join(key.split(".")[:2]) not in known}
+    new = [key for key in keys if key not in then and (not now[key] or (key in later and now[key] == usual[key]))]
     return [key for key in keys if now.get(key) != then.get(key) and key not in (*left, *new)]
 
 
