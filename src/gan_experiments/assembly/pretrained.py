@@ -94,14 +94,17 @@ def settle(cfg: DictConfig) -> None:
     """Set the arguments of the networks as they were in the run of `model.pretrained`, and log what was set.
 
     What is typed stays, and so does what the data or other keys decide. A run that goes on (`ckpt=`) has the arguments
-    that it was trained with. Raises ConfigError if there is no such run.
+    that it was trained with. If there is no such run nothing is set.
     """
     given, key = (cfg.get("ckpt"), "ckpt") if cfg.get("ckpt") else (cfg.model.get("pretrained"), KEY)
     if not given or not cfg.model.get("pretrained"):
         return
     typed = [key for key in map(resume.key_of, resume.overrides()) if "." in key]  # without groups, as model
     names = [str(name) for name, node in cfg.model.items() if isinstance(node, DictConfig) and "_target_" in node]
-    nodes = source(str(given), names, key).nodes
+    try:
+        nodes = source(str(given), names, key).nodes
+    except ConfigError:  # said by the check, with all other faults
+        return
     changed = []
     OmegaConf.set_readonly(cfg, False)
     for name, node in _own_nodes(cfg.model, names):
