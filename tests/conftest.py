@@ -10,7 +10,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"  # two workers share two cores
 os.environ["WANDB_MODE"] = "offline"
 _caches = tempfile.TemporaryDirectory(prefix="gan_experiments-tests-")
-for _name in ("GAN_EXPERIMENTS_CACHE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+for _name in ("GAN_EXPERIMENTS_CACHE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "HF_HOME"):
     os.environ[_name] = os.path.join(_caches.name, _name.lower())
 
 for _name in ("http_proxy", "https_proxy"):

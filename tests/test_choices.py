@@ -50,6 +50,7 @@ ANSWERS = {
     "data=folder": "data.root=",
     "data=torch": "data.dataset._target_ is not given: type data.dataset._target_=",
     "data=table": "data.file is not given: type data.file=",
+    "data=hub": "data.name is not given: type data.name=",
     "data=": "data.root",
     "logger=lightning": "logger.lightning._target_ is not given",
     "metrics=inception": NO_WEIGHTS,

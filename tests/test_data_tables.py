@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ from support import compose, require_exact, run, shrink
 from gan_experiments.assembly import build
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.domains import Domains
+from gan_experiments.data.download import NotDownloadedError, without_downloads
+from gan_experiments.data.hub import Hub
 from gan_experiments.data.table import Table
 
 S = 8
@@ -259,3 +265,134 @@ def test_the_command(tmp_path: Path) -> None:
     done = run(*words, "data.classes=2", "hydra.run.dir=r", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Table people.csv: 4 images 3x8x8, 2 classes\n  classes   2: cat 2, dog 2\n" in done.stdout
+
+
+# The hub
+
+
+needs_datasets = pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="datasets is an extra")
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sets in the forms that the library reads without a network."""
+    import datasets
+
+    folder = tmp_path_factory.mktemp("sets")
+    pictures = [Image.new("RGB", (S, S), (10 * row + 10, 0, 0)) for row in range(6)]
+    for row, picture in enumerate(pictures):
+        place = folder / "images" / ("dog" if row % 2 else "cat")
+        place.mkdir(parents=True, exist_ok=True)
+        picture.save(place / f"{row}.png")
+    types = {"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["emu", "ape"])}
+    types |= {"word": datasets.Value("string"), "number": datasets.Value("int64")}
+    columns = {"picture": pictures, "kind": [0, 1] * 3, "word": ["x", "y", "z"] * 2, "number": [2, 0, 1] * 2}
+    made = datasets.Dataset.from_dict(columns, features=datasets.Features(types))
+    made.save_to_disk(str(folder / "saved"))
+    parts = datasets.DatasetDict({"train": made, "test": made.select([4, 5])})
+    parts.save_to_disk(str(folder / "parts"))
+    (folder / "parquet" / "data").mkdir(parents=True)
+    for name, part in parts.items():
+        part.to_parquet(str(folder / "parquet" / "data" / f"{name}-00000.parquet"))
+    both = {"a": pictures, "b": pictures}
+    features = datasets.Features({"a": datasets.Image(), "b": datasets.Image()})
+    datasets.Dataset.from_dict(both, features=features).save_to_disk(str(folder / "two"))
+    return folder
+
+
+def hub(name: Any, tmp_path: Path, **options: Any) -> Hub:
+    return Hub(str(name), **{"resolution": S, "cache": str(tmp_path / "cache"), "batch_size": 2} | options)
+
+
+@needs_datasets
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("form", ["saved", "parts", "parquet", "images"])
+def test_a_set_of_the_library(form: str, streaming: bool, sets: Path, tmp_path: Path) -> None:
+    data = hub(sets / form, tmp_path, classes=2, streaming=streaming and form in ("parquet", "images"))
+    order = [10, 30, 50, 20, 40, 60] if form == "images" else [10, 20, 30, 40, 50, 60]
+    assert data.reference().pixels[:, 0, 0, 0].tolist() == order
+    assert data.class_names == (["cat", "dog"] if form == "images" else ["emu", "ape"])
+    assert data.reference().labels.tolist() == [value // 10 % 2 == 0 for value in order]
+    said = "\n".join(data.understood())
+    assert "pixels    6 of 8-bit RGB" in said
+    column = "image has the images, label the labels" if form == "images" else "picture has the images, kind the labels"
+    assert f"folders   column {column}" in said
+    again = hub(sets / form, tmp_path, classes=2)
+    assert again.reference().fingerprint == data.reference().fingerprint
+
+
+@needs_datasets
+def test_splits_and_columns_of_the_library(sets: Path, tmp_path: Path) -> None:
+    data = hub(sets / "parquet", tmp_path, test_split="test", label="word", classes=3)
+    assert (data.class_names, data.reference("test").labels.tolist()) == (["x", "y", "z"], [1, 2])
+    assert data.has("test")
+    part = hub(sets / "parquet", tmp_path, split="train[:50%]", label="number", classes=3)
+    assert part.reference().labels.tolist() == [2, 0, 1]
+    assert hub(sets / "two", tmp_path, image="b").size == 6
+    anew = hub(sets / "saved", tmp_path, classes=2, cached=False)
+    assert anew.fixed(2)["label"].tolist() == [0, 1]
+    assert anew.stream().batch(0)["real"].shape == (2, 3, S, S)
+
+
+@needs_datasets
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        (
+            "saved",
+            {"image": "x"},
+            r"data.image=x: .* has the columns picture \(Image\), kind \(ClassLabel\), word \(string\)",
+        ),
+        ("two", {}, r"which column is the image is not clear; type data.image= one of a \(Image\), b \(Image\)"),
+        ("two", {"image": "a", "classes": 2}, r"which column is the label is not clear; type data.label= one of"),
+        ("parts", {"split": "dev"}, r"has no split dev: type data.split= one of train, test"),
+        ("parquet", {"split": "dev"}, r"cannot be opened \(.*dev.*\): look at data.subset=null and data.split=dev"),
+        ("parquet", {"subset": "x"}, r"cannot be opened \(BuilderConfig 'x' not found.*: look at data.subset=x"),
+        ("nowhere", {}, r"data.name=\S*nowhere: there is no such folder; type data.name=owner/set, or a folder"),
+        ("saved", {"image": "word"}, r"item 0 has 'x' for an image: a PIL image, an array"),
+        ("saved", {"classes": 5}, r"has 2 classes \(emu, ape\).*: type data.classes=2"),
+    ],
+)
+def test_faults_about_a_set_are_one_line(
+    name: str, options: dict[str, Any], said: str, sets: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        hub(sets / name, tmp_path, **options).setup()
+    assert "\n" not in str(refused.value)
+
+
+@needs_datasets
+def test_no_code_of_a_set_is_run(tmp_path: Path) -> None:
+    place = tmp_path / "evil"
+    images(place)
+    for name in ("evil.py", "images.py", "__init__.py"):
+        (place / name).write_text(f"from pathlib import Path\nPath({str(tmp_path / 'marker')!r}).touch()\n")
+    with contextlib.suppress(ConfigError):
+        hub(place, tmp_path).setup()
+    assert not (tmp_path / "marker").exists()
+
+
+@needs_datasets
+def test_without_a_network_the_answer_comes_soon(tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    start = time.monotonic()
+    with pytest.raises(
+        ConfigError, match=r"nobody/nothing is not in the cache of datasets .*fetch it where there is a"
+    ):
+        hub("nobody/nothing", tmp_path).setup()
+    with without_downloads(), pytest.raises(NotDownloadedError, match="it is downloaded when the run begins"):
+        hub("nobody/nothing", tmp_path).setup()
+    assert time.monotonic() - start < 20
+    assert not constants.HF_HUB_OFFLINE
+
+
+def test_the_hub_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ConfigError, match="data=hub needs what is not installed: type pip install datasets"):
+        hub(tmp_path, tmp_path).setup()
+    old: Any = type(sys)("datasets")
+    old.__version__ = "3.6.0"
+    monkeypatch.setitem(sys.modules, "datasets", old)
+    with pytest.raises(ConfigError, match=r"version 4 or later, which runs no code of others, and 3.6.0 is installed"):
+        hub(tmp_path, tmp_path).setup()

@@ -69,6 +69,7 @@ class Items(Source):
         limit: the greatest number of items: evenly spread, or the first ones of an iterable.
         workers: the number of processes that read items ahead.
         view: as in `Source`.
+        where: the dataset as the user typed it, if not by its class.
     """
 
     items = "items"
@@ -86,10 +87,11 @@ class Items(Source):
         limit: int | None = None,
         workers: int = 0,
         view: Mapping[str, Any] | None = None,
+        where: str = "",
     ) -> None:
         self.view = view or {}
         self.dataset, self.name = dataset, type(dataset).__name__
-        self.where = f"{key}={type(dataset).__module__}.{type(dataset).__qualname__}"
+        self.where = where or f"{key}={type(dataset).__module__}.{type(dataset).__qualname__}"
         self.form = Form(self.where, image, label, layout, labelled)
         self.own = _names_of(dataset)
         self.known, self.workers, self._limit = list(known), workers, limit
@@ -125,7 +127,9 @@ class Items(Source):
         probed = [self.rows[i] for i in spread(len(self.rows), PROBED)]
         hashes = [_hash(self.get(row)) for row in probed]
         if any(_hash(self.get(row, again=1)) != found for row, found in zip(probed[:2], hashes, strict=False)):
-            self.notes = ["an item is another each time it is read: one of each is kept; data.cached=false reads anew"]
+            self.notes.append(
+                "an item is another each time it is read: one of each is kept; data.cached=false reads anew"
+            )
         return hashes
 
     def get(self, row: int, *place: int, again: int = 0) -> Any:

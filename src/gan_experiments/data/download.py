@@ -61,6 +61,11 @@ def without_downloads() -> Iterator[None]:
         _DOWNLOADS.reset(before)
 
 
+def may_download() -> bool:
+    """Return False inside `without_downloads`."""
+    return _DOWNLOADS.get()
+
+
 def download(root: Path, fetch: Callable[[], object], missing: str, what: str) -> None:
     """Call torchvision's `fetch`, in one process at a time; without a network, raise ConfigError soon, in one line.
 
