@@ -265,8 +265,15 @@ def test_a_run_on_five_bands(tmp_path: Path) -> None:
     assert "0 becomes black and 10000 white" in done.stdout
     passport = json.loads((tmp_path / "run" / "scores.json").read_text())["last"]["scores"]["fid_digits"]["passport"]
     assert passport["seen"] == "bands 5, 3, 1 of 5"
-    done = run("run=run", "n=2", "singles=true", "out=drawn", verb="sample", folder=tmp_path, **environment)
+    again = ("run=run", "n=2", "singles=true")
+    done = run(*again, "out=drawn", verb="sample", folder=tmp_path, **environment)
     assert done.returncode == 0, done.stderr
+    deep = run(*again, "out=deep", "depth=16", verb="sample", folder=tmp_path, **environment)
+    assert deep.returncode == 0, deep.stderr
+    values = np.load(tmp_path / "deep" / "images" / "000001.npy")
+    assert values.dtype == np.float32
+    eight = np.load(tmp_path / "drawn" / "images" / "000001.npy")
+    assert np.abs(values / 10000 * 255 - eight).max() <= 0.51
     made = np.load(tmp_path / "drawn" / "images" / "000001.npy")
     assert made.shape == (32, 32, 5)
     with Image.open(tmp_path / "drawn" / "sheet.png") as image:

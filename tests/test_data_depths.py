@@ -21,7 +21,7 @@ from gan_experiments.contracts import ConfigError
 from gan_experiments.data.decode import Reading, UnreadableImageError, exact_of, pixels_of, values_of
 from gan_experiments.data.images import Folder
 from gan_experiments.data.met import About
-from gan_experiments.kinds import Bands
+from gan_experiments.kinds import IMAGE, Bands
 
 TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]
 
@@ -232,6 +232,15 @@ def test_a_png_of_sixteen_bits_is_what_was_encoded() -> None:
             assert np.array_equal(np.asarray(Image.open(io.BytesIO(raw))), values[..., 0])
         found = pixels_of(raw, channels, Reading((0.0, 65535.0)))  # reads both bytes
         assert np.array_equal(found.permute(1, 2, 0), np.rint(values / 257))
+
+
+def test_a_sample_of_sixteen_bits_has_the_values_of_the_data(tmp_path: Path) -> None:
+    ramp = torch.linspace(-1, 1, 4096).view(1, 64, 64)
+    IMAGE.save(ramp, tmp_path / "a.png", (0.0, 4095.0))
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(image).ravel(), np.arange(4096))
+    IMAGE.save(ramp.expand(3, -1, -1), tmp_path / "b.png", (0.0, 65535.0))
+    assert (tmp_path / "b.png").read_bytes()[24:26] == bytes([16, 2])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

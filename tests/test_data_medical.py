@@ -146,6 +146,7 @@ def test_dicom_that_is_no_image_or_too_large_is_left_out(monkeypatch: pytest.Mon
         pixels_of(file.getvalue())
     with pytest.raises(UnreadableImageError):
         pixels_of(raw[:-20])
+    assert torch.equal(pixels_of(raw[128 + 4 :]), pixels_of(raw))  # without a preamble
     from PIL import Image
 
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 16)

@@ -135,6 +135,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "class": _LABEL,
         "truncation": _TRUNCATION,
         "singles": bool,
+        "depth": Annotated[int, OneOf(8, 16)],
         "labels": Annotated[str, OneOf("data", "uniform")] | None,
         "interpolation": Annotated[int, Field(ge=0, le=1000)],
     },

@@ -28,6 +28,12 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((images.float() + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
 
 
+def scaled(images: Tensor, values: tuple[float, float]) -> np.ndarray:
+    """Return images [..., C, H, W] in [-1, 1] as float64 [..., H, W, C] between two values, those of -1 and of 1."""
+    low, high = values
+    return low + (images.double().movedim(-3, -1).cpu().numpy() + 1) * ((high - low) / 2)
+
+
 def viewed(images: Tensor, bands: Sequence[int] = (), checkered: bool = False) -> Tensor:
     """Make pictures, uint8 [..., 1 or 3, H, W], of uint8 images [..., C, H, W] with any number of channels.
 

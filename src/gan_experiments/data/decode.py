@@ -20,7 +20,7 @@ from gan_experiments.bounds import sides
 from gan_experiments.data.limits import UnreadableImageError, why
 from gan_experiments.data.met import Met, Seen
 from gan_experiments.data.rasters import OWN, WINDOWS, Raster, arranged, open_raster
-from gan_experiments.drawing import over_white
+from gan_experiments.drawing import over_white, scaled
 
 FILTER = "bicubic"
 LONGEST = 32  # the greatest length of an image that pieces are cut out of, in pieces of the wanted shape
@@ -173,7 +173,7 @@ class Depth:
 
     def values(self, images: Tensor) -> np.ndarray:
         """Return the values of float images [..., C, H, W] in [-1, 1] as [..., H, W, C]; whole ones are rounded."""
-        values = self.low + (images.double().movedim(-3, -1).cpu().numpy() + 1) * ((self.high - self.low) / 2)
+        values = scaled(images, (self.low, self.high))
         if self.dtype.kind != "f":
             limits = np.iinfo(self.dtype)
             values = np.rint(values).clip(limits.min, limits.max)
@@ -207,10 +207,10 @@ def exact_of(raw: bytes, channels: int, reading: Reading) -> tuple[Tensor, Depth
             raise UnreadableImageError("holds values that are no numbers")
         low, high = (own if reading.window == OWN else reading.bounds) or (0.0, full)
         depth = Depth(dtype if dtype.itemsize < 8 else np.dtype(np.float32), low, high)
-        scaled = ((stored.astype(np.float64) - low) * (2 / (high - low)) - 1).clip(-1, 1).astype(np.float32)
+        made = ((stored.astype(np.float64) - low) * (2 / (high - low)) - 1).clip(-1, 1).astype(np.float32)
         if raster is not None and raster.inverted:
-            scaled, depth = -scaled, Depth(depth.dtype, high, low)
-        pixels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.atleast_3d(scaled), 2, 0)))
+            made, depth = -made, Depth(depth.dtype, high, low)
+        pixels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.atleast_3d(made), 2, 0)))
     except Exception as error:  # as above
         raise UnreadableImageError(why(error)) from None
     opacity = None if alpha is None else torch.from_numpy(alpha / 127.5 - 1).float()
@@ -406,7 +406,7 @@ def _of_raster(raster: Raster, channels: int | None, frame: int | None, reading:
     bounds, full = reading.bounds, None
     if stored.dtype in (np.uint8, np.bool_):
         known = None
-        scaled = stored.view(np.uint8) * (255 if stored.dtype == np.bool_ else 1)
+        eight = stored.view(np.uint8) * (255 if stored.dtype == np.bool_ else 1)
     else:
         known, full = values, raster.full or _full(stored)
         if reading.window == OWN:
@@ -414,8 +414,8 @@ def _of_raster(raster: Raster, channels: int | None, frame: int | None, reading:
             if bounds is None:
                 raise UnreadableImageError(f"names no window of its own, as data.range={OWN} needs it")
         numbers = stored.astype(np.float32) if stored.dtype.itemsize < 4 else stored
-        scaled = _to_8_bit(numbers, bounds or (0, full))
-    pixels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(255 - scaled if raster.inverted else scaled, 2, 0)))
+        eight = _to_8_bit(numbers, bounds or (0, full))
+    pixels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(255 - eight if raster.inverted else eight, 2, 0)))
     opaque = has_alpha(channels, reading.bands) and len(pixels) != 4
     if channels is None:  # as of Pillow's files: over white
         channels = 1 if len(pixels) == 1 else 3

@@ -33,6 +33,8 @@ They are those of Murphy, Bell et al., "Windowing (CT)", https://radiopaedia.org
 OWN = "dicom"
 """The range that stands for the window that each DICOM file names itself."""
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BARE_DICOM = (b"\x02\0\0\0", b"\x08\0\0\0", b"\x08\0\5\0", b"\x08\0\x08\0", b"\0\x08\0\5", b"\0\x08\0\x08")
+"""First elements of DICOM files without a preamble."""
 _WHITE_IS_ZERO = 0
 
 
@@ -73,7 +75,7 @@ def open_raster(raw: bytes, channels: int | None = None, axis: str = "axial", ba
     """
     if raw[:6] == b"\x93NUMPY":
         return _array(raw)
-    if raw[128:132] == b"DICM":
+    if raw[128:132] == b"DICM" or raw[:4] in _BARE_DICOM:
         return _dicom(raw)
     if raw[:2] == b"\x1f\x8b" or _is_nifti(raw):
         return _nifti(raw, axis)
@@ -192,8 +194,9 @@ def _dicom(raw: bytes) -> Raster:
         from pydicom import pixels
     except ImportError:
         raise UnreadableImageError("DICOM needs pydicom: pip install 'gan-experiments[medical]'") from None
-    data = pydicom.dcmread(io.BytesIO(raw))
-    if "PixelData" not in data and "FloatPixelData" not in data and "DoubleFloatPixelData" not in data:
+    data = pydicom.dcmread(io.BytesIO(raw), force=True)
+    held = {"PixelData", "FloatPixelData", "DoubleFloatPixelData"} & {*data.dir()}
+    if not held or "Rows" not in data or "Columns" not in data:
         raise UnreadableImageError("is DICOM without an image")
     frames = int(data.get("NumberOfFrames") or 1)
     height, width = int(data.Rows), int(data.Columns)

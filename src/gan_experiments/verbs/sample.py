@@ -23,6 +23,7 @@ def sample(cfg: DictConfig) -> int:
     from gan_experiments import drawing, files, processes
     from gan_experiments.assembly import check, report, trained
     from gan_experiments.contracts import ConfigError
+    from gan_experiments.kinds import Image
     from gan_experiments.models.noise_to_image import NoiseToImage
 
     check.require_options(cfg, "sample")
@@ -31,6 +32,10 @@ def sample(cfg: DictConfig) -> int:
     kind = model.kind
     if cfg.singles and not kind.suffix:
         raise ConfigError(f"singles=true: {kind.name} are not saved one by one; leave it out")
+    if cfg.depth == 16 and not cfg.singles:
+        raise ConfigError("depth=16 is of single images: type singles=true, or leave it out")
+    if cfg.depth == 16 and not isinstance(kind, Image):
+        raise ConfigError(f"depth=16 is of images, and this model makes {kind.name}; leave it out")
     out = files.place(cfg.out, usual, cfg.existing)
     label, columns = _labels(model, cfg) if isinstance(model, NoiseToImage) else (None, None)
     singles = _singles(run, cfg, label, out / "images") if cfg.singles else []
@@ -41,9 +46,10 @@ def sample(cfg: DictConfig) -> int:
     if sheet in wanted:
         drawing.save_png(kind.sheet(torch.stack(cells), columns, real=real), sheet)
     print(report.shown(sheet))
+    values = [_values(run)] if cfg.depth == 16 else []
     for path, cell in zip(processes.watched(singles, "files"), cells, strict=False):
         if path in wanted:  # of input, output and reconstruction, the output
-            kind.save(cell[min(1, len(cell) - 1)], path)
+            kind.save(cell[min(1, len(cell) - 1)], path, *values)
     if singles:
         print(f"{report.shown(out / 'images')}  ({len(cells)} images)")
     if cfg.interpolation and isinstance(model, NoiseToImage):
@@ -52,6 +58,17 @@ def sample(cfg: DictConfig) -> int:
             drawing.save_gif([kind.sheet(f, real=real) for f in frames], walk, seconds=len(frames) / 20)
         print(report.shown(walk))
     return 0
+
+
+def _values(run: TrainedRun) -> tuple[float, float]:
+    """Return the values that black and white have in 16 bits: those of the data's files if they can be written."""
+    from gan_experiments.kinds import Bands
+
+    low, high = run.model.values or (0.0, 65535.0)
+    if isinstance(run.model.kind, Bands) or (low >= 0 and high <= 65535 and high - low > 255):
+        return low, high
+    print(f"depth=16: 0 is black and 65535 white; in the data's files {low:g} and {high:g} are")
+    return 0.0, 65535.0
 
 
 def _drawn(run: TrainedRun, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
