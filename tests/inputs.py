@@ -587,7 +587,7 @@ def csv_table(folder: Path) -> Sequence[str]:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    return ["data=table", f"data.root={folder}/set.csv", "data.label=label", "data.classes=2"]
+    return ["data=table", f"data.file={folder}/set.csv", "data.label=label", "data.classes=2"]
 
 
 @kind(
@@ -598,7 +598,7 @@ def csv_table(folder: Path) -> Sequence[str]:
 )
 def jsonl(folder: Path) -> Sequence[str]:
     (folder / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in _table(folder)))
-    return ["data=table", f"data.root={folder}/set.jsonl", "data.label=label", "data.classes=2"]
+    return ["data=table", f"data.file={folder}/set.jsonl", "data.label=label", "data.classes=2"]
 
 
 @kind(
@@ -608,7 +608,7 @@ def jsonl(folder: Path) -> Sequence[str]:
 )
 def table_without_files(folder: Path) -> Sequence[str]:
     (folder / "set.csv").write_text("path,label\na.png,x\nb.png,y\n")
-    return ["data=table", f"data.root={folder}/set.csv"]
+    return ["data=table", f"data.file={folder}/set.csv"]
 
 
 @kind(
@@ -681,7 +681,7 @@ def iterable_dataset(folder: Path) -> Sequence[str]:
     return of_python("Endless")
 
 
-@kind("a Dataset that raises at item 3", refused="item 3", plain=None)
+@kind("a Dataset that raises at item 3", images=5, says=("item 3 (raises KeyError: 'patient 3')",), plain=None)
 def broken_dataset(folder: Path) -> Sequence[str]:
     return of_python("Broken", "data.range=[0,1]")
 

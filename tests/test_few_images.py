@@ -120,3 +120,27 @@ def test_scores_that_nobody_asked_for_are_left_out_where_there_is_one_image(
     assert made.missing == "no scores: they need two real images"
     with pytest.raises(build.ConfigError, match="the split train holds 1 image, and scores need two"):
         build.build(shrink(compose(tmp_path / "other", *words, "metrics=digits")))
+
+
+@pytest.mark.parametrize("choice", ["folder", "unpaired", "paired", "domains", "super_resolution", "masked"])
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_batch_may_be_larger_than_the_set(choice: str, n: int, tmp_path: Path) -> None:
+    folders = {"unpaired": ("trainA", "trainB"), "paired": ("trainA", "trainB"), "domains": ("a", "b")}
+    for name in folders.get(choice, (".",)):
+        write_images(tmp_path / "photos" / name, n, seed=len(name) + ord(name[-1]))
+    model = {
+        "folder": "dcgan",
+        "unpaired": "cyclegan",
+        "paired": "pix2pix",
+        "domains": "stargan",
+        "super_resolution": "srresnet",
+        "masked": "context_encoder",
+    }[choice]
+    words = [f"model={model}", f"data={choice}", f"data.root={tmp_path}/photos", "data.resolution=32"]
+    words += ["data.load_resolution=36"] if choice in ("unpaired", "paired") else []
+    cfg = compose(tmp_path, *words, "data.batch_size=8", *(["data.classes=2"] if choice == "domains" else []))
+    data = build.open_data(cfg.data)
+    for rank in range(2):
+        batch = data.on_after_batch_transfer(data.stream(rank, 2).batch(3), 0)
+        assert {len(rows) for rows in batch.values()} == {4}
+    assert all(len(rows) == 8 for rows in data.fixed(8).values())
