@@ -57,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--code", type=Path, default=HERE, help="a checkout, whose src/ and tests/support.py are used")
     parser.add_argument("--only", default="", help="part of the names")
+    parser.add_argument("--meant", action="store_true", help="only with the words that are meant for it")
     parser.add_argument("--keep", type=Path, help="a folder for the sheets of real images")
     given = parser.parse_args()
     sys.path[:0] = [str(given.code.resolve() / "src"), str(HERE / "tests")]
@@ -80,7 +81,7 @@ def main() -> None:
                 given.keep.mkdir(parents=True, exist_ok=True)
             print(f"\n{name}", flush=True)
             plain = of.plain_words(folder)
-            if of.plain is not None and plain != words:
+            if of.plain is not None and plain != words and not given.meant:
                 print(f"  plain  {come_of(plain, of)}", flush=True)
             sheet = given.keep and given.keep / f"{number:02}.png"
             came = come_of(words, of, sheet)
