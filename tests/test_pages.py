@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,7 +19,7 @@ from test_compare import make, scored
 
 from gan_experiments import drawing
 from gan_experiments.callbacks.report import Report
-from gan_experiments.comparison import figures, page, plots, read, report, table
+from gan_experiments.comparison import figures, page, plots, read, report, search, table
 from gan_experiments.comparison.plots import Curve, Panel
 from gan_experiments.contracts import NotFinite
 from gan_experiments.runs import resume
@@ -203,6 +204,71 @@ def test_a_table_fits_a_terminal(tmp_path: Path) -> None:
             assert max(map(len, rows)) <= width
             cells = [cell.text for row in laid.rows for cell in row[1:]]
             assert all(cell in shown or width == 40 for cell in cells)
+
+
+# ------------------------------------------------------------------------------------------ what settings do
+
+
+def test_a_setting_that_decides_the_score_matters_most() -> None:
+    draw = np.random.default_rng(3)
+    lr, width = draw.uniform(size=40), draw.integers(1, 4, size=40).astype(float)
+    loss = [("hinge", "minimax")[i % 2] for i in range(40)]
+    of_lr = search.importance({"width": [*width], "lr": [*lr], "loss": loss}, np.argsort(np.argsort(lr)).astype(float))
+    assert next(iter(of_lr.shares)) == "lr"
+    assert of_lr.shares["lr"][0] > 0.9
+    assert of_lr.explained > 0.8
+    target = np.array([float(word == "hinge") for word in loss])
+    of_word = search.importance({"lr": [*lr], "loss": loss}, target)
+    assert of_word.shares["loss"][0] > 0.9
+    assert sum(share for share, _ in of_word.shares.values()) == pytest.approx(1)
+    nothing = search.importance({"lr": [*lr], "loss": loss}, draw.permutation(40).astype(float))
+    assert nothing.explained < search.NOTHING
+
+
+def searched(folder: Path, n: int) -> tuple[list[table.Setting], search.Search | None]:
+    for index in range(n):
+        lr = 10.0 ** (-5 + 0.25 * index)
+        technique = "[r1,lecam]" if index % 2 else "<none>"
+        words = [f"model.lr={lr:.2g}", f"technique={technique}", "seed=0"]
+        run = make(folder / str(index), lr=lr, fid=50.0 + index)
+        (run / ".hydra").mkdir()
+        (run / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
+        config = yaml.safe_load((run / "config.yaml").read_text()) | {"technique": technique}
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+    found, _ = table.settings(read.runs([str(folder)])[0])
+    return found, search.search(found, table.groups(found))
+
+
+def test_the_page_of_a_sweep_shows_what_its_settings_do(tmp_path: Path) -> None:
+    found, told = searched(tmp_path, 16)
+    assert told is not None
+    assert (told.score, told.runs) == ("fid ↓", 16)
+    assert told.lines[0].startswith("How much each setting matters for fid: lr ")
+    assert "it rests on 16 runs" in told.lines[1]
+    html = page.page(found, [], [], [], [], tmp_path, told)
+    shown = html.partition('aria-label="parallel coordinates"')[2].partition("</svg>")[0]
+    assert shown.count("<title>") == 16
+    assert shown.count('class="line best"') == 1
+    assert "seed 0: fid 49" in shown.rpartition('class="line best"')[2], "the lowest of the best checkpoints"
+    assert "[r1,lecam]" in shown
+    assert "<none>" not in html
+    assert html.count('class="bar"') == 2
+    assert html.index("parallel coordinates") < html.index("<h2>Runs</h2>")
+
+
+def test_few_runs_and_chance_say_nothing_of_what_matters(tmp_path: Path) -> None:
+    few = searched(tmp_path / "few", 5)[1]
+    assert few is not None
+    assert few.parallel
+    assert few.bars is None
+    assert few.lines == ["How much each setting matters is not estimated: 5 runs are too few, 8 are needed."]
+    assert searched(tmp_path / "two", 2)[1] is None
+    make(tmp_path / "same" / "0", fid=1.0)
+    make(tmp_path / "same" / "1", 1, fid=2.0)
+    make(tmp_path / "same" / "2", 2, fid=2.0)
+    found, _ = table.settings(read.runs([str(tmp_path / "same")])[0])
+    assert search.search(found, table.groups(found)) is None, "seeds alone"
+    assert search.search(found, []) is None
 
 
 # ------------------------------------------------------------------------------------------ the page of a comparison

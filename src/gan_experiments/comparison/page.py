@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from gan_experiments.comparison import plots
 from gan_experiments.comparison.figures import MOST, Sheet
+from gan_experiments.comparison.search import Search
 from gan_experiments.comparison.table import DASH, Cell, Setting, Table, differences, duration, shown
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def page(
     panels: Sequence[plots.Panel],
     sheets: Sequence[Sheet],
     out: Path,
+    searched: Search | None = None,
 ) -> str:
     """Return the HTML of the page; its links to runs are relative to the folder `out`."""
     count = sum(len(setting.runs) for setting in found)
@@ -40,6 +42,7 @@ def page(
         tables=tables,
         panels=panels,
         sheets=sheets,
+        search=searched,
         differences=_differences(found) if len(found) > 1 else None,
         runs=[_run(setting, run, out) for setting in found for run in setting.runs],
     )

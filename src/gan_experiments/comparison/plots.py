@@ -201,7 +201,8 @@ class Coordinate:
         axis = _Axis(min(numbers), max(numbers), 0.0, 1000.0, self.logarithmic)
         if axis.low == axis.high:
             return [0.5] * len(self.values), [(0.5, number(axis.low))]
-        ticks = [axis.low, axis.high]
+        few = sorted(set(numbers))
+        ticks = few if len(few) <= 5 else [axis.low, axis.high]
         return [axis(value) / 1000 for value in numbers], [(axis(t) / 1000, number(t)) for t in ticks]
 
 
@@ -251,7 +252,9 @@ def _cut(text: str, most: int) -> str:
 
 def bars(rows: Iterable[tuple[str, float, float]]) -> Markup:
     """Return horizontal bars as HTML: the name, the value from 0 to 1, and its spread, a row each."""
-    row = Markup('<div class="bar"><span>{}</span><b style="width:{}%"></b><span class="soft">{}% ± {}</span></div>')
+    row = Markup(
+        '<div class="bar"><span>{}</span><div><b style="width:{}%"></b><span class="soft">{}% ± {}%</span></div></div>'
+    )
     return Markup("").join(
         row.format(name, round(60 * max(0.0, share), 1), round(100 * share), round(100 * spread))
         for name, share, spread in rows

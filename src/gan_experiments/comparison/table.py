@@ -85,14 +85,9 @@ def _alike(values: list[Any], number: int) -> bool:
 def _name(found: list[Setting]) -> None:
     """Name each setting by what was typed, for any of them, and differs; if names are equal, by what else differs."""
     first = [setting.runs[0] for setting in found]
-    chosen = [key for key in ("model", "data") if any(key in run.choices for run in first)]
-    typed = [key for run in first for key in run.typed if matters(key) and not key.startswith(("seed", "hydra"))]
-    unlike = [
-        key for key in dict.fromkeys([*chosen, *typed]) if any(run.value(key) != first[0].value(key) for run in first)
-    ]
+    keys = [*unlike(first)] if len(found) > 1 else [key for key in CHOICES if key in first[0].choices] if first else []
     for setting in found:
-        run = setting.runs[0]
-        setting.name = " ".join(_words(run, unlike if len(found) > 1 else chosen))
+        setting.name = " ".join(_words(setting.runs[0], keys))
     for name in {setting.name for setting in found}:
         alike = [setting for setting in found if setting.name == name]
         keys = differences([setting.runs[0] for setting in alike])
@@ -106,9 +101,25 @@ def _name(found: list[Setting]) -> None:
             other.name += f" ({number})"
 
 
+CHOICES = ("model", "data")
+"""The groups that every run chooses from, typed or not."""
+
+
+def unlike(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the keys that were typed for any of the runs, or are CHOICES, and differ; each with its shortest name."""
+    chosen = [key for key in CHOICES if any(key in run.choices for run in runs)]
+    typed = [key for run in runs for key in run.typed if matters(key) and not key.startswith(("seed", "hydra"))]
+    keys = [k for k in dict.fromkeys([*chosen, *typed]) if any(run.value(k) != runs[0].value(k) for run in runs)]
+    return {key: _shortest(key, runs[0]) for key in keys}
+
+
+def typed_value(key: str, run: Run) -> str:
+    """Return a value as it was typed for a run, or as it would be."""
+    return _cut(run.typed.get(key, shown(run.value(key))))
+
+
 def _words(run: Run, keys: list[str]) -> list[str]:
-    told = {key: run.typed.get(key, shown(run.value(key))) for key in keys if run.value(key) is not None}
-    return [f"{_shortest(key, run)}={_cut(value)}" for key, value in told.items()]
+    return [f"{_shortest(key, run)}={typed_value(key, run)}" for key in keys if run.value(key) is not None]
 
 
 def _cut(text: str, most: int = 48) -> str:

@@ -20,7 +20,7 @@ def compare(cfg: DictConfig) -> int:
 
     from gan_experiments import files
     from gan_experiments.assembly import check
-    from gan_experiments.comparison import figures, page, read, report, table
+    from gan_experiments.comparison import figures, page, read, report, search, table
     from gan_experiments.contracts import ConfigError
 
     check.require_options(cfg, "compare")
@@ -39,6 +39,7 @@ def compare(cfg: DictConfig) -> int:
         notes.append(f"Of {len(settings)} settings the first {figures.MOST} by score are drawn.")
     drawn = settings[: figures.MOST]
     tables = table.tables(settings, groups)
+    searched = search.search(settings, groups)
     usual = (Path(given[0]) if given[1:] == [] and Path(given[0]).is_dir() else Path("outputs")) / "comparison"
     out = files.place(cfg.out, usual, cfg.existing)
     panels, sheets = figures.panels(drawn, groups), figures.sheets(drawn)
@@ -49,7 +50,10 @@ def compare(cfg: DictConfig) -> int:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"out={out}: that folder cannot be made ({error.strerror}); type out= another") from error
-    text = "\n".join([*(f"{table.prose(note)}\n" for note in notes), *(laid.markdown() for laid in tables)])
+    before, after = (
+        [f"{table.prose(line)}\n" for line in some] for some in (notes, searched.lines if searched else [])
+    )
+    text = "\n".join([*before, *(laid.markdown() for laid in tables), *after])
     if "curves.png" in wanted:
         figures.write_curves(out / "curves.png", panels, drawn)
     if "samples.png" in wanted:
@@ -60,10 +64,14 @@ def compare(cfg: DictConfig) -> int:
     if "table.csv" in wanted:
         table.write_csv(out / "table.csv", settings, groups)
     if "index.html" in wanted:
-        html = report.html(runs[0]) if len(runs) == 1 else page.page(settings, tables, notes, panels, sheets, out)
+        html = (
+            report.html(runs[0])
+            if len(runs) == 1
+            else page.page(settings, tables, notes, panels, sheets, out, searched)
+        )
         files.write_text(out / "index.html", html)
     wide = shutil.get_terminal_size((100, 24)).columns
-    print("\n".join([*(f"{table.prose(note)}\n" for note in notes), *(laid.text(wide) for laid in tables)]))
+    print("\n".join([*before, *(laid.text(wide) for laid in tables), *after]))
     print(f"{out}: {', '.join(written)}")
     return 0
 
