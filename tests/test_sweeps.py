@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -226,8 +227,7 @@ def test_the_wandb_sweep_file_drives_a_run(tmp_path: Path) -> None:
     file: Any = OmegaConf.to_container(OmegaConf.load(REPOSITORY / "docs" / "wandb_sweep.yaml"), resolve=False)
     chosen = {key: p.get("value", p.get("min", (p.get("values") or [0])[-1])) for key, p in file["parameters"].items()}
     arguments = [f"{key}={value}" for key, value in chosen.items()]
-    filled = {"${env}": ["/usr/bin/env"], "${interpreter}": [sys.executable], "${args_no_hyphens}": arguments}
-    filled["${program}"] = [str(REPOSITORY / file["program"])]
+    filled = {"${env}": ["/usr/bin/env"], "${program}": [file["program"]], "${args_no_hyphens}": arguments}
     command = [word for part in file["command"] for word in filled[part]]
     with initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         cfg = compose("run", overrides=arguments)
@@ -235,7 +235,8 @@ def test_the_wandb_sweep_file_drives_a_run(tmp_path: Path) -> None:
     assert cfg.images == chosen["images"]
     assert file["metric"]["name"] == f"{cfg.metrics.scores[0]}_digits"
     small = ["images=64", *TINY[:2], "trainer=cpu", "metrics.num_fake=200", "hydra.run.dir=r"]
-    identity = {"WANDB_SWEEP_ID": "abc", "WANDB_RUN_ID": "fromtheagent", "WANDB_MODE": "offline"}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    identity = {"PATH": path, "WANDB_SWEEP_ID": "abc", "WANDB_RUN_ID": "fromtheagent", "WANDB_MODE": "offline"}
     done = subprocess.run(
         [*command, *small], cwd=tmp_path, env={**os.environ, **identity}, capture_output=True, text=True, check=False
     )
@@ -243,6 +244,22 @@ def test_the_wandb_sweep_file_drives_a_run(tmp_path: Path) -> None:
     assert (tmp_path / "r" / "wandb" / "run-id").read_text() == "fromtheagent"
     assert list((tmp_path / "r" / "wandb").glob("offline-run-*-fromtheagent"))
     assert file["metric"]["name"] in json.loads((tmp_path / "r" / "scores.json").read_text())["last"]["scores"]
+
+
+def test_the_wandb_sweep_file_comes_with_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheel holds it beside the configs, and `gan-experiments --wandb-sweep` prints it from there or the clone."""
+    wheel = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
+    assert wheel["wheel"]["force-include"]["docs/wandb_sweep.yaml"] == "gan_experiments/wandb_sweep.yaml"
+    assert "docs/wandb_sweep.yaml" in wheel["sdist"]["include"], "a wheel may be built from it"
+    file = REPOSITORY / "docs" / "wandb_sweep.yaml"
+    assert configs.wandb_sweep() == file
+    monkeypatch.setattr(configs, "__file__", str(tmp_path / "gan_experiments" / "runs" / "configs.py"))
+    (tmp_path / "gan_experiments").mkdir()
+    (tmp_path / "gan_experiments" / "wandb_sweep.yaml").touch()
+    assert configs.wandb_sweep() == tmp_path / "gan_experiments" / "wandb_sweep.yaml"
+    monkeypatch.undo()
+    printed = run("--wandb-sweep", folder=tmp_path)
+    assert (printed.returncode, printed.stdout) == (0, file.read_text())
 
 
 def test_a_sweep_is_one_group(tmp_path: Path) -> None:

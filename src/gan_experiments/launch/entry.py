@@ -46,6 +46,8 @@ def main() -> None:
         _say(f"gan-experiments {__version__}")
     if first == "--schema":
         _say(json.dumps(importlib.import_module("gan_experiments.assembly.signatures").json_schema(), indent=1))
+    if first == "--wandb-sweep":
+        _say(configs.wandb_sweep().read_text().rstrip())
     if first.isidentifier():
         near = difflib.get_close_matches(first, VERBS, n=1, cutoff=0.7)
         meant = (

@@ -40,7 +40,8 @@ def overview(verbs: Mapping[str, str]) -> str:
     lines += ["", "Without a verb it trains: gan-experiments model=wgan_gp data=celeba."]
     lines += [
         "gan-experiments VERB --help explains the options of one; --version prints the version.",
-        "--schema prints a JSON Schema by which an editor completes and checks config files.",
+        "--schema prints a JSON Schema by which an editor completes and checks config files,",
+        "--wandb-sweep the file of a sweep that W&B's server conducts.",
     ]
     return "\n".join(lines)
 

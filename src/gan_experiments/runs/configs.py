@@ -21,6 +21,13 @@ def conf_dir() -> Path:
     return repository if repository.is_dir() else package / "conf"
 
 
+def wandb_sweep() -> Path:
+    """Return the file of a sweep for W&B's server: the copy in an installed package, else the repository's."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "wandb_sweep.yaml"
+    return installed if installed.is_file() else package.parents[1] / "docs" / installed.name
+
+
 def of_choice(group: str, name: str) -> DictConfig:
     """The config of one choice of a group, as its file and the files that it is made of have it.
 
