@@ -19,10 +19,12 @@ from gan_experiments.assembly import check
 from gan_experiments.augment.ada import ADA
 from gan_experiments.augment.diffaugment import DiffAugment
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.batches import HeldOut
 from gan_experiments.data.decode import Reading, UnreadableImageError, decode, frames_of, pixels_of, values_of
 from gan_experiments.data.images import Folder
 from gan_experiments.kinds import Bands
 from gan_experiments.kinds import Image as ImageKind
+from gan_experiments.metrics.paired import PairedEvaluator
 
 RUN = ("model=dcgan", "trainer=cpu", "logger=none", "data=folder", "data.resolution=32", "data.batch_size=4")
 RUN += ("images=8", "model.generator.width=4", "model.discriminator.width=4", "metrics=digits", "metrics.num_fake=12")
@@ -280,3 +282,23 @@ def test_a_run_on_five_bands(tmp_path: Path) -> None:
         assert image.mode == "RGB"
     done = run("run=run", verb="evaluate", folder=tmp_path, **environment)
     assert done.returncode == 0, done.stderr
+
+
+def test_scores_of_pairs_see_what_lies_over_white() -> None:
+    torch.manual_seed(0)
+    truth = torch.rand(1, 4, 16, 16) * 2 - 1
+    truth[:, 3, :8] = -1  # invisible, so that its colours do not matter
+    fake = truth.clone()
+    fake[:, :3, :8] = 0
+
+    class Same:
+        direction, seed, changes = "b", 0, False
+
+        def pair(self, batch: Any, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+            return fake, truth
+
+    evaluator = PairedEvaluator(scores=["l1"])
+    held_out = HeldOut("test", "pairs", 1, lambda row: {})
+    (score,) = evaluator.measure(Same(), held_out, "cpu", ema=None).scores.values()
+    assert score.passport["channel"] == "RGB over white"
+    assert score.value == 0

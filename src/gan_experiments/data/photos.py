@@ -246,7 +246,7 @@ def _write_tiff(values: np.ndarray, path: Path, options: dict[str, Any]) -> None
         import tifffile
     except ImportError:
         raise ConfigError(
-            f"{path}: TIFF of {values.dtype} needs tifffile to be written: pip install 'gan-experiments[science]'"
+            f"{path}: TIFF of {values.dtype} needs tifffile to be written: pip install tifffile"
         ) from None
     dpi = options.get("dpi")
     more: dict[str, Any] = {"resolution": tuple(map(float, dpi)), "resolutionunit": "INCH"} if dpi else {}

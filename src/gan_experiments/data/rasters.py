@@ -160,7 +160,7 @@ def _tiff(raw: bytes, bands: int) -> Raster:
     try:
         import tifffile
     except ImportError:
-        raise UnreadableImageError("this kind of TIFF needs tifffile: pip install 'gan-experiments[science]'") from None
+        raise UnreadableImageError("this kind of TIFF needs tifffile: pip install tifffile") from None
     pages = tifffile.TiffFile(io.BytesIO(raw)).pages
     page: Any = pages[0]
     if page.dtype is None or page.dtype.kind not in "buif":
@@ -193,7 +193,7 @@ def _dicom(raw: bytes) -> Raster:
         import pydicom
         from pydicom import pixels
     except ImportError:
-        raise UnreadableImageError("DICOM needs pydicom: pip install 'gan-experiments[medical]'") from None
+        raise UnreadableImageError("DICOM needs pydicom: pip install pydicom") from None
     data = pydicom.dcmread(io.BytesIO(raw), force=True)
     held = {"PixelData", "FloatPixelData", "DoubleFloatPixelData"} & {*data.dir()}
     if not held or "Rows" not in data or "Columns" not in data:
@@ -296,7 +296,7 @@ def _volume(raw: bytes) -> np.ndarray:
     try:
         import nibabel
     except ImportError:
-        raise UnreadableImageError("NIfTI needs nibabel: pip install 'gan-experiments[medical]'") from None
+        raise UnreadableImageError("NIfTI needs nibabel: pip install nibabel") from None
     kind = nibabel.Nifti2Image if raw[4:7] == b"n+2" else nibabel.Nifti1Image
     if raw[344:347] == b"ni1":
         raise UnreadableImageError("is the header of a pair of files: save it as one, .nii")
