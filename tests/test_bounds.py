@@ -33,7 +33,7 @@ VERBS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "quiet"
 
 def _nodes(node: Any) -> Iterator[dict[str, Any]]:
     if isinstance(node, dict):
-        if "_target_" in node:
+        if node.get("_target_", "???") != "???":  # the class of a person is typed
             yield node
         for value in node.values():
             yield from _nodes(value)

@@ -259,7 +259,8 @@ def test_our_own_resolvers_and_keys_are_read(tmp_path: Path) -> None:
 def _targets(node: Any, where: str) -> Iterator[tuple[str, str]]:
     for key, value in node.items() if isinstance(node, dict) else enumerate(node):
         if key == "_target_":
-            yield f"{where}._target_", value
+            if value != "???":  # a class of a person's own, which is typed
+                yield f"{where}._target_", value
         elif isinstance(value, dict | list):
             yield from _targets(value, f"{where}.{key}")
 

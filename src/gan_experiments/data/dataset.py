@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 from typing_extensions import override
 
-from gan_experiments.bounds import Resolution
+from gan_experiments.bounds import Few, Resolution
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import BatchStream, Stream, flips
 from gan_experiments.data.cache import FILTER, ImageArray, cached
@@ -438,8 +438,8 @@ class FromItems(FromFiles):
     def __init__(
         self,
         resolution: Resolution = 64,
-        image: str | int | None = None,
-        label: str | int | None = None,
+        image: str | Few | None = None,
+        label: str | Few | None = None,
         layout: str | None = None,
         cached: bool = True,
         crop: Resolution | None = None,
