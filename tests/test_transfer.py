@@ -377,10 +377,10 @@ def test_settings_come_from_the_run_unless_typed(runs: Path, tmp_path: Path) -> 
     assert resume.load(tmp_path / "a" / "checkpoints" / "last.ckpt")["gan_experiments"]["images_seen"] == 12
 
     (runs / "gone").rename(runs / "narrow")
-    wide = run(*common, "model.generator.width=6", "check=true", folder=tmp_path)
+    wide = run(*common, "experiment=digits", "check=true", folder=tmp_path)
     assert wide.returncode == 2
     assert wide.stderr.strip() == (
-        f"model.pretrained={runs / 'narrow'}: its generator has width=3 and this one 6; type model.generator.width=3,"
+        f"model.pretrained={runs / 'narrow'}: its generator has width=3 and this one 32; type model.generator.width=3,"
         " or model.pretrained= another run"
     )
 

@@ -29,6 +29,7 @@ from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d, ConditionalBatchNorm2d
 from gan_experiments.layers.virtual_batch_norm import ReferenceBatch
 from gan_experiments.runs import resume, run_folder
+from gan_experiments.runs.configs import conf_dir, of_choice
 
 log = logging.getLogger(__name__)
 
@@ -93,13 +94,16 @@ def weights(given: str, names: tuple[str, ...], key: str = KEY) -> dict[str, Sta
 def settle(cfg: DictConfig) -> None:
     """Set the arguments of the networks as they were in the run of `model.pretrained`, and log what was set.
 
-    What is typed stays, and so does what the data or other keys decide. A run that goes on (`ckpt=`) has the arguments
-    that it was trained with. If there is no such run nothing is set.
+    What is typed stays, by experiment= too, and so does what the data or other keys decide. A run that goes on
+    (`ckpt=`) has the arguments that it was trained with. If there is no such run nothing is set.
     """
     given, key = (cfg.get("ckpt"), "ckpt") if cfg.get("ckpt") else (cfg.model.get("pretrained"), KEY)
     if not given or not cfg.model.get("pretrained"):
         return
     typed = [key for key in map(resume.key_of, resume.overrides()) if "." in key]  # without groups, as model
+    chosen = resume.choice("experiment")
+    if chosen and (conf_dir() / "experiment" / f"{chosen}.yaml").is_file():
+        typed += resume.flat(OmegaConf.to_container(of_choice("experiment", chosen)))
     names = [str(name) for name, node in cfg.model.items() if isinstance(node, DictConfig) and "_target_" in node]
     try:
         nodes = source(str(given), names, key).nodes
