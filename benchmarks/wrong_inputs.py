@@ -209,7 +209,7 @@ def _nodes(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _hint(target: str, key: str) -> Any:
-    return check._signature(get_object(target)).hints.get(key, Any)
+    return check.signature(get_object(target)).hints.get(key, Any)
 
 
 def _importable(target: str) -> bool:
@@ -307,7 +307,7 @@ def of_verb(verb: str, places: dict[str, Path]) -> Iterator[Case]:
         return
     for path in sorted((configs.conf_dir() / "what").glob("*.yaml")):
         node = OmegaConf.load(path)
-        for key, hint in check._signature(get_object(node["_target_"])).hints.items():
+        for key, hint in check.signature(get_object(node["_target_"])).hints.items():
             if key in node and key not in ("judge", "data", "perceptual"):
                 plain = OmegaConf.to_container(node)[key]
                 value = None if plain == "???" else plain

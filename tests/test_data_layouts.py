@@ -261,6 +261,8 @@ def test_what_several_roots_may_be(tmp_path: Path, cache: str) -> None:
         opened([both[0], str(tmp_path / "z.zip")], cache).setup()
     with pytest.raises(ConfigError, match=r"data\.root=.*none-\*\.tar does not exist"):
         opened(str(tmp_path / "none-*.tar"), cache).setup()
+    with pytest.raises(ConfigError, match=r"names more than 100,000 archives: type a folder"):
+        opened("set-{0..99999999999}.tar", cache).setup()
     with pytest.raises(ConfigError, match=r"data\.root=\[\] names nothing"):
         opened([], cache).setup()
     assert "[" in opened(both, cache).title
@@ -416,6 +418,24 @@ def test_nested_folders(folder: str | int | None, names: list[str], tmp_path: Pa
     assert ("by data.classes_from" in said(data)) == (folder is not None)
     data = Domains(root, S, classes=len(set(names)), classes_from=folder, cache=cache)
     assert data.class_names == sorted(set(names))
+
+
+def test_an_archive_for_each_class(tmp_path: Path, cache: str) -> None:
+    """As ImageNet's training images are packed."""
+    for i, name in enumerate(("n02012849", "n03126707", "n01440764")):
+        write(tmp_path / "in" / f"{name}.tar", {f"{name}_{k}.png": grey(10 * i + k) for k in (0, 1)})
+    write(tmp_path / "in", {"words.txt": WORDS.replace(b"%s", b"\t")})
+    data = opened(str(tmp_path / "in"), cache, classes=3, classes_from="archive")
+    assert data.class_names == ["n01440764", "n02012849", "n03126707"]
+    assert found(data)[11] == "n03126707"
+    assert "the class of a file is its archive, by data.classes_from=archive" in said(data)
+    data = opened(
+        [str(tmp_path / f"in/{n}.tar") for n in ("n02012849", "n03126707")], cache, classes=2, classes_from="archive"
+    )
+    assert found(data) == {0: "n02012849", 1: "n02012849", 10: "n03126707", 11: "n03126707"}
+    data = opened(str(tmp_path / "in/n02012849.tar"), cache, classes=1, classes_from="archive")
+    with pytest.raises(ConfigError, match="has 0 classes"):
+        data.setup()
 
 
 def test_mistakes_about_classes(tmp_path: Path, cache: str) -> None:

@@ -7,6 +7,7 @@ Nothing is ever unpacked into the file system.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 NOTES = ("", ".txt", ".md", ".json", ".csv", ".tsv", ".idx", ".index")  # what may lie beside the archives of a folder
 HEADER = 1 << 20  # the greatest size of a tar archive's long name or attributes, which are read whole
 TOLD = 3
+MOST = 100_000  # roots that one pattern may name
 
 Places: TypeAlias = Place | Sequence[Place]
 """A folder or an archive, a pattern of several such as set-{000..004}.tar or set-*.tar, or a list of these."""
@@ -65,6 +67,10 @@ class Store(ABC):
         Composed characters and decomposed ones, as macOS writes them, are the same.
         """
         return unicodedata.normalize("NFC", str(PurePosixPath(name).with_suffix("")))
+
+    def part(self, name: str) -> str:
+        """Return the name of the archive that a file lies in, without its suffix, if there are several; else ""."""
+        return ""
 
     def is_sample(self, name: str) -> bool:
         """Return True if files beside a file, with the same key, may describe it, as in webdataset's archives."""
@@ -247,6 +253,12 @@ class Several(Store):
         return name
 
     @override
+    def part(self, name: str) -> str:
+        label = name.removesuffix("/" + self._parts[name][1])
+        suffix = next((suffix for suffix in ARCHIVES if label.lower().endswith(suffix)), "")
+        return label[: len(label) - len(suffix)]
+
+    @override
     def lasting(self, name: str) -> str:
         store, inner, above = self._parts[name]
         return above + store.lasting(inner)
@@ -295,7 +307,11 @@ def _expanded(word: str) -> list[Path]:
     path = Path(word).expanduser()
     if path.exists():
         return [path]
-    found = [Path(one).expanduser() for one in _braces(word)]
+    found = [Path(one).expanduser() for one in itertools.islice(_braces(word), MOST + 1)]
+    if len(found) > MOST:
+        raise ConfigError(
+            f"{word} names more than {MOST:,} archives: type a folder of them, or a pattern such as set-*.tar"
+        )
     every = [[Path(p) for p in sorted(glob(str(one)))] if has_magic(str(one)) else [one] for one in found]
     return [one for some in every for one in some] or [path]
 
@@ -307,7 +323,7 @@ def _braces(word: str) -> Iterator[str]:
         yield word
         return
     first, last, words = part.groups()
-    middle = words.split(",") if words else [f"{i:0{len(first)}}" for i in range(int(first), int(last) + 1)]
+    middle = words.split(",") if words else (f"{i:0{len(first)}}" for i in range(int(first), int(last) + 1))
     for one in middle:
         yield from _braces(word[: part.start()] + one + word[part.end() :])
 

@@ -263,7 +263,10 @@ class Files(Source):
     def _of_folders(self, base: dict[str, str], beside: Mapping[str, str]) -> Labels:
         """Return the classes that the folders are; `beside` are the files in the root, among them lists of names."""
         folder = self._choice.classes_from
-        found = of_folders(base, "first" if folder is None else folder)
+        if folder == "archive":
+            found = numbered({name: part for name in base if (part := self._store.part(name))})
+        else:
+            found = of_folders(base, "first" if folder is None else folder)
         if folder is None and found.names and all(len(name) == 5 and name.isdigit() for name in found.names):
             names = found.names
             some = f"{names[0]} to {names[-1]}" if len(names) > 1 else names[0]
@@ -271,8 +274,8 @@ class Files(Source):
             found = Labels(names=[])
         elif folder is not None:
             ways = {"first": "the first folder", "last": "the last folder", "path": "all folders"}
-            which = ways.get(str(folder), f"folder {folder}")
-            self.notes.append(f"the class of a file is {which} of its path, by data.classes_from={folder}")
+            which = ways.get(str(folder), f"folder {folder}") + " of its path" if folder != "archive" else "its archive"
+            self.notes.append(f"the class of a file is {which}, by data.classes_from={folder}")
         self._classes_are_folders = True
         beside = {**beside, **{name: path for name, path in base.items() if "/" not in path}}
         found.names, used = named_classes(beside, found.names, self._store.read, self.notes)

@@ -23,7 +23,7 @@ SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """Names of folders, in any case, and the splits that they are, provided that all folders beside them are splits too."""
-FOLDERS = ("first", "last", "path")
+FOLDERS = ("first", "last", "path", "archive")
 PICKING = frozenset({"include", "exclude"})
 SPLITTING = PICKING | {"test_fraction", "split_seed", "split_list"}
 ALL = SPLITTING | {"classes_from"}
@@ -41,7 +41,8 @@ class Choice:
     """Which files are used and what their classes and splits are, as a person chose it.
 
     `include` and `exclude` are patterns, see `matcher`. `classes_from` says which folder is a file's class: "first",
-    "last", "path" for all of them, or a number that counts from 1; None takes the first, unless a list gives classes.
+    "last", "path" for all of them, a number that counts from 1, or "archive" for the archive of several that it lies
+    in; None takes the first, unless a list gives classes.
     `test_fraction` is about the share of the files that is held out as the split "test", drawn by `split_seed`, see
     `is_held_out`. `split_list` is a file that lists the files of splits, or such a file for each split, see `Listed`.
     With `attributes`, the names of the zeros and ones in a dataset.json, the labels are these, as bits, in place of
