@@ -426,8 +426,10 @@ def test_an_archive_for_each_class(tmp_path: Path, cache: str) -> None:
         write(tmp_path / "in" / f"{name}.tar", {f"{name}_{k}.png": grey(10 * i + k) for k in (0, 1)})
     write(tmp_path / "in", {"words.txt": WORDS.replace(b"%s", b"\t")})
     data = opened(str(tmp_path / "in"), cache, classes=3, classes_from="archive")
-    assert data.class_names == ["n01440764", "n02012849", "n03126707"]
-    assert found(data)[11] == "n03126707"
+    assert data.class_names == ["tench", "crane (n02012849)", "crane (n03126707)"]
+    assert found(data)[11] == "crane (n03126707)"
+    assert "3 are read as one set: n01440764.tar, n02012849.tar, n03126707.tar" in said(data)
+    assert data.reference().skipped == 0
     assert "the class of a file is its archive, by data.classes_from=archive" in said(data)
     data = opened(
         [str(tmp_path / f"in/{n}.tar") for n in ("n02012849", "n03126707")], cache, classes=2, classes_from="archive"

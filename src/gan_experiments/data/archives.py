@@ -27,6 +27,7 @@ from typing_extensions import override
 from gan_experiments.bounds import Place, shown
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import limits
+from gan_experiments.data.labels import CLASS_LISTS
 from gan_experiments.data.limits import UnreadableImageError
 
 ENCRYPTED = 1  # the flag of a zip archive's entry
@@ -35,6 +36,7 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 NOTES = ("", ".txt", ".md", ".json", ".csv", ".tsv", ".idx", ".index")  # what may lie beside the archives of a folder
 HEADER = 1 << 20  # the greatest size of a tar archive's long name or attributes, which are read whole
 TOLD = 3
+HERE = "."  # the label of lists of classes that lie beside archives
 MOST = 100_000  # roots that one pattern may name
 
 Places: TypeAlias = Place | Sequence[Place]
@@ -78,11 +80,12 @@ class Store(ABC):
 
 
 class Folder(Store):
-    """The files of a folder, at any depth."""
+    """The files of a folder, at any depth, or `only` some of them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, only: Sequence[str] | None = None) -> None:
         self.path = path
-        self.stamps = _folder_files(path)
+        some = {name: stamp(name, (path / name).stat()) for name in only or ()}
+        self.stamps = _folder_files(path) if only is None else some
         self.paths = {name: name for name in self.stamps}
 
     @override
@@ -239,7 +242,7 @@ class Several(Store):
                 self._parts[name] = store, inner, above
                 self.stamps[name] = [name, *stamp[1:]]
                 self.paths[name] = above + store.paths[inner]
-        labels = list(parts)
+        labels = [label for label in parts if label != HERE]
         named = ", ".join(labels) if len(labels) <= TOLD else f"{', '.join(labels[:2])}, ..., {labels[-1]}"
         self.notes = [f"{len(labels):,} are read as one set: {named}"] if len(labels) > 1 else []
 
@@ -256,7 +259,7 @@ class Several(Store):
     def part(self, name: str) -> str:
         label = name.removesuffix("/" + self._parts[name][1])
         suffix = next((suffix for suffix in ARCHIVES if label.lower().endswith(suffix)), "")
-        return label[: len(label) - len(suffix)]
+        return "" if label == HERE else label[: len(label) - len(suffix)]
 
     @override
     def lasting(self, name: str) -> str:
@@ -345,8 +348,11 @@ def _open(path: Path, where: str, wanted: str) -> Store:
         beside = (name for name in folder.stamps if not name.lower().endswith(ARCHIVES))
         if not inside or any(PurePosixPath(name).suffix.lower() not in NOTES for name in beside):
             return folder
-        above = {name: name[: name.rfind("/") + 1] for name in inside}
-        return Several({name: (above[name], _open(path / name, f"{where}/{name}", wanted)) for name in inside})
+        parts: dict[str, tuple[str, Store]] = {
+            name: (name[: name.rfind("/") + 1], _open(path / name, f"{where}/{name}", wanted)) for name in inside
+        }
+        lists = [name for name in sorted(folder.stamps) if name.lower() in CLASS_LISTS]
+        return Several(parts | ({HERE: ("", Folder(path, lists))} if lists else {}))
     if not path.is_file():
         raise ConfigError(f"{where} does not exist: {wanted}")
     return Tar(path, where) if _is_tar(path) else Zip(path, where, wanted)
