@@ -15,7 +15,7 @@ from tqdm import tqdm
 from gan_experiments.assembly import build, scoring
 from gan_experiments.bounds import Cells, Numbers, Samples
 from gan_experiments.contracts import ConfigError
-from gan_experiments.drawing import to_uint8
+from gan_experiments.drawing import to_uint8, viewed
 from gan_experiments.exploration.directions import STRENGTHS, Directions, write_sheets
 from gan_experiments.exploration.latent_space import CHUNK, LatentSpace, numbers
 from gan_experiments.metrics.extractors import Extractor
@@ -167,7 +167,7 @@ class Attributes:
 @torch.no_grad()
 def _extracted(extractor: Extractor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return features and logits of uint8 images, float64 on the CPU."""
-    features, logits = extractor.extract(images)
+    features, logits = extractor.extract(viewed(images))
     return features.cpu().double(), logits.cpu().double()
 
 

@@ -104,6 +104,11 @@ class Projection:
         """
         space = self._space(generator)
         labels = generator.labels(1)
+        if self.perceptual is not None and generator.shape[0] not in (1, 3):
+            raise ConfigError(
+                f"perceptual= is of grey images and RGB, and this generator makes {generator.shape[0]} channels; type"
+                " perceptual=none"
+            )
         if self.perceptual is not None:
             self.perceptual = self.perceptual.to(generator.device)
         targets = [self._target(path, generator) for path in self.files]

@@ -212,8 +212,14 @@ def _path_length(cfg: DictConfig, subject: Subject) -> dict[str, Score]:
     pairs = path_length.latent_pairs(
         sample, sampler.model.latent_dim, sampler.seed, sampling=cfg.path_length_at, mapping=mapping
     )
+    channels, *sides = sampler(0, 1).shape[1:]
+    if channels not in (1, 3):
+        raise ConfigError(
+            f"path_length={cfg.path_length}: it is measured on grey images and RGB, and these have {channels} channels;"
+            " leave it out"
+        )
     distance = LPIPS(cfg.lpips_net, cfg.lpips_weights, "lpips_").to(subject.device)
-    side = min(sampler(0, 1).shape[-2:])
+    side = min(sides)
     if side < distance.smallest:
         raise ConfigError(
             f"lpips_net={cfg.lpips_net} needs images of {distance.smallest} pixels, and these have {side}"
