@@ -12,7 +12,7 @@ import torch
 from exactness import Case, on_two_ranks, place, resumed, straight
 from hydra.utils import get_class
 from PIL import Image
-from support import MODELS, batches, difference, ready, require_exact, run, small, train, write_images
+from support import MODELS, REPOSITORY, batches, difference, ready, require_exact, run, small, train, write_images
 from torch import Tensor
 
 from gan_experiments.assembly import build
@@ -326,6 +326,11 @@ def test_every_model_trains_on_rectangles_or_says_why_not(model: str, tmp_path: 
     assert sheet.shape == (3, 2 + len(cells) * cells.shape[1] // across * (size[0] + 2), 2 + across * (size[1] + 2))
     if isinstance(module, NoiseToImage):
         assert module.sampler(seed=3)(0, 2).shape == (2, cfg.data.channels, *size)
+
+
+def test_the_page_has_every_model() -> None:
+    table = (REPOSITORY / "docs" / "rectangles.md").read_text().partition("## Which models")[2].partition("\n## ")[0]
+    assert [model for model in MODELS if f"`{model}`" not in table] == []
 
 
 # ------------------------------------------------------------------------------------------ resumed, on two ranks
