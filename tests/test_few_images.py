@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from support import compose, run, shrink, train, write_images
 
-from gan_experiments.assembly import build, scoring
+from gan_experiments.assembly import build, report, scoring
 from gan_experiments.callbacks.memorisation import Memorisation, compared
+from gan_experiments.contracts import ConfigError
 from gan_experiments.models.dcgan import DCGAN
 
 FOLDER = ["data=folder", "data.resolution=32", "data.batch_size=4", "images=8"]
@@ -118,8 +119,11 @@ def test_scores_that_nobody_asked_for_are_left_out_where_there_is_one_image(
     words = [*FOLDER, f"data.root={root}", "callbacks=default"]
     made = build.build(shrink(compose(tmp_path / "run", *words, "metrics=auto")))
     assert made.missing == "no scores: they need two real images"
-    with pytest.raises(build.ConfigError, match="the split train holds 1 image, and scores need two"):
-        build.build(shrink(compose(tmp_path / "other", *words, "metrics=digits")))
+    asked = shrink(compose(tmp_path / "other", *words, "metrics=digits"))
+    for begin in (build.build, report.tell_forecast):
+        with pytest.raises(ConfigError, match="the split train holds 1 image, and scores need two"):
+            begin(asked)
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("choice", ["folder", "unpaired", "paired", "domains", "super_resolution", "masked"])

@@ -162,7 +162,7 @@ def build(cfg: DictConfig) -> Run:
     parts.require()
     scores = named.get("scores")
     if scores is not None and scores.evaluator is not None:
-        if data.size == 1 and cfg.metrics._target_ == resume.AUTOMATIC:  # nobody has asked for scores
+        if data.size == 1 and scoring.automatic(cfg):
             scores.evaluator, missing = None, "no scores: they need two real images"
         else:
             scores.evaluator.real(data)  # so that missing real images raise now, not at the end of the run

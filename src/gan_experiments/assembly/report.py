@@ -45,6 +45,8 @@ def tell_forecast(cfg: DictConfig) -> None:
         with without_downloads():
             data = build.open_data(cfg.data)
         first, *rest = build.understood(data)
+        if data.size == 1 and cfg.get("metrics") and "scores" in cfg.callbacks and not scoring.automatic(cfg):
+            build.make(cfg.metrics).real(data)  # says that scores need two
         said = [first, *(f"  {line}" for line in rest)]
     except NotDownloadedError as error:
         said = [f"data: {error}"]

