@@ -55,6 +55,7 @@ def test_debug_none_changes_nothing_and_words_typed_beside_it_win() -> None:
 def test_debug_fast_goes_through_all_that_a_run_does(tmp_path: Path) -> None:
     done = trained("debug=[fast,anomalies]", "+trainer.extra.profiler=simple", folder=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "  profile  r/profile" in done.stdout
     folder = tmp_path / "r"
     left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {"report.html", "curves.png", "checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= left

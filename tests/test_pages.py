@@ -56,6 +56,9 @@ def test_a_report_holds_all_that_a_run_left_and_needs_nothing_else(tmp_path: Pat
     assert "existing=replace" not in html
     assert html.count("the samples have collapsed: 90%") == 1
     assert "urllib" not in html
+    (run.folder / "samples" / "training.gif").touch()
+    assert '<a href="samples/training.gif">' in report.html(run)
+    assert '<a href="../r/samples/training.gif">' in report.html(run, tmp_path / "elsewhere")
     assert html.count("data:image/jpeg") == 2 + 5, "made and real, and five sheets from first to last"
     for said in ("Finished at 200 of 200 images", "1,234", "fid ↓", "weights_hash", "config.yaml", 'aria-label="loss"'):
         assert said in html, said
@@ -65,6 +68,7 @@ def test_a_report_holds_all_that_a_run_left_and_needs_nothing_else(tmp_path: Pat
 def test_every_family_has_a_report(family: str) -> None:
     html = report.html(read.read(OLD / family))
     assert not re.findall(OUTSIDE, html)
+    assert re.search(r"<h1>\w+, \w+</h1>", html), "they have no .hydra"
     assert f"{yaml.safe_load((OLD / family / 'config.yaml').read_text())['images']:,} images" in html
 
 

@@ -241,6 +241,7 @@ def test_the_wandb_sweep_file_drives_a_run(tmp_path: Path) -> None:
         [*command, *small], cwd=tmp_path, env={**os.environ, **identity}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, shlex.join(command) + done.stderr
+    assert "  view     wandb leet r/wandb" in done.stdout
     assert (tmp_path / "r" / "wandb" / "run-id").read_text() == "fromtheagent"
     assert list((tmp_path / "r" / "wandb").glob("offline-run-*-fromtheagent"))
     assert file["metric"]["name"] in json.loads((tmp_path / "r" / "scores.json").read_text())["last"]["scores"]

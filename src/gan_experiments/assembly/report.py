@@ -119,6 +119,8 @@ def closing(run: build.Run, at_once: signals.Stopped | None = None) -> tuple[str
         lines.append(f"  report   {shown(page)}   all of these on one page")
     if run.missing:
         lines.append(f"  missing  {run.missing}")
+    if (profile := run.folder / "profile").is_dir():
+        lines.append(f"  profile  {shown(profile)}")
     if sheets is not None and sheets.latest is not None:
         lines.append(f"  samples  {shown(sheets.latest)}   training.gif beside it shows how they came about")
     lines.append(f"  run      {shown(run.folder)}")

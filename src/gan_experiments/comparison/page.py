@@ -95,13 +95,18 @@ def _differences(found: Sequence[Setting]) -> Table:
 
 
 def _run(setting: Setting, run: Any, out: Path) -> dict[str, str]:
-    where = os.path.relpath(run.folder, out.resolve())
     return {
         "setting": setting.name,
         "seed": str(run.seed),
         "status": run.status + (f": {run.outcome['message']}" if run.outcome.get("message") else ""),
         "images": f"{run.images:,}",
         "time": duration([run.seconds]) if run.seconds is not None else DASH,
-        "where": where,
-        "link": quote(where.replace(os.sep, "/"), errors="replace") + "/",
+        "where": os.path.relpath(run.folder, out.resolve()),
+        "link": link(run.folder, out) + "/",
     }
+
+
+def link(path: Path, out: Path) -> str:
+    """Return the address of a file for a page in the folder `out`; empty if there is no such file."""
+    where = os.path.relpath(path.resolve(), out.resolve())
+    return quote(where.replace(os.sep, "/"), errors="replace") if path.exists() else ""

@@ -33,20 +33,20 @@ def write(folder: Path, ended: Outcome) -> None:
     files.write_text(folder / "report.html", html(run))
 
 
-def html(run: read.Run) -> str:
-    """Return the page of a run. Its pictures are in it; a link leads to the GIF beside it."""
+def html(run: read.Run, out: Path | None = None) -> str:
+    """Return the page of a run, to lie in `out` or in the run's folder. Its pictures are in it, the GIF is linked."""
     (setting,), _ = table.settings([run])
     groups = table.groups([setting])
     last, strip = _pictures(run)
     return page.render(
         "report.html",
-        title=setting.name,
+        title=setting.name if run.choices else _classes(run) or setting.name,
         summary=_summary(run),
         ended=[message] if (message := _message(run)) else [],
         command=_command(run),
         pictures=last,
         strip=strip,
-        gif=(run.folder / "samples" / "training.gif").is_file(),
+        gif=page.link(run.folder / "samples" / "training.gif", out or run.folder),
         scores=_scores(run),
         passports=groups,
         panels=panels(run),
@@ -63,6 +63,12 @@ def _summary(run: read.Run) -> str:
     words += [f"{run.images / run.seconds:,.0f} images/s"] if run.seconds else []
     words += [f"seed {run.seed}", str(run.folder.name)]
     return ", ".join(words)
+
+
+def _classes(run: read.Run) -> str:
+    """Return the classes of the model and the data, for a run that Hydra did not start."""
+    nodes = [run.config.get(key) for key in ("model", "data")]
+    return ", ".join(table.shown(node) for node in nodes if isinstance(node, dict) and "_target_" in node)
 
 
 def _message(run: read.Run) -> str:

@@ -65,7 +65,7 @@ def compare(cfg: DictConfig) -> int:
         table.write_csv(out / "table.csv", settings, groups)
     if "index.html" in wanted:
         html = (
-            report.html(runs[0])
+            report.html(runs[0], out)
             if len(runs) == 1
             else page.page(settings, tables, notes, panels, sheets, out, searched)
         )
