@@ -59,10 +59,12 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
 def test_the_last_lines_say_where_to_look_and_how_to_go_on(trained: Path) -> None:
     said = (trained.parent / "said").read_text().splitlines()
     assert ["fid_digits"] in [line.split()[:1] for line in said[said.index("  scores   in scores.json") :]]
-    last = said[-5:]
-    assert [line.split()[0] for line in last] == ["curves", "samples", "run", "W&B", "go"]
-    assert "one/samples/00000256.png" in last[1]
-    assert "ckpt=one/checkpoints/last.ckpt images=512" in last[4]
+    last = {line.split()[0]: line for line in said[-7:]}
+    assert [*last] == ["curves", "report", "samples", "run", "W&B", "view", "go"]
+    assert "one/report.html" in last["report"]
+    assert "one/samples/00000256.png" in last["samples"]
+    assert "wandb leet one/wandb" in last["view"]
+    assert "ckpt=one/checkpoints/last.ckpt images=512" in last["go"]
 
 
 def test_metrics_against_images_seen(trained: Path) -> None:
