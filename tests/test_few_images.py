@@ -12,7 +12,7 @@ from PIL import Image
 from support import compose, run, shrink, train, write_images
 
 from gan_experiments.assembly import build, report, scoring
-from gan_experiments.callbacks.memorisation import Memorisation, compared
+from gan_experiments.callbacks.memorisation import Memorisation, compared, pattern
 from gan_experiments.contracts import ConfigError
 from gan_experiments.models.dcgan import DCGAN
 
@@ -55,6 +55,13 @@ def test_mirror_images_count_where_the_data_flip() -> None:
     real = torch.tensor([[0.0, 9.0], [3.0, 3.0], [20.0, 20.0]])
     assert compared(real[:1].flip(1), [real])[0].copies == 0
     assert compared(real[:1].flip(1), [real, real.flip(1)])[0].copies == 1
+
+
+def test_a_pale_copy_is_one() -> None:
+    images = torch.randn(20, 64, generator=torch.Generator().manual_seed(0))
+    assert compared(0.2 * images - 0.5, [images])[0].copies == 0
+    assert compared(pattern(0.2 * images - 0.5), [pattern(images)])[0].copies == 1
+    assert pattern(torch.ones(1, 64)).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gan_experiments.bounds import Cells, Place, Whole
@@ -57,11 +58,11 @@ class Memorisation(RunCallback):
     """The samples of a run beside their nearest training images, `samples/nearest.png`, and the share of copies.
 
     It looks once, at the end, and only at generators of images from noise. Distances are those of the kind's small
-    vectors, of images at 8x8 pixels, to a training image or, if the data flip, to its mirror image. A sample's distance
-    is divided by that from its training image to the nearest other one: Carlini et al. 2023, arXiv:2301.13188, section
-    5.1, find copies by such a quotient, because a blurred image is near to many. The share is set against that of the
-    training images, each compared with all others. The numbers are logged as `memorisation/...`, and are in
-    `scores.json` if the run has scores.
+    vectors, of images at 8x8 pixels, without brightness and contrast (see `pattern`), to a training image or, if the
+    data flip, to its mirror image. A sample's distance is divided by that from its training image to the nearest other
+    one, because a blurred image is near to many; Carlini et al. 2023, arXiv:2301.13188, find copies by such a quotient.
+    The share is set against that of the training images, each compared with all others. The numbers are logged as
+    `memorisation/...`, and are in `scores.json` if the run has scores.
 
     Args:
         folder: the run folder.
@@ -89,12 +90,12 @@ class Memorisation(RunCallback):
             fake = torch.cat([sampler(i, min(CHUNK, self.n - at)).cpu() for i, at in enumerate(starts)])
             known = [to_float(real.images(at, min(at + CHUNK, len(real)))) for at in range(0, len(real), CHUNK)]
             vectors, mirrored = (
-                torch.cat([data.kind.vectors(images.flip(-1) if turn else images) for images in known])
+                torch.cat([pattern(data.kind.vectors(images.flip(-1) if turn else images)) for images in known])
                 for turn in (False, True)
             )
             flips = bool(getattr(data, "flip", False))
             reals = [vectors, mirrored] if flips else [vectors]
-            self.found, part, which = compared(data.kind.vectors(fake), reals)
+            self.found, part, which = compared(pattern(data.kind.vectors(fake)), reals)
             rows = part.argsort()[torch.linspace(0, len(part) - 1, min(SHOWN, self.n)).long()].unique_consecutive()
             unit = "" if self.found.copies is None else " of the next"
             beside = torch.cat([to_float(real.images(row, row + 1)) for row in which[rows].tolist()])
@@ -107,6 +108,11 @@ class Memorisation(RunCallback):
         if scores is not None and scores.last:
             scores.memorisation = asdict(self.found)
             scores.write()
+
+
+def pattern(vectors: Tensor) -> Tensor:
+    """Return vectors [n, d] without their mean and of length 1: a copy in paler or darker colours is one too."""
+    return F.normalize(vectors - vectors.mean(dim=1, keepdim=True), dim=1)
 
 
 def compared(fake: Tensor, reals: list[Tensor]) -> tuple[Found, Tensor, Tensor]:
