@@ -221,7 +221,7 @@ def test_a_volume_that_unpacks_to_more_than_is_allowed_is_left_out(monkeypatch: 
         pixels_of(raw)
 
 
-@pytest.mark.parametrize(("package", "raw"), [("pydicom", ct(RAMP)), ("nibabel", nifti(BODY))])
+@pytest.mark.parametrize(("package", "raw"), [("pydicom", ct(RAMP)), ("nibabel", nifti(BODY))], ids=["dicom", "nifti"])
 def test_a_missing_package_is_named(package: str, raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, package, None)
     with pytest.raises(UnreadableImageError, match=rf"needs {package}: pip install {package}"):
