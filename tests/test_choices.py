@@ -139,8 +139,8 @@ TRIED = [
     for group in ("model", "data", "metrics", "logger", "callbacks", "trainer", "perceptual", "experiment")
     for choice in OF_GROUP[group]
 ]
-ELSEWHERE = ("technique", "loss", "augment", "what", "sweep")
-"""Tried with every model by test_techniques.py, by test_explore.py, by test_sweeps.py."""
+ELSEWHERE = ("technique", "loss", "augment", "what", "sweep", "debug")
+"""Tried with every model by test_techniques.py, by test_explore.py, by test_sweeps.py, by test_debug.py."""
 
 
 def test_every_group_is_tried() -> None:

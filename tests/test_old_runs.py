@@ -26,11 +26,17 @@ def test_they_are_small_and_of_every_family() -> None:
 
 @pytest.mark.parametrize("model", make.FAMILIES)
 def test_an_old_run_goes_on_to_the_end_that_it_had(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the rounding of another processor: the norm of every tensor of the model, its averages and its buffers."""
+    """To the rounding of another processor: the norm of every tensor of the model, its averages and its buffers.
+
+    The gradient of a bias that a norm takes out again is rounding alone, and Adam makes whole steps of it.
+    """
     monkeypatch.chdir(tmp_path)
     make.words(model)  # writes the images
     shutil.copytree(OLD / model, "r")
-    assert make.goes_on(tmp_path) == pytest.approx(ENDS[model], rel=1e-3, abs=1e-4)
+    ends = make.goes_on(tmp_path)
+    assert ends.keys() == ENDS[model].keys()
+    for name, norm in ends.items():
+        assert norm == pytest.approx(ENDS[model][name], rel=1e-3, abs=5e-3 if name.endswith("bias") else 1e-4), name
 
 
 @pytest.mark.parametrize("model", make.DIGITS)

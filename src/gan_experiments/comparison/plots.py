@@ -16,7 +16,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 """Colours that the colour-blind can tell apart (Okabe and Ito 2008, without black and yellow), on white and black."""
 Dashes = Literal["-", "--", ":", "-."]
 DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.")
-POINTS = 300
+MOST_PLACES = 300
 """The largest number of points of a drawn curve; of a longer one the mean and the extremes of each part are drawn."""
 WIDE, HIGH = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 10, 26
@@ -128,10 +128,10 @@ def _grid(x: _Axis, y: _Axis) -> str:
 
 
 def _thinned(curve: Curve) -> Curve:
-    """Return a curve of at most POINTS finite points, for each of them the mean and the extremes of a part."""
+    """Return a curve of at most MOST_PLACES finite points, for each of them the mean and the extremes of a part."""
     rows = zip(curve.images, curve.mean, curve.low, curve.high, strict=True)
     finite = [row for row in rows if all(map(math.isfinite, row))]
-    size = -(-len(finite) // POINTS) or 1
+    size = -(-len(finite) // MOST_PLACES) or 1
     parts = [finite[start : start + size] for start in range(0, len(finite), size)]
     images, mean = ([sum(row[i] for row in part) / len(part) for part in parts] for i in (0, 1))
     if finite:
