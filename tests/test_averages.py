@@ -53,6 +53,8 @@ def remarks(cfg: Any, **ema: float) -> list[str]:
     """Of two players of one weight."""
 
     class Model(nn.Module):
+        pretrained = None
+
         def __init__(self) -> None:
             super().__init__()
             self.generator = nn.Linear(1, 1)

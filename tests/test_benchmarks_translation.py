@@ -59,7 +59,7 @@ def image(value: float, size: int = 8) -> Tensor:
 
 def test_what_is_filled_in_without_training() -> None:
     real = torch.rand(1, 3, 128, 128) * 2 - 1
-    mask = torch.from_numpy(centre(128, None))[None, None].float()  # type: ignore[arg-type]
+    mask = torch.from_numpy(centre((128, 128), None))[None, None].float()  # type: ignore[arg-type]
     case = translation.Case({"real": real, "mask": mask}, real.masked_fill(mask.bool(), -1), real)
     filled = translation.mean_of_the_rest(case)
     outside = ~mask.bool().expand_as(real)
