@@ -118,7 +118,8 @@ def small_data(folder: Path, choice: str) -> list[str]:
     """The words for a few images at 32 x 32 of a choice of data= that SMALL_DATA names, written beside the folder."""
     root = folder.parent / choice
     words = SMALL_DATA[choice](root)
-    return [f"data.root={root}", "data.resolution=32", "data.batch_size=2", *words]
+    where = [] if choice in ("torch", "hub") else [f"data.root={root}"]
+    return [*where, "data.resolution=32", "data.batch_size=2", *words]
 
 
 def _unpaired(root: Path) -> list[str]:
@@ -159,6 +160,22 @@ def _photos(root: Path) -> list[str]:
     return []
 
 
+def _table(root: Path) -> list[str]:
+    names = sorted(path.name for path in write_images(root, 6).iterdir())
+    (root / "set.csv").write_text("\n".join(["path", *names]))
+    return [f"data.file={root / 'set.csv'}"]
+
+
+def _dataset(root: Path) -> list[str]:
+    write_images(root / "cats", 6)
+    return ["data.dataset._target_=torchvision.datasets.ImageFolder", f"+data.dataset.root={root}"]
+
+
+def _hub(root: Path) -> list[str]:
+    write_images(root, 6)
+    return [f"data.name={root}"]
+
+
 SMALL_DATA: dict[str, Callable[[Path], list[str]]] = {
     "unpaired": _unpaired,
     "paired": _paired,
@@ -170,6 +187,9 @@ SMALL_DATA: dict[str, Callable[[Path], list[str]]] = {
     "masked": _photos,
     "masked_random": _photos,
     "folder": _photos,
+    "table": _table,
+    "torch": _dataset,
+    "hub": _hub,
 }
 """Writes a few images for a choice of data= that takes files of any form; gives the words beside the root."""
 

@@ -487,10 +487,15 @@ def test_relative_folders_are_where_the_command_was_typed(tmp_path: Path, monkey
 # Configs
 
 
+FAKE = "torchvision.datasets.FakeData"
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_is_a_data_module(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAN_EXPERIMENTS_DATA", "/somewhere")
     config = OmegaConf.create({"seed": 5, "data": configs.of_choice("data", path.stem)})
+    needed = {"hub": {"name": "a/b"}, "table": {"file": "a.csv"}, "torch": {"dataset": {"_target_": FAKE}}}
+    config.data = OmegaConf.merge(config.data, needed.get(path.stem, {}))
     OmegaConf.resolve(config)
     data = instantiate(config.data)
     assert isinstance(data, ImageData)
@@ -498,8 +503,9 @@ def test_every_config_is_a_data_module(path: Path, monkeypatch: pytest.MonkeyPat
     for key in ("resolution", "channels", "classes", "batch_size", "flip", "workers", "cache", "limit"):
         assert getattr(data, key) == config.data[key]
     assert data.provides <= BATCH_KEYS.keys()
-    assert str(getattr(data, "root", "/somewhere")).startswith("/somewhere")
-    assert isinstance(data, Digits) or config.data.root.startswith("/somewhere")
+    if path.stem not in needed:
+        assert str(getattr(data, "root", "/somewhere")).startswith("/somewhere")
+        assert isinstance(data, Digits) or config.data.root.startswith("/somewhere")
 
 
 def test_every_set_has_a_config() -> None:

@@ -531,7 +531,7 @@ def test_a_long_list_of_classes_is_shortened() -> None:
 def test_the_check_shows_the_data_and_refuses_what_the_run_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(report, "forecast", lambda cfg, data: "\n".join(data))
+    monkeypatch.setattr(report, "forecast", lambda cfg, data, *_: "\n".join(data))
     root = write(tmp_path / "images", {"cat/a.png": A, "dog/b.png": B}, "folder")
     words = ["data=folder", f"data.root={root}", f"data.cache={tmp_path / 'cache'}", "metrics=none"]
     report.tell_forecast(compose(tmp_path, *words, "data.classes=2"))
