@@ -200,6 +200,7 @@ class Evaluator:
         }
         self.metrics = names.collection(scores, constants)
         self.kind = IMAGE
+        self._channels = 3  # of the images that were looked at last
 
     def limited(self, number: int) -> Evaluator:
         """Return the same evaluator for at most `number` fake images."""
@@ -427,7 +428,7 @@ class Evaluator:
             assert len(images) == len(place), f"chunk {index} holds {len(images)} images, not {len(place)}"
             for rows, alike in _by_size(images):
                 whole = alike.isfinite().flatten(1).all(dim=1, keepdim=True)  # uint8 would hide NaN
-                pixels = self.kind.viewed(alike)
+                pixels, self._channels = self.kind.viewed(alike), alike.shape[1]
                 for table, found in zip(tables, self.extractor.extract(pixels.to(ranks.device)), strict=True):
                     kept = found[:, : table.shape[1]].where(whole.to(ranks.device), torch.nan)
                     table[place.start + rows] = kept.to(table.device)
@@ -453,7 +454,7 @@ class Evaluator:
             "real_fingerprint": real.fingerprint,
             "ema": ema,
             "seed": self.seed,
-            **({"seen": seen} if (seen := self.kind.seen_as(len(real.images(0, 1)[0]))) else {}),
+            **({"seen": seen} if (seen := self.kind.seen_as(self._channels)) else {}),
             "versions": versions(*LIBRARIES),
         }
 
