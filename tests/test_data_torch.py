@@ -443,11 +443,11 @@ def test_mistakes_about_the_class_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    sys.modules.pop("mine", None)
     (tmp_path / "mine.py").write_text(MINE)
     (fault,) = check.faults(compose(tmp_path / "r", *WORDS, *configs.with_own_keys(words)))
     assert said in fault
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    sys.modules.pop("mine", None)
 
 
 def test_the_current_folder_is_looked_at_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

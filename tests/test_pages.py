@@ -135,7 +135,7 @@ def test_a_plot_leaves_out_what_is_not_finite_and_keeps_the_extremes_of_long_cur
     values = [1.0] * n
     values[5_000], values[7_000] = 500.0, float("nan")
     long = plots._thinned(Curve(0, [float(i) for i in range(n)], values, values, values))
-    assert len(long.images) <= plots.POINTS
+    assert len(long.images) <= plots.MOST_PLACES
     assert (max(long.high), min(long.low), long.images[-1]) == (500.0, 1.0, n - 1.0)
     drawn = plots.curves(Panel("a <b>", [Curve(0, [1, 2, 3], *[[1.0, float("inf"), 3.0]] * 3)]))
     assert drawn.count("<circle") == 2
