@@ -306,7 +306,7 @@ def composed(*words: str) -> DictConfig:
 def variants() -> list[str]:
     """The files of conf/model/ whose model draws images from noise."""
     names = sorted(path.stem for path in (configs.conf_dir() / "model").glob("*.yaml"))
-    return [name for name in names if issubclass(get_class(composed(f"model={name}").model._target_), NoiseToImage)]
+    return [name for name in names if issubclass(get_class(configs.of_choice("model", name)._target_), NoiseToImage)]
 
 
 def refused(cell: Cell) -> list[str]:
