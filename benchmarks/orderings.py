@@ -23,9 +23,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from learning import DATA, RUN, Cell, composed
+from learning import DATA, Cell, composed
 
-EVALUATE = RUN.with_name("evaluate.py")
+EVALUATE = ("-m", "gan_experiments", "evaluate")
 # p may reach 1 in 100,000 images: a run here sees about as many, and not 25 million.
 ADA = ("augment=ada", "augment.speed=100000")
 FEW = "data.limit=500"
@@ -65,7 +65,7 @@ def scores(cell: Cell) -> dict[str, float]:
             words.append("by_class=true")
         with (cell.folder / "printed.log").open("a") as log:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            subprocess.run([sys.executable, str(EVALUATE), *words], env=environment, stdout=log, check=True)
+            subprocess.run([sys.executable, *EVALUATE, *words], env=environment, stdout=log, check=True)
         next(path.parent.glob("scores-*.json")).rename(path)
     found = json.loads(path.read_text())["scores"]
     return {name.rpartition("_")[0]: score["value"] for name, score in found.items()}
