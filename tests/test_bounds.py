@@ -82,7 +82,7 @@ def test_every_value_of_every_choice_is_one_that_its_class_takes() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_option_of_every_verb_has_a_type_which_its_usual_value_is_of(verb: str) -> None:
     known, usual = bounds.OPTIONS[verb], options._usual(verb)
-    groups = {"defaults", "hydra", "existing", "trust", "trainer", "model"}  # the last are arguments of classes
+    groups = {"defaults", "hydra", "existing", "trust", "trainer"}
     told = {key for key in usual if key.partition(".")[0] not in groups}
     assert not {key for key in told if key not in known and not any(one.startswith(f"{key}.") for one in known)}
     for key, hint in known.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import sys
 import time
@@ -270,9 +269,6 @@ def test_the_command(tmp_path: Path) -> None:
 # The hub
 
 
-needs_datasets = pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="datasets is an extra")
-
-
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sets in the forms that the library reads without a network."""
@@ -304,7 +300,6 @@ def hub(name: Any, tmp_path: Path, **options: Any) -> Hub:
     return Hub(str(name), **{"resolution": S, "cache": str(tmp_path / "cache"), "batch_size": 2} | options)
 
 
-@needs_datasets
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("form", ["saved", "parts", "parquet", "images"])
 def test_a_set_of_the_library(form: str, streaming: bool, sets: Path, tmp_path: Path) -> None:
@@ -321,7 +316,6 @@ def test_a_set_of_the_library(form: str, streaming: bool, sets: Path, tmp_path: 
     assert again.reference().fingerprint == data.reference().fingerprint
 
 
-@needs_datasets
 def test_splits_and_columns_of_the_library(sets: Path, tmp_path: Path) -> None:
     data = hub(sets / "parquet", tmp_path, test_split="test", label="word", classes=3)
     assert (data.class_names, data.reference("test").labels.tolist()) == (["x", "y", "z"], [1, 2])
@@ -334,7 +328,6 @@ def test_splits_and_columns_of_the_library(sets: Path, tmp_path: Path) -> None:
     assert anew.stream().batch(0)["real"].shape == (2, 3, S, S)
 
 
-@needs_datasets
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
@@ -361,7 +354,6 @@ def test_faults_about_a_set_are_one_line(
     assert "\n" not in str(refused.value)
 
 
-@needs_datasets
 def test_no_code_of_a_set_is_run(tmp_path: Path) -> None:
     place = tmp_path / "evil"
     images(place)
@@ -372,7 +364,6 @@ def test_no_code_of_a_set_is_run(tmp_path: Path) -> None:
     assert not (tmp_path / "marker").exists()
 
 
-@needs_datasets
 def test_without_a_network_the_answer_comes_soon(tmp_path: Path) -> None:
     from huggingface_hub import constants
 

@@ -6,16 +6,22 @@ import json
 import re
 import shutil
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from support import REPOSITORY, run
+from torch import nn
+
+from gan_experiments.assembly.trained import open_run
 
 OLD = REPOSITORY / "tests" / "old_runs"
 sys.path.append(str(OLD))
 
 import make
 
+NORMS = (nn.BatchNorm2d, nn.InstanceNorm2d)
+STEPS = 4  # of an optimizer at most, in the 8 images that a run goes on for
 ENDS = json.loads((OLD / "ends.json").read_text())["ends"]
 
 
@@ -24,21 +30,38 @@ def test_they_are_small_and_of_every_family() -> None:
     assert sum(path.stat().st_size for path in OLD.rglob("*") if path.is_file()) < 2_000_000
 
 
+def taken_out_again(model: str) -> dict[str, float]:
+    """The biases that the norm behind them takes out again, with the running means that follow, and how far they go.
+
+    Their gradient is rounding alone (see `exactness.gap`), of which Adam makes steps of at most the learning rate for
+    each number. What a network computes does not depend on them.
+    """
+    run = open_run(str(OLD / model), "cpu")
+    rates = [node.lr for node in run.cfg.model.optimizers.values()]
+    found = {}
+    for name, layers in run.model.named_modules():
+        for (place, layer), (behind, norm) in pairwise(layers.named_children()):
+            bias = getattr(layer, "bias", None)
+            if isinstance(layers, nn.Sequential) and isinstance(norm, NORMS) and bias is not None:
+                farthest = max(rates) * STEPS * len(bias) ** 0.5
+                followed = farthest * (1 - 0.9**STEPS)  # by the momentum of nn.BatchNorm2d
+                found |= {f"{name}.{place}.bias": farthest, f"{name}.{behind}.running_mean": followed}
+    return found
+
+
 @pytest.mark.parametrize("model", make.FAMILIES)
 def test_an_old_run_goes_on_to_the_end_that_it_had(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the rounding of another processor: the norm of every tensor of the model, its averages and its buffers.
-
-    The gradient of a bias that a norm takes out again is rounding alone, and Adam makes whole steps of it, which the
-    running mean of the norm follows.
-    """
+    """To the rounding of another processor: the norm of every tensor of the model, its averages and its buffers."""
     monkeypatch.chdir(tmp_path)
     make.words(model)  # writes the images
     shutil.copytree(OLD / model, "r")
-    ends = make.goes_on(tmp_path)
+    ends, free = make.goes_on(tmp_path), taken_out_again(model)
+    held = {name: norm for name, norm in ends.items() if name not in free}
+    assert held == pytest.approx({name: ENDS[model][name] for name in held}, rel=1e-3, abs=1e-4)
     assert ends.keys() == ENDS[model].keys()
-    for name, norm in ends.items():
-        slack = 5e-3 if name.endswith(("bias", "running_mean")) else 1e-4
-        assert norm == pytest.approx(ENDS[model][name], rel=1e-3, abs=slack), name
+    for name in ends.keys() & free.keys():
+        assert ends[name] == pytest.approx(ENDS[model][name], abs=free[name]), name
+    assert len(held) > 0.6 * len(ends)
 
 
 @pytest.mark.parametrize("model", make.DIGITS)

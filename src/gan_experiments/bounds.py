@@ -127,6 +127,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "perceptual": Node,
         "data": Made,
         "model": Made,
+        "model.pretrained": Place | None,
     },
     "sample": _COMMON
     | {
