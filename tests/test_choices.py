@@ -448,7 +448,9 @@ def test_wandb_online_without_a_key_never_asks(mode: str, monkeypatch: pytest.Mo
     assert not Path("r").exists()
 
 
-def test_wandb_that_cannot_open_its_run_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_that_cannot_open_its_run_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(*_: object, **__: object) -> None:
         raise wandb.errors.CommError("no answer\nfrom the server")
 
@@ -456,3 +458,7 @@ def test_wandb_that_cannot_open_its_run_says_so_in_one_line(monkeypatch: pytest.
     monkeypatch.setattr(wandb, "init", broken)
     with pytest.raises(ConfigError, match=r"W&B cannot open the run \(no answer from the server\)"):
         logger.start({})
+    OmegaConf.save({"logger": {"wandb": {"project": "p"}}}, "r/config.yaml")
+    with wandb_run.reopened(Path("r")) as nothing:  # what a verb has measured is not lost by it
+        assert nothing is None
+    assert "not logged to W&B: W&B cannot open the run (no answer from the server)" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,10 @@ def test_batches_are_as_the_data_say(choice: str, tmp_path: Path) -> None:
     shapes = data.shapes  # before a file is read
     data.prepare_data()
     data.setup("fit")
+    caches = Path(os.environ["GAN_EXPERIMENTS_CACHE"])
+    before = set(caches.glob("*"))
+    assert data.fingerprint
+    assert set(caches.glob("*")) == before, "what is trained on is known, and nothing more is decoded"
     batch = ready(data)
     assert batch.keys() == shapes.keys() == data.provides
     assert data.provides <= BATCH_KEYS.keys()

@@ -6,11 +6,16 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan_experiments.assembly import report
+from gan_experiments.callbacks.record import log_picture
 from gan_experiments.callbacks.scores import Scores
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import AS_THE_DATA
+from gan_experiments.drawing import save_png
 from gan_experiments.loggers.run_logger import RunLogger
 from gan_experiments.loggers.wandb_run import WandbRun
 from gan_experiments.metrics.evaluator import Score
@@ -138,6 +143,18 @@ def test_wandb_is_told_the_passports(tmp_path):
     logger.log_passports({"fid": passport})
     assert defined == {"fid": {"step_metric": "images", "summary": "min,last"}}
     assert config == {"passport": {"fid": short_name(passport)}, "passports": {"fid": passport}}
+
+
+def test_lightnings_own_loggers_get_pictures(tmp_path):
+    save_png(torch.zeros(3, 8, 8, dtype=torch.uint8), tmp_path / "a.png")
+    logger = TensorBoardLogger(tmp_path, "logs", "")
+    trainer = SimpleNamespace(loggers=[logger, CSVLogger(tmp_path, "csv", "")])  # the second takes none
+    log_picture(trainer, "samples", tmp_path / "a.png", 64)
+    log_picture(trainer, "training", tmp_path / "a.gif", 64)
+    logger.experiment.close()
+    found = EventAccumulator(str(tmp_path / "logs")).Reload()
+    assert found.Tags()["images"] == ["samples"]
+    assert [(event.step, event.width) for event in found.Images("samples")] == [(64, 8)]
 
 
 def test_scores_of_other_labels_begin_anew(score):

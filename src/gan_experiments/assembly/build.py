@@ -94,7 +94,7 @@ class Run:
             if checkpoint is None:
                 log_picture(self.trainer, "real", real, 0, self.data.describe())
             for logger in run_loggers(self.trainer):
-                logger.log_data(self.data.describe(), str(getattr(self.data.reference(), "fingerprint", "")))
+                logger.log_data(self.data.describe(), self.data.fingerprint)
         while True:
             try:
                 self.trainer.fit(self.model, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)

@@ -133,6 +133,11 @@ class ImageData(DataModule):
         return "x".join(map(str, self.kind.shape(self)))
 
     @property
+    @override
+    def fingerprint(self) -> str:
+        return self.training().fingerprint
+
+    @property
     def size(self) -> int:
         """Number of training images."""
         return len(self.training())

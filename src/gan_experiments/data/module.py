@@ -144,6 +144,11 @@ class DataModule(LightningDataModule, ABC):
         return None
 
     @property
+    def fingerprint(self) -> str:
+        """A text that differs whenever the training samples do; empty if they have none."""
+        return ""
+
+    @property
     def class_names(self) -> list[str]:
         """The names of the classes, indexed by label; empty without classes."""
         return []

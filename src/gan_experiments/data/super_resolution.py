@@ -143,6 +143,11 @@ class SuperResolution(FromFiles):
         self._rows(self.images())
 
     @property
+    @override
+    def fingerprint(self) -> str:
+        return self.images().fingerprint
+
+    @property
     def size(self) -> int:
         """Number of training images."""
         return len(self._rows(self.images()))

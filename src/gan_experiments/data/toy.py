@@ -153,6 +153,11 @@ class MixtureData(DataModule):
         """The same number for each class, as all are equally likely; empty without classes."""
         return [1] * self.classes
 
+    @property
+    @override
+    def fingerprint(self) -> str:
+        return self.reference().fingerprint
+
     @override
     def describe(self) -> str:
         line = f"{self.title}: new points of {len(self.centres)} Gaussians in the plane"

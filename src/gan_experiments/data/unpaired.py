@@ -108,6 +108,11 @@ class Unpaired(FromFiles):
         return held_out, self.reference(f"{split}_{other}" if split in ("train", "test") else split)
 
     @property
+    @override
+    def fingerprint(self) -> str:
+        return "-".join(self._training(domain).fingerprint for domain in DOMAINS)
+
+    @property
     def size(self) -> int:
         """Number of images of the larger domain."""
         return max(len(self._training(domain)) for domain in DOMAINS)

@@ -13,27 +13,16 @@ def _mlflow(logger: Any, name: str, path: Path, step: int) -> None:
     logger.experiment.log_artifact(logger.run_id, str(path), f"{name}/{step:08d}")
 
 
-def _comet(logger: Any, name: str, path: Path, step: int) -> None:
-    logger.experiment.log_image(str(path), name=name, step=step)
-
-
 def _tensorboard(logger: Any, name: str, path: Path, step: int) -> None:
     from torchvision.io import ImageReadMode, decode_image
 
-    if path.suffix != ".gif":
+    if path.suffix != ".gif":  # of which TensorBoard shows none
         logger.experiment.add_image(name, decode_image(str(path), ImageReadMode.RGB), step)
-
-
-def _wandb(logger: Any, name: str, path: Path, step: int) -> None:
-    if path.suffix != ".gif":
-        logger.log_image(name, [str(path)])
 
 
 BY_CLASS: dict[str, Callable[[Any, str, Path, int], None]] = {
     "MLFlowLogger": _mlflow,
-    "CometLogger": _comet,
     "TensorBoardLogger": _tensorboard,
-    "WandbLogger": _wandb,
 }
 """How a picture is logged, by the name of the logger's class or of one that it derives from."""
 

@@ -8,9 +8,9 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
 from gan_experiments.bounds import Place
+from gan_experiments.loggers import other_loggers
 from gan_experiments.loggers.run_logger import RunLogger
 
 
@@ -27,8 +27,7 @@ class TensorBoardRun(RunLogger, TensorBoardLogger):
     @rank_zero_only
     def log_picture(self, name: str, path: Path, step: int, caption: str = "") -> None:
         """Log an image file at `step` images; TensorBoard shows no GIFs."""
-        if path.suffix != ".gif":
-            self.experiment.add_image(name, decode_image(str(path), ImageReadMode.RGB), step)
+        other_loggers.log_picture(self, name, path, step)
 
     @rank_zero_only
     def log_histograms(self, histograms: dict[str, Tensor], step: int) -> None:

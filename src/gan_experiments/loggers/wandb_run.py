@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ from gan_experiments.loggers.run_logger import RunLogger
 from gan_experiments.metrics.names import higher_is_better
 from gan_experiments.metrics.passports import short_name
 from gan_experiments.runs import names, resume
+
+log = logging.getLogger(__name__)
 
 MODES = {"online": "online", "offline": "offline", "disabled": "disabled", "run": "online", "dryrun": "offline"}
 """The modes that may be typed, and W&B's present names for them."""
@@ -134,7 +137,7 @@ class WandbRun(RunLogger, WandbLogger):
         """Put the data's fingerprint into the config; online the run also uses an artifact of that name."""
         told = {"description": description, "fingerprint": fingerprint}
         self.experiment.config.update({"trained_on": told}, allow_val_change=True)
-        if self._wandb_init["mode"] == "online":  # elsewhere W&B refuses it
+        if fingerprint and self._wandb_init["mode"] == "online":  # elsewhere W&B refuses it
             name = f"data-{files.clean_name(fingerprint)[:16]}"
             self.experiment.use_artifact(wandb.Artifact(name, "dataset", description, metadata=told))
 
@@ -155,7 +158,6 @@ class WandbRun(RunLogger, WandbLogger):
 
         `pairs` are samples, the real images nearest to them, both uint8 [H, W, C], and distances: a Table of W&B.
         """
-        self._recall()
         measured = {f"{verb}/{name}": value for name, value in values.items()}
         self.experiment.summary.update({**measured, f"{verb}/images": images})
         if pairs:
@@ -179,13 +181,18 @@ class WandbRun(RunLogger, WandbLogger):
     @rank_zero_only
     def start(self, config: dict[str, Any]) -> None:
         """Open the run before the training, so that its errors come early, as ConfigError."""
+        self.open().config.update(config, allow_val_change=True)
+        self.experiment.define_metric("images", hidden=True)
+        self.experiment.define_metric("*", step_metric="images")
+
+    def open(self) -> Any:
+        """Open the run, with the summary of its earlier starts; raise ConfigError if W&B cannot."""
         try:
-            self.experiment.config.update(config, allow_val_change=True)
+            run = self.experiment
         except wandb.errors.Error as error:
             raise ConfigError(f"W&B cannot open the run ({' '.join(str(error).split())}): {OFFLINE}") from error
         self._recall()
-        self.experiment.define_metric("images", hidden=True)
-        self.experiment.define_metric("*", step_metric="images")
+        return run
 
     def where(self) -> str:
         """Return where the run can be viewed: its address, or the command that uploads it.
@@ -276,7 +283,13 @@ def reopened(folder: Path) -> Iterator[WandbRun | None]:
     told = {key: node[key] for key in ("project", "entity", "name", "group") if isinstance(node.get(key), str)}
     told.setdefault("name", names.spoken(_words(folder)) or _default_name(folder))
     mode = os.environ.get("WANDB_MODE") or node.get("mode")
-    logger = WandbRun(str(folder), **told, mode=mode if mode in MODES else None, checkpoints="none")
+    try:
+        logger = WandbRun(str(folder), **told, mode=mode if mode in MODES else None, checkpoints="none")
+        logger.open()
+    except ConfigError as error:  # what was measured is on disk all the same
+        log.warning("not logged to W&B: %s", error)
+        yield None
+        return
     try:
         yield logger
     finally:
