@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_experiments import processes
-from gan_experiments.contracts import ConfigError
+from gan_experiments.contracts import ConfigError, TrainingFailure
 from gan_experiments.launch import command, mistakes
 from gan_experiments.runs import configs, latest, quoting, run_folder
 from gan_experiments.runs.resolvers import register_resolvers
@@ -79,7 +79,7 @@ def _trained(cfg: DictConfig) -> TrainedRun | None:
     status = command.single(lambda cfg: run(cfg, runs.append), cfg, "run")
     if runs:
         if status == 1:  # a rank died, as was printed
-            raise ConfigError(f"{run_folder.shown(folder)}: the training was broken off")
+            raise TrainingFailure(f"{run_folder.shown(folder)}: the training was broken off")
         return TrainedRun(runs[0].model.eval(), runs[0].cfg, runs[0].folder)
     return None if cfg.check else open_run(str(folder))  # it was complete before, or kept
 

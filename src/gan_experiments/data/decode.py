@@ -381,10 +381,10 @@ def _frame(
             raise UnreadableImageError("holds values that are no numbers")
         full = _full(stored) if deep else 65535.0
         if deep:
-            upright = Image.fromarray(_to_8_bit(stored, bounds or (0, full)))
+            upright = Image.fromarray(to_8_bit(stored, bounds or (0, full)))
         elif bounds is not None:
             alpha = upright.getchannel("A") if "A" in upright.getbands() else None
-            upright = ImageOps.exif_transpose(_with_exif(Image.fromarray(_to_8_bit(stored, bounds)), image))
+            upright = ImageOps.exif_transpose(_with_exif(Image.fromarray(to_8_bit(stored, bounds)), image))
             if alpha is not None:
                 upright.putalpha(alpha)
     number = _frames(image) if frame == 0 else 1
@@ -414,7 +414,7 @@ def _of_raster(raster: Raster, channels: int | None, frame: int | None, reading:
             if bounds is None:
                 raise UnreadableImageError(f"names no window of its own, as data.range={OWN} needs it")
         numbers = stored.astype(np.float32) if stored.dtype.itemsize < 4 else stored
-        eight = _to_8_bit(numbers, bounds or (0, full))
+        eight = to_8_bit(numbers, bounds or (0, full))
     pixels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(255 - eight if raster.inverted else eight, 2, 0)))
     opaque = has_alpha(channels, reading.bands) and len(pixels) != 4
     if channels is None:  # as of Pillow's files: over white
@@ -549,7 +549,7 @@ def _full(values: np.ndarray) -> float:
     return 65535.0 if values.dtype.itemsize == 2 or values.max() > 255 else 255.0
 
 
-def _to_8_bit(values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+def to_8_bit(values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
     """Scale values to uint8, the first bound to 0 and the second to 255; clip what lies beyond."""
     low, high = bounds
     scale = 255 / (high - low)  # float32 values stay float32

@@ -18,8 +18,9 @@ from typing_extensions import override
 from gan_experiments.bounds import Place
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import limits
-from gan_experiments.data.dataset import FromItems, Items
+from gan_experiments.data.dataset import FromItems
 from gan_experiments.data.download import NotDownloadedError, may_download
+from gan_experiments.data.items import Items
 
 SECONDS = 5.0  # for the hub to answer, before its cache alone is looked at
 LOCAL = "a folder of images, or one that save_to_disk wrote"
