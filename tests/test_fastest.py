@@ -29,6 +29,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "fastest"
 
 
+@pytest.fixture
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that is no faster in bfloat16, so that what is chosen is the same on every machine."""
+    monkeypatch.setattr(fastest, "computes_bfloat16", lambda _: False)
+
+
 def chosen(times: dict[tuple[str, bool], float], monkeypatch: pytest.MonkeyPatch) -> tuple[str, bool]:
     """What is chosen of settings that take so long."""
     settings = [Setting(*setting, ms) for setting, ms in times.items()]
@@ -53,6 +59,7 @@ def test_the_fastest_is_chosen_if_it_is_so_by_more_than_noise(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.usefixtures("float32")
 def test_every_model_is_asked(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each layout is tried by real steps in every phase, and what was asked is remembered."""
     cfg = small(tmp_path / "run", model, *AUTO)
@@ -61,7 +68,6 @@ def test_every_model_is_asked(model: str, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(fastest, "REPEATS", 1)
     monkeypatch.setattr(fastest, "ROUNDS", rounds)
     monkeypatch.setattr(fastest, "ENOUGH", 1)
-    monkeypatch.setattr(fastest, "computes_bfloat16", lambda _: False)
     trains = fastest.train_on_noise
 
     def counted(cfg: Any, *rest: Any) -> Any:
@@ -109,6 +115,7 @@ class Flat(nn.Module):
         return self.linear(maps.view(len(maps), -1)).squeeze(1)
 
 
+@pytest.mark.usefixtures("float32")
 def test_a_setting_that_fails_is_left_out(tmp_path: Path) -> None:
     """And if all do, the training itself says why."""
     cfg = small(tmp_path / "run", "dcgan", *AUTO, LONG)
@@ -147,6 +154,7 @@ def test_exact_is_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [fastest.settled(cpu).trainer[key] for key in resume.SETTLED[2:]] == [False, False]
 
 
+@pytest.mark.usefixtures("float32")
 def test_a_damaged_or_foreign_answer_is_asked_again(tmp_path: Path, cache: Path) -> None:
     cfg = small(tmp_path / "run", "dcgan", *AUTO, LONG)
     found = fastest.settled(cfg)
