@@ -18,6 +18,7 @@ from gan_experiments.conditions import Classes, Rows, classes_at
 from gan_experiments.contracts import AS_THE_DATA, UNIFORM, ConfigError
 from gan_experiments.data.cache import ImageArray
 from gan_experiments.data.images import Digits
+from gan_experiments.inference.run import Run as Drawing
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.extractors import DigitsExtractor
 from gan_experiments.metrics.passports import unlike
@@ -133,15 +134,17 @@ def test_a_sheet_has_a_class_a_column_or_the_datas_classes() -> None:
 
 def test_single_images_are_drawn_as_the_data_have_them() -> None:
     uneven, even = (model_of(Conditional(), counts) for counts in ([900, *[100] * 9], [500] * 10))
+    data = OmegaConf.create({"data": {"channels": 1, "resolution": 32}})
+    many, few = (Drawing(model, data, Path()) for model in (uneven, even))
     asked: Any = OmegaConf.create({"class": None, "labels": None, "n": 20, "seed": 3, "singles": False})
-    assert sample._labels(uneven, asked)[0].tolist() == [*range(10)] * 2  # type: ignore[union-attr]
+    assert sample._labels(many, asked)[0].tolist() == [*range(10)] * 2  # type: ignore[union-attr]
     asked.singles = True
-    assert sample._labels(even, asked)[0].tolist() == [*range(10)] * 2  # type: ignore[union-attr]
-    assert torch.equal(sample._labels(uneven, asked)[0], uneven.conditions(20, 3))  # type: ignore[arg-type]
+    assert sample._labels(few, asked)[0].tolist() == [*range(10)] * 2  # type: ignore[union-attr]
+    assert torch.equal(sample._labels(many, asked)[0], uneven.conditions(20, 3))  # type: ignore[arg-type]
     asked.labels = "uniform"
-    assert torch.equal(sample._labels(uneven, asked)[0], uneven.conditions(20, 3, "uniform"))  # type: ignore[arg-type]
+    assert torch.equal(sample._labels(many, asked)[0], uneven.conditions(20, 3, "uniform"))  # type: ignore[arg-type]
     asked["class"] = 4
-    assert sample._labels(uneven, asked)[0].tolist() == [4] * 20  # type: ignore[union-attr]
+    assert sample._labels(many, asked)[0].tolist() == [4] * 20  # type: ignore[union-attr]
 
 
 def test_the_health_of_uneven_classes_is_that_of_typical_samples() -> None:

@@ -22,6 +22,7 @@ from support import SMALL_DATA, compose, small_data
 
 from gan_experiments import drawing
 from gan_experiments.assembly import build, report
+from gan_experiments.conditions import number_of
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.cache import VERIFIED, cached
 from gan_experiments.data.decode import decode
@@ -36,7 +37,6 @@ from gan_experiments.data.sources import Files, Settings, splits_of
 from gan_experiments.data.stored import StoredImages
 from gan_experiments.data.super_resolution import SuperResolution
 from gan_experiments.data.unpaired import Unpaired
-from gan_experiments.engine.module import number_of
 from gan_experiments.models.image_to_image import Direction, ImageToImage
 from gan_experiments.models.noise_to_image import NoiseToImage
 

@@ -34,6 +34,7 @@ LAYERS = [  # from the ground up; a file imports from its own room or from a row
     {"callbacks", "official"},
     {"assembly"},
     {"exploration"},
+    {"inference"},
     {"launch"},
     {"verbs"},
     {"__main__", "run", "api"},

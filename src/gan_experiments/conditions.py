@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from gan_experiments.contracts import AS_THE_DATA, UNIFORM, ConfigError
+
+log = logging.getLogger(__name__)
 
 Draws: TypeAlias = "int | Callable[[int], Tensor]"
 """A seed, or a function that draws n numbers in [0, 1).
@@ -115,6 +118,33 @@ class Rows(Conditions):
             return self.rows.to(places.device)[places]
         order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(draws))
         return self.rows[order][torch.arange(count) % len(self.rows)]
+
+
+def number_of(name: str, names: Sequence[str], words: str) -> int:
+    """Return the label of a class by its name. Warn if the name is also the label of another class.
+
+    `words` are what the user typed, for the warning.
+    """
+    number = names.index(name)
+    if name.isdigit() and int(name) != number and int(name) < len(names):
+        other = names[int(name)]
+        log.warning("%s is the class of that name, number %d; number %s is the class %s", words, number, name, other)
+    return number
+
+
+def class_number(asked: object, classes: int, names: Sequence[str], key: str = "class") -> int:
+    """Return the label of a class given its name, or given its number if no class has that name.
+
+    Raises ConfigError, which names the option `key`, if there is no such class.
+    """
+    if not classes:
+        raise ConfigError(f"{key}={asked}: this generator knows no classes; leave it out")
+    if str(asked) in names:
+        return number_of(str(asked), names, f"{key}={asked}")
+    if type(asked) is int and 0 <= asked < classes:
+        return asked
+    some = f", or a name: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if names else ""
+    raise ConfigError(f"{key}={asked}: type a number of 0 to {classes - 1}{some}")
 
 
 def classes_at(places: Tensor, classes: int, counts: Sequence[int] = ()) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,20 @@ MISFITS = (ArithmeticError, AttributeError, LookupError, OmegaConfBaseException,
 
 @dataclass(repr=False)
 class TrainedRun:
-    """A trained model in evaluation mode, the config that it was trained with, and the folder for its results."""
+    """A trained model in evaluation mode, the config that it was trained with, and the folder for its results.
+
+    `file` is the checkpoint that it was read from, and `stat` that of the file before it was read.
+    """
 
     model: AdversarialModule
     cfg: DictConfig
     folder: Path
+    file: Path | None = None
+    stat: os.stat_result | None = None
 
     def __repr__(self) -> str:
         name, seen = type(self.model).__name__, f"{self.model.images_seen:,} images"
-        return f"TrainedRun({str(self.folder)!r}, {name}, {seen})"
+        return f"{type(self).__name__}({str(self.folder)!r}, {name}, {seen})"
 
     def data(self) -> Any:
         """Open the data that the model was trained on, and return the data module."""
@@ -43,6 +49,7 @@ def open_run(given: str, device: str = "auto", trusted: Any = None) -> TrainedRu
     run, its config names more than is allowed, or its checkpoint does not fit the model of its own config.
     """
     path = resume.find(given, key="run")
+    stat = path.stat()
     checkpoint = resume.load(path, key="run")
     folder = resume.folder_of(path) or path.parent
     config = {**checkpoint["gan_experiments"]["config"], "logger": {}}  # no verb logs, and W&B's import takes a second
@@ -57,7 +64,7 @@ def open_run(given: str, device: str = "auto", trusted: Any = None) -> TrainedRu
         raise ConfigError(
             f"run={given}: its weights do not fit its config ({' '.join(str(error).split())[:160]})"
         ) from error
-    return TrainedRun(model.eval().to(device_of(device)), cfg, folder)
+    return TrainedRun(model.eval().to(device_of(device)), cfg, folder, path, stat)
 
 
 OF_THE_WEIGHTS = ("model", "data", "augment", "technique", "loss", "perceptual", "experiment")

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -584,15 +584,3 @@ class AdversarialModule(L.LightningModule):
         self.reseeded = max(self.reseeded, saved.get("reseeded", 0))
         unlogged = saved.get("unlogged", {})
         self._history = {k: [(n, torch.tensor(value)) for n, value in rows] for k, rows in unlogged.items()}
-
-
-def number_of(name: str, names: Sequence[str], words: str) -> int:
-    """Return the label of a class by its name. Warn if the name is also the label of another class.
-
-    `words` are what the user typed, for the warning.
-    """
-    number = names.index(name)
-    if name.isdigit() and int(name) != number and int(name) < len(names):
-        other = names[int(name)]
-        log.warning("%s is the class of that name, number %d; number %s is the class %s", words, number, name, other)
-    return number

@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.conditions import number_of
 from gan_experiments.contracts import BATCH_KEYS, Batch, ConfigError
 from gan_experiments.data.batches import HeldOut
 from gan_experiments.data.decode import Shape
 from gan_experiments.data.resize import imresize
 from gan_experiments.data.tiles import mirrored
-from gan_experiments.engine.module import evaluating, number_of
+from gan_experiments.engine.module import evaluating
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.losses.adversarial import AdversarialLoss
 from gan_experiments.models.game import Game
@@ -36,6 +37,21 @@ class Direction:
     truth: str = ""
     number: int | None = None
     also: tuple[str, ...] = ()
+
+
+def direction_of(directions: Mapping[str, Direction], to: str) -> str:
+    """Return the name of a direction given its name, or else its class's number; the first for an empty `to`.
+
+    Raises ConfigError if there is no such direction.
+    """
+    if to in directions and directions[to].number is not None:
+        number_of(to, [name for name, way in directions.items() if way.number is not None], f"to={to}")
+    if to in directions or not to:
+        return to or next(iter(directions))
+    numbered = {str(way.number): name for name, way in directions.items() if way.number is not None}
+    if to not in numbered:
+        raise ConfigError(f"to={to}: this model knows no such direction; type to={' or to='.join(directions)}")
+    return numbered[to]
 
 
 class ImageToImage(Game):
@@ -125,14 +141,7 @@ class ImageToImage(Game):
 
         Raises ConfigError if there is no such direction.
         """
-        if to in self.directions and self.directions[to].number is not None:
-            number_of(to, [name for name, way in self.directions.items() if way.number is not None], f"to={to}")
-        if to in self.directions or not to:
-            return to or next(iter(self.directions))
-        numbered = {str(way.number): name for name, way in self.directions.items() if way.number is not None}
-        if to not in numbered:
-            raise ConfigError(f"to={to}: this model knows no such direction; type to={' or to='.join(self.directions)}")
-        return numbered[to]
+        return direction_of(self.directions, to)
 
     def name_classes(self, names: list[str]) -> None:
         """Store the data's class names, for directions too unless two of them would get the same name."""

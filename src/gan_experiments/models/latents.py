@@ -8,10 +8,24 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from gan_experiments.contracts import ConfigError
 
 if TYPE_CHECKING:
     from gan_experiments.models.noise_to_image import NoiseToImage
+
+
+def noise(n: int, latent_dim: int, seed: int, truncation: float | None = None, styled: bool = False) -> Tensor:
+    """Draw z float32 [n, latent_dim] on the CPU; see `NoiseToImage.fixed_noise`."""
+    if truncation is not None and not (isinstance(truncation, (int, float)) and truncation > 0):
+        largest = "ψ" if styled else "the largest |z|"
+        raise ConfigError(f"truncation={truncation}: {largest} is a number above 0; type for example 0.5")
+    generator = torch.Generator().manual_seed(seed)
+    if truncation is None or styled:
+        return torch.randn(n, latent_dim, generator=generator, dtype=torch.float32)
+    z = torch.empty(n, latent_dim)
+    return nn.init.trunc_normal_(z, a=-truncation, b=truncation, generator=generator)
 
 
 @dataclass(frozen=True)

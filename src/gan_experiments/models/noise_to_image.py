@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from gan_experiments.augment.augmentation import Augmentation
 from gan_experiments.bounds import OneOf, Rhythm
-from gan_experiments.conditions import Classes, Conditions
+from gan_experiments.conditions import Classes, Conditions, class_number
 from gan_experiments.contracts import LAWS, Batch, ConfigError
-from gan_experiments.engine.module import evaluating, number_of
+from gan_experiments.engine.module import evaluating
 from gan_experiments.engine.phases import Phase
 from gan_experiments.kinds import Kind, kind_of
 from gan_experiments.losses.adversarial import AdversarialLoss, RelativisticPaired
+from gan_experiments.models import latents
 from gan_experiments.models.game import Comparison, Game, Update
 from gan_experiments.models.latents import Sampler, closed_walk
 from gan_experiments.models.technique import NEEDS, Technique
@@ -277,15 +278,7 @@ class NoiseToImage(Game):
 
         Raises ConfigError if there is no such class.
         """
-        if not self.classes:
-            raise ConfigError(f"class={asked}: this generator knows no classes; leave it out")
-        names = self.class_names
-        if str(asked) in names:
-            return number_of(str(asked), names, f"class={asked}")
-        if type(asked) is int and 0 <= asked < self.classes:
-            return asked
-        some = f", or a name: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if names else ""
-        raise ConfigError(f"class={asked}: type a number of 0 to {self.classes - 1}{some}")
+        return class_number(asked, self.classes, self.class_names)
 
     def fixed_noise(self, n: int, seed: int, truncation: float | None = None) -> Tensor:
         """Draw z [n, latent_dim], which depends on the seed alone, not on the device.
@@ -294,14 +287,7 @@ class NoiseToImage(Game):
         section 3.1. A generator that is `styled` truncates w instead and leaves z unchanged. Raises ConfigError unless
         `truncation` is above 0.
         """
-        if truncation is not None and not (isinstance(truncation, (int, float)) and truncation > 0):
-            largest = "ψ" if self.styled else "the largest |z|"
-            raise ConfigError(f"truncation={truncation}: {largest} is a number above 0; type for example 0.5")
-        generator = torch.Generator().manual_seed(seed)
-        if truncation is None or self.styled:
-            return torch.randn(n, self.latent_dim, generator=generator, dtype=torch.float32)
-        z = torch.empty(n, self.latent_dim)
-        return nn.init.trunc_normal_(z, a=-truncation, b=truncation, generator=generator)
+        return latents.noise(n, self.latent_dim, seed, truncation, self.styled)
 
     def sampler(self, seed: int, ema: bool = True, truncation: float | None = None, law: str = "data") -> Sampler:
         """Return the source of the images that scores use; their classes are drawn by `law`, see `conditions`."""

@@ -10,10 +10,8 @@ from omegaconf import DictConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gan_experiments.assembly.trained import TrainedRun
+    from gan_experiments.inference.run import Run
     from gan_experiments.models.noise_to_image import NoiseToImage
-
-CHUNK = 64
 
 
 def sample(cfg: DictConfig) -> int:
@@ -21,13 +19,14 @@ def sample(cfg: DictConfig) -> int:
     import torch
 
     from gan_experiments import drawing, files, processes
-    from gan_experiments.assembly import check, report, trained
+    from gan_experiments.assembly import check, report
     from gan_experiments.contracts import ConfigError
+    from gan_experiments.inference.run import open_run
     from gan_experiments.kinds import Image
     from gan_experiments.models.noise_to_image import NoiseToImage
 
     check.require_options(cfg, "sample")
-    run = trained.open_run(cfg.run, cfg.device, cfg.trust)
+    run = open_run(cfg.run, cfg.device, cfg.trust)
     model, usual = run.model, run.folder / "drawn" / f"{run.model.images_seen:08d}"
     kind = model.kind
     if cfg.singles and not kind.suffix:
@@ -37,7 +36,7 @@ def sample(cfg: DictConfig) -> int:
     if cfg.depth == 16 and not isinstance(kind, Image):
         raise ConfigError(f"depth=16 is of images, and this model makes {kind.name}; leave it out")
     out = files.place(cfg.out, usual, cfg.existing)
-    label, columns = _labels(model, cfg) if isinstance(model, NoiseToImage) else (None, None)
+    label, columns = _labels(run, cfg) if isinstance(model, NoiseToImage) else (None, None)
     singles = _singles(run, cfg, label, out / "images") if cfg.singles else []
     sheet, walk = out / "sheet.png", out / "interpolation.gif"
     wanted = set(files.to_write([sheet, *singles, *([walk] if cfg.interpolation else [])], cfg.existing))
@@ -60,7 +59,7 @@ def sample(cfg: DictConfig) -> int:
     return 0
 
 
-def _values(run: TrainedRun) -> tuple[float, float]:
+def _values(run: Run) -> tuple[float, float]:
     """Return the values that black and white have in 16 bits: those of the data's files if they can be written."""
     from gan_experiments.kinds import Bands
 
@@ -71,7 +70,7 @@ def _values(run: TrainedRun) -> tuple[float, float]:
     return 0.0, 65535.0
 
 
-def _drawn(run: TrainedRun, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
+def _drawn(run: Run, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
     """Return the n cells of the sheet, each [k, ...] for k images side by side."""
     from gan_experiments.contracts import ConfigError
     from gan_experiments.models.noise_to_image import NoiseToImage
@@ -86,12 +85,13 @@ def _drawn(run: TrainedRun, cfg: DictConfig, label: Tensor | None) -> list[Tenso
         fixed = run.data().fixed(cfg.n)
         return list(model.sheet(model.sheet_inputs(fixed, cfg.n), cfg.ema).cpu())
     from gan_experiments import processes
+    from gan_experiments.inference.run import CHUNK
 
-    z = model.fixed_noise(cfg.n, cfg.seed, cfg.truncation)
+    z = run.noise(cfg.n, cfg.seed, cfg.truncation)
     drawn: list[Tensor] = []
     for start in processes.watched(range(0, cfg.n, CHUNK), f"times {CHUNK} images"):
         rows = slice(start, start + CHUNK)
-        drawn += [*model.sample(z[rows], cfg.ema, None if label is None else label[rows], cfg.truncation).cpu()]
+        drawn += [*run.draw(z[rows], None if label is None else label[rows], cfg.truncation, cfg.ema, exact=True)]
     return [image[None] for image in drawn]
 
 
@@ -104,7 +104,7 @@ def _walk(model: NoiseToImage, cfg: DictConfig, label: Tensor | None) -> list[Te
     return [model.sample(z, cfg.ema, label, cfg.truncation)[:, None] for z in walk]
 
 
-def _singles(run: TrainedRun, cfg: DictConfig, label: Tensor | None, folder: Path) -> list[Path]:
+def _singles(run: Run, cfg: DictConfig, label: Tensor | None, folder: Path) -> list[Path]:
     """Return a path for each image, in a folder of its class if there are classes."""
     from gan_experiments import files
 
@@ -115,22 +115,14 @@ def _singles(run: TrainedRun, cfg: DictConfig, label: Tensor | None, folder: Pat
     return [folder / classes[number] / name for number, name in zip(label.tolist(), names, strict=True)]
 
 
-def _labels(model: NoiseToImage, cfg: DictConfig) -> tuple[Tensor | None, int | None]:
+def _labels(run: Run, cfg: DictConfig) -> tuple[Tensor | None, int | None]:
     """Return the classes int64 [n] of the images and the number of columns of their sheet.
 
     The classes are None if there are none, and the columns None for any number. The images are all of the class of
     `class=`, or drawn by the law of `labels=`; else they repeat 0, 1, 2, ..., so that each class has its columns.
     Single images are a data set: if the data's classes are unequally frequent, they are drawn in the same proportions.
     """
-    import torch
-
-    from gan_experiments.contracts import ConfigError
-
-    if cfg["class"] is not None:
-        return torch.full((cfg.n,), model.class_number(cfg["class"])), None
-    law = cfg.labels or ("data" if cfg.singles and not model.conditions.even else None)
-    if law and not model.classes:
-        raise ConfigError(f"labels={law}: this generator knows no classes; leave it out")
-    if law:
-        return model.conditions(cfg.n, cfg.seed, law), None
-    return model.conditions.of_sheet(cfg.n, cfg.seed), model.conditions.columns(cfg.n)
+    asked = cfg["class"]
+    law = cfg.labels or ("data" if cfg.singles and not run.conditions.even else None)
+    columns = None if law or asked is not None else run.conditions.columns(cfg.n)
+    return run.labels(cfg.n, cfg.seed, asked, law, key="class"), columns

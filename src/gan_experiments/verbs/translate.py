@@ -6,25 +6,19 @@ import contextlib
 import glob
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from gan_experiments.bounds import sides
-
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gan_experiments.contracts import Batch
-    from gan_experiments.data.decode import Shape
     from gan_experiments.data.masks import Mask
     from gan_experiments.data.photos import Photo
+    from gan_experiments.inference.run import Run
     from gan_experiments.kinds import Kind
-    from gan_experiments.models.image_to_image import ImageToImage
 
 CELL = 256  # pixels a side on the contact sheet
 FEW = 8  # up to so many images, there is a line about each
@@ -83,21 +77,21 @@ def translate(cfg: DictConfig) -> int:
 
 def _translate(cfg: DictConfig) -> int:
     from gan_experiments import files
-    from gan_experiments.assembly import report, trained
+    from gan_experiments.assembly import report
     from gan_experiments.contracts import ConfigError
     from gan_experiments.data.decode import UnreadableImageError
     from gan_experiments.data.photos import sheet_of
+    from gan_experiments.inference.run import open_run
     from gan_experiments.models.image_to_image import ImageToImage
     from gan_experiments.runs import quoting
 
     _require(cfg)
-    run = trained.open_run(cfg.run, cfg.device, cfg.trust)
-    model = run.model
-    if not isinstance(model, ImageToImage):
+    run = open_run(cfg.run, cfg.device, cfg.trust)
+    if not isinstance(run.model, ImageToImage):
         raise ConfigError(
             f"run={cfg.run}: this model draws images from noise; type {quoting.of_verb('sample', run=cfg.run)}"
         )
-    to = model.direction("" if cfg.to is None else str(cfg.to))
+    to = run.direction("" if cfg.to is None else str(cfg.to))
     out = Path(str(cfg.out)).expanduser() if cfg.out else run.folder / FOLDER / files.clean_name(to)
     jobs, sheet = _plan(cfg, out, run.folder / FOLDER), sheet_of(out)
     wanted = set(files.to_write([*(job.result for job in jobs), *([sheet] if cfg.sheet else [])], cfg.existing))
@@ -105,7 +99,7 @@ def _translate(cfg: DictConfig) -> int:
     cells: dict[Path, Tensor] = {}
     began = time.monotonic()
     told = Told(len(left) > FEW)
-    done, faults, stopped = _do(left, _translator(cfg, model, to, run.cfg.data), _masks(cfg, jobs), told, cells)
+    done, faults, stopped = _do(left, _translator(cfg, run, to), _masks(cfg, jobs), told, cells)
     for line in told.summary():
         print(line)
     if done:
@@ -117,13 +111,12 @@ def _translate(cfg: DictConfig) -> int:
         print(f"stopped: {done} of {len(left)} images are done; the same command with existing=keep goes on")
         return 128 + stopped
     if sheet in wanted:
-        read, again = (_reader(model, run.cfg.data, result) for result in (False, True))
         for job in jobs[: cfg.sheet + len(faults)]:
             if job.result not in cells and job.result.is_file():
                 with contextlib.suppress(UnreadableImageError):
-                    cells[job.result] = _pair(read(job.image), again(job.result).pixels)
+                    cells[job.result] = _pair(run.read(job.image), run.read(job.result, result=True).pixels)
         found = [cells[job.result] for job in jobs[: cfg.sheet + len(faults)] if job.result in cells]
-        _write_sheet(found[: cfg.sheet], sheet, model.kind)
+        _write_sheet(found[: cfg.sheet], sheet, run.model.kind)
     if faults:
         more = [f"... and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
         raise ConfigError(*faults[:NAMED], *more)
@@ -188,72 +181,26 @@ def _require(cfg: DictConfig) -> None:
     check.require_options(cfg, "translate")
 
 
-def _given(cfg: DictConfig, model: ImageToImage, to: str) -> Batch:
-    """Return what the model reads besides the image and its mask.
-
-    Raises ConfigError if something that it reads was not given, or something was given that it does not read.
-    """
-    import torch
-
-    from gan_experiments.contracts import BATCH_KEYS, ConfigError
-
-    also = model.directions[to].also
-    faults = []
-    for key in ("mask", "label"):
-        if cfg[key] is None and key in also:
-            faults.append(f"this model reads {key} too ({BATCH_KEYS[key]}): type {key}=...")
-        elif cfg[key] is not None and key not in also:
-            faults.append(f"{key}={cfg[key]}: this model does not read it to make {to} of an image; leave it out")
-    classes = sum(way.number is not None for way in model.directions.values())
-    if not faults and cfg.label is not None and cfg.label >= classes:
-        faults.append(f"label={cfg.label}: this model has {classes} classes; type label=0 to label={classes - 1}")
-    if faults:
-        raise ConfigError(*faults)
-    return {} if cfg.label is None else {"label": torch.tensor([cfg.label])}
-
-
-def _sizes(cfg: DictConfig, model: ImageToImage, height: int, width: int) -> tuple[Shape, Shape, int]:
-    """Return the side of a tile, the overlap, and the number that divides sides and positions of tiles, in pixels.
-
-    A network of a fixed size gets tiles of that size.
-    """
-    from gan_experiments.data.tiles import tiling
-
-    multiple = 1 if model.only else model.multiple
-    return *tiling(model.only or cfg.tile, height, width, multiple), multiple
-
-
-def _other_tile(cfg: DictConfig, model: ImageToImage) -> Iterator[str]:
-    """Yield a line if the tiles have another size than was typed."""
-    if cfg.tile is None and not model.only:
-        return
-    tile, *_ = _sizes(cfg, model, 1, 1)
-    if model.only:
-        tall, wide = sides(tile)
-        order = "" if tall == wide else " (height x width)"
-        yield f"this network takes {tall}x{wide} pixels{order} alone: larger images are cut into tiles of that size"
-    elif tile != cfg.tile:
-        yield f"tile={cfg.tile}: this network takes sides that {model.multiple} divides; tiles have {tile} pixels"
-
-
-def _translator(
-    cfg: DictConfig, model: ImageToImage, to: str, data: DictConfig
-) -> Callable[[Path, Mask | None], tuple[Photo, Tensor]]:
+def _translator(cfg: DictConfig, run: Run, to: str) -> Callable[[Path, Mask | None], tuple[Photo, Tensor]]:
     """Return a function from an image's path and its mask to the image and its translation.
 
     Raises ConfigError if the model reads something that was not given, or something was given that it does not read.
     """
     from gan_experiments.data.decode import as_grey
+    from gan_experiments.inference import tiling
+    from gan_experiments.models.image_to_image import ImageToImage
 
-    given, read = _given(cfg, model, to), _reader(model, data)
-    if data.get("range") == "auto" and model.values is None:
+    run.require(to, cfg.mask, cfg.label)
+    if run.cfg.data.get("range") == "auto" and run.model.values is None:
         print("data.range=auto: files of more than 8 bits are read by their kind here")
-    for line in _other_tile(cfg, model):
+    assert isinstance(run.model, ImageToImage), "require has looked"
+    for line in tiling.other_tile(cfg.tile, run.model):
         print(line)
 
     def translated(image: Path, mask: Mask | None) -> tuple[Photo, Tensor]:
-        photo = read(image)
-        made = _made(model, photo, mask, given, to, cfg, image.name)
+        photo = run.read(image)
+        hole = None if mask is None else mask.pixels
+        made = run.translated(photo.pixels, to, hole, cfg.label, cfg.seed, cfg.tile, cfg.ema, image.name)
         if not photo.grey or len(made) != 3:
             return photo, made
         if cfg.grey:
@@ -262,74 +209,6 @@ def _translator(
         return replace(photo, lost=(*photo.lost, told)), made
 
     return translated
-
-
-def _reader(model: ImageToImage, data: DictConfig, result: bool = False) -> Callable[[Path], Photo]:
-    """Return a function that reads a photograph as the model was trained on it, or a `result` of that."""
-    from gan_experiments.data.decode import Reading
-    from gan_experiments.data.photos import read_photo
-
-    values = data.get("range")
-    values = (
-        model.values if values == "auto" else values if values is None or isinstance(values, str) else tuple(values)
-    )
-    if result:  # which is an array where the photograph was DICOM
-        values = Reading(values).bounds
-    bands = data.channels if data.get("bands") or data.channels not in (1, 3, 4) else 0
-    return partial(read_photo, channels=data.channels, range=values, bands=bands)
-
-
-def _made(
-    model: ImageToImage, photo: Photo, mask: Mask | None, given: Batch, to: str, cfg: DictConfig, name: str
-) -> Tensor:
-    """Return the model's translation of a photograph [C, H, W]: uint8, or float in [-1, 1] as its pixels are.
-
-    The mask is appended to the image as another channel, so that both are cut into the same tiles. Norms that use the
-    statistics of their input get those of a sample of the whole image, so that tiles do not differ like separate
-    pictures. `model.overview` computes once, of the reduced image, what the model needs to know of all of it. Raises
-    ConfigError if the mask has another size than the image or a tile does not fit into memory.
-    """
-    import torch
-    from tqdm import tqdm
-
-    from gan_experiments.contracts import ConfigError
-    from gan_experiments.data.batches import to_float
-    from gan_experiments.data.tiles import number_of_tiles, sample_of, tiled
-    from gan_experiments.layers.shared_statistics import shared_statistics
-
-    channels, height, width = photo.pixels.shape
-    if mask is not None and mask.pixels.shape[1:] != (height, width):
-        found = f"{mask.pixels.shape[2]}x{mask.pixels.shape[1]}"
-        raise ConfigError(f"its mask is {found} and it is {width}x{height}: give one of the same size")
-    tile, overlap, multiple = _sizes(cfg, model, height, width)
-    number = number_of_tiles(height, width, tile, overlap, multiple)
-    several = number > 1
-    whole = to_float(_fitted(photo.pixels, min(max(sides(tile)), max(height, width)))).to(next(model.parameters()))
-    given = model.overview(whole) | given
-    hidden = None if several else True  # None: hidden unless on a terminal
-    with tqdm(total=number + several, desc=name, unit="tile", disable=hidden, leave=False) as bar:
-
-        def function(rows: Tensor) -> Tensor:
-            image, *hole = rows.split([channels, *([] if mask is None else [1])], dim=1)
-            batch = {key: values.expand(len(rows), *values.shape[1:]) for key, values in given.items()}
-            batch |= {key: (values > 0).to(values) for key, values in zip(("mask",), hole, strict=False)}
-            made = model.translate({model.directions[to].reads: image, **batch}, to, cfg.ema, cfg.seed)
-            bar.update()
-            return made
-
-        def sample() -> Tensor:
-            return function(to_float(sample_of(stack, tile, multiple)).to(model.device))
-
-        stack = photo.pixels
-        if mask is not None:
-            stack = torch.cat([stack, to_float(mask.pixels) if stack.is_floating_point() else mask.pixels])
-        try:
-            with shared_statistics(model, sample) if several else nullcontext():
-                return tiled(function, stack, tile, overlap, multiple, model.scale, model.device)
-        except torch.OutOfMemoryError:
-            raise ConfigError(
-                f"tile={cfg.tile} is too large for the memory of {model.device}; type tile={min(sides(tile)) // 2}"
-            ) from None
 
 
 def _plan(cfg: DictConfig, out: Path, earlier: Path) -> list[Job]:
@@ -446,16 +325,9 @@ def _cell(pixels: Tensor) -> Tensor:
     from torch.nn import functional as F
 
     from gan_experiments.data.batches import to_float
+    from gan_experiments.inference.tiling import fitted
 
-    small = _fitted(pixels, CELL)
+    small = fitted(pixels, CELL)
     down, right = (CELL - side for side in small.shape[2:])
     white = 1 if small.is_floating_point() else 255
     return to_float(F.pad(small, (right // 2, right - right // 2, down // 2, down - down // 2), value=white))
-
-
-def _fitted(pixels: Tensor, longer: int) -> Tensor:
-    """Resize an image [C, H, W] to [1, C, h, w], where the longer of h and w is `longer`."""
-    from torch.nn import functional as F
-
-    height, width = (max(1, round(side * longer / max(pixels.shape[1:]))) for side in pixels.shape[1:])
-    return F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True)

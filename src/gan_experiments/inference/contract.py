@@ -1,0 +1,201 @@
+"""The contract of whatever makes images of noise or of other images: a trained run, or a file exported from one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gan_experiments.conditions import Classes, Conditions, class_number
+from gan_experiments.contracts import BATCH_KEYS, ConfigError
+from gan_experiments.data.decode import Range, Reading
+from gan_experiments.kinds import Bands
+from gan_experiments.models import latents
+from gan_experiments.models.image_to_image import Direction, direction_of
+
+if TYPE_CHECKING:
+    from gan_experiments.data.photos import Photo
+
+SAMPLE, TRANSLATE = "sample", "translate"
+TILE = 512
+"""The usual side of a tile in pixels."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a user has to know of a model. `dataclasses.asdict` gives plain types.
+
+    `task` is "sample" or "translate", `model` the name of what was trained, as StyleGAN2. `kind` is the `name` of a
+    kind of samples, as `kinds.Image.name`. `channels` are those of samples, or of the images to translate. `resolution`
+    is height and width of samples, or those that a translator is bound to; None for any. `values` are black and white
+    of files of more than 8 bits (see `decode.Range`).
+
+    Of models that draw from noise: `latent_dim` of z, `classes` by their names (their numbers if they have none) and
+    their `counts` in the data, empty if unknown. `truncation` is what a truncation acts on: "z", or "w" by ψ.
+
+    Of translators: `directions` by name, the first is the usual one; results have sides `scale` times as long;
+    `classes` are those of the key "label", if a direction reads it.
+    """
+
+    task: str
+    model: str
+    kind: str
+    images_seen: int
+    channels: int
+    resolution: tuple[int, ...] | None = None
+    values: Range = None
+    classes: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
+    latent_dim: int = 0
+    truncation: str = ""
+    directions: Mapping[str, Direction] = field(default_factory=dict)
+    scale: int = 1
+
+
+class Generates(ABC):
+    """Something that draws samples from noise, or translates images, as `facts.task` says.
+
+    Tensors come on the CPU. All errors of users are raised as ConfigError, in one line.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name of its folder or file."""
+
+    @property
+    @abstractmethod
+    def checkpoint(self) -> str:
+        """The SHA-256 of the checkpoint's file, in hex; empty if that is unknown."""
+
+    @property
+    @abstractmethod
+    def facts(self) -> Facts:
+        """What a user has to know of it."""
+
+    @abstractmethod
+    def draw(
+        self,
+        z: Tensor,
+        labels: Tensor | None = None,
+        truncation: float | None = None,
+        ema: bool = True,
+        exact: bool = False,
+    ) -> Tensor:
+        """Generate samples [n, C, H, W] from z [n, latent_dim], and from labels int64 [n] if there are classes.
+
+        They are uint8, or with `exact` float32 in [-1, 1]; samples that are no images are float32 as they are. A row
+        depends on its own z and label alone, not on the others, up to rounding. `truncation` is ψ where w is truncated;
+        where z is, it changes nothing here, see `noise`. Without `ema` the generator has the weights in training, not
+        their average.
+        """
+
+    @abstractmethod
+    def translated(
+        self,
+        image: Tensor,
+        to: str = "",
+        mask: Tensor | None = None,
+        label: int | None = None,
+        seed: int = 0,
+        tile: int | None = TILE,
+        ema: bool = True,
+        told: str = "",
+    ) -> Tensor:
+        """Translate one image [C, H, W] of any size -> [C', scale H, scale W]: uint8, or float in [-1, 1] as it is.
+
+        `to` is one of the directions, by default the first; `mask` uint8 [1, H, W] is 255 in the hole. Images larger
+        than `tile` pixels a side are cut into tiles; None takes each whole. With `told` a bar of that name shows the
+        tiles done, on a terminal.
+        """
+
+    # ---------------------------------------------------------------- what samples are made of
+
+    def noise(self, n: int, seed: int = 0, truncation: float | None = None) -> Tensor:
+        """Draw z float32 [n, latent_dim], the same for a seed on any machine; with `truncation` of z, truncated."""
+        self.require_task(SAMPLE)
+        return latents.noise(n, self.facts.latent_dim, seed, truncation, self.facts.truncation == "w")
+
+    @property
+    def conditions(self) -> Conditions:
+        """What samples are conditioned on."""
+        return Classes(len(self.facts.classes), self.facts.counts)
+
+    def labels(
+        self, n: int, seed: int = 0, asked: object = None, law: str | None = None, key: str = "label"
+    ) -> Tensor | None:
+        """Return the labels int64 [n] of n samples; None without classes.
+
+        `asked` is a class by its number or name, or n of them. Without it classes are drawn by `law`, see
+        `contracts.LAWS`; without that too they are 0, 1, 2, ... again and again if all of them fit into n. Raises
+        ConfigError, which names the option `key`, if there is no such class.
+        """
+        self.require_task(SAMPLE)
+        if asked is not None:
+            several = not isinstance(asked, str) and isinstance(asked, Iterable)
+            given: list[object] = [*asked] if several else [asked] * n  # type: ignore[misc]
+            if len(given) != n:
+                raise ConfigError(f"{key} has {len(given)} classes for {n} samples: give one, or one for each")
+            return torch.tensor([self.class_number(one, key) for one in given])
+        if law:
+            if not self.facts.classes:
+                raise ConfigError(f"labels={law}: this generator knows no classes; leave it out")
+            return self.conditions(n, seed, law)
+        return self.conditions.of_sheet(n, seed)
+
+    def class_number(self, asked: object, key: str = "label") -> int:
+        """Return the label of a class given its name, or given its number if no class has that name."""
+        number = getattr(asked, "item", None)  # of numpy and torch
+        return class_number(number() if number else asked, len(self.facts.classes), self.facts.classes, key)
+
+    # ---------------------------------------------------------------- what translations are made of
+
+    def direction(self, to: str = "") -> str:
+        """Return the name of a direction given its name, or else its class's number; the usual one for an empty `to`.
+
+        Raises ConfigError if there is no such direction.
+        """
+        self.require_task(TRANSLATE)
+        return direction_of(self.facts.directions, to)
+
+    def require(self, to: str = "", mask: object = None, label: int | None = None) -> None:
+        """Raise ConfigError if a direction reads something that is None, or does not read something that is not."""
+        to = self.direction(to)
+        also = self.facts.directions[to].also
+        faults = []
+        for key, given in (("mask", mask), ("label", label)):
+            if given is None and key in also:
+                faults.append(f"this model reads {key} too ({BATCH_KEYS[key]}): type {key}=...")
+            elif given is not None and key not in also:
+                shown = f"={given}" if isinstance(given, str | int) else ""
+                faults.append(f"{key}{shown}: this model does not read it to make {to} of an image; leave it out")
+        classes = len(self.facts.classes)
+        if not faults and label is not None and not 0 <= label < classes:
+            faults.append(f"label={label}: this model has {classes} classes; type label=0 to label={classes - 1}")
+        if faults:
+            raise ConfigError(*faults)
+
+    def read(self, path: Path, result: bool = False) -> Photo:
+        """Read a photograph as the model was trained on it, or a `result` of that; see `photos.read_photo`."""
+        return self._reader(result)(path)
+
+    def _reader(self, result: bool = False) -> partial[Photo]:
+        from gan_experiments.data.photos import read_photo
+
+        values = Reading(self.facts.values).bounds if result else self.facts.values  # arrays, where DICOM was read
+        bands = self.facts.channels if self.facts.kind == Bands.name else 0
+        return partial(read_photo, channels=self.facts.channels, range=values, bands=bands)
+
+    # ---------------------------------------------------------------- both
+
+    def require_task(self, task: str) -> None:
+        """Raise ConfigError if the model does something else than `task`."""
+        if self.facts.task != task:
+            does = "draws samples from noise" if task == TRANSLATE else "translates images"
+            raise ConfigError(f"{self.name}: this model {does}; ask it to {self.facts.task}, not to {task}")
