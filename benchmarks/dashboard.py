@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,11 +29,15 @@ SMALL = ["metrics.num_fake=200", "metrics.num_real=300"]
 
 
 class Server(ThreadingHTTPServer):
-    """The one project of a server; `runs` holds what arrived of each run, `asked` the names of all requests."""
+    """The one project of a server; `runs` holds what arrived of each run, `artifacts` what of each artifact's version.
+
+    `asked` holds the names of all requests.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.runs: dict[str, dict[str, Any]] = {}
+        self.artifacts: list[dict[str, Any]] = []
         self.asked: list[str] = []
 
     @property
@@ -42,10 +47,10 @@ class Server(ThreadingHTTPServer):
 
     def run(self, name: str) -> dict[str, Any]:
         """What has arrived of a run."""
-        empty = {"history": [], "summary": "{}", "config": "{}", "files": set(), "artifacts": []}
+        empty = {"history": [], "summary": "{}", "config": "{}", "files": set(), "artifacts": [], "used": []}
         return self.runs.setdefault(name, empty)
 
-    def answer(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:  # noqa: PLR0911
         """Answer a query of the uploader by its name."""
         self.asked.append(operation)
         owner = {"id": "E", "name": "me"}
@@ -58,6 +63,7 @@ class Server(ThreadingHTTPServer):
             run = self.run(given["name"])
             run["config"] = given.get("config") or run["config"]
             run["name"] = given.get("displayName") or run.get("name")
+            run["job_type"] = given.get("jobType") or run.get("job_type")
             project = {"id": "P", "name": given["project"], "entity": owner}
             bucket = {"id": given["name"], "name": given["name"], "displayName": run["name"], "project": project}
             bucket |= {"historyLineCount": len(run["history"]), "config": run["config"]}
@@ -69,10 +75,41 @@ class Server(ThreadingHTTPServer):
         if operation == "CreateArtifact":
             told = given["input"]
             aliases = [alias["alias"] for alias in told.get("aliases") or []]
-            self.run(told["runName"])["artifacts"].append((told["artifactTypeName"], aliases))
-            sequence = {"id": "S", "latestArtifact": {"id": "A", "versionIndex": 0}}
-            return {"createArtifact": {"artifact": {"id": "A", "state": "COMMITTED", "artifactSequence": sequence}}}
+            if told.get("runName"):  # not of those that a run uses
+                self.run(told["runName"])["artifacts"].append((told["artifactTypeName"], aliases))
+            made = self._version(told)
+            sequence = {"id": "S", "latestArtifact": {"id": made["id"], "versionIndex": made["version"]}}
+            artifact = {"id": made["id"], "state": "COMMITTED", "artifactSequence": sequence}
+            return {"createArtifact": {"artifact": artifact}}
+        if operation == "UseArtifact":
+            used = given["input"]["artifactID"]
+            self.run(given["input"]["runName"])["used"].append(used)
+            return {"useArtifact": {"artifact": {"id": used}}}
+        if operation == "ArtifactType":
+            return {"project": {"artifact": None}}
+        if operation == "ArtifactByID":
+            return {"artifact": self._described(next(one for one in self.artifacts if one["id"] == given["id"]))}
         return {}
+
+    def _version(self, told: dict[str, Any]) -> dict[str, Any]:
+        """The version of an artifact: a new one unless its content is known, by its digest."""
+        own = [one for one in self.artifacts if one["name"] == told["artifactCollectionName"]]
+        known = [one for one in own if one["digest"] == told["digest"]]
+        if not known:
+            name, kind = told["artifactCollectionName"], told["artifactTypeName"]
+            known = [{"id": f"{name}:v{len(own)}", "name": name, "type": kind, "version": len(own)}]
+            self.artifacts.append(known[0] | {"digest": told["digest"]})
+        return known[0]
+
+    def _described(self, one: dict[str, Any]) -> dict[str, Any]:
+        project = {"id": "P", "internalId": "1", "name": "p", "entity": {"id": "E", "name": "me"}}
+        sequence = {"__typename": "ArtifactSequence", "id": "S", "name": one["name"], "project": project}
+        numbers = {"versionIndex": one["version"], "size": 1, "fileCount": 1, "digest": one["digest"]}
+        empty = {"description": "", "metadata": "{}", "tags": [], "aliases": [], "historyStep": None}
+        empty |= {"ttlDurationSeconds": -2, "ttlIsInherited": False, "commitHash": None, "updatedAt": None}
+        empty |= {"createdAt": "2026-01-01T00:00:00Z", "currentManifest": None, "digestAlgorithm": "MANIFEST_MD5"}
+        kind = {"artifactType": {"name": one["type"]}, "state": "COMMITTED", "__typename": "Artifact"}
+        return {"id": one["id"], "artifactSequence": sequence, **numbers, **empty, **kind}
 
     def _known(self, name: str) -> dict[str, Any] | None:
         run = self.runs.get(name)
@@ -109,7 +146,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self._body()
         if "graphql" in self.path:
             asked = json.loads(body)
-            self._reply({"data": self.server.answer(asked.get("operationName", ""), asked.get("variables") or {})})
+            name = re.search(r"(?:query|mutation)\s+(\w+)", asked["query"])
+            self._reply({"data": self.server.answer(name[1] if name else "", asked.get("variables") or {})})
         elif "file_stream" in self.path:
             self._take(json.loads(body).get("files") or {})
             self._reply({"exitcode": None, "limits": {}})
@@ -174,6 +212,7 @@ def table(name: str, run: dict[str, Any]) -> list[str]:
         "summary": f"{len(summary)}: {', '.join(sorted(summary))}",
         **{kind: ", ".join(keys) for kind, keys in kinds.items()},
         "artifacts": "; ".join(artifacts),
+        "used": ", ".join(run["used"]),
         "files": ", ".join(sorted(name for name in run["files"] if not name.startswith("media"))),
     }
     return ["| what | arrived |", "|---|---|", *(f"| {key} | {value} |" for key, value in told.items())]

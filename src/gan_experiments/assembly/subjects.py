@@ -34,8 +34,8 @@ class Subject:
     `ema` are added to the passport; `facts` do not appear in names. `averaged` is True if there is an averaged
     generator.
 
-    `config` is that of the run. A folder has none; it has `number` images, which are `stored`. Translations of unpaired
-    images also have a `number`, and the `real` images that they should look like.
+    `config` is that of the run, and `checkpoint` its file. A folder has none; it has `number` images, which are
+    `stored`. Translations of unpaired images also have a `number`, and the `real` images that they should look like.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Subject:
     ema: bool | None = None
     number: int | None = None
     config: DictConfig | None = None
+    checkpoint: Path | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     real: Any = None
@@ -147,6 +148,7 @@ def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
             images=model.images_seen,
             ema=ema,
             config=run.cfg,
+            checkpoint=checkpoint,
             extra=extra,
             averaged=bool(model.averages),
             kind=model.kind,
@@ -183,6 +185,7 @@ def _of_translator(cfg: DictConfig, run: trained.TrainedRun, model: ImageToImage
         images=model.images_seen,
         ema=ema,
         config=run.cfg,
+        checkpoint=run.file,
         averaged=bool(model.averages),
         kind=model.kind,
     )

@@ -20,12 +20,12 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from yaml import YAMLError
 
 from gan_experiments import files, processes
 from gan_experiments.contracts import ConfigError
+from gan_experiments.loggers.logged import MODES, logged_as
 from gan_experiments.loggers.run_logger import RunLogger
 from gan_experiments.metrics.names import higher_is_better
 from gan_experiments.metrics.passports import short_name
@@ -33,8 +33,6 @@ from gan_experiments.runs import names, resume
 
 log = logging.getLogger(__name__)
 
-MODES = {"online": "online", "offline": "offline", "disabled": "disabled", "run": "online", "dryrun": "offline"}
-"""The modes that may be typed, and W&B's present names for them."""
 SUMMARY = Path("wandb") / "last-summary.json"
 """Where in a run folder the summary lies when a start of the run has ended."""
 OFFLINE = "type logger.wandb.mode=offline to upload later with `wandb sync`"
@@ -79,7 +77,7 @@ class WandbRun(RunLogger, WandbLogger):
         if mode not in MODES:
             raise ConfigError(f"logger.wandb.mode={mode}: type one of {', '.join(MODES)}")
         if MODES[mode] == "online" and processes.rank() == 0:
-            _require_key(mode)
+            require_key(mode)
         others = _others(init or {})
         self.folder, self.checkpoints = Path(folder), checkpoints
         known = self.folder / "wandb" / "run-id"
@@ -106,6 +104,7 @@ class WandbRun(RunLogger, WandbLogger):
         self._wandb_init.pop("anonymous", None)  # Lightning hands it on and W&B warns of it
         self._defined: set[str] = set()
         self._histograms: set[str] = set()
+        self._before: dict[str, Any] = {}  # the summary of the earlier starts
         self._last: dict[str, Any] = {}  # values of numbers; what is logged is not all in W&B's summary on disk
 
     @rank_zero_only
@@ -139,7 +138,10 @@ class WandbRun(RunLogger, WandbLogger):
         self.experiment.config.update({"trained_on": told}, allow_val_change=True)
         if fingerprint and self._wandb_init["mode"] == "online":  # elsewhere W&B refuses it
             name = f"data-{files.clean_name(fingerprint)[:16]}"
-            self.experiment.use_artifact(wandb.Artifact(name, "dataset", description, metadata=told))
+            try:
+                self.experiment.use_artifact(wandb.Artifact(name, "dataset", description, metadata=told))
+            except (OSError, ValueError, wandb.errors.Error) as error:  # no reason to end a training
+                log.warning("W&B does not know what the run is trained on: %s", line_of(error))
 
     @rank_zero_only
     def log_picture(self, name: str, path: Path, step: int, caption: str = "") -> None:
@@ -190,7 +192,7 @@ class WandbRun(RunLogger, WandbLogger):
         try:
             run = self.experiment
         except wandb.errors.Error as error:
-            raise ConfigError(f"W&B cannot open the run ({' '.join(str(error).split())}): {OFFLINE}") from error
+            raise ConfigError(f"W&B cannot open the run ({line_of(error)}): {OFFLINE}") from error
         self._recall()
         return run
 
@@ -213,15 +215,16 @@ class WandbRun(RunLogger, WandbLogger):
             for name in self._histograms:  # the summary would hold their bins, whatever `define_metric` says
                 with suppress(KeyError):
                     del self.experiment.summary[name]
+            self._keep_extremes()
             with suppress(OSError):  # a full disk: the run has ended all the same
                 self._log_files()
                 told = {**self._last, **dict(self.experiment.summary)}
-                files.write_text(self.folder / SUMMARY, json.dumps(told, default=str))
+                files.write_text(self.folder / SUMMARY, json.dumps(told, default=_plain))
         wandb.finish()
 
     def _log_files(self) -> None:
         """Log the pages of the run folder, and its checkpoints as artifacts with what they score."""
-        for name in ("run.log", "report.html", "config.yaml"):
+        for name in ("run.log", "report.html"):  # W&B writes a config.yaml itself: ours, if it were linked there
             if (self.folder / name).exists():
                 self.experiment.save(str(self.folder / name), base_path=str(self.folder), policy="now")
         if self.checkpoints == "none":
@@ -232,10 +235,7 @@ class WandbRun(RunLogger, WandbLogger):
             aliases = {"last": ["latest"], "best": ["best"]}.get(stem, [])
             if not aliases and self.checkpoints != "all":
                 continue
-            artifact = wandb.Artifact(f"checkpoint-{self.experiment.id}", "model", metadata=scores.get(stem, {}))
-            artifact.add_file(
-                str(path), policy="immutable"
-            )  # replaced by renaming, never written to: no copy is needed
+            artifact = artifact_of(self.experiment.id, path, scores.get(stem))
             self.experiment.log_artifact(artifact, aliases=aliases or [stem])
 
     def _scores(self) -> dict[str, dict[str, float]]:
@@ -258,7 +258,17 @@ class WandbRun(RunLogger, WandbLogger):
         with suppress(OSError, ValueError):
             before = json.loads((self.folder / SUMMARY).read_text())
             self._last = {name: value for name, value in before.items() if name[:1] != "_"}
+            self._before = dict(self._last)
             self.experiment.summary.update(self._last)
+
+    def _keep_extremes(self) -> None:
+        """Put the best value of the earlier starts beside the last one: W&B takes the minimum of one start on disk."""
+        for name, before in self._before.items():
+            now = _plain(self.experiment.summary.get(name))
+            for better in (min, max):
+                key = better.__name__
+                if isinstance(before, dict) and isinstance(now, dict) and {key} <= before.keys() & now.keys():
+                    self.experiment.summary.update({name: {**now, key: better(before[key], now[key])}})
 
     def _define(self, name: str, summary: str) -> None:
         """Say what the summary holds of a number, once."""
@@ -269,22 +279,14 @@ class WandbRun(RunLogger, WandbLogger):
 
 @contextmanager
 def reopened(folder: Path) -> Iterator[WandbRun | None]:
-    """Open the W&B run that a training in `folder` was logged to, to add to it; give None if there is no such run.
-
-    Of the run's own config only names are taken. `WANDB_MODE` wins over the mode that it was logged with.
-    """
-    node: Any = None
-    if (folder / "wandb" / "run-id").exists():
-        with suppress(OSError, ValueError, KeyError, TypeError, OmegaConfBaseException, YAMLError):
-            node = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))["logger"]["wandb"]  # type: ignore[call-overload, index]
-    if not isinstance(node, dict) or not isinstance(node.get("project"), str):
+    """Open the W&B run that a training in `folder` was logged to, to add to it; give None if there is no such run."""
+    told = logged_as(folder)
+    if told is None:
         yield None
         return
-    told = {key: node[key] for key in ("project", "entity", "name", "group") if isinstance(node.get(key), str)}
-    told.setdefault("name", names.spoken(_words(folder)) or _default_name(folder))
-    mode = os.environ.get("WANDB_MODE") or node.get("mode")
+    del told["id"]  # which the logger reads itself
     try:
-        logger = WandbRun(str(folder), **told, mode=mode if mode in MODES else None, checkpoints="none")
+        logger = WandbRun(str(folder), **{"name": name_of(folder), **told}, checkpoints="none")
         logger.open()
     except ConfigError as error:  # what was measured is on disk all the same
         log.warning("not logged to W&B: %s", error)
@@ -296,8 +298,30 @@ def reopened(folder: Path) -> Iterator[WandbRun | None]:
         logger.finish()
 
 
+def artifact_of(run_id: str, checkpoint: Path, scores: Mapping[str, Any] | None = None) -> wandb.Artifact:
+    """Return the artifact of a checkpoint. W&B knows a version by its content: the same file is the same version."""
+    artifact = wandb.Artifact(f"checkpoint-{files.clean_name(run_id)}", "model", metadata=dict(scores or {}))
+    artifact.add_file(str(checkpoint), policy="immutable")  # replaced by renaming, never written to: no copy is needed
+    return artifact
+
+
+def name_of(folder: Path) -> str:
+    """Return the name of the run that was started in a folder, if none was typed."""
+    return names.spoken(_words(folder)) or _default_name(folder)
+
+
 def _default_name(folder: Path) -> str:
     return "/".join(folder.resolve().parts[-2:])
+
+
+def line_of(error: Exception) -> str:
+    """Return the message of an error as one line."""
+    return " ".join(str(error).split())
+
+
+def _plain(value: Any) -> Any:
+    """Return a part of W&B's summary as JSON can hold it."""
+    return dict(value) if hasattr(value, "keys") else str(value)
 
 
 def _words(folder: Path) -> list[str]:
@@ -320,12 +344,12 @@ def _others(init: Mapping[str, Any]) -> dict[str, Any]:
     return dict(init)
 
 
-def _require_key(mode: str) -> None:
+def require_key(mode: str) -> None:
     """Raise ConfigError if no account's key is known, as W&B would ask for one on the terminal, again and again."""
     try:
         known = wandb.login(prompt=False, verify=False)
     except wandb.errors.Error as error:  # of a key that cannot be one
-        raise ConfigError(f"logger.wandb.mode={mode}: {' '.join(str(error).split())}; {OFFLINE}") from error
+        raise ConfigError(f"logger.wandb.mode={mode}: {line_of(error)}; {OFFLINE}") from error
     if not known:
         raise ConfigError(
             f"logger.wandb.mode={mode} needs the key of a W&B account: type wandb login once, or set WANDB_API_KEY, or "

@@ -312,7 +312,7 @@ def _log(subject: Subject, scores: dict[str, Score], measured: Measured, evaluat
 
     if subject.config is None or not (subject.folder / "wandb" / "run-id").exists():
         return
-    from gan_experiments.loggers import wandb_run
+    from gan_experiments.loggers import lineage, wandb_run
 
     with wandb_run.reopened(subject.folder) as logger:
         if logger is None:
@@ -325,6 +325,7 @@ def _log(subject: Subject, scores: dict[str, Score], measured: Measured, evaluat
         values = {f"{name}{subject.tag}": score.value for name, score in scores.items()}
         logger.log_evaluation("evaluate", values, subject.images, pairs)
         print(f"W&B      {logger.where()}")
+    lineage.record_use("evaluate", subject.folder, subject.checkpoint)
 
 
 def _place(cfg: DictConfig, folder: Path, name: str) -> Path:

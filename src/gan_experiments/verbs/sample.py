@@ -23,6 +23,7 @@ def sample(cfg: DictConfig) -> int:
     from gan_experiments.contracts import ConfigError
     from gan_experiments.inference.run import open_run
     from gan_experiments.kinds import Image
+    from gan_experiments.loggers import lineage
     from gan_experiments.models.noise_to_image import NoiseToImage
 
     check.require_options(cfg, "sample")
@@ -56,6 +57,7 @@ def sample(cfg: DictConfig) -> int:
             frames = _walk(model, cfg, label)
             drawing.save_gif([kind.sheet(f, real=real) for f in frames], walk, seconds=len(frames) / 20)
         print(report.shown(walk))
+    lineage.record_use("sample", run.folder, run.file, sheet)
     return 0
 
 

@@ -82,6 +82,7 @@ def _translate(cfg: DictConfig) -> int:
     from gan_experiments.data.decode import UnreadableImageError
     from gan_experiments.data.photos import sheet_of
     from gan_experiments.inference.run import open_run
+    from gan_experiments.loggers import lineage
     from gan_experiments.models.image_to_image import ImageToImage
     from gan_experiments.runs import quoting
 
@@ -117,6 +118,8 @@ def _translate(cfg: DictConfig) -> int:
                     cells[job.result] = _pair(run.read(job.image), run.read(job.result, result=True).pixels)
         found = [cells[job.result] for job in jobs[: cfg.sheet + len(faults)] if job.result in cells]
         _write_sheet(found[: cfg.sheet], sheet, run.model.kind)
+    if done:
+        lineage.record_use("translate", run.folder, run.file)  # no picture: photographs are the user's
     if faults:
         more = [f"... and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
         raise ConfigError(*faults[:NAMED], *more)
