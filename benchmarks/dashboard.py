@@ -29,7 +29,8 @@ SMALL = ["metrics.num_fake=200", "metrics.num_real=300"]
 
 
 class Server(ThreadingHTTPServer):
-    """The one project of a server; `runs` holds what arrived of each run, `artifacts` what of each artifact's version.
+    """The one project of a server; `runs` holds what arrived of each run, `artifacts` what of each artifact's version,
+    `views` the workspaces.
 
     `asked` holds the names of all requests.
     """
@@ -38,6 +39,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.runs: dict[str, dict[str, Any]] = {}
         self.artifacts: list[dict[str, Any]] = []
+        self.views: list[dict[str, Any]] = []
         self.asked: list[str] = []
 
     @property
@@ -54,7 +56,7 @@ class Server(ThreadingHTTPServer):
         """Answer a query of the uploader by its name."""
         self.asked.append(operation)
         owner = {"id": "E", "name": "me"}
-        if operation == "Viewer":
+        if operation in ("Viewer", "GetDefaultEntity"):
             return {"viewer": {"id": "V", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
         if operation == "RunResumeStatus":
             return {"model": {"id": "P", "name": "p", "entity": owner, "bucket": self._known(given["name"])}}
@@ -87,6 +89,9 @@ class Server(ThreadingHTTPServer):
             return {"useArtifact": {"artifact": {"id": used}}}
         if operation == "ArtifactType":
             return {"project": {"artifact": None}}
+        if operation == "UpsertView2":
+            self.views.append(given)
+            return {"upsertView": {"view": {"id": "W", "name": given["name"]}, "inserted": True}}
         if operation == "ArtifactByID":
             return {"artifact": self._described(next(one for one in self.artifacts if one["id"] == given["id"]))}
         return {}

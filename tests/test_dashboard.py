@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from gan_experiments.loggers import lineage, logged
+from gan_experiments.contracts import ConfigError
+from gan_experiments.loggers import lineage, logged, workspace
 from gan_experiments.loggers.wandb_run import SUMMARY, WandbRun
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -72,3 +73,38 @@ def test_the_summary_holds_the_best_value_of_all_starts(tmp_path: Path) -> None:
             logger.log_metrics({"fid": fid}, images)
         logger.finish()
     assert json.loads((tmp_path / SUMMARY).read_text())["fid"] == {"min": 5.0, "last": 8.0}
+
+
+def test_a_workspace_has_a_section_for_each_question(server: Any, tmp_path: Path) -> None:
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "run-id").write_text("abc")
+    OmegaConf.save(CONFIG, tmp_path / "config.yaml")
+    summary = {
+        **{"samples": {"_type": "image-file"}, "is": {"max": 2.0, "last": 1.0}, "D(real)": 0.5},
+        **{"generator/adversarial": 1.0, "generator/cycle": 2.0, "gradient_norm/generator": 1.0, "best/is": 2.0},
+    }
+    (tmp_path / SUMMARY).write_text(json.dumps(summary))
+    assert workspace.save([str(tmp_path)]).startswith(f"{server.address}/me/p?nw=")
+    (view,) = server.views
+    section = json.loads(view["spec"])["section"]
+    panels = {
+        part["name"]: [panel["config"].get("metrics") or panel["config"]["mediaKeys"] for panel in part["panels"]]
+        for part in section["panelBankConfig"]["sections"]
+    }
+    assert panels == {
+        "Samples": [["samples"]],
+        "Scores": [["is"]],
+        "Losses": [["D(real)"], ["generator/adversarial", "generator/cycle"]],
+        "Health": [["gradient_norm/generator"]],
+    }
+    (key,) = section["runSets"][0]["sort"]["keys"]
+    assert key == {"key": {"section": "summary", "name": "best/is"}, "ascending": False}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [([], "needs one run folder"), (["here"], "here: it has no finished run of W&B")],
+)
+def test_a_workspace_that_cannot_be_is_refused_in_one_line(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        workspace.save(words)

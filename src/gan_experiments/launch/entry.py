@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -48,6 +49,8 @@ def main() -> None:
         _say(json.dumps(importlib.import_module("gan_experiments.assembly.signatures").json_schema(), indent=1))
     if first == "--wandb-sweep":
         _say(configs.wandb_sweep().read_text().rstrip())
+    if first == "--wandb-workspace":
+        _say_or_refuse(lambda: importlib.import_module("gan_experiments.loggers.workspace").save(sys.argv[2:]))
     if first.isidentifier():
         near = difflib.get_close_matches(first, VERBS, n=1, cutoff=0.7)
         meant = (
@@ -73,6 +76,15 @@ def do(verb: str) -> None:
     if verb == "compare":
         sys.argv[1:] = folders_gathered(sys.argv[1:])
     command.main(getattr(importlib.import_module(f"gan_experiments.verbs.{verb}"), verb), verb)
+
+
+def _say_or_refuse(made: Callable[[], str]) -> NoReturn:
+    """Print what a function returns, or in one line why it does not, and exit."""
+    try:
+        _say(made())
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 def _say(text: str) -> NoReturn:

@@ -41,7 +41,8 @@ def overview(verbs: Mapping[str, str]) -> str:
     lines += [
         "gan-experiments VERB --help explains the options of one; --version prints the version.",
         "--schema prints a JSON Schema by which an editor completes and checks config files,",
-        "--wandb-sweep the file of a sweep that W&B's server conducts.",
+        "--wandb-sweep the file of a sweep that W&B's server conducts;",
+        "--wandb-workspace RUN saves a workspace in the W&B project of a run.",
     ]
     return "\n".join(lines)
 
