@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -328,6 +330,32 @@ def start(
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """The same to its end."""
     return start(*words, **options).wait()
+
+
+@dataclass
+class Serving:
+    """A service in a process: its port on 127.0.0.1 and, after its end, what it said and its exit status."""
+
+    port: int
+    done: subprocess.CompletedProcess[str] | None = None
+
+
+@contextlib.contextmanager
+def serving(*words: str, number: int = signal.SIGTERM, **options: Any) -> Iterator[Serving]:
+    """Start the verb `serve`, wait until it can be asked, and end it by a signal."""
+    started = start(*words, verb="serve", **options)
+    said, faults = (file.fileno() for file in started.said)
+    deadline = time.monotonic() + 100
+    while (told := re.search(rb"http://[\w.]+:(\d+) ", os.pread(said, 1000, 0))) is None:
+        assert time.monotonic() < deadline, "it does not begin"
+        assert not os.waitpid(started.pid, os.WNOHANG)[0], os.pread(faults, 5000, 0)
+        time.sleep(0.05)
+    service = Serving(int(told[1]))
+    try:
+        yield service
+    finally:
+        started.send_signal(number)
+        service.done = started.wait()
 
 
 def _become(

@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
-from support import REPOSITORY, compose, run, shrink
+from support import REPOSITORY, compose, run, serving, shrink
 
 from gan_experiments.launch import entry
 from gan_experiments.runs import resume
@@ -105,9 +107,8 @@ COMMANDS = found()
 
 def test_commands_are_found() -> None:
     assert len(COMMANDS) > 40
-    assert {"run", "sample", "evaluate", "translate", "explore", "compare", "interpolate", "convert", "usefulness"} == {
-        verb_and_words(command)[0] for command in COMMANDS if not command.startswith("make")
-    }
+    verbs = {verb_and_words(command)[0] for command in COMMANDS if not command.startswith("make")}
+    assert verbs == set(entry.VERBS)
 
 
 def tiny(cfg: DictConfig) -> None:
@@ -124,8 +125,19 @@ def tiny(cfg: DictConfig) -> None:
                 node[key] = few[str(key)]
     if OmegaConf.is_list(cfg.get("truncation")):
         cfg.truncation = cfg.truncation[:2]
+    if "port" in cfg:
+        cfg.port = 0
     if "callbacks" in cfg and "samples" in cfg.callbacks:
         cfg.callbacks.samples.n = 4
+
+
+def served(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A service to its end, which comes when it can be asked; status 0 is that of SIGTERM."""
+    with serving(*words, **options) as service:
+        pass
+    assert service.done is not None
+    service.done.returncode -= 128 + signal.SIGTERM
+    return service.done
 
 
 def first_job(words: list[str]) -> list[str]:
@@ -158,14 +170,8 @@ def test_a_command_does_or_says_what_it_needs(command: str, bare_machine: Path, 
     if verb == "compare":  # the shell's part
         words = [str(path) for word in words for path in (sorted(here.glob(word)) if "*" in word else [word])]
     before = {path for path in here.rglob("*")}
-    done = run(
-        *first_job(words),
-        verb=verb,
-        folder=here,
-        change=tiny,
-        TORCH_HOME=str(tmp_path / "torch"),
-        WANDB_MODE="disabled",
-    )
+    options = {"TORCH_HOME": str(tmp_path / "torch"), "WANDB_MODE": "disabled", "folder": here, "change": tiny}
+    done = served(*words, **options) if verb == "serve" else run(*first_job(words), verb=verb, **options)
     answer = next((answer for part, answer in ANSWERS.items() if part in command), None)
     assert "Traceback" not in done.stderr
     if answer is None:

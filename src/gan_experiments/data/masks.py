@@ -38,8 +38,8 @@ def require_side(hole: object) -> None:
         raise ConfigError(f"hole={hole}: type hole=white, or hole=black where a mask is black in the hole")
 
 
-def read_mask(path: Path, hole: str = "white") -> Mask:
-    """Read which pixels of an image are the hole: the white ones, or with `hole` "black" the others.
+def read_mask(file: Path | bytes, hole: str = "white") -> Mask:
+    """Read which pixels of a file, or its bytes, are the hole: the white ones, or with `hole` "black" the others.
 
     - In a layer whose transparency varies, the opaque pixels count as white.
     - In an image of two values, such as 0 and 1, the higher value counts as white.
@@ -49,7 +49,8 @@ def read_mask(path: Path, hole: str = "white") -> Mask:
     Raises UnreadableImageError for a file that cannot be decoded, and for a mask that is all hole or has none.
     """
     try:
-        bright, seen = _bright(ImageOps.exif_transpose(Image.open(io.BytesIO(limits.read(path)))))
+        raw = limits.read(file) if isinstance(file, Path) else file
+        bright, seen = _bright(ImageOps.exif_transpose(Image.open(io.BytesIO(raw))))
     except Exception as error:  # decoders raise nearly everything on broken files
         raise UnreadableImageError(f"cannot be decoded ({why(error)})") from None
     white = hole == "white"

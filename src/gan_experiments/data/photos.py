@@ -67,15 +67,15 @@ class Photo:
     grey: bool = False
 
 
-def read_photo(path: Path, channels: int, range: Range = None, bands: int = 0) -> Photo:
-    """Read a file in colour (3 channels), grey (1), with transparency (4) or of so many `bands`.
+def read_photo(file: Path | bytes, channels: int, range: Range = None, bands: int = 0) -> Photo:
+    """Read a file, or the bytes of one, in colour (3 channels), grey (1), with transparency (4) or of so many `bands`.
 
     For files of more than 8 bits, `range` says which values become black and white (see `decode.Range`; not "auto").
     Raises UnreadableImageError if it is not a complete image.
     """
     reading = Reading(range, bands=bands)
     try:
-        raw = limits.read(path)
+        raw = limits.read(file) if isinstance(file, Path) else file
     except OSError as error:
         raise UnreadableImageError(str(error.strerror)) from None
     exact = exact_of(raw, channels, reading)

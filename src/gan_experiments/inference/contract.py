@@ -181,9 +181,9 @@ class Generates(ABC):
         if faults:
             raise ConfigError(*faults)
 
-    def read(self, path: Path, result: bool = False) -> Photo:
+    def read(self, file: Path | bytes, result: bool = False) -> Photo:
         """Read a photograph as the model was trained on it, or a `result` of that; see `photos.read_photo`."""
-        return self._reader(result)(path)
+        return self._reader(result)(file)
 
     def _reader(self, result: bool = False) -> partial[Photo]:
         from gan_experiments.data.photos import read_photo

@@ -30,6 +30,7 @@ VERBS = {
     "compare": "set runs side by side",
     "interpolate": "make the networks between two runs",
     "usefulness": "measure what generated images are worth as training data",
+    "serve": "answer requests over HTTP",
     "convert": "make a run of the weights of StyleGAN2-ADA",
 }
 WITH_A_WORD = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn", "--config-dir", "-cd")

@@ -19,6 +19,7 @@ EXAMPLES = {
     "compare": ["outputs/sweeps/2026-11-22/12-00-00", "outputs/2026-11-22/* out=comparison"],
     "interpolate": ["a=outputs/rrdb_psnr b=outputs/esrgan alpha=0.8"],
     "usefulness": ["run=latest", "fake=FOLDER real=FOLDER test=FOLDER data.resolution=32"],
+    "serve": ["run=latest", "run=[outputs/digits,outputs/horses] port=9000"],
     "convert": ["weights=ffhq.pkl out=outputs/ffhq"],
 }
 SECTIONS = {

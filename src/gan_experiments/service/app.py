@@ -1,0 +1,399 @@
+"""The endpoints: `make_app(models)` is the whole service, for a server or for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import torch
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from gan_experiments import __version__, bounds, drawing, files
+from gan_experiments.contracts import ConfigError
+from gan_experiments.data.limits import UnreadableImageError
+from gan_experiments.data.masks import read_mask
+from gan_experiments.inference.contract import SAMPLE, TRANSLATE, Generates
+from gan_experiments.kinds import Bands, Image
+from gan_experiments.service import pages, pictures
+from gan_experiments.service.batcher import Batcher, Full
+from gan_experiments.service.counters import Counters
+from gan_experiments.service.guard import CHECKPOINT, Guard, Refused, busy, fault
+from gan_experiments.service.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what a form has wrong is answered, not told
+
+Name = Annotated[str, Field(max_length=200)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    model: Name | None = Field(None, description="one of GET /models; may be left out if there is one")
+    seed: Seed = Field(0, description="of the noise: the same seed gives the same bytes")
+
+
+class Sample(_Asked):
+    """What is to be drawn."""
+
+    model_config = ConfigDict(strict=True)
+
+    n: int = Field(1, ge=1, le=4096, description="images; the service has a limit of its own, see GET /models")
+    label: int | Name | None = Field(None, description="the class by number or name; null for each in turn")
+    truncation: float | None = Field(None, gt=0, le=100, description="largest |z|; ψ where the model has styles")
+    format: Literal["png", "sheet", "zip", "json"] | None = Field(
+        None, description="png (a sheet of several), sheet, zip of PNGs, json with PNGs in base64; else as Accept says"
+    )
+
+
+class Translate(_Asked):
+    """What an uploaded image is to become."""
+
+    to: Name = Field("", description="one of the model's directions; its usual one if left out")
+    label: Name | None = Field(None, description="the class, of models that read one")
+    format: Literal["png", "jpeg"] | None = Field(None, description="png or jpeg; else as Accept says")
+
+
+UPLOAD = {
+    "image": {"type": "string", "format": "binary", "description": "the image: PNG, JPEG, WEBP, BMP, GIF or TIFF"},
+    "mask": {
+        "type": "string",
+        "format": "binary",
+        "description": "where a model fills in: of the same size, white there",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model and its queue."""
+
+    model: Generates
+    batcher: Batcher
+    checkpoint: str
+
+
+class Service:
+    """The models by name with their queues, the counters, and the threads where models compute and images are encoded.
+
+    There is one thread for all models, as they share one device.
+    """
+
+    def __init__(self, models: Mapping[str, Generates], settings: Settings, ema: bool, tile: int | None) -> None:
+        self.settings, self.tile, self.ema = settings, tile, ema
+        self.counters = Counters()
+        self.thread = ThreadPoolExecutor(1, "model", torch.set_num_threads, (settings.threads,))
+        self.encoder = ThreadPoolExecutor(1, "encoder")
+        self.models = {
+            name: Served(
+                model,
+                Batcher(
+                    partial(model.draw, ema=ema),
+                    self.thread,
+                    settings.batch_size,
+                    settings.wait / 1000,
+                    settings.queue,
+                ),
+                model.checkpoint,
+            )
+            for name, model in models.items()
+        }
+
+    @contextlib.asynccontextmanager
+    async def running(self, app: FastAPI) -> AsyncIterator[None]:
+        """Compute what comes, inside the `with`."""
+        workers = [asyncio.create_task(served.batcher.work()) for served in self.models.values()]
+        try:
+            yield
+        finally:
+            for worker in workers:
+                worker.cancel()
+            self.thread.shutdown(wait=False, cancel_futures=True)
+            self.encoder.shutdown(wait=False, cancel_futures=True)
+
+    def of(self, name: str | None, task: str) -> tuple[str, Served]:
+        """Return the model of that name, or the only one. Raises ConfigError if there is none for the task."""
+        if name is None:
+            able = [name for name, served in self.models.items() if served.model.facts.task == task]
+            if len(self.models) > 1 and len(able) != 1:
+                raise ConfigError(f"model is not given: this service has {', '.join(self.models)}")
+            name = next(iter(able or self.models))
+        if name not in self.models:
+            raise ConfigError(f"model={bounds.shown(name)}: this service has {', '.join(self.models)}")
+        served = self.models[name]
+        served.model.require_task(task)
+        return name, served
+
+    def about(self, name: str, served: Served, seed: int) -> dict[str, Any]:
+        """Return what an answer says of itself."""
+        facts = served.model.facts
+        return {
+            "model": name,
+            "architecture": facts.model,
+            "task": facts.task,
+            "checkpoint": served.checkpoint,
+            "images_seen": facts.images_seen,
+            "seed": seed,
+        }
+
+    async def encoded(self, encode: Callable[..., bytes], *given: Any) -> bytes:
+        """Return what `encode` returns, called in a thread of its own."""
+        return await asyncio.get_running_loop().run_in_executor(self.encoder, encode, *given)
+
+    def values(self) -> dict[str, dict[str, float]]:
+        """Return what /metrics tells of each model."""
+        return {
+            name: {
+                "images_total": batcher.images,
+                "batches_total": batcher.batches,
+                "compute_seconds_total": float(batcher.seconds),
+                "waiting_images": batcher.waiting,
+            }
+            for name, batcher in ((name, served.batcher) for name, served in self.models.items())
+        }
+
+
+def make_app(
+    models: Mapping[str, Generates], settings: Settings | None = None, ema: bool = True, tile: int | None = 512
+) -> FastAPI:
+    """Return the service of models by name, as an ASGI app. Raises ConfigError for models that make no images."""
+    settings = settings or Settings()
+    for name, model in models.items():
+        if model.facts.kind not in (Image.name, Bands.name):
+            raise ConfigError(f"run={name}: this model makes {model.facts.kind}, and images are served; leave it out")
+    service = Service(models, settings, ema, tile)
+    app = FastAPI(
+        title="gan-experiments serve",
+        version=__version__,
+        summary="Draws samples of trained models, and translates images by them",
+        docs_url=None,  # FastAPI's page needs the network; `pages` has one that does not
+        redoc_url=None,
+        lifespan=service.running,
+    )
+    app.state.service = service
+    _handle_errors(app)
+    _add_endpoints(app, service)
+    app.include_router(pages.router)
+    paths = [str(getattr(route, "path", "")) for route in app.routes]
+    hashes = ", ".join(served.checkpoint for served in service.models.values())
+    app.add_middleware(Guard, settings=settings, counters=service.counters, endpoints=paths, checkpoint=hashes)
+    return app
+
+
+def _add_endpoints(app: FastAPI, service: Service) -> None:
+    settings = service.settings
+
+    @app.get("/health", summary="Whether the service answers")
+    async def health() -> dict[str, str]:
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/metrics", summary="Counters as Prometheus reads them", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        hashes = {name: served.checkpoint for name, served in service.models.items()}
+        text = service.counters.text(service.values(), hashes)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/models", summary="What is served, and the limits")
+    async def models() -> Response:
+        told = [
+            {"name": name, "checkpoint": served.checkpoint, **asdict(served.model.facts)}
+            for name, served in service.models.items()
+        ]
+        limits = {key: getattr(settings, key) for key in ("max_n", "max_pixels", "max_bytes", "request_seconds")}
+        return JSONResponse({"models": told, "limits": limits})
+
+    made = {
+        200: {"description": "the image or images", "content": {kind: {} for kind in sorted({*pictures.SENT.values()})}}
+    }
+    made |= {code: {"description": '{"error": "one line"}'} for code in (401, 413, 422, 503)}
+
+    @app.post("/sample", summary="Draw samples", responses=made, response_class=Response)  # type: ignore[arg-type]
+    async def sample(asked: Sample, request: Request) -> Response:
+        name, served = service.of(asked.model, SAMPLE)
+        form = asked.format or _accepted(request, ("png", "zip", "json"))
+        if asked.n > settings.max_n:
+            raise ConfigError(f"n={asked.n}: this service draws at most {settings.max_n} images at once")
+        model = served.model
+        z = model.noise(asked.n, asked.seed, asked.truncation)
+        labels = model.labels(asked.n, asked.seed, asked.label)
+        images = await served.batcher.draw(z, labels, asked.truncation)
+        about = service.about(name, served, asked.seed)
+        names = None if labels is None else [model.facts.classes[number] for number in labels.tolist()]
+        if form in ("zip", "json"):
+            if form == "zip" and names is not None:
+                clean = dict(zip(model.facts.classes, files.clean_names(model.facts.classes), strict=True))
+                names = [clean[label] for label in names]
+            body = await service.encoded(pictures.archive if form == "zip" else pictures.as_json, images, names, about)
+        elif form == "png" and asked.n == 1:
+            body = await service.encoded(pictures.png, images[0], about)
+        else:
+            columns = None if asked.label is not None else model.conditions.columns(asked.n)
+            body = await service.encoded(pictures.sheet, images, columns, about)
+        return Response(body, headers={CHECKPOINT: served.checkpoint}, media_type=pictures.SENT[form])
+
+    schema = Translate.model_json_schema()
+    schema["properties"] |= UPLOAD
+    upload = {"content": {"multipart/form-data": {"schema": schema | {"required": ["image"]}}}, "required": True}
+
+    @app.post(
+        "/translate",
+        summary="Translate an uploaded image",
+        responses=made,  # type: ignore[arg-type]
+        response_class=Response,
+        openapi_extra={"requestBody": upload},
+    )
+    async def translate(request: Request) -> Response:
+        fields, uploads = await _form(request, settings.max_bytes)
+        asked = Translate.model_validate(fields)
+        name, served = service.of(asked.model, TRANSLATE)
+        form = asked.format or _accepted(request, ("png", "jpeg"))
+        if "image" not in uploads:
+            raise ConfigError("image is not given: upload a file of that name, as curl does by -F image=@photo.jpg")
+        label = None if asked.label is None else _number(served.model, asked.label)
+        served.model.require(asked.to, uploads.get("mask"), label)
+        work = partial(_translated, served.model, uploads, asked, label, service)
+        made = await served.batcher.alone(work)
+        encode = pictures.jpeg if form == "jpeg" else pictures.png
+        body = await service.encoded(encode, made, service.about(name, served, asked.seed))
+        return Response(body, headers={CHECKPOINT: served.checkpoint}, media_type=pictures.SENT[form])
+
+
+def _translated(
+    model: Generates, uploads: Mapping[str, bytes], asked: Translate, label: int | None, service: Service
+) -> Tensor:
+    """Read and translate an upload: uint8 [C, H, W]. Raises ConfigError and UnreadableImageError."""
+    most = service.settings.max_pixels
+    photo = pictures.photo(uploads["image"], model, most)
+    mask = None
+    if "mask" in uploads:
+        try:
+            pictures.require_taken(uploads["mask"], most)
+            mask = read_mask(uploads["mask"]).pixels
+        except UnreadableImageError as error:
+            raise ConfigError(f"mask: {error}") from None
+    made = model.translated(photo.pixels, asked.to, mask, label, asked.seed, service.tile, service.ema)
+    return drawing.to_uint8(made)
+
+
+def _number(model: Generates, asked: str) -> int:
+    """Return the label of a class given its name or, as a form has only text, its number in digits."""
+    named = asked in model.facts.classes or not (asked.isdecimal() and len(asked) < 10)
+    return model.class_number(asked if named else int(asked))
+
+
+class _InMemory(MultiPartParser):
+    """Reads a form without writing any file; its size is limited already."""
+
+    spool_max_size = 0  # never
+
+
+async def _form(request: Request, most: int) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Return the fields of a form, and its files `image` and `mask`. Raises ConfigError if it is another."""
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise ConfigError("multipart/form-data is needed, as curl sends by -F image=@photo.jpg")
+    fields: dict[str, str] = {}
+    uploads: dict[str, bytes] = {}
+    try:
+        parts = await _InMemory(
+            request.headers, request.stream(), max_files=2, max_fields=len(Translate.model_fields), max_part_size=1000
+        ).parse()
+    except MultiPartException as error:
+        raise ConfigError(f"the form cannot be read ({error.message})") from None
+    for key, value in parts.multi_items():
+        if key in fields or key in uploads:
+            raise ConfigError(f"{bounds.shown(key)} is given twice")
+        if isinstance(value, UploadFile) != (key in UPLOAD):
+            what = "a file" if key in UPLOAD else "no file"
+            raise ConfigError(f"{bounds.shown(key)}: {what} is needed; files are {', '.join(UPLOAD)}")
+        if isinstance(value, UploadFile):
+            uploads[key] = value.file.read()
+        else:
+            fields[key] = value
+    return fields, uploads
+
+
+def _accepted(request: Request, forms: tuple[str, ...]) -> str:
+    """Return the form whose media type the header Accept likes best, by default the first. Raises Refused."""
+    found: list[tuple[float, str]] = []
+    for part in request.headers.get("accept", "*/*").split(",")[:20]:
+        kind, *more = (word.strip() for word in part.split(";"))
+        weight = next((word[2:] for word in more if word.startswith("q=")), "1")
+        try:
+            quality = float(weight)
+        except ValueError:
+            quality = 0.0
+        fitting = [
+            form for form in forms if kind in ("*/*", "image/*" if form == forms[0] else "", pictures.SENT[form])
+        ]
+        if fitting and math.isfinite(quality) and quality > 0:
+            found.append((-quality, fitting[0]))
+    if not found:
+        raise Refused(406, f"Accept: one of {', '.join(pictures.SENT[form] for form in forms)} is sent")
+    return min(found, key=lambda pair: pair[0])[1]
+
+
+def _handle_errors(app: FastAPI) -> None:
+    """Answer every error in one line."""
+
+    @app.exception_handler(ConfigError)
+    async def mistaken(request: Request, error: ConfigError) -> Response:
+        return fault(422, "; ".join(error.faults))
+
+    @app.exception_handler(UnreadableImageError)
+    async def unreadable(request: Request, error: UnreadableImageError) -> Response:
+        return fault(422, f"image: {error}")
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return fault(422, _explained(error.errors()))
+
+    @app.exception_handler(ValidationError)
+    async def wrong(request: Request, error: ValidationError) -> Response:
+        return fault(422, _explained(error.errors()))
+
+    @app.exception_handler(Full)
+    async def full(request: Request, error: Full) -> Response:
+        raise busy(error.seconds, "too much is waiting already")
+
+    @app.exception_handler(MemoryError)
+    @app.exception_handler(torch.OutOfMemoryError)
+    async def out_of_memory(request: Request, error: Exception) -> Response:
+        raise busy(1, "the memory of this machine does not suffice at the moment")
+
+    @app.exception_handler(404)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        return fault(404, "there is nothing here; GET /docs tells what there is")
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> Response:
+        return fault(error.status_code, str(error.detail), error.headers)
+
+
+def _explained(errors: Any) -> str:
+    """Return in one line what is wrong with the values of a request."""
+    lines = []
+    for error in errors[:3]:
+        key = ".".join(str(part) for part in error["loc"] if part != "body" and isinstance(part, str))
+        given = error.get("input")
+        value = f"={bounds.shown(given)}" if key and isinstance(given, str | int | float) else ""
+        message = str(error["msg"]).removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            message = "nothing reads this key"
+        lines.append(f"{bounds.shown(key)}{value}: {message}" if key else f"the body: {message}")
+    return "; ".join(lines)
