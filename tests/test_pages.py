@@ -147,6 +147,9 @@ def test_axes_have_round_numbers() -> None:
     assert plots._steps(0, 12_800) == [0, 5000, 10_000]
     assert plots._steps(-0.1, 1.1) == pytest.approx([0, 0.25, 0.5, 0.75, 1.0])
     assert [plots.number(v) for v in (0, 20_000, 1.5e6, 0.0213)] == ["0", "20k", "1.5M", "0.0213"]
+    assert plots.labels([61.6, 61.65, 61.7]) == ["61.6", "61.65", "61.7"]
+    level = plots._padded(1.0, 1.000002, 0, 1)
+    assert len({*plots.labels(level.ticks)}) == len(level.ticks) > 1
     assert plots._logarithmic(0.01, 100.0, 0, 1).ticks == [0.01, 0.1, 1.0, 10.0, 100.0]
 
 

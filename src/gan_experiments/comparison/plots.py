@@ -120,7 +120,8 @@ def _grid(x: _Axis, y: _Axis) -> str:
     bottom = HIGH - BOTTOM
     lines = [f"M{LEFT},{y(tick)}H{WIDE - RIGHT}" for tick in y.ticks]
     parts = [f'<path class="grid" d="{"".join(lines)}"/><path class="axis" d="M{LEFT},{TOP}V{bottom}H{WIDE - RIGHT}"/>']
-    parts += [f'<text x="{LEFT - 6}" y="{y(tick) + 4:g}" text-anchor="end">{number(tick)}</text>' for tick in y.ticks]
+    for tick, label in zip(y.ticks, labels(y.ticks), strict=True):
+        parts.append(f'<text x="{LEFT - 6}" y="{y(tick) + 4:g}" text-anchor="end">{label}</text>')
     for tick in x.ticks:
         anchor = "end" if x(tick) > WIDE - RIGHT - 14 else "middle"
         parts.append(f'<text x="{x(tick)}" y="{HIGH - 8}" text-anchor="{anchor}">{number(tick)}</text>')
@@ -156,6 +157,7 @@ def _linear(low: float, high: float, first: float, last: float) -> _Axis:
 
 def _padded(low: float, high: float, first: float, last: float) -> _Axis:
     room = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
+    room = max(room, max(abs(low), abs(high)) * 1e-3)  # what varies by less is drawn as level
     return _linear(low - room, high + room, first, last)
 
 
@@ -167,12 +169,18 @@ def _logarithmic(low: float, high: float, first: float, last: float) -> _Axis:
     return _Axis(low, high * 1.05, first, last, True, ticks)
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int = 3) -> str:
     """Return a number as short text: 20k, 1.5M, 0.02."""
     for size, unit in UNITS:
         if abs(value) >= size:
-            return f"{value / size:.4g}{unit}"
-    return f"{value:.3g}" if value else "0"
+            return f"{value / size:.{digits + 1}g}{unit}"
+    return f"{value:.{digits}g}" if value else "0"
+
+
+def labels(values: Sequence[float]) -> list[str]:
+    """Return numbers as texts of as few digits as tell them apart."""
+    texts = ([number(value, digits) for value in values] for digits in range(3, 8))
+    return next((some for some in texts if len({*some}) == len(some)), [number(value) for value in values])
 
 
 # ------------------------------------------------------------------------------------------ parallel coordinates

@@ -48,7 +48,7 @@ def save(words: list[str]) -> str:
     scores = [name for name, value in summary.items() if isinstance(value, dict) and {"min", "max"} & value.keys()]
     try:
         view = ws.Workspace(
-            entity=told.get("entity") or wandb.Api().default_entity,
+            entity=str(told.get("entity") or wandb.Api().default_entity),
             project=told["project"],
             name=NAME,
             sections=[*sections(summary, scores)],
@@ -68,7 +68,7 @@ def sections(summary: dict[str, Any], scores: list[str]) -> Iterator[Any]:
     media = {name for name, value in summary.items() if isinstance(value, dict) and "_type" in value}
     numbers = [name for name, value in summary.items() if isinstance(value, (int, float))]
 
-    def plot(title: str, names: list[str]) -> Any:
+    def plot(title: str, names: list[Any]) -> Any:
         return wr.LinePlot(title=title, x="images", y=names)
 
     def of(start: str) -> list[str]:
@@ -77,7 +77,7 @@ def sections(summary: dict[str, Any], scores: list[str]) -> Iterator[Any]:
     shown = [name for name in ("samples", "real", "training") if name in media]
     yield ws.Section("Samples", [wr.MediaBrowser(title=name, media_keys=[name]) for name in shown], is_open=True)
     yield ws.Section("Scores", [plot(name, [name]) for name in scores], is_open=True)
-    says = [name for name in ("D(real)", "D(fake)") if name in numbers]
+    says: list[str] = [name for name in ("D(real)", "D(fake)") if name in numbers]
     own = {*OTHER, "best", "evaluate", "usefulness", "trainer", "histogram"}
     players = sorted({name.partition("/")[0] for name in numbers if "/" in name} - own)
     losses = {"discriminator on real and fake": says, **{player: of(player) for player in players}}
