@@ -474,7 +474,7 @@ class Translation(Cell):
             columns = {"with its hole": [cases[i].before for i in chosen], **columns}
         cells = side_by_side(*(torch.cat(column) for column in columns.values()))
         path = self.folder / "sheet.png"
-        drawing.save_png(drawing.sheet(cells), path)
+        drawing.save_png(drawing.sheet(cells), path, None)
         shown = {"titles": list(columns), "sheet": str(path.relative_to(self.folder.parent))}
         return {"images": model.images_seen, "rows": rows, "cases": len(cases), **note, **shown}
 

@@ -368,7 +368,7 @@ def test_curves_are_the_mean_between_the_extremes(tmp_path: Path) -> None:
     ("shape", "cells"), [((64, 1, 1, 32, 32), (8, 4)), ((6, 1, 3, 32, 32), (2, 3)), ((25, 3, 3, 64, 64), (9, 4))]
 )
 def test_a_sheet_is_cut_between_its_cells(tmp_path: Path, shape: tuple[int, ...], cells: tuple[int, int]) -> None:
-    drawing.save_png(drawing.sheet(torch.zeros(shape)), tmp_path / "00000001.png")
+    drawing.save_png(drawing.sheet(torch.zeros(shape)), tmp_path / "00000001.png", None)
     sheet = Image.open(tmp_path / "00000001.png").convert("RGB")
     cut = figures.crop(sheet, shape[-1])
     size = shape[-1] + 2
@@ -378,7 +378,7 @@ def test_a_sheet_is_cut_between_its_cells(tmp_path: Path, shape: tuple[int, ...]
 
 def test_a_sheet_that_has_no_cells_stays_whole(tmp_path: Path) -> None:
     """Of points, whose pictures could be sheets of images of one pixel by their size."""
-    drawing.save_png(POINTS.sheet(torch.randn(500, 1, 2, 1, 1) / 2), tmp_path / "00000001.png")
+    drawing.save_png(POINTS.sheet(torch.randn(500, 1, 2, 1, 1) / 2), tmp_path / "00000001.png", None)
     plane = Image.open(tmp_path / "00000001.png").convert("RGB")
     assert figures.crop(plane, 1).size == (min(plane.width, figures.WIDEST),) * 2
     assert list(figures.crop(plane, 1).getdata()) == list(figures.crop(plane, None).getdata())
@@ -416,7 +416,7 @@ def test_compare(tmp_path: Path) -> None:
     for seed in (0, 1):
         a, b = make(tmp_path / "s, 1" / f"lr=1,seed={seed}", seed, 1e-3, 2.5), tmp_path / "b" / str(seed)
         make(b, seed, 1e-4, 3.5, passport={**copy.deepcopy(PASSPORT), "num_fake": 9})
-        drawing.save_png(drawing.sheet(torch.zeros(16, 1, 3, 32, 32)), a / "samples" / "00000200.png")
+        drawing.save_png(drawing.sheet(torch.zeros(16, 1, 3, 32, 32)), a / "samples" / "00000200.png", None)
     done = command("s, 1/lr=1,seed=0", "s, 1/lr=1,seed=1", "b", "out=here", verb="compare", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "num_fake is 500 there and 9 here" in done.stdout

@@ -236,10 +236,10 @@ def test_a_png_of_sixteen_bits_is_what_was_encoded() -> None:
 
 def test_a_sample_of_sixteen_bits_has_the_values_of_the_data(tmp_path: Path) -> None:
     ramp = torch.linspace(-1, 1, 4096).view(1, 64, 64)
-    IMAGE.save(ramp, tmp_path / "a.png", (0.0, 4095.0))
+    IMAGE.save(ramp, tmp_path / "a.png", None, (0.0, 4095.0))
     with Image.open(tmp_path / "a.png") as image:
         assert np.array_equal(np.asarray(image).ravel(), np.arange(4096))
-    IMAGE.save(ramp.expand(3, -1, -1), tmp_path / "b.png", (0.0, 65535.0))
+    IMAGE.save(ramp.expand(3, -1, -1), tmp_path / "b.png", None, (0.0, 65535.0))
     assert (tmp_path / "b.png").read_bytes()[24:26] == bytes([16, 2])
 
 

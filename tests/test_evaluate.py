@@ -48,8 +48,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for c in range(10):
         for place, row in enumerate((data.labels == c).nonzero()[:12, 0].tolist()):
             where = folder / ("left", "right")[place % 2] / data.class_names[c] / f"{place // 2}.png"
-            drawing.save_png(data.pixels[row], where)
-    drawing.save_png(data.pixels[0], folder / "one" / "alone.png")
+            drawing.save_png(data.pixels[row], where, None)
+    drawing.save_png(data.pixels[0], folder / "one" / "alone.png", None)
     return folder / "left", folder / "right"
 
 

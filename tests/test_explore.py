@@ -561,6 +561,6 @@ def test_images_of_sheets_are_the_images(tmp_path: Path) -> None:
     from gan_experiments.exploration import sheets
 
     images = generator.draw(generator.latents(2), None)
-    sheets.write([images], tmp_path / "sheet.png", ["a", "b"], ["name"])
+    sheets.write([images], tmp_path / "sheet.png", None, ["a", "b"], ["name"])
     shown = cell(pixels(tmp_path / "sheet.png"), 0, 1, 2, 96)
     assert torch.equal(shown[:, ::6, ::6], to_uint8(images[1]).expand(3, -1, -1).int())

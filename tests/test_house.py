@@ -18,7 +18,7 @@ from gan_experiments.assembly import check
 SOURCE = REPOSITORY / "src" / "gan_experiments"
 LAYERS = [  # from the ground up; a file imports from its own room or from a row below
     {"contracts", "bounds", "imports"},
-    {"files"},
+    {"files", "provenance"},
     {"processes"},
     {"signals", "drawing", "schedules"},
     {"kinds", "conditions"},

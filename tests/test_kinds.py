@@ -94,7 +94,7 @@ class Waves(Kind):
     def data_sheet(self, batch: Batch, titles: Any) -> Tensor:
         return self.sheet(batch["real"][:, None])
 
-    def save(self, sample: Tensor, path: Path) -> None:
+    def save(self, sample: Tensor, path: Path, mark: Any) -> None:
         with files.whole(path) as unfinished:
             torch.save(sample, unfinished)
 

@@ -146,7 +146,7 @@ def test_wandb_is_told_the_passports(tmp_path):
 
 
 def test_lightnings_own_loggers_get_pictures(tmp_path):
-    save_png(torch.zeros(3, 8, 8, dtype=torch.uint8), tmp_path / "a.png")
+    save_png(torch.zeros(3, 8, 8, dtype=torch.uint8), tmp_path / "a.png", None)
     logger = TensorBoardLogger(tmp_path, "logs", "")
     trainer = SimpleNamespace(loggers=[logger, CSVLogger(tmp_path, "csv", "")])  # the second takes none
     log_picture(trainer, "samples", tmp_path / "a.png", 64)

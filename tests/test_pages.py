@@ -33,7 +33,7 @@ def with_samples(folder: Path) -> Path:
     make(folder, fid=5.0, config={"data": {"resolution": 32}, "images": 200})
     for images in (0, 50, 100, 150, 200):
         cells = torch.rand(64, 1, 3, 32, 32, generator=torch.Generator().manual_seed(images)) * 2 - 1
-        drawing.save_png(drawing.sheet(cells), folder / "samples" / f"{images:08d}.png")
+        drawing.save_png(drawing.sheet(cells), folder / "samples" / f"{images:08d}.png", None)
     shutil.copy(folder / "samples" / "00000000.png", folder / "samples" / "real.png")
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "overrides.yaml").write_text("- model=dcgan\n- existing=replace\n- name='a b'\n")

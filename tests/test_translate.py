@@ -367,7 +367,7 @@ def test_tiles_have_the_tones_of_the_whole(model: Any, tmp_path: Path, monkeypat
     model(Normalising())
     noise = torch.rand(3, 192, 384, generator=torch.Generator().manual_seed(0))
     noise[:, :, :192] = noise[:, :, :192] * 0.05 + 0.1
-    drawing.save_png((noise * 255).to(torch.uint8), tmp_path / "a.png")
+    drawing.save_png((noise * 255).to(torch.uint8), tmp_path / "a.png", None)
     verb(f"images={tmp_path}/a.png", f"out={tmp_path}/whole", "tile=null")
     verb(f"images={tmp_path}/a.png", f"out={tmp_path}/tiles", "tile=128")
     monkeypatch.setattr(shared_statistics, "takes_statistics", lambda layer: False)
@@ -398,7 +398,7 @@ def test_the_attributes_of_a_photograph_are_those_of_all_of_it(model: Any, tmp_p
     made.judge = lambda images: (None, images.mean((1, 2, 3))[:, None].expand(-1, 2))  # Male and Young where bright
     made.generator.register_forward_pre_hook(lambda _, given: asked.append(given[1]))
     pixels = torch.cat([torch.zeros(3, 48, 70), torch.full((3, 48, 90), 255.0)], dim=2)
-    drawing.save_png(pixels.to(torch.uint8), tmp_path / "a.png")
+    drawing.save_png(pixels.to(torch.uint8), tmp_path / "a.png", None)
     verb(f"images={tmp_path}/a.png", "to=Male", "tile=32", f"out={tmp_path}/b")
     assert len(asked) > 8
     assert {tuple(row.tolist()) for rows in asked for row in rows} == {(0, 1)}
@@ -684,4 +684,4 @@ def test_a_written_file_is_whole_or_not_there(tmp_path: Path) -> None:
     photo = read_photo(tmp_path / "a.png", 3)
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(ConfigError, match="cannot be written"):
-        write_photo(photo.pixels, tmp_path / "taken" / "b.png", photo)
+        write_photo(photo.pixels, tmp_path / "taken" / "b.png", photo, None)

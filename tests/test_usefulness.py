@@ -184,9 +184,9 @@ def folders(digits: Subset, tmp_path_factory: pytest.TempPathFactory) -> Path:
         members = digits.rows[digits.labels == digit]
         for place, name in enumerate(["real", "fake", "test"]):
             for row in members[6 * place : 6 * place + 6].tolist():
-                drawing.save_png(digits.pixels[row], root / name / str(digit) / f"{row}.png")
+                drawing.save_png(digits.pixels[row], root / name / str(digit) / f"{row}.png", None)
                 if name == "fake":
-                    drawing.save_png(digits.pixels[row], root / "flat" / f"{row}.png")
+                    drawing.save_png(digits.pixels[row], root / "flat" / f"{row}.png", None)
     return root
 
 
@@ -194,7 +194,7 @@ def folders(digits: Subset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def odd_folders(folders: Path) -> Path:
     pixels = torch.zeros(1, 28, 28, dtype=torch.uint8)
     for name in ("other/0/a", "other/two/a", "part/0/a", "part/1/a", "mixed/0/a", "mixed/1/a", "mixed/a"):
-        drawing.save_png(pixels, folders / f"{name}.png")
+        drawing.save_png(pixels, folders / f"{name}.png", None)
     return folders
 
 

@@ -97,6 +97,7 @@ Fit = Annotated[str, OneOf("crop", "pad", "stretch")]
 """How an image gets the wanted shape."""
 Existing = Annotated[str, OneOf("refuse", "keep", "replace")]
 _COMMON: dict[str, Any] = {"seed": Seed, "ema": bool, "out": Place | None, "device": Text}
+_MARKS: dict[str, Any] = {"provenance": Annotated[str, OneOf("iptc", "none")]}
 _TRUNCATION = Positive | None
 _LABEL = int | str | None
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -107,6 +108,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "resume": bool,
         "check": bool,
         "output": Place,
+        **_MARKS,
         "trainer.num_nodes": Annotated[int, Field(ge=1, le=2**16)],
         "trainer.strategy": Node | None,
         "trainer.channels_last": bool | Annotated[str, OneOf("auto")],
@@ -130,6 +132,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "model.pretrained": Place | None,
     },
     "sample": _COMMON
+    | _MARKS
     | {
         "run": Place,
         "n": Annotated[int, Field(ge=1, le=10**6)],
@@ -141,6 +144,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "interpolation": Annotated[int, Field(ge=0, le=1000)],
     },
     "evaluate": _COMMON
+    | _MARKS
     | {
         "run": Place | Sequence[Place] | None,
         "checkpoints": bool,
@@ -164,6 +168,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "data": Node | None,
     },
     "translate": _COMMON
+    | _MARKS
     | {
         "run": Place,
         "images": Place | int | Sequence[Place | int],
@@ -177,6 +182,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "sheet": Annotated[int, Field(ge=0, le=4096)],
     },
     "explore": _COMMON
+    | _MARKS
     | {
         "run": Place,
         "class": _LABEL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from gan_experiments import files
+from gan_experiments import files, provenance
+from gan_experiments.provenance import Mark
 
 CHECKER = 8
 """Side in pixels of the squares behind transparent images, at most; an eighth of small images."""
@@ -112,16 +113,22 @@ def captioned(cells: Tensor, below: Sequence[str], titles: Sequence[str], smalle
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
-def save_png(image: Tensor, path: Path) -> None:
-    """Write a uint8 image [C, H, W], grey, RGB or RGBA, as a PNG; the file appears complete or not at all."""
+def save_png(image: Tensor, path: Path, mark: Mark | None) -> None:
+    """Write a uint8 image [C, H, W], grey, RGB or RGBA, as a PNG; the file appears complete or not at all.
+
+    `mark` says that a model made it; None for a picture without such images, or if the user wants none.
+    """
     with files.whole(path) as unfinished:
-        _pil(image).save(unfinished, format="PNG")
+        _pil(image).save(unfinished, format="PNG", **provenance.options("PNG", mark))
 
 
-def png_of(values: np.ndarray, options: Mapping[str, Any] | None = None) -> bytes:
+def png_of(
+    values: np.ndarray, options: Mapping[str, Any] | None = None, texts: Iterable[tuple[bytes, bytes]] = ()
+) -> bytes:
     """Encode uint16 [H, W, C], grey, RGB or with transparency, as PNG of 16 bits; Pillow does that of grey alone.
 
-    `options` are those of Pillow: the profile `icc_profile`, the resolution `dpi` and `exif`.
+    `options` are those of Pillow: the profile `icc_profile`, the resolution `dpi` and `exif`. `texts` are chunks with
+    their names, see `provenance.chunks`.
     """
     height, width, channels = values.shape
     options = options or {}
@@ -135,16 +142,23 @@ def png_of(values: np.ndarray, options: Mapping[str, Any] | None = None) -> byte
         chunks.append((b"pHYs", struct.pack(">IIB", *(round(float(one) / 0.0254) for one in dpi), 1)))
     if exif := options.get("exif"):
         chunks.append((b"eXIf", exif.removeprefix(b"Exif\0\0")))
-    chunks += [(b"IDAT", zlib.compress(filtered.tobytes())), (b"IEND", b"")]
+    chunks += [*texts, (b"IDAT", zlib.compress(filtered.tobytes())), (b"IEND", b"")]
     packed = [struct.pack(">I", len(d)) + name + d + struct.pack(">I", zlib.crc32(name + d)) for name, d in chunks]
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
-def save_gif(frames: Sequence[Tensor | Path], path: Path, seconds: float, hold: float = 0.0, most: int = 200) -> None:
+def save_gif(
+    frames: Sequence[Tensor | Path],
+    path: Path,
+    mark: Mark | None,
+    seconds: float,
+    hold: float = 0.0,
+    most: int = 200,
+) -> None:
     """Join uint8 images [C, H, W] or image files to a looping GIF, `seconds` long plus `hold` more for the last frame.
 
-    If there are more than `most` frames, evenly spaced ones are kept, among them the last. The file appears complete or
-    not at all.
+    If there are more than `most` frames, evenly spaced ones are kept, among them the last. `mark` is as in `save_png`.
+    The file appears complete or not at all.
     """
     if not frames:
         return
@@ -156,6 +170,7 @@ def save_gif(frames: Sequence[Tensor | Path], path: Path, seconds: float, hold: 
     rest = {"save_all": True, "append_images": pictures[1:], "duration": durations, "loop": 0}
     with files.whole(path) as unfinished:
         pictures[0].save(unfinished, format="GIF", **rest)
+        provenance.into_gif(unfinished, mark)
 
 
 def _pil(image: Tensor) -> Image.Image:

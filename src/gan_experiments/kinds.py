@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_experiments import files
+from gan_experiments import files, provenance
 from gan_experiments.bounds import sides
 from gan_experiments.contracts import Batch
 from gan_experiments.drawing import captioned, png_of, save_png, scaled, sheet, to_uint8, viewed
+from gan_experiments.provenance import Mark
 
 CELLS = 64
 PIXELS = 4_000_000
@@ -71,11 +72,11 @@ class Kind(ABC):
     def data_sheet(self, batch: Batch, titles: Sequence[str]) -> Tensor:
         """Draw a batch of the data, each item with all its keys and its title, on one uint8 picture [3, h, w]."""
 
-    def save(self, sample: Tensor, path: Path, values: tuple[float, float] | None = None) -> None:
+    def save(self, sample: Tensor, path: Path, mark: Mark | None, values: tuple[float, float] | None = None) -> None:
         """Write one sample to a file that ends in `suffix`, complete or not at all (see `files.whole`).
 
-        `values` are what -1 and 1 stand for, if it is to be written with more than 8 bits. Raises TypeError if samples
-        are not saved one by one.
+        `mark` says in the file that a model made it, if files of that suffix can hold it. `values` are what -1 and 1
+        stand for, if it is to be written with more than 8 bits. Raises TypeError if samples are not saved one by one.
         """
         raise TypeError(f"{self.name} are not saved one by one")
 
@@ -135,13 +136,14 @@ class Image(Kind):
         cells = [F.interpolate(rows.expand(-1, 3, -1, -1), size, mode="nearest") for rows in pictures]
         return captioned(torch.stack(cells, dim=1), [*shown] if len(shown) > 1 else [""], titles)
 
-    def save(self, sample: Tensor, path: Path, values: tuple[float, float] | None = None) -> None:
+    def save(self, sample: Tensor, path: Path, mark: Mark | None, values: tuple[float, float] | None = None) -> None:
         """Write a PNG, of 8 bits or of 16."""
         if values is None:
-            save_png(to_uint8(sample), path)
+            save_png(to_uint8(sample), path, mark)
             return
+        levels = np.rint(scaled(sample, values)).clip(0, 65535).astype(np.uint16)
         with files.whole(path) as unfinished:
-            unfinished.write_bytes(png_of(np.rint(scaled(sample, values)).clip(0, 65535).astype(np.uint16)))
+            unfinished.write_bytes(png_of(levels, texts=provenance.chunks(mark)))
 
 
 @dataclass(frozen=True)
@@ -160,8 +162,8 @@ class Bands(Image):
         """Say which bands the scores see."""
         return f"band{'s' if len(self.shown) > 1 else ''} {', '.join(map(str, self.shown))} of {channels}"
 
-    def save(self, sample: Tensor, path: Path, values: tuple[float, float] | None = None) -> None:
-        """Write an array [H, W, bands], uint8, or with `values` float32 in these."""
+    def save(self, sample: Tensor, path: Path, mark: Mark | None, values: tuple[float, float] | None = None) -> None:
+        """Write an array [H, W, bands], uint8, or with `values` float32 in these; it has no place for a mark."""
         eight = to_uint8(sample).permute(1, 2, 0).cpu().numpy()
         with files.whole(path) as unfinished, open(unfinished, "wb") as file:
             np.save(file, eight if values is None else scaled(sample, values).astype(np.float32))

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from gan_experiments import files, processes, signals
+from gan_experiments import files, processes, provenance, signals
 from gan_experiments.assembly import lightning_arguments, pretrained, scoring
 from gan_experiments.callbacks.callback import find
 from gan_experiments.callbacks.health import Health
@@ -90,7 +90,7 @@ class Run:
             files.write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.model.run.config)))
             files.write_text(self.folder / "parameters.json", json.dumps(parameters(self.model), indent=1))
             real = self.folder / "samples" / "real.png"
-            save_png(real_sheet(self.data), real)
+            save_png(real_sheet(self.data), real, None)
             if checkpoint is None:
                 log_picture(self.trainer, "real", real, 0, self.data.describe())
             for logger in run_loggers(self.trainer):
@@ -278,6 +278,8 @@ def build_model(cfg: DictConfig) -> AdversarialModule:
         log_every=cfg.trainer.log_every,
         config=plain(cfg),
         overrides=resume.overrides(),
+        name=provenance.name_of(Path(cfg.output)),
+        provenance=cfg.get("provenance", provenance.USUAL),
     )
     return model
 

@@ -20,6 +20,7 @@ from gan_experiments.layers.standing_statistics import take_standing_statistics
 from gan_experiments.models.image_to_image import ImageToImage, TranslatedSet
 from gan_experiments.models.latents import Sampler
 from gan_experiments.models.noise_to_image import NoiseToImage
+from gan_experiments.provenance import Mark
 from gan_experiments.runs import resume
 
 STANDING = 1 << 31  # index of the first chunk of noise for batch norm's statistics, beyond the scored ones
@@ -36,6 +37,7 @@ class Subject:
 
     `config` is that of the run, and `checkpoint` its file. A folder has none; it has `number` images, which are
     `stored`. Translations of unpaired images also have a `number`, and the `real` images that they should look like.
+    `mark` is that of pictures of the images, if a model of ours makes them.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Subject:
     stored: StoredImages | None = None
     averaged: bool = False
     kind: Kind = IMAGE
+    mark: Mark | None = None
 
     def labels(self, n: int, batch_size: int) -> Tensor | None:
         """Return the classes of the first `n` images, int64 [n]; None if they have none."""
@@ -152,6 +155,7 @@ def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
             extra=extra,
             averaged=bool(model.averages),
             kind=model.kind,
+            mark=run.mark(cfg.provenance, cfg.seed),
         )
 
 
@@ -188,6 +192,7 @@ def _of_translator(cfg: DictConfig, run: trained.TrainedRun, model: ImageToImage
         checkpoint=run.file,
         averaged=bool(model.averages),
         kind=model.kind,
+        mark=run.mark(cfg.provenance, cfg.seed, to),
     )
 
 

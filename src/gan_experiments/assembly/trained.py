@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_experiments.assembly import build, check
 from gan_experiments.contracts import ConfigError
 from gan_experiments.engine.module import AdversarialModule
+from gan_experiments.provenance import Mark
 from gan_experiments.runs import quoting, resume
 
 MISFITS = (ArithmeticError, AttributeError, LookupError, OmegaConfBaseException, RuntimeError, TypeError, ValueError)
@@ -41,6 +44,16 @@ class TrainedRun:
         """Open the data that the model was trained on, and return the data module."""
         return build.open_data(self.cfg.data)
 
+    @cached_property
+    def checkpoint(self) -> str:
+        """The SHA-256 of the checkpoint's file, in hex; empty if the file is gone, or another by now."""
+        return "" if self.file is None or self.stat is None else _hash_of(self.file, self.stat)
+
+    def mark(self, kind: str, seed: int | None, label: str = "", composite: bool = False) -> Mark | None:
+        """Return what a picture made by the model says of its making, see `AdversarialModule.mark`."""
+        mark = self.model.mark(kind, seed, label, composite)
+        return mark and replace(mark, checkpoint=self.checkpoint)
+
 
 def open_run(given: str, device: str = "auto", trusted: Any = None) -> TrainedRun:
     """Return the model of a run folder or a checkpoint, on a device ("auto": the accelerator if there is one).
@@ -65,6 +78,20 @@ def open_run(given: str, device: str = "auto", trusted: Any = None) -> TrainedRu
             f"run={given}: its weights do not fit its config ({' '.join(str(error).split())[:160]})"
         ) from error
     return TrainedRun(model.eval().to(device_of(device)), cfg, folder, path, stat)
+
+
+def _hash_of(file: Path, stat: os.stat_result) -> str:
+    try:
+        with open(file, "rb") as opened:
+            if not _same(os.fstat(opened.fileno()), stat):
+                return ""
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _same(a: os.stat_result, b: os.stat_result) -> bool:
+    return os.path.samestat(a, b) and (a.st_size, a.st_mtime_ns) == (b.st_size, b.st_mtime_ns)
 
 
 OF_THE_WEIGHTS = ("model", "data", "augment", "technique", "loss", "perceptual", "experiment")

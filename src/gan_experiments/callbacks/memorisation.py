@@ -100,7 +100,8 @@ class Memorisation(RunCallback):
             unit = "" if self.found.copies is None else " of the next"
             beside = torch.cat([to_float(real.images(row, row + 1)) for row in which[rows].tolist()])
             titles = [f"{part[row]:.2f}{unit}" for row in rows.tolist()]
-            save_png(data.kind.data_sheet({"sample": fake[rows], "training": beside}, titles), self.path)
+            picture = data.kind.data_sheet({"sample": fake[rows], "training": beside}, titles)
+            save_png(picture, self.path, module.mark(composite=True))
         numbers = {k: v for k, v in asdict(self.found).items() if k not in ("images", "samples") and v is not None}
         log_metrics(trainer, {f"memorisation/{name}": value for name, value in numbers.items()}, module.images_seen)
         log_picture(trainer, "nearest", self.path, module.images_seen)

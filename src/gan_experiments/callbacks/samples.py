@@ -55,7 +55,7 @@ class SampleSheets(RunCallback):
         if trainer.is_global_zero:
             sheets = sorted(p for p in self.folder.glob("[0-9]*.png") if p.stem.isdigit() and len(p.stem) >= 8)
             film = self.folder / "training.gif"
-            save_gif(sheets, film, self.gif_seconds, hold=1.5)
+            save_gif(sheets, film, module.mark(), self.gif_seconds, hold=1.5)
             if film.exists():
                 log_picture(trainer, "training", film, module.images_seen, "the same inputs from first to last")
 
@@ -73,5 +73,6 @@ class SampleSheets(RunCallback):
                     cells = module.sheet(self._inputs, self.ema)
                 self.latest = self.folder / f"{module.images_seen:08d}.png"
                 columns = module.conditions.columns(len(cells))
-                save_png(module.kind.sheet(cells, columns, real=self._real), self.latest)
+                picture = module.kind.sheet(cells, columns, real=self._real)
+                save_png(picture, self.latest, module.mark())
                 log_picture(trainer, "samples", self.latest, module.images_seen, self._caption(module, columns))

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gan_experiments import files
+from gan_experiments import files, provenance
 from gan_experiments.bounds import sides
 from gan_experiments.comparison.plots import Curve, Panel, style
 from gan_experiments.comparison.read import Run
 from gan_experiments.comparison.table import Group, Setting
 from gan_experiments.metrics.names import higher_is_better
+from gan_experiments.provenance import Mark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -153,16 +154,17 @@ class Sheet:
     setting: int
     lines: list[str]
     picture: Image.Image
+    mark: Mark | None
 
     def data(self) -> str:
         """Return the picture as a data URI."""
-        return embedded(self.picture)
+        return embedded(self.picture, self.mark)
 
 
-def embedded(picture: Image.Image) -> str:
+def embedded(picture: Image.Image, mark: Mark | None) -> str:
     """Return a picture as the data URI of a JPEG, which holds samples in a tenth of a PNG's bytes."""
     file = io.BytesIO()
-    picture.save(file, format="JPEG", quality=88, subsampling=0)
+    picture.save(file, format="JPEG", quality=88, subsampling=0, **provenance.options("JPEG", mark))
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
@@ -175,12 +177,15 @@ def sheets(found: Sequence[Setting]) -> list[Sheet]:
             continue
         try:
             picture = crop(Image.open(run.sheet).convert("RGB"), run.value("data.resolution"))
+            mark = provenance.read(run.sheet)
         except OSError:  # a damaged file
             continue
         images = int(run.sheet.stem)
         score = next((row for row in run.history if row.get("images") == images), {})
         told = [f"{name} {value:.4g}" for name, value in score.items() if name != "images"][:1]
-        cut.append(Sheet(index, [setting.name, ", ".join([f"seed {run.seed}", f"{images:,} images", *told])], picture))
+        cut.append(
+            Sheet(index, [setting.name, ", ".join([f"seed {run.seed}", f"{images:,} images", *told])], picture, mark)
+        )
     return cut
 
 
@@ -229,5 +234,6 @@ def write_sheets(path: Path, cut: Sequence[Sheet]) -> None:
                 line = line.removesuffix("…")[:-1] + "…"  # noqa: PLW2901
             pen.text((x, y + 19 * row), line, style(sheet.setting)[0] if row == 0 else "#444", font)
         page.paste(sheet.picture, (x, y + head))
+    mark = provenance.together([sheet.mark for sheet in cut if sheet.mark])
     with files.whole(path) as unfinished:
-        page.save(unfinished)
+        page.save(unfinished, format="PNG", **provenance.options("PNG", mark))

@@ -25,7 +25,7 @@ A_RUN = "a run folder holds config.yaml beside metrics.csv, scores.json or check
 MIRRORS = ("callbacks.scores.evaluator.", "model.loss.", "model.augment.")
 """Keys that repeat others: `metrics`, `loss`, `augment`."""
 ASIDE = (
-    *("output.", "ckpt.", "check.", "logger.", "trainer.log_every.", "trainer.chosen."),
+    *("output.", "ckpt.", "check.", "logger.", "trainer.log_every.", "trainer.chosen.", "provenance."),
     *("data.workers.", "data.cache.", "metrics.cache."),
     "callbacks.early_stopping._target_.",
     *(f"callbacks.{name}." for name in ("samples", "checkpoints", "curves", "report", "memorisation", "ranks")),

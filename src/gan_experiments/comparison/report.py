@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gan_experiments import files
+from gan_experiments import files, provenance
 from gan_experiments.comparison import figures, page, read, table
 from gan_experiments.comparison.plots import Curve, Panel
 from gan_experiments.comparison.table import DASH, Cell, Table
@@ -107,13 +107,13 @@ def _pictures(run: read.Run) -> tuple[list[dict[str, str]], list[dict[str, str]]
 def _picture(path: Path, resolution: Any, rows: int) -> str:
     """Return the first rows of a sheet as a data URI; empty for a damaged file."""
     try:
-        whole = Image.open(path).convert("RGB")
+        whole, mark = Image.open(path).convert("RGB"), provenance.read(path)
         picture = figures.crop(whole, resolution if isinstance(resolution, int) else None, rows)
     except OSError:
         return ""
     if picture.height > TALLEST:
         picture.thumbnail((figures.WIDEST, TALLEST))
-    return figures.embedded(picture)
+    return figures.embedded(picture, mark)
 
 
 # ------------------------------------------------------------------------------------------ scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import glob
 import io
 import os
@@ -18,13 +19,14 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan_experiments import drawing
+from gan_experiments import drawing, provenance
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import limits
 from gan_experiments.data.archives import is_visible
 from gan_experiments.data.decode import Depth, Range, Reading, UnreadableImageError, exact_of, pixels_of
 from gan_experiments.data.rasters import Raster, open_raster
 from gan_experiments.files import whole
+from gan_experiments.provenance import Mark
 
 WRITTEN: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95},
@@ -37,8 +39,9 @@ WRITTEN: dict[str, dict[str, Any]] = {
 TRANSPARENT = ("PNG", "WEBP", "TIFF")
 ARRAYS = (".npy", ".dcm")
 """Suffixes of files whose results are arrays: that of DICOM would need more than an image."""
+XMP = 700  # its tag in TIFF
 _LAYOUT = {*range(254, 270), *range(273, 282), 284, 317, 320, *range(322, 326), 330, 338, 339, 347, 530, 531, 532}
-_LAYOUT |= {34675, 700}
+_LAYOUT |= {34675, XMP}
 """EXIF's tags of how pixels lie in a file, orientation among them, and of profiles, which are kept separately."""
 SIXTEEN_BITS = Depth(np.dtype(np.uint16), 0, 65535)
 SHEET = "-sheet"
@@ -53,7 +56,7 @@ class Photo:
     If the file has more than 8 bits, pixels are float [C, H, W] in [-1, 1] and `depth` says what they are in the file.
     Of four channels the last is transparency, and there is no `alpha`. `grey` is whether the file has one colour.
     `exif` has no orientation, `profile` is the ICC profile, `dpi` the resolution on paper; each may be missing. `lost`
-    says in words what the file holds and the pixels do not.
+    says in words what the file holds and the pixels do not. `xmp` is what is kept of its XMP, see `provenance.kept`.
     """
 
     pixels: Tensor
@@ -65,6 +68,7 @@ class Photo:
     lost: tuple[str, ...] = ()
     depth: Depth | None = None
     grey: bool = False
+    xmp: str = ""
 
 
 def read_photo(file: Path | bytes, channels: int, range: Range = None, bands: int = 0) -> Photo:
@@ -94,10 +98,15 @@ def read_photo(file: Path | bytes, channels: int, range: Range = None, bands: in
             alpha = torch.frombuffer(bytearray(channel.tobytes()), dtype=torch.uint8).view(1, *pixels.shape[1:])
         for tag in [tag for tag in exif if tag in _LAYOUT]:
             del exif[tag]
+        if image.format == "PNG" and provenance.KEYWORD.encode() in raw:
+            image.load()  # it may come after the pixels
+        xmp = provenance.kept(image.info["xmp"]) if image.info.get("xmp") else ""
         kind = "JPEG" if image.format == "MPO" else str(image.format)  # as some telephones write
         profile, dpi = image.info.get("icc_profile"), image.info.get("dpi")
         grey = image.mode in ("1", "L", "LA", "F") or image.mode[0] == "I"
-        return Photo(pixels, alpha, kind, exif, profile, dpi, tuple(_lost(raw, exact=exact is not None)), depth, grey)
+        lost = [*_lost(raw, exact=exact is not None)]
+        lost += ["its XMP cannot be read and is left out"] if xmp is None else []
+        return Photo(pixels, alpha, kind, exif, profile, dpi, tuple(lost), depth, grey, xmp or "")
 
 
 def _lost(raw: bytes, raster: Raster | None = None, exact: bool = False) -> Iterator[str]:
@@ -181,8 +190,8 @@ def find_photos(word: str, key: str) -> Iterator[tuple[Path, Path]]:
     yield from found
 
 
-def write_photo(pixels: Tensor, path: Path, of: Photo) -> None:
-    """Write an image [C, H, W] made from the photograph `of`, with what belongs to it.
+def write_photo(pixels: Tensor, path: Path, of: Photo, mark: Mark | None) -> None:
+    """Write an image [C, H, W] made from the photograph `of`, with what belongs to it, and the mark of its making.
 
     It is uint8, or float in [-1, 1] if the photograph is, and then written with its depth, or as PNG with 16 bits.
     Transparency is enlarged with the image, and left out by the formats that have none. A profile is kept if it is for
@@ -202,7 +211,8 @@ def write_photo(pixels: Tensor, path: Path, of: Photo) -> None:
         if alpha.shape[1:] != (height, width):
             alpha = F.interpolate(alpha[None], (height, width), mode="bicubic", antialias=True)[0]
         pixels = torch.cat([pixels, alpha / 127.5 - 1 if of.depth else alpha])
-    options = _options(of, kind, channels, height, width)
+    xmp = provenance.packet(mark, of.xmp)
+    options = _options(of, kind, channels, height, width, xmp) | provenance.options(kind, mark, of.xmp)
     if not pixels.is_floating_point():
         rows = pixels.permute(1, 2, 0).numpy()
         image = _pillow(rows[..., 0] if len(pixels) == 1 else rows)
@@ -211,24 +221,27 @@ def write_photo(pixels: Tensor, path: Path, of: Photo) -> None:
     assert of.depth is not None, "it says what the floats are"
     if kind == "PNG":
         depth = of.depth if of.depth.dtype == np.uint16 else SIXTEEN_BITS
-        encoded = drawing.png_of(depth.values(pixels), options)
+        encoded = drawing.png_of(depth.values(pixels), options, provenance.chunks(mark, of.xmp))
         _whole(path, lambda file: file.write_bytes(encoded))
     elif kind == "TIFF":
-        _write_tiff(of.depth.values(pixels), path, options)
+        _write_tiff(of.depth.values(pixels), path, options, xmp)
     else:
         image = _pillow(drawing.to_uint8(pixels).permute(1, 2, 0).numpy().squeeze(-1 if len(pixels) == 1 else ()))
         _whole(path, lambda file: image.save(file, kind, **options))
 
 
-def _options(of: Photo, kind: str, channels: int, height: int, width: int) -> dict[str, Any]:
-    """Return Pillow's options of a format, with EXIF, profile and resolution of a photograph."""
-    options = dict(WRITTEN[kind])
-    if len(of.exif):
-        details = of.exif.get_ifd(ExifTags.IFD.Exif)
+def _options(of: Photo, kind: str, channels: int, height: int, width: int, xmp: bytes) -> dict[str, Any]:
+    """Return Pillow's options of a format, with EXIF, profile and resolution of a photograph, in TIFF with XMP too."""
+    options, exif = dict(WRITTEN[kind]), of.exif
+    if kind == "TIFF" and xmp:
+        exif = copy.deepcopy(exif)
+        exif[XMP] = xmp
+    if len(exif):
+        details = exif.get_ifd(ExifTags.IFD.Exif)
         for tag, size in ((ExifTags.Base.ExifImageWidth, width), (ExifTags.Base.ExifImageHeight, height)):
             if tag in details:
                 details[tag] = size
-        options["exif"] = of.exif.tobytes()
+        options["exif"] = exif.tobytes()
     if of.profile and of.profile[16:20] == _COLOURS.get(min(channels, 3)):
         options["icc_profile"] = of.profile
     if of.dpi:
@@ -236,8 +249,8 @@ def _options(of: Photo, kind: str, channels: int, height: int, width: int) -> di
     return options
 
 
-def _write_tiff(values: np.ndarray, path: Path, options: dict[str, Any]) -> None:
-    """Write values [H, W, C] of any type; what Pillow cannot write, without EXIF by tifffile."""
+def _write_tiff(values: np.ndarray, path: Path, options: dict[str, Any], xmp: bytes) -> None:
+    """Write values [H, W, C] of any type; what Pillow cannot write, by tifffile, with XMP and without EXIF."""
     if values.shape[2] == 1 and values.dtype in (np.uint16, np.int32, np.float32):
         image = _pillow(values[..., 0])
         _whole(path, lambda file: image.save(file, "TIFF", **options))
@@ -262,6 +275,7 @@ def _write_tiff(values: np.ndarray, path: Path, options: dict[str, Any]) -> None
             planarconfig="contig" if values.shape[2] > 1 else None,
             iccprofile=options.get("icc_profile"),
             metadata=None,
+            extratags=[(XMP, 1, len(xmp), xmp, True)] if xmp else [],
             **more,
         ),
     )

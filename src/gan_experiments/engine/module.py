@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_experiments import distributed
+from gan_experiments import distributed, provenance
 from gan_experiments.bounds import Place, Positive
 from gan_experiments.conditions import Classes, Conditions
 from gan_experiments.contracts import Batch, ConfigError, NotFinite
@@ -30,6 +30,7 @@ from gan_experiments.engine.averages import WeightAverage
 from gan_experiments.engine.optimizers import fuse
 from gan_experiments.engine.phases import Phase, _parameters, _Step
 from gan_experiments.kinds import IMAGE, Bands, Kind
+from gan_experiments.provenance import Mark
 
 if TYPE_CHECKING:
     from gan_experiments.data.module import DataModule
@@ -49,6 +50,8 @@ class RunSettings:
     log_every: int = 50
     config: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
+    name: str = ""  # of the run
+    provenance: str = provenance.USUAL  # what pictures say of how they were made, see `provenance.KINDS`
 
 
 @contextmanager
@@ -89,6 +92,8 @@ class AdversarialModule(L.LightningModule):
     """The keys that a batch must hold, see `contracts.BATCH_KEYS`."""
     lipschitz: bool = False
     """Whether the variant keeps its discriminator Lipschitz, as the Wasserstein loss needs."""
+    shows_inputs: bool = False
+    """Whether its pictures are made of images that are given, as translations are."""
     per_sample_penalty: bool = False
     """Whether a penalty needs each sample's own gradient, which batch norm mixes with those of the others."""
 
@@ -188,6 +193,30 @@ class AdversarialModule(L.LightningModule):
         return self.data_kind or IMAGE
 
     @property
+    def model_name(self) -> str:
+        """What was trained, in a word."""
+        return type(self).__name__
+
+    def mark(
+        self, kind: str | None = None, seed: int | None = None, label: str = "", composite: bool = False
+    ) -> Mark | None:
+        """Return what a picture made by these networks says of that; None if `kind`, a word of `provenance`, is "none".
+
+        `kind` and `seed` are by default those of the training, and `label` is the class asked for. `composite` is
+        whether given images are part of the picture.
+        """
+        if (kind or self.run.provenance) == "none":
+            return None
+        return Mark(
+            model=self.model_name,
+            run=self.run.name,
+            images_seen=self.images_seen,
+            seed=self.run.seed if seed is None else seed,
+            label=label,
+            composite=composite or self.shows_inputs,
+        )
+
+    @property
     def conditions(self) -> Conditions:
         """What samples are conditioned on; nothing by default (unconditional)."""
         return Conditions()
@@ -195,6 +224,10 @@ class AdversarialModule(L.LightningModule):
     def name_classes(self, names: list[str]) -> None:
         """Store the data's class names, indexed by label; empty without classes."""
         self.class_names = names
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a class given its label; the label itself, as text, if the data have no names."""
+        return self.class_names[label] if self.class_names else str(label)
 
     # ---------------------------------------------------------------- what a variant may use
 

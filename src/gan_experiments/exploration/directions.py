@@ -131,7 +131,7 @@ def write_sheets(
             places = torch.cat([directions.moved(latents[one], index, strength) for strength in strengths])
             kept = None if labels is None else labels[one].expand(len(places))
             cells.append(generator.draw(places, kept, noise[row] if noise else None))
-        sheets.write(cells, stem.with_name(f"{stem.name}-{name}.png"), columns)
+        sheets.write(cells, stem.with_name(f"{stem.name}-{name}.png"), generator.mark, columns)
 
 
 def save(found: dict[str, Any], path: Path) -> None:

@@ -24,7 +24,8 @@ class LatentSpace:
 
     The latent of an image is ws [styles, w_dim], one w for each style, if the generator has styles; else z
     [latent_dim]. A conditional generator makes images of the class `only`, a label or a name, or without it of all
-    classes in order. `truncation` is ψ for w, or the largest |z|; None for none.
+    classes in order. `truncation` is ψ for w, or the largest |z|; None for none. `mark` is what pictures of the images
+    say of their making.
 
     Raises ConfigError if there is no such class, the truncation is invalid, or the samples are not images.
     """
@@ -41,9 +42,10 @@ class LatentSpace:
         self.network.requires_grad_(False)
         self.styled, self.latent_dim, self.classes = model.styled, model.latent_dim, model.classes
         self.device, self.dtype = model.device, next(model.generator.parameters()).dtype
-        self.class_names = model.class_names or [str(label) for label in range(model.classes)]
+        self.class_names = [model.class_name(label) for label in range(model.classes)]
         self.truncation, self.seed = truncation, seed
         self.only = None if only is None else model.class_number(only)
+        self.mark = model.mark(seed=seed)
         if truncation is not None and (isinstance(truncation, bool) or not isinstance(truncation, int | float)):
             raise ConfigError(f"truncation={truncation}: a number is needed; type for example truncation=0.7")
         if truncation is not None and truncation <= 0 and not self.styled:

@@ -44,7 +44,9 @@ class Mixing:
             corner = torch.ones_like(sources[:1])
             rows = [torch.cat([corner, sources])]
             rows += [torch.cat(row) for row in zip(lefts[:, None], mixtures.chunk(self.rows), strict=True)]
-            sheets.write(rows, out / f"mixing-{word}.png", names=[f"{word} of", *["the rest of"] * self.rows])
+            sheets.write(
+                rows, out / f"mixing-{word}.png", generator.mark, names=[f"{word} of", *["the rest of"] * self.rows]
+            )
         return 0
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,8 @@ class Projection:
                 f" distance on the way {', '.join(f'{value:.4f}' for value in curve)}"
             )
         if done:
-            sheets.write(rows, out / "projected.png", ["target", "projected"])
+            both = generator.mark and replace(generator.mark, composite=True)
+            sheets.write(rows, out / "projected.png", both, ["target", "projected"])
             self._keep(generator, done, labels, out / "projected.pt")
         if found.stopped:
             last = f", the last after {len(done[-1].distances)} of {self.steps} steps" if done else ""

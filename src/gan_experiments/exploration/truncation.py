@@ -50,5 +50,5 @@ class Truncation:
         w = generator.mapped(generator.noise(self.rows), labels)
         columns = [generator.draw(generator.placed(w, value, self.cutoff), labels) for value in values]
         names = [f"{'psi =' if generator.styled else '|z| <'} {value:g}" for value in values]
-        sheets.write(list(torch.stack(columns, dim=1)), out / "truncation.png", names)
+        sheets.write(list(torch.stack(columns, dim=1)), out / "truncation.png", generator.mark, names)
         return 0

@@ -65,9 +65,9 @@ class Walk:
             w = generator.mapped(at, labels) if space == "z" else at
             pictures.append(drawing.sheet(generator.draw(generator.placed(w), labels)[:, None]))
             if self.frames:
-                drawing.save_png(pictures[-1], out / f"walk-{space}" / f"{number:05d}.png")
+                drawing.save_png(pictures[-1], out / f"walk-{space}" / f"{number:05d}.png", generator.mark)
         path = out / f"walk-{space}.gif"
-        drawing.save_gif(pictures, path, seconds=len(pictures) / self.fps, most=len(pictures))
+        drawing.save_gif(pictures, path, generator.mark, seconds=len(pictures) / self.fps, most=len(pictures))
         print(f"{shown(path)}  ({len(pictures)} frames)")
         if self.frames:
             print(shown(path.with_suffix("")))

@@ -18,6 +18,7 @@ from gan_experiments.data.decode import Range, Reading
 from gan_experiments.kinds import Bands
 from gan_experiments.models import latents
 from gan_experiments.models.image_to_image import Direction, direction_of
+from gan_experiments.provenance import Mark
 
 if TYPE_CHECKING:
     from gan_experiments.data.photos import Photo
@@ -193,6 +194,18 @@ class Generates(ABC):
         return partial(read_photo, channels=self.facts.channels, range=values, bands=bands)
 
     # ---------------------------------------------------------------- both
+
+    def mark(self, kind: str, seed: int | None, label: str = "", composite: bool = False) -> Mark | None:
+        """Return what a picture that it made says of its making; None if `kind`, a word of `provenance`, is "none".
+
+        `label` is the class or the direction asked for. `composite` is whether given images are part of the picture,
+        as they are of translations.
+        """
+        if kind == "none":
+            return None
+        facts = self.facts
+        composite = composite or facts.task == TRANSLATE
+        return Mark(facts.model, self.name, self.checkpoint, facts.images_seen, seed, label, composite)
 
     def require_task(self, task: str) -> None:
         """Raise ConfigError if the model does something else than `task`."""

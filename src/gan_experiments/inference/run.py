@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,6 @@ class Run(trained.TrainedRun, Generates):
         stat: os.stat_result | None = None,
     ) -> None:
         super().__init__(model, cfg, folder, file, stat)
-        self._checkpoint: str | None = None
 
     @property
     def name(self) -> str:
@@ -51,22 +49,14 @@ class Run(trained.TrainedRun, Generates):
         return self.folder.name
 
     @property
-    def checkpoint(self) -> str:
-        """The SHA-256 of the checkpoint's file, in hex; empty if the file is gone, or another by now."""
-        if self._checkpoint is None:
-            self._checkpoint = "" if self.file is None or self.stat is None else _hash_of(self.file, self.stat)
-        return self._checkpoint
-
-    @property
     def facts(self) -> Facts:
         """What a user has to know of the model."""
         model: Any = self.model
         if isinstance(model, NoiseToImage):
             channels, *resolution = model.kind.shape(self.cfg.data)
-            generator = type(model.generator).__name__.removesuffix("Generator")
             return Facts(
                 SAMPLE,
-                generator if type(model) is NoiseToImage else type(model).__name__,
+                model.model_name,
                 model.kind.name,
                 model.images_seen,
                 channels,
@@ -83,7 +73,7 @@ class Run(trained.TrainedRun, Generates):
         bands = data.get("bands") or data.channels not in (1, 3, 4)
         return Facts(
             TRANSLATE,
-            type(model).__name__,
+            model.model_name,
             (Bands if bands else Image).name,
             model.images_seen,
             data.channels,
@@ -154,17 +144,3 @@ def _values(given: Any, model: AdversarialModule) -> Range:
     if given == "auto":
         return model.values
     return given if given is None or isinstance(given, str) else (given[0], given[1])
-
-
-def _hash_of(file: Path, stat: os.stat_result) -> str:
-    try:
-        with open(file, "rb") as opened:
-            if not _same(os.fstat(opened.fileno()), stat):
-                return ""
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-
-def _same(a: os.stat_result, b: os.stat_result) -> bool:
-    return os.path.samestat(a, b) and (a.st_size, a.st_mtime_ns) == (b.st_size, b.st_mtime_ns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from gan_experiments import drawing, files
 from gan_experiments.metrics.evaluator import Evaluator, Measured, RealImages, Sample
 from gan_experiments.metrics.names import higher_is_better
 from gan_experiments.metrics.neighbours import nearest, nearest_real, realism
+from gan_experiments.provenance import Mark
 
 PAIRS, SHOWN, ACROSS, ROWS = 32, 64, 12, 20
 GAP = 4  # pixels on either side of a pair
@@ -27,6 +29,7 @@ def write_sheets(
     real: RealImages,
     folder: Path,
     labels: Tensor | None = None,
+    mark: Mark | None = None,
 ) -> list[Path]:
     """Write the pictures of one evaluation, and return their paths.
 
@@ -35,8 +38,10 @@ def write_sheets(
     - `classes.png`: a row for each class, by `labels` if given, else by the extractor's prediction.
 
     `measured` is the result on rank 0 for `sample` and `real`. `labels`, int64 [num_fake], index the classes of `real`.
+    `mark` is that of the fake images; None if no model of ours made them, or if none is wanted.
     """
     assert measured.fake is not None and measured.real is not None, "the features are on rank 0"  # noqa: PT018
+    both = mark and replace(mark, composite=True)
     features, fake = measured.real.features, measured.fake
     k = min(evaluator.manifold_k, len(features) - 1)
     reach = measured.real.nearest if measured.real.knows(k) else nearest(features, k)
@@ -47,9 +52,9 @@ def write_sheets(
 
     left, right, _ = nearest_pairs(measured, evaluator, sample, real)
     pairs = torch.stack([F.pad(left, (GAP, 0), value=1), F.pad(right, (0, GAP), value=1)], dim=1)
-    written = [save(drawing.sheet(pairs), folder / "nearest.png")]
+    written = [save(drawing.sheet(pairs), folder / "nearest.png", both)]
     for name, first in (("best", grade.argsort(descending=True)), ("worst", grade.argsort())):
-        written.append(save(drawing.sheet(alike(fakes(first[:SHOWN]))[:, None]), folder / f"{name}.png"))
+        written.append(save(drawing.sheet(alike(fakes(first[:SHOWN]))[:, None]), folder / f"{name}.png", mark))
 
     seen = labels if labels is not None else measured.guesses
     if seen is not None:
@@ -59,7 +64,7 @@ def write_sheets(
         cells = alike(fakes(torch.cat(list(rows.values())))).split([len(r) for r in rows.values()])
         known = getattr(real, "class_names", []) if labels is not None else []
         names = [known[c] if known else str(c) for c in usual]
-        written.append(save_rows(list(cells), names, folder / "classes.png"))
+        written.append(save_rows(list(cells), names, folder / "classes.png", mark))
     return written
 
 
@@ -106,14 +111,19 @@ def _resized(picture: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(picture[None], (height, width), mode="nearest")[0]
 
 
-def save(image: Tensor, path: Path) -> Path:
-    """Write an image as PNG; return its path."""
-    drawing.save_png(image, path)
+def save(image: Tensor, path: Path, mark: Mark | None) -> Path:
+    """Write an image as PNG, with the mark of its making; return its path."""
+    drawing.save_png(image, path, mark)
     return path
 
 
 def save_rows(
-    rows: Sequence[Tensor], names: Sequence[str], path: Path, least: int = 32, columns: Sequence[str] = ()
+    rows: Sequence[Tensor],
+    names: Sequence[str],
+    path: Path,
+    mark: Mark | None,
+    least: int = 32,
+    columns: Sequence[str] = (),
 ) -> Path:
     """Write rows of images [n, C, H, W] in [-1, 1] with the names of rows and columns; return the path.
 
@@ -137,7 +147,7 @@ def save_rows(
             canvas.paste(large, (margin + x * width, top + y * height + 2))
     from torchvision.transforms.functional import pil_to_tensor
 
-    return save(pil_to_tensor(canvas), path)
+    return save(pil_to_tensor(canvas), path, mark)
 
 
 def write_curves(points: Sequence[tuple[float, dict[str, float]]], over: str, path: Path) -> Path:

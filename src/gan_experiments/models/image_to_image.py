@@ -70,6 +70,7 @@ class ImageToImage(Game):
     multiple: int = 1
     smallest: int = 1
     only: Shape | None = None
+    shows_inputs = True
     offers = frozenset({"discriminator", "nothing_beside"})
 
     def __init__(

@@ -269,6 +269,12 @@ class NoiseToImage(Game):
         return self.kind.bounded(images) if bounded else images
 
     @property
+    def model_name(self) -> str:
+        """The name of the variant's class, or of its generator where that alone tells it from others."""
+        generator = type(self.generator).__name__.removesuffix("Generator")
+        return generator if type(self) is NoiseToImage else super().model_name
+
+    @property
     def styled(self) -> bool:
         """Whether the generator maps z to w first, and truncates w."""
         return bool(getattr(self.generator, "styled", False))

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from gan_experiments import files, processes
+from gan_experiments import files, processes, provenance
 from gan_experiments.contracts import ConfigError
 from gan_experiments.runs import run_folder as folders
 from gan_experiments.runs import saved, trust
@@ -202,13 +202,15 @@ def changed(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
 
     What a run has settled for "auto", and why, is no change; neither is a key that was not there then and is empty or
     false now, as a version later than that of the run has it. Of a callback that was not there then, the values of
-    `callbacks=default` count as empty.
+    `callbacks=default` count as empty, as does the usual `provenance=`.
     """
     keys = sorted({*now, *then} - {"trainer.chosen"})
     left = [f"trainer.{key}" for key in SETTLED if now.get(f"trainer.{key}", "auto") == "auto"]
     usual = flat({"callbacks": OmegaConf.to_container(of_choice("callbacks", "default"))})
     known = {".".join(key.split(".")[:2]) for key in then if key.startswith("callbacks.")}
     later = {key for key in usual if known and ".".join(key.split(".")[:2]) not in known}
+    usual |= {"provenance": provenance.USUAL}
+    later |= {"provenance"}
     new = [key for key in keys if key not in then and (not now[key] or (key in later and now[key] == usual[key]))]
     return [key for key in keys if now.get(key) != then.get(key) and key not in (*left, *new)]
 

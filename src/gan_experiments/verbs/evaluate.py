@@ -78,7 +78,7 @@ def _evaluate(cfg: DictConfig) -> int:
             _save({"images": subject.images, **by_class}, scores, path)
         print(report.shown(path))
         if sheets in wanted:
-            written = pictures.write_sheets(measured, evaluator, subject.sample, real, sheets, labels)
+            written = pictures.write_sheets(measured, evaluator, subject.sample, real, sheets, labels, subject.mark)
             print(f"{report.shown(sheets)}: {', '.join(path.name for path in written)}")
         _log(subject, scores, measured, evaluator, real)
         points.append((subject.position, {name: score.value for name, score in scores.items()}))

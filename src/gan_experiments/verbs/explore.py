@@ -40,6 +40,9 @@ def explore(cfg: DictConfig) -> int:
             cfg.what[key] = str(max(found, key=lambda path: path.stat().st_mtime, default=name))
     what = build.make(cfg.what)
     generator = LatentSpace(model, cfg.ema, cfg.truncation, cfg["class"], cfg.seed)
+    generator.mark = run.mark(
+        cfg.provenance, cfg.seed, "" if generator.only is None else generator.class_names[generator.only]
+    )
     usual = run.folder / "explored" / f"{model.images_seen:08d}"
 
     def there_in(folder: Path) -> list[Path]:

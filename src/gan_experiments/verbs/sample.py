@@ -43,19 +43,22 @@ def sample(cfg: DictConfig) -> int:
     wanted = set(files.to_write([sheet, *singles, *([walk] if cfg.interpolation else [])], cfg.existing))
     cells = _drawn(run, cfg, label)
     real = run.data().fixed(kind.behind)["real"] if kind.behind else None
+    names = [] if label is None else [model.class_name(number) for number in label.tolist()]
+    mark = run.mark(cfg.provenance, cfg.seed, names[0] if len({*names}) == 1 else "", composite=real is not None)
     if sheet in wanted:
-        drawing.save_png(kind.sheet(torch.stack(cells), columns, real=real), sheet)
+        drawing.save_png(kind.sheet(torch.stack(cells), columns, real=real), sheet, mark)
     print(report.shown(sheet))
     values = [_values(run)] if cfg.depth == 16 else []
-    for path, cell in zip(processes.watched(singles, "files"), cells, strict=False):
+    for index, (path, cell) in enumerate(zip(processes.watched(singles, "files"), cells, strict=False)):
         if path in wanted:  # of input, output and reconstruction, the output
-            kind.save(cell[min(1, len(cell) - 1)], path, *values)
+            of_one = run.mark(cfg.provenance, cfg.seed, names[index] if names else "")
+            kind.save(cell[min(1, len(cell) - 1)], path, of_one, *values)
     if singles:
         print(f"{report.shown(out / 'images')}  ({len(cells)} images)")
     if cfg.interpolation and isinstance(model, NoiseToImage):
         if walk in wanted:
             frames = _walk(model, cfg, label)
-            drawing.save_gif([kind.sheet(f, real=real) for f in frames], walk, seconds=len(frames) / 20)
+            drawing.save_gif([kind.sheet(f, real=real) for f in frames], walk, mark, seconds=len(frames) / 20)
         print(report.shown(walk))
     lineage.record_use("sample", run.folder, run.file, sheet)
     return 0

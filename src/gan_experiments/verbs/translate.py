@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gan_experiments.data.photos import Photo
     from gan_experiments.inference.run import Run
     from gan_experiments.kinds import Kind
+    from gan_experiments.provenance import Mark
 
 CELL = 256  # pixels a side on the contact sheet
 FEW = 8  # up to so many images, there is a line about each
@@ -100,7 +101,8 @@ def _translate(cfg: DictConfig) -> int:
     cells: dict[Path, Tensor] = {}
     began = time.monotonic()
     told = Told(len(left) > FEW)
-    done, faults, stopped = _do(left, _translator(cfg, run, to), _masks(cfg, jobs), told, cells)
+    mark = run.mark(cfg.provenance, cfg.seed, to)
+    done, faults, stopped = _do(left, _translator(cfg, run, to), _masks(cfg, jobs), told, cells, mark)
     for line in told.summary():
         print(line)
     if done:
@@ -117,7 +119,7 @@ def _translate(cfg: DictConfig) -> int:
                 with contextlib.suppress(UnreadableImageError):
                     cells[job.result] = _pair(run.read(job.image), run.read(job.result, result=True).pixels)
         found = [cells[job.result] for job in jobs[: cfg.sheet + len(faults)] if job.result in cells]
-        _write_sheet(found[: cfg.sheet], sheet, run.model.kind)
+        _write_sheet(found[: cfg.sheet], sheet, run.model.kind, mark)
     if done:
         lineage.record_use("translate", run.folder, run.file)  # no picture: photographs are the user's
     if faults:
@@ -132,6 +134,7 @@ def _do(
     mask_of: Callable[[Job], Mask | None],
     told: Told,
     cells: dict[Path, Tensor],
+    mark: Mark | None,
 ) -> tuple[int, list[str], int]:
     """Translate the images that can be translated.
 
@@ -162,7 +165,7 @@ def _do(
             for line in told.of(job.image, photo, mask):
                 bar.write(line)
             try:
-                write_photo(made, job.result, photo)
+                write_photo(made, job.result, photo, mark)
             except ConfigError as error:  # no other can be written either
                 ready = f"; {done} of {len(jobs)} images are done, existing=keep goes on" if done else ""
                 raise ConfigError(f"{error}{ready}") from error
@@ -292,7 +295,7 @@ def _masks(cfg: DictConfig, jobs: list[Job]) -> Callable[[Job], Mask | None]:
     return lambda job: shared or (None if job.mask is None else read(job.mask))
 
 
-def _write_sheet(cells: list[Tensor], sheet: Path, kind: Kind) -> None:
+def _write_sheet(cells: list[Tensor], sheet: Path, kind: Kind, mark: Mark | None) -> None:
     """Write a sheet of images beside their translations, [2, C, CELL, CELL] each."""
     import torch
 
@@ -303,7 +306,7 @@ def _write_sheet(cells: list[Tensor], sheet: Path, kind: Kind) -> None:
     if not cells:
         return
     try:
-        drawing.save_png(kind.sheet(torch.stack(cells)), sheet)
+        drawing.save_png(kind.sheet(torch.stack(cells)), sheet, mark)
     except OSError as error:
         raise ConfigError(
             f"{sheet} cannot be written ({error.strerror or error}); type sheet=0 or out=<another folder>"

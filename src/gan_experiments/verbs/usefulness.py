@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from pathlib import Path
@@ -221,7 +220,6 @@ def _drawn(cfg: DictConfig, run: TrainedRun, real: Subset, names: list[str]) -> 
     from gan_experiments.drawing import to_uint8
     from gan_experiments.metrics.usefulness import PSEUDO, Subset
     from gan_experiments.models.noise_to_image import NoiseToImage
-    from gan_experiments.runs import resume
 
     model = run.model
     if not isinstance(model, NoiseToImage):
@@ -243,7 +241,7 @@ def _drawn(cfg: DictConfig, run: TrainedRun, real: Subset, names: list[str]) -> 
         if not images.isfinite().all():  # uint8 would hide it
             raise ConfigError(f"run={cfg.run}: its images are not finite; type run= an earlier checkpoint")
         pixels.append(to_uint8(images).cpu())
-    checkpoint = hashlib.sha256(resume.find(cfg.run, key="run").read_bytes()).hexdigest()[:16]
+    checkpoint = run.checkpoint[:16]
     return Subset.all_of(torch.cat(pixels), labels), {
         "fake": f"drawn by the checkpoint {checkpoint}",
         "labels": PSEUDO if labels is None else "those that the model was asked for",
