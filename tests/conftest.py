@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two workers share two cores
@@ -47,6 +49,20 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """The tests that share a long training go to the same worker, so that it is done once (`--dist loadgroup`)."""
     for name in set(SHARED) & set(getattr(item, "fixturenames", ())):
         item.add_marker(pytest.mark.xdist_group(name))
+    model = (
+        item.callspec.params.get("model") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+    )
+    if model is not None and "variants" in item.fixturenames:  # type: ignore[attr-defined]
+        item.add_marker(pytest.mark.xdist_group(f"variant {model}"))
+
+
+@pytest.fixture(scope="session")
+def variants(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """Gives a small run of a variant by its name, a `support.Variant`, which is trained when it is first asked for."""
+    from support import Variant
+
+    folder = tmp_path_factory.mktemp("variants")
+    return cache(lambda model: Variant.trained(folder / model, model))
 
 
 @pytest.fixture(scope="session")

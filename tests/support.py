@@ -245,6 +245,23 @@ def train(
     return model
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A small run of a variant: its folder, which holds a checkpoint, its config and the trained model."""
+
+    folder: Path
+    cfg: DictConfig
+    model: AdversarialModule
+
+    @classmethod
+    def trained(cls, folder: Path, model: str) -> Variant:
+        """Train one."""
+        cfg = small(folder, model)
+        module = train(cfg, every=cfg.images)
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
+        return cls(folder, cfg, module)
+
+
 def bare_checkpoint(state: dict[str, Any] | None = None, **saved: Any) -> dict[str, Any]:
     """The least that a checkpoint holds; `saved` is of the run."""
     trainer = {"precision": "32-true", "channels_last": False, "accumulate": 1, "log_every": 1}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
-from support import REPOSITORY, compose, run, shrink, small
+from PIL import Image
+from support import REPOSITORY, Variant, compose, run, shrink, small
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -200,7 +204,7 @@ def test_two_runs_in_one_process_and_more_of_one(
     assert "TensorDataset: 16 images 1x32x32" in said
     assert "done: 8 images" in said
     assert f'gx.train(["ckpt={first.folder.relative_to(here)}/checkpoints/last.ckpt", "images=16"], data=...)' in said
-    assert repr(first) == f"TrainedRun({str(first.folder)!r}, NoiseToImage, 8 images)"
+    assert repr(first) == f"Run({str(first.folder)!r}, NoiseToImage, 8 images)"
     assert not first.model.training
     names = {path.name for path in first.folder.iterdir()}
     assert {".hydra", ".lock", "checkpoints", "config.yaml", "outcome.json", "run.log", "samples"} <= names
@@ -263,24 +267,44 @@ def test_mistakes_are_one_line_and_leave_nothing_behind(case: str, here: Path) -
     assert not HydraConfig.initialized()
 
 
-def test_the_examples_of_the_page(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_the_page(
+    here: Path, monkeypatch: pytest.MonkeyPatch, variants: Callable[[str], Variant]
+) -> None:
+    translator = variants("cyclegan").folder  # older than what is trained below
     page = (REPOSITORY / "docs" / "python.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 2
+    words = '"images=8", "logger=none", "metrics=none", "trainer=cpu", "model.generator.width=4", "data.batch_size=4"'
+    (trains,) = [block for block in blocks if "gx.train(" in block]
+    (loader,) = [block for block in blocks if "L.Trainer(" in block]
+    names: dict[str, Any] = {}
+    exec("import gan_experiments as gx\nimport numpy as np\n" + trains.replace('"images=100_000"', words), names)
+    assert names["images"].shape == (16, 32, 32, 1)
+    assert names["run"].model.class_names == ["upright", "flat"]
+    trained = names["run"]
+    # What the page opens is what was trained before, and a translator
+    shutil.copytree(translator, "outputs/photos")
+    Path("outputs/photos/.hydra").mkdir()
+    Path("outputs/photos/.hydra/overrides.yaml").write_text("- model=cyclegan\n")
+    for name in "ab":
+        Image.new("RGB", (50, 37)).save(f"{name}.png")
+    names = {}
+    others = [block for block in blocks if block not in (trains, loader)]
+    assert len(others) == 4
+    for block in others:
+        exec(block, names)
+        if "sheet" in names and "photo" not in names:  # in a kernel, after the training
+            assert (names["run"].folder, names["run"].facts) == (trained.folder, trained.facts)
+            assert names["run"].checkpoint == trained.checkpoint != ""
+            assert np.array_equal(names["images"], trained.sample(16))
+            assert [picture.size for picture in names["sheet"]] == [(32, 32)] * 4
+            assert names["same"].shape == (16, 1, 32, 32)
+    assert names["turned"].shape == (300, 200, 3)
+    assert [picture.size for picture in names["several"]] == [(50, 37)] * 2
+    assert names["fid"] == names["scores"]["fid_digits"].value
+    # A plain loader
     trainer = L.Trainer
     quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    for block in blocks:
-        words = (
-            '"images=8", "logger=none", "metrics=none", "trainer=cpu", "model.generator.width=4", "data.batch_size=4"'
-        )
-        small = block.replace('"images=100_000"', words)
-        with monkeypatch.context() as patch:
-            if small == block:
-                patch.setattr(L, "Trainer", lambda **options: trainer(**{**options, **quiet, "max_epochs": 1}))
-            names: dict[str, Any] = {}
-            exec(small, names)
-        if "run" in names:
-            assert names["images"].shape == (16, 1, 32, 32)
-            assert names["run"].model.class_names == ["upright", "flat"]
-        else:
-            assert names["model"].images_seen == 64
+    with monkeypatch.context() as patch:
+        patch.setattr(L, "Trainer", lambda **options: trainer(**{**options, **quiet, "max_epochs": 1}))
+        exec(loader, names)
+    assert names["model"].images_seen == 64

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from support import MODELS, small, train
+from support import MODELS, Variant, small
 
 from gan_experiments.assembly import build, check
 from gan_experiments.models.noise_to_image import NoiseToImage
@@ -18,10 +19,9 @@ def test_passes_its_own_check(model: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_each_network_learns_and_every_term_is_finite(model: str, tmp_path: Path) -> None:
-    cfg = small(tmp_path / "run", model)
+def test_each_network_learns_and_every_term_is_finite(model: str, variants: Callable[[str], Variant]) -> None:
+    cfg, after = variants(model).cfg, variants(model).model
     before = build.build_model(cfg)
-    after = train(cfg)
     assert after.images_seen == cfg.images
     assert after.batches == cfg.images // cfg.data.batch_size
     for name in after.network_names:

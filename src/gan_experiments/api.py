@@ -1,4 +1,4 @@
-"""The package from Python: `import gan_experiments as gx`, then `gx.train([...], data=my_dataset)`.
+"""The package from Python: `import gan_experiments as gx`, then `gx.train`, `gx.load` and `gx.evaluate`.
 
 Nothing here imports torch before a function is called.
 """
@@ -28,8 +28,12 @@ from gan_experiments.runs.resolvers import register_resolvers
 from gan_experiments.runs.resume import command_line
 
 if TYPE_CHECKING:
-    from gan_experiments.assembly.build import Run
-    from gan_experiments.assembly.trained import TrainedRun
+    from gan_experiments.assembly import build
+    from gan_experiments.data.stored import HeldImages, StoredImages
+    from gan_experiments.inference.run import Run
+    from gan_experiments.metrics.evaluator import Score
+
+log = logging.getLogger(__name__)
 
 NOT_HERE = ("-", "hydra/", "hydra.sweep")
 """Beginnings of words that are for the command alone."""
@@ -37,7 +41,7 @@ NOT_HERE = ("-", "hydra/", "hydra.sweep")
 
 def train(
     overrides: Sequence[str] | str = (), data: Any = None, test_data: Any = None, resume: str | Path | None = None
-) -> TrainedRun | None:
+) -> Run | None:
     """Train a model in this process as the command does, and return the trained run; None for check=true.
 
     Args:
@@ -51,9 +55,7 @@ def train(
     describes `data`. Raises ConfigError for a mistake, TrainingFailure if the training fails.
     """
     words = [overrides] if isinstance(overrides, str) else [str(word) for word in overrides]
-    for word in words:
-        if word.startswith(NOT_HERE):
-            raise ConfigError(f"{word}: options and sweeps are for the command gan-experiments; leave it out")
+    _require_of_here(words)
     if resume is not None:
         words.append(quoting.word("ckpt", str(resume)))
     with contextlib.ExitStack() as stack:
@@ -69,18 +71,120 @@ def train(
         return _trained(cfg)
 
 
-def _trained(cfg: DictConfig) -> TrainedRun | None:
+def load(run: str | Path = "latest", device: str = "auto", trust: str | Sequence[str] | None = None) -> Run:
+    """Open what was trained, to sample from it or to translate with it.
+
+    Args:
+        run: a run folder or a checkpoint; "latest", or "latest:model=dcgan", is the last run in `outputs/`.
+        device: "auto" for the accelerator if there is one, "cpu", "cuda", "mps".
+        trust: modules of yours that the config in the file may name, such as "mine.networks".
+
+    Raises ConfigError if there is no such run, or its checkpoint cannot be opened.
+    """
+    if not isinstance(run, str | Path):
+        raise ConfigError(f"run={run!r}: the path of a run or of a checkpoint is needed, or 'latest'")
+    given = os.fspath(run)
+    if latest.is_one(given) and not os.path.exists(given):
+        given = str(latest.folder_of(given, given))
+    register_resolvers()
+    from gan_experiments.inference.run import open_run
+
+    trusted = [trust] if isinstance(trust, str) else trust
+    return open_run(os.path.expanduser(given), device, trusted)
+
+
+def evaluate(
+    fake: Any, real: Any = None, metrics: str | None = None, overrides: Sequence[str] | str = ()
+) -> dict[str, Score]:
+    """Score a run or images, as `gan-experiments evaluate` does; return the scores by name.
+
+    Args:
+        fake: a run that `train` or `load` returned, or images: a folder, a zip archive, an array [n, H, W, C] or a
+            tensor [n, C, H, W] of uint8, or a list of images of different sizes.
+        real: images in the same forms to compare with; None for the data that the run was trained on.
+        metrics: what looks at the images: "inception" (as published), "digits", "lite0", "torchvision", ...; None for
+            that of the run.
+        overrides: further words of the command, such as ["n=1000", "metrics.scores=[fid,kid]", "bootstrap=100"].
+
+    A score is a number by `float(score)`, and has a `value`, a `std` if it has one, and a `passport`: what must be
+    equal to compare it with another. Nothing is written. Raises ConfigError for a mistake.
+    """
+    words = [overrides] if isinstance(overrides, str) else [str(word) for word in overrides]
+    if metrics is not None:
+        words = [f"metrics={metrics}", *words]
+    _require_of_here(words)
+    with _typed(words), _hydra("evaluate"):
+        cfg = compose("evaluate", overrides=configs.with_own_keys(words))
+    from gan_experiments.assembly import check, options, subjects
+    from gan_experiments.assembly.trained import TrainedRun
+    from gan_experiments.verbs import evaluate as verb
+
+    for key in ("run", "fake", "checkpoints", "pictures", "out", "real"):
+        if cfg[key]:
+            raise ConfigError(f"{key}={cfg[key]}: that is for the command; give fake and real, and leave it out")
+    of_run = isinstance(fake, TrainedRun)
+    cfg.run, cfg.fake = (str(fake.folder), None) if of_run else (None, "...")
+    cfg.real = None if real is None else "..."
+    options.require(cfg, "evaluate")
+    if wrong := [*verb.faults(cfg)]:
+        raise ConfigError(*wrong)
+    check.require_options(cfg, "evaluate")
+    if not of_run and verb.is_paired(cfg):
+        return _paired(cfg, fake, real)
+    compared = None if real is None else _images(real, "real")
+    if not of_run:
+        subject = subjects.of_images(cfg, _images(fake, "fake"), cfg.metrics.get("batch_size", 100))
+    else:
+        subject = next(subjects.of_run(cfg, fake))
+    return verb.scored(cfg, subject, compared, log.info)[-1]
+
+
+def _paired(cfg: DictConfig, fake: Any, real: Any) -> dict[str, Score]:
+    """Score images against their ground truth: files by their names, others in their order."""
+    from gan_experiments.assembly import build
+    from gan_experiments.inference import pictures
+    from gan_experiments.metrics.paired import pairs_of
+
+    evaluator = build.make(cfg.metrics)
+    if isinstance(fake, str | Path) and isinstance(real, str | Path):
+        found: dict[str, Score] = evaluator.evaluate(pairs_of(fake, real))
+        return found
+    sides = pictures.plain(fake, "fake"), pictures.plain(real, "real")
+    if len(sides[0]) != len(sides[1]):
+        raise ConfigError(f"fake has {len(sides[0])} images and real {len(sides[1])}: metrics=paired needs one of each")
+    found = evaluator.evaluate(zip(*sides, strict=True))
+    return found
+
+
+def _images(given: Any, key: str) -> StoredImages | HeldImages:
+    """Return images to be scored: those of a folder or archive, or those that are given."""
+    from gan_experiments.data.stored import HeldImages, StoredImages
+    from gan_experiments.inference import pictures
+
+    if isinstance(given, str | Path):
+        return StoredImages(os.path.expanduser(given), key)
+    return HeldImages(pictures.plain(given, key))
+
+
+def _require_of_here(words: Sequence[str]) -> None:
+    """Raise ConfigError for a word that is for the command alone."""
+    for word in words:
+        if word.startswith(NOT_HERE):
+            raise ConfigError(f"{word}: options and sweeps are for the command gan-experiments; leave it out")
+
+
+def _trained(cfg: DictConfig) -> Run | None:
     """Run a command's work for a composed config; see `launch.command`."""
-    from gan_experiments.assembly.trained import TrainedRun, open_run
+    from gan_experiments.inference.run import after, open_run
     from gan_experiments.verbs.run import run
 
-    runs: list[Run] = []
+    runs: list[build.Run] = []
     folder = Path(cfg.output)
     status = command.single(lambda cfg: run(cfg, runs.append), cfg, "run")
     if runs:
         if status == 1:  # a rank died, as was printed
             raise TrainingFailure(f"{run_folder.shown(folder)}: the training was broken off")
-        return TrainedRun(runs[0].model.eval(), runs[0].cfg, runs[0].folder)
+        return after(runs[0])
     return None if cfg.check else open_run(str(folder))  # it was complete before, or kept
 
 
@@ -117,12 +221,8 @@ def _composed(words: Sequence[str]) -> Iterator[DictConfig]:
 
     Raises ConfigError for words that are none.
     """
-    register_resolvers()
-    of_others = HydraConfig.instance().cfg, GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
-            whole = compose("run", overrides=[*words], return_hydra_config=True)
+    with _hydra("run"):
+        whole = compose("run", overrides=[*words], return_hydra_config=True)
         typed = any(word.startswith("hydra.run.dir=") for word in words)
         with read_write(whole), open_dict(whole):
             if not typed:
@@ -135,8 +235,22 @@ def _composed(words: Sequence[str]) -> Iterator[DictConfig]:
         OmegaConf.set_struct(cfg, True)
         with _messages(Path(whole.hydra.runtime.output_dir)):
             yield cfg
+
+
+@contextlib.contextmanager
+def _hydra(config: str) -> Iterator[None]:
+    """Let Hydra compose `config` inside the `with`, whatever else it is used for in this process.
+
+    Raises ConfigError for words that are none.
+    """
+    register_resolvers()
+    of_others = HydraConfig.instance().cfg, GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
+            yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(mistakes.explain(error, "run")) from error
+        raise ConfigError(mistakes.explain(error, config)) from error
     finally:
         HydraConfig.instance().cfg, GlobalHydra.instance().hydra = of_others
 

@@ -72,6 +72,10 @@ class Kind(ABC):
     def data_sheet(self, batch: Batch, titles: Sequence[str]) -> Tensor:
         """Draw a batch of the data, each item with all its keys and its title, on one uint8 picture [3, h, w]."""
 
+    def array(self, samples: Tensor) -> np.ndarray:
+        """Return samples [n, ...] as an array of the shape that is usual outside of networks."""
+        return samples.cpu().numpy()
+
     def save(self, sample: Tensor, path: Path, mark: Mark | None, values: tuple[float, float] | None = None) -> None:
         """Write one sample to a file that ends in `suffix`, complete or not at all (see `files.whole`).
 
@@ -112,6 +116,14 @@ class Image(Kind):
     ) -> Tensor:
         """Lay the images out in rows, see `drawing.sheet`."""
         return sheet(cells, columns, smallest, self.shown)
+
+    def array(self, samples: Tensor) -> np.ndarray:
+        """Return images [n, H, W, C]."""
+        return np.ascontiguousarray(samples.movedim(1, -1).cpu().numpy())
+
+    def pictures(self, images: Tensor) -> Tensor:
+        """Return uint8 images [n, C, H, W] with the channels of picture files: grey, RGB or RGBA."""
+        return self.viewed(images) if self.shown or images.shape[1] not in (1, 3, 4) else images
 
     def viewed(self, images: Tensor) -> Tensor:
         """Return uint8 images [n, C, H, W] as scores see them, [n, 1 or 3, H, W]: transparency lies over white."""
@@ -193,6 +205,10 @@ class Points(Kind):
         """Return the coordinates, float [n, 2]."""
         return samples.float().flatten(1)
 
+    def array(self, samples: Tensor) -> np.ndarray:
+        """Return the coordinates [n, 2]."""
+        return samples.flatten(1).cpu().numpy()
+
     def sheet(
         self, cells: Tensor, columns: int | None = None, smallest: int = 512, real: Tensor | None = None
     ) -> Tensor:
@@ -211,6 +227,11 @@ class Points(Kind):
 
 IMAGE = Image()
 POINTS = Points()
+
+
+def named(name: str, channels: int) -> Kind:
+    """Return the kind of samples of a name; `channels` are those of bands."""
+    return next(kind for kind in (IMAGE, POINTS, Bands.of(channels)) if kind.name == name)
 
 
 def kind_of(owner: object) -> Kind:

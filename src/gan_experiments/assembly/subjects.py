@@ -14,7 +14,7 @@ from torch import Tensor
 from gan_experiments import files
 from gan_experiments.assembly import build, check, trained
 from gan_experiments.contracts import ConfigError
-from gan_experiments.data.stored import StoredImages
+from gan_experiments.data.stored import HeldImages, StoredImages
 from gan_experiments.kinds import IMAGE, Kind
 from gan_experiments.layers.standing_statistics import take_standing_statistics
 from gan_experiments.models.image_to_image import ImageToImage, TranslatedSet
@@ -53,7 +53,7 @@ class Subject:
     extra: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     real: Any = None
-    stored: StoredImages | None = None
+    stored: StoredImages | HeldImages | None = None
     averaged: bool = False
     kind: Kind = IMAGE
     mark: Mark | None = None
@@ -81,11 +81,12 @@ class Subject:
 
 
 def of_folder(cfg: DictConfig, batch_size: int) -> Subject:
-    """Return the images of `fake=`, a folder or zip archive, in chunks of `batch_size`.
+    """Return the images of `fake=`, a folder or zip archive, in chunks of `batch_size`; see `of_images`."""
+    return of_images(cfg, StoredImages(cfg.fake, "fake"), batch_size)
 
-    Raises ConfigError if there are fewer than two, or fewer than `n`.
-    """
-    stored = StoredImages(cfg.fake, "fake")
+
+def of_images(cfg: DictConfig, stored: StoredImages | HeldImages, batch_size: int) -> Subject:
+    """Return images in chunks of `batch_size`. Raises ConfigError if there are fewer than two, or fewer than `n`."""
     number = cfg.n or len(stored)
     if len(stored) < 2:
         raise ConfigError(f"fake={cfg.fake} holds a single image: two or more are needed")
@@ -115,12 +116,11 @@ def checkpoints_of(cfg: DictConfig) -> list[Path]:
     return [at[images] for images in sorted(at)]
 
 
-def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
-    """Yield the generator at a checkpoint, once for each truncation; each is usable until the next is yielded.
+def of_run(cfg: DictConfig, run: trained.TrainedRun) -> Iterator[Subject]:
+    """Yield a run's generator, once for each truncation; each is usable until the next is yielded.
 
     Raises ConfigError if the scores or options do not suit the model.
     """
-    run = trained.open_run(str(checkpoint), cfg.device, cfg.trust)
     model = run.model
     settings = cfg.get("metrics") or run.cfg.metrics
     if settings and (faults := [*check.metrics_of(settings, model)]):
@@ -151,7 +151,7 @@ def of_run(cfg: DictConfig, checkpoint: Path) -> Iterator[Subject]:
             images=model.images_seen,
             ema=ema,
             config=run.cfg,
-            checkpoint=checkpoint,
+            checkpoint=run.file,
             extra=extra,
             averaged=bool(model.averages),
             kind=model.kind,

@@ -214,10 +214,10 @@ def exact_of(raw: bytes, channels: int, reading: Reading) -> tuple[Tensor, Depth
     except Exception as error:  # as above
         raise UnreadableImageError(why(error)) from None
     opacity = None if alpha is None else torch.from_numpy(alpha / 127.5 - 1).float()
-    return _exact_channels(pixels, opacity, channels), depth
+    return exact_channels(pixels, opacity, channels), depth
 
 
-def _exact_channels(pixels: Tensor, alpha: Tensor | None, channels: int) -> Tensor:
+def exact_channels(pixels: Tensor, alpha: Tensor | None, channels: int) -> Tensor:
     """Convert float [C, H, W] in [-1, 1] to `channels` as `match_channels` does."""
     if alpha is None and len(pixels) == 4 != channels:
         pixels, alpha = pixels[:3], pixels[3]
@@ -235,7 +235,7 @@ def _exact_channels(pixels: Tensor, alpha: Tensor | None, channels: int) -> Tens
 
 def as_grey(image: Tensor) -> Tensor:
     """Convert an image RGB [3, H, W], uint8 or float in [-1, 1], to grey [1, H, W]."""
-    return _exact_channels(image, None, 1) if image.is_floating_point() else match_channels(image[None], 1)[0]
+    return exact_channels(image, None, 1) if image.is_floating_point() else match_channels(image[None], 1)[0]
 
 
 def _turned(values: np.ndarray, orientation: int) -> np.ndarray:

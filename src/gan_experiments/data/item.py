@@ -115,7 +115,8 @@ class Form:
             if not np.isfinite(values).all():
                 raise UnreadableImageError("holds values that are no numbers")
             if bounds is None:
-                raise ConfigError(f"has {described(image)}: {_range_to_type(values)}")
+                likely = range_of(values, "data.range=")
+                raise ConfigError(f"has {described(image)}: type the values that are black and white, as {likely}")
             array = to_8_bit(array, bounds)
         pixels = torch.from_numpy(np.ascontiguousarray(array))
         if len(pixels) != channels and (reading.bands or not {len(pixels), channels} <= {*GREY_OR_COLOUR}):
@@ -192,13 +193,17 @@ def _kind(array: np.ndarray) -> str:
     return f"8-bit {colours}" if array.dtype == np.uint8 else f"{array.dtype} {colours}"
 
 
-def _range_to_type(values: tuple[float, float]) -> str:
+def range_of(values: tuple[float, float], key: str) -> str:
+    """Return words for the values that are likely to be black and white, as `key` takes them, given least and greatest.
+
+    `key` ends in "=".
+    """
     low, high = values
     if low < 0:
-        likely = "[-1,1]" if low >= -1 and high <= 1 else f"[{low:.4g},{high:.4g}]"
+        likely = "[-1,1]" if low >= -1 and high <= 1 else f"[{low:.6g},{high:.6g}]"
     else:
-        likely = "[0,1] or data.range=[-1,1]" if high <= 1 else f"[0,{255 if high <= 255 else f'{high:.4g}'}]"
-    return f"type the values that are black and white, as data.range={likely}"
+        likely = f"[0,1] or {key}[-1,1]" if high <= 1 else f"[0,{255 if high <= 255 else f'{high:.6g}'}]"
+    return f"{key}{likely}"
 
 
 def said_of(error: Exception) -> str:

@@ -50,9 +50,25 @@ def read_mask(file: Path | bytes, hole: str = "white") -> Mask:
     """
     try:
         raw = limits.read(file) if isinstance(file, Path) else file
-        bright, seen = _bright(ImageOps.exif_transpose(Image.open(io.BytesIO(raw))))
+        found = _bright(ImageOps.exif_transpose(Image.open(io.BytesIO(raw))))
     except Exception as error:  # decoders raise nearly everything on broken files
         raise UnreadableImageError(f"cannot be decoded ({why(error)})") from None
+    return _mask(*found, hole)
+
+
+def mask_of(image: Image.Image) -> Mask:
+    """Return which pixels of a PIL image are the hole, see `read_mask`."""
+    return _mask(*_bright(image))
+
+
+def mask_of_values(values: np.ndarray) -> Mask:
+    """Return which pixels of an array [H, W] are the hole: True, or what `read_mask` takes for white."""
+    if values.dtype == bool:
+        return _mask(values, "what is True")
+    return _mask(*_bright_of(np.nan_to_num(values), None, palette=False))
+
+
+def _mask(bright: np.ndarray, seen: str, hole: str = "white") -> Mask:
     white = hole == "white"
     if bright.all() or not bright.any():
         raise UnreadableImageError(

@@ -6,6 +6,7 @@ import hashlib
 import io
 import logging
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -74,6 +75,32 @@ class StoredImages:
 
     def _decode(self, row: int) -> Tensor:
         return pixels_in(self.source, row)
+
+
+class HeldImages:
+    """Images uint8 [C, H, W] in memory, to be scored; they may differ in size and number of channels.
+
+    `fingerprint` depends on their pixels alone.
+    """
+
+    split = "given"
+    labels: Tensor | None = None
+
+    def __init__(self, images: Sequence[Tensor]) -> None:
+        self._images = images
+        self.class_names: list[str] = []
+        digest = hashlib.sha256()
+        for image in images:
+            digest.update(f"{tuple(image.shape)}".encode() + image.contiguous().numpy().tobytes())
+        self.fingerprint = digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def images(self, start: int, stop: int) -> Tensor | list[Tensor]:
+        """Return uint8 [n, C, H, W], or a list of [C, H, W] if they differ in size or number of channels."""
+        found = [*self._images[start:stop]]
+        return torch.stack(found) if len({image.shape for image in found}) == 1 else found
 
 
 def pixels_in(files: Files, row: int) -> Tensor:

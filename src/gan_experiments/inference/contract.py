@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
 
 from gan_experiments.conditions import Classes, Conditions, class_number
 from gan_experiments.contracts import BATCH_KEYS, ConfigError
 from gan_experiments.data.decode import Range, Reading
-from gan_experiments.kinds import Bands
+from gan_experiments.drawing import to_uint8
+from gan_experiments.inference import pictures
+from gan_experiments.kinds import IMAGE, Bands, Kind, named
 from gan_experiments.models import latents
 from gan_experiments.models.image_to_image import Direction, direction_of
 from gan_experiments.provenance import Mark
@@ -116,6 +121,138 @@ class Generates(ABC):
         tiles done, on a terminal.
         """
 
+    # ---------------------------------------------------------------- for people
+
+    @overload
+    def sample(
+        self,
+        n: int = 1,
+        seed: int = 0,
+        label: object = None,
+        truncation: float | None = None,
+        ema: bool = True,
+        exact: bool = False,
+        *,
+        form: Literal["array"] = "array",
+    ) -> np.ndarray: ...
+
+    @overload
+    def sample(
+        self,
+        n: int = 1,
+        seed: int = 0,
+        label: object = None,
+        truncation: float | None = None,
+        ema: bool = True,
+        exact: bool = False,
+        *,
+        form: Literal["tensor"],
+    ) -> Tensor: ...
+
+    @overload
+    def sample(
+        self,
+        n: int = 1,
+        seed: int = 0,
+        label: object = None,
+        truncation: float | None = None,
+        ema: bool = True,
+        exact: bool = False,
+        *,
+        form: Literal["pil"],
+    ) -> list[PIL.Image.Image]: ...
+
+    def sample(
+        self,
+        n: int = 1,
+        seed: int = 0,
+        label: object = None,
+        truncation: float | None = None,
+        ema: bool = True,
+        exact: bool = False,
+        *,
+        form: str = "array",
+    ) -> Any:
+        """Draw n samples, those of `gan-experiments sample` with the same seed.
+
+        Args:
+            n: how many.
+            seed: of the noise.
+            label: a class by its number or name, or n of them; without it, classes in turn (see `labels`).
+            truncation: the largest |z|, or ψ where `facts.truncation` is "w".
+            ema: whether the generator has its averaged weights.
+            exact: whether samples are float32 in [-1, 1], not rounded to 8 bits.
+            form: "array" for a NumPy array [n, H, W, C], "tensor" for a tensor [n, C, H, W], "pil" for a list of PIL
+                images, which shows three of several bands. Points are arrays [n, 2], always floats.
+        """
+        n, seed = whole("n", n, 1), whole("seed", seed, 0)
+        pictures.require_form(form)
+        z, labels = self.noise(n, seed, truncation), self.labels(n, seed, label)
+        return pictures.formed(self.draw(z, labels, truncation, ema, exact), form, self.kind)
+
+    def translate(
+        self,
+        images: Any,
+        to: object = "",
+        mask: Any = None,
+        label: object = None,
+        seed: int = 0,
+        tile: int | None = TILE,
+        ema: bool = True,
+        *,
+        range: tuple[float, float] | None = None,
+        form: str | None = None,
+    ) -> Any:
+        """Translate an image of any size, or several.
+
+        Args:
+            images: a PIL image, an array [H, W, C] or [H, W], a tensor [C, H, W], or a path; several of them in a list,
+                a batch of four dimensions, a folder or a pattern of files. Transparency is laid over white, unless the
+                model was trained with it.
+            to: one of `facts.directions`, or the number of a class; by default the first.
+            mask: of models that fill in, True or white in the hole, of the same size and in any of these forms; a list
+                of one for each image, or one for all.
+            label: of models that read one, the class by its number or name.
+            seed: of what the model leaves to chance; the same for every image.
+            tile: larger images are cut into tiles of so many pixels a side; None takes each whole.
+            ema: whether the networks have their averaged weights.
+            range: the values that are black and white in arrays and tensors that are not uint8, as (0, 1) or (-1, 1).
+            form: "array", "tensor" or "pil" for results of 8 bits in another form; see `sample`.
+
+        Each result comes in the form of its image, with its type and range of values: an array for an array, a PIL
+        image for a PIL image or a file, an array for a file of more than 8 bits. Several are a list or a batch, as the
+        images were.
+        """
+        to, seed = self.direction("" if to is None else str(to)), whole("seed", seed, 0)
+        pictures.require_form(form)
+        if label is not None:
+            label = self.class_number(label) if self.facts.classes else whole("label", label, 0)
+        self.require(to, mask, label)
+        tile = None if tile is None else whole("tile", tile, 1)
+        given, joined = pictures.several(images)
+        masks = [*mask] if isinstance(mask, list | tuple) else [mask] * len(given)
+        if len(masks) != len(given):
+            raise ConfigError(f"mask: {len(masks)} were given for {len(given)} images: give one, or one for each")
+        bands, values = self.facts.kind == Bands.name, pictures.bounds(range) if range else self.facts.values
+        made = []
+        for index, (image, covered) in enumerate(zip(given, masks, strict=True)):
+            try:
+                one = pictures.Picture.of(image, self.facts.channels, values, bands, self.read)
+                hole = None if covered is None else pictures.hole(covered)
+                result = self.translated(one.pixels, to, hole, label, seed, tile, ema)
+            except ConfigError as error:
+                raise ConfigError(f"image {index} of {len(given)}: {error}" if len(given) > 1 else str(error)) from None
+            made.append(one.back(result) if form is None else pictures.formed(to_uint8(result)[None], form, IMAGE)[0])
+        return joined(made)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of samples that it makes."""
+        return named(self.facts.kind, self.facts.channels)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.facts.model}, {self.facts.images_seen:,} images)"
+
     # ---------------------------------------------------------------- what samples are made of
 
     def noise(self, n: int, seed: int = 0, truncation: float | None = None) -> Tensor:
@@ -212,3 +349,14 @@ class Generates(ABC):
         if self.facts.task != task:
             does = "draws samples from noise" if task == TRANSLATE else "translates images"
             raise ConfigError(f"{self.name}: this model {does}; ask it to {self.facts.task}, not to {task}")
+
+
+def whole(key: str, given: Any, least: int) -> int:
+    """Return a whole number. Raises ConfigError, which names the argument `key`, if it is none or below `least`."""
+    try:
+        number = operator.index(given)
+    except TypeError:
+        number = None
+    if number is None or isinstance(given, bool) or not least <= number < 2**63:
+        raise ConfigError(f"{key}={given!r}: a whole number of {least} or more is needed")
+    return number

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
-from torch import Tensor
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
 
-from gan_experiments.assembly import trained
+from gan_experiments.assembly import build, trained
 from gan_experiments.bounds import sides
 from gan_experiments.conditions import Conditions
 from gan_experiments.contracts import ConfigError
@@ -19,7 +19,8 @@ from gan_experiments.drawing import to_uint8
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.inference import tiling
 from gan_experiments.inference.contract import SAMPLE, TILE, TRANSLATE, Facts, Generates
-from gan_experiments.kinds import Bands, Image
+from gan_experiments.kinds import Bands, Image, Kind
+from gan_experiments.metrics.evaluator import Score
 from gan_experiments.models.image_to_image import ImageToImage
 from gan_experiments.models.noise_to_image import NoiseToImage
 
@@ -89,6 +90,62 @@ class Run(trained.TrainedRun, Generates):
         """What samples are conditioned on."""
         return self.model.conditions
 
+    @property
+    def kind(self) -> Kind:
+        """The kind of samples that the model makes."""
+        return self.model.kind
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The config that the model was trained with, in plain types."""
+        plain: dict[str, Any] = OmegaConf.to_container(self.cfg, resolve=True)  # type: ignore[assignment]
+        return plain
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """The last scores that were measured in the training, by name; empty if there are none."""
+        from gan_experiments.comparison import read
+
+        last = read.read(self.folder).last
+        found = last.scores if last else {}
+        return {
+            name: Score(
+                name, one["value"], one["std"], one["passport"], tuple(one["interval"]) if "interval" in one else None
+            )
+            for name, one in found.items()
+        }
+
+    @property
+    def generator(self) -> nn.Module:
+        """The generator alone, with averaged weights where there are any: see `network`."""
+        names = [name for name in self.model.network_names if name.startswith("generator")]
+        if len(names) != 1:
+            raise ConfigError(f"this model has {' and '.join(names)}: run.network({names[0]!r}) gives one")
+        return self.network(names[0])
+
+    def network(self, name: str, ema: bool = True) -> nn.Module:
+        """Return a network of the model as a module of its own, which shares nothing with the run.
+
+        It is in evaluation mode, contiguous, without gradients, and on the run's device. With `ema` it has the averaged
+        weights if there are any. Raises ConfigError if the model has no such network.
+        """
+        if name not in self.model.network_names:
+            raise ConfigError(f"network {name!r}: this model has {', '.join(self.model.network_names)}")
+        source = self.model.network(name, ema)
+        told: dict[str, Any] = {}
+        self.model.on_save_checkpoint(told)
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn in vain
+            other = build.build_model(self.cfg)  # because copies of parametrised layers share their classes
+        other.on_load_checkpoint(told)
+        fresh: nn.Module = getattr(other, name).to(next(source.parameters()))
+        fresh.load_state_dict(
+            {
+                key: value.contiguous() if isinstance(value, Tensor) else value
+                for key, value in source.state_dict().items()
+            }
+        )
+        return fresh.to(memory_format=torch.contiguous_format).requires_grad_(False).eval()
+
     def draw(
         self,
         z: Tensor,
@@ -132,6 +189,13 @@ class Run(trained.TrainedRun, Generates):
 def open_run(given: str, device: str = "auto", trusted: Any = None) -> Run:
     """Return a run folder's or a checkpoint's model, see `trained.open_run`."""
     return of(trained.open_run(given, device, trusted))
+
+
+def after(parts: build.Run) -> Run:
+    """Return the model of a training that is over; its checkpoint is the last one, if any was written."""
+    file = parts.folder / "checkpoints" / "last.ckpt"
+    found = (file, file.stat()) if file.is_file() else (None, None)
+    return Run(parts.model.eval(), parts.cfg, parts.folder, *found)
 
 
 def of(run: trained.TrainedRun) -> Run:

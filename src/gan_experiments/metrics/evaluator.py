@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Protocol
 
 import torch
@@ -62,8 +62,11 @@ class Score:
     name: str
     value: float
     std: float | None
-    passport: dict[str, Any]
+    passport: dict[str, Any] = field(repr=False)
     interval: tuple[float, float] | None = None
+
+    def __float__(self) -> float:
+        return self.value
 
     def to_dict(self) -> dict[str, Any]:
         """Return the score as plain types, for JSON."""

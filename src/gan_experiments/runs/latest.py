@@ -17,6 +17,11 @@ KEYS = ("run", "ckpt", "a", "b", "model.pretrained")
 WORD = re.compile(r"latest(?::(.+))?")
 
 
+def is_one(value: str) -> bool:
+    """Return True if a value stands for the latest run: `latest`, or `latest:key=value`."""
+    return bool(WORD.fullmatch(value))
+
+
 def settled(words: list[str]) -> list[str]:
     """Return the words of a command with each `latest` replaced by the folder that it means.
 
@@ -28,16 +33,16 @@ def settled(words: list[str]) -> list[str]:
 def _settled(word: str) -> str:
     key, _, value = word.partition("=")
     if key in KEYS and WORD.fullmatch(value):
-        return quoting.word(key, _folder(value, word))
+        return quoting.word(key, folder_of(value, word))
     if key in KEYS and value.startswith("[") and value.endswith("]"):
         given = [part.strip() for part in value[1:-1].split(",")]
         if "latest" in given:
-            parts = [quoting.quoted(_folder(part, word)) if part == "latest" else part for part in given]
+            parts = [quoting.quoted(folder_of(part, word)) if part == "latest" else part for part in given]
             return f"{key}=[{','.join(parts)}]"
-    return str(_folder(word, word)) if WORD.fullmatch(word) and not Path(word).exists() else word
+    return str(folder_of(word, word)) if WORD.fullmatch(word) and not Path(word).exists() else word
 
 
-def _folder(value: str, word: str) -> Path:
+def folder_of(value: str, word: str) -> Path:
     """Return the folder of the run that `latest` or `latest:key=value,...` names."""
     found = WORD.fullmatch(value)
     wanted = dict(part.partition("=")[::2] for part in (found[1] or "").split(",") if part) if found else {}

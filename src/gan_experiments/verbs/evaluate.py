@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,8 @@ def evaluate(cfg: DictConfig) -> int:
     from gan_experiments.contracts import ConfigError
 
     options.require(cfg, "evaluate")
-    if faults := [*_faults(cfg)]:  # before torch is imported
-        raise ConfigError(*faults)
+    if wrong := [*faults(cfg)]:  # before torch is imported
+        raise ConfigError(*wrong)
     from gan_experiments.data import limits
 
     with limits.at_most(cfg.max_pixels, "max_pixels"):
@@ -35,10 +36,9 @@ def _evaluate(cfg: DictConfig) -> int:
     from gan_experiments import files
     from gan_experiments.assembly import check, report
     from gan_experiments.metrics import pictures
-    from gan_experiments.models.image_to_image import Translations
 
     check.require_options(cfg, "evaluate")
-    if cfg.fake is not None and _paired(cfg):
+    if cfg.fake is not None and is_paired(cfg):
         return _evaluate_pairs(cfg)
     points: list[tuple[float, dict[str, float]]] = []
     folders = set()
@@ -57,21 +57,7 @@ def _evaluate(cfg: DictConfig) -> int:
             print(f"{subject.name}: {report.shown(path)} is there already, and kept")
             points.append((subject.position, _kept(path)))
             continue
-        evaluator = _evaluator(cfg, subject)
-        real = _real(cfg, subject, evaluator)
-        labels = None if isinstance(subject.sample, Translations) else _classes(cfg, subject, evaluator, real)
-        print(f"{subject.name}: {evaluator.against(real)}", flush=True)
-        path_length = _path_length(cfg, subject)
-        measured = evaluator.measure(
-            subject.sample,
-            real,
-            subject.device,
-            ema=subject.ema,
-            extra=subject.extra | subject.facts,
-            labels=labels if cfg.by_class else None,
-            bootstrap=cfg.bootstrap,
-        )
-        scores = measured.scores | path_length
+        real, evaluator, labels, measured, scores = scored(cfg, subject, tell=partial(print, flush=True))
         _print(scores, measured.by_class)
         if path in wanted:
             by_class = {"by_class": measured.by_class} if measured.by_class else {}
@@ -90,7 +76,34 @@ def _evaluate(cfg: DictConfig) -> int:
     return 0
 
 
-def _faults(cfg: DictConfig) -> Iterator[str]:
+def scored(
+    cfg: DictConfig, subject: Subject, given: Any = None, tell: Callable[[str], object] = print
+) -> tuple[Any, Any, Tensor | None, Measured, dict[str, Score]]:
+    """Compute a subject's scores, against `given` real images if there are some.
+
+    `tell` gets a line on what is compared with what. Returns the real images, the evaluator, the classes of the fake
+    images if they have some, what was measured, and all scores.
+    """
+    from gan_experiments.models.image_to_image import Translations
+
+    evaluator = _evaluator(cfg, subject)
+    real = _real(cfg, subject, evaluator) if given is None else given
+    labels = None if isinstance(subject.sample, Translations) else _classes(cfg, subject, evaluator, real)
+    tell(f"{subject.name}: {evaluator.against(real)}")
+    path_length = _path_length(cfg, subject)
+    measured = evaluator.measure(
+        subject.sample,
+        real,
+        subject.device,
+        ema=subject.ema,
+        extra=subject.extra | subject.facts,
+        labels=labels if cfg.by_class else None,
+        bootstrap=cfg.bootstrap,
+    )
+    return real, evaluator, labels, measured, measured.scores | path_length
+
+
+def faults(cfg: DictConfig) -> Iterator[str]:
     """Yield a line for each fault in how the options go together."""
     from gan_experiments.contracts import LAWS
 
@@ -108,20 +121,20 @@ def _faults(cfg: DictConfig) -> Iterator[str]:
 def _faults_of_folders(cfg: DictConfig) -> Iterator[str]:
     if not cfg.get("metrics"):
         yield "metrics= is missing: type metrics=inception (as published), metrics=digits, metrics=torchvision, ..."
-    if cfg.real is None and (cfg.get("data") is None or _paired(cfg)):
+    if cfg.real is None and (cfg.get("data") is None or is_paired(cfg)):
         yield "real images are missing: type real=<folder or zip archive>" + (
-            "" if _paired(cfg) else ", or data=digits, data=cifar10, ..."
+            "" if is_paired(cfg) else ", or data=digits, data=cifar10, ..."
         )
     for key in ("checkpoints", "truncation", "standing_statistics", "seed", "path_length", "labels", "to"):
         if cfg[key]:
             yield f"{key}={cfg[key]}: a folder of images has no generator; leave it out, or type run="
     for key in ("n", "by_class", "bootstrap", "pictures"):
-        if cfg[key] and _paired(cfg):
+        if cfg[key] and is_paired(cfg):
             yield f"{key}={cfg[key]}: metrics=paired does not read it; leave it out"
 
 
 def _subjects(cfg: DictConfig) -> Iterator[Subject]:
-    from gan_experiments.assembly import subjects
+    from gan_experiments.assembly import subjects, trained
     from gan_experiments.contracts import ConfigError
 
     if cfg.fake is not None:
@@ -131,7 +144,7 @@ def _subjects(cfg: DictConfig) -> Iterator[Subject]:
     if cfg.out and len({path.parent for path in checkpoints}) > 1:
         raise ConfigError(f"out={cfg.out}: the scores of several runs would meet there; leave it out")
     for checkpoint in checkpoints:
-        yield from subjects.of_run(cfg, checkpoint)
+        yield from subjects.of_run(cfg, trained.open_run(str(checkpoint), cfg.device, cfg.trust))
 
 
 def _evaluator(cfg: DictConfig, subject: Subject) -> Any:
@@ -166,7 +179,7 @@ def _real(cfg: DictConfig, subject: Subject, judge: Judge) -> Any:
     if subject.real is not None:
         return subject.real
     node = cfg.get("data") or (subject.config and subject.config.data)
-    assert node, "_faults asks for one"
+    assert node, "faults asks for one"
     return judge.real(build.open_data(node))
 
 
@@ -206,7 +219,7 @@ def _path_length(cfg: DictConfig, subject: Subject) -> dict[str, Score]:
     from gan_experiments.metrics.passports import versions
     from gan_experiments.models.latents import Sampler
 
-    assert isinstance(subject.sample, Sampler), "_faults refuses folders"
+    assert isinstance(subject.sample, Sampler), "faults refuses folders"
     sampler = subject.sample
     sample, mapping = (sampler.along, None) if cfg.path_length_in == "z" else _in_w(sampler)
     pairs = path_length.latent_pairs(
@@ -268,7 +281,8 @@ def _in_w(sampler: Sampler) -> tuple[Callable[[Tensor], Tensor], Callable[[Tenso
     return sample, mapped
 
 
-def _paired(cfg: DictConfig) -> bool:
+def is_paired(cfg: DictConfig) -> bool:
+    """Return True if each fake image is compared with its ground truth."""
     return bool(cfg.get("metrics")) and cfg.metrics._target_.endswith(".PairedEvaluator")
 
 
