@@ -54,6 +54,8 @@ READERS = {
     "masked": "context_encoder",
     "domains_celeba": "stargan",
     "domains": "stargan",
+    "grid": "wgan_gp_toy",
+    "ring": "wgan_gp_toy",
 }
 """A model for each kind of data that the usual one does not read."""
 FIT = {
@@ -70,6 +72,7 @@ FILES = ("run", "ckpt", "a", "b", "weights", "real", "fake", "test", "mask", "im
 FIXED = [
     *("logger=null", "loss=[hinge,minimax]", "resume=1", "check=banana", "~trainer", "model.generator.widht=4"),
     *("data.batch_size=1000000000000", "metrics.num_real=100000", "technique=[r1x]", "images="),
+    *("output=nan", "model._target_=gan_experiments.models.noise_to_image.NoiseToImagex"),
 ]
 """Words of run.py of which the tests try each."""
 
@@ -147,7 +150,7 @@ def of_run(places: dict[str, Path]) -> Iterator[Case]:
         yield Case("run", [f"{group}={choices[0]}x"], group, "choice")
         yield Case("run", [f"{group}=null"], group, "null")
         yield Case("run", [f"+{group}x=1"], group, "key")
-        if group != "technique":
+        if group not in ("technique", "logger"):  # of which there may be several
             yield Case("run", [f"{group}=[{choices[0]},{choices[-1]}]"], group, "type")
         for choice in sorted(choices, key=lambda one: one != usual):
             typed = f"technique=[{choice}]" if group == "technique" else f"{group}={choice}"
@@ -275,6 +278,8 @@ def _files_of(typed: str, places: dict[str, Path]) -> list[str]:
         model = next((name for start, name in READERS.items() if choice.startswith(start)), "dcgan")
         words = [*support.small_data(places["data"] / "x", choice), f"model={model}"]
         words += support.WITHOUT_VGG.get(model, []) + FIT.get(model, [])
+    elif group == "data" and choice in READERS:
+        words = [f"model={READERS[choice]}"]
     if group == "perceptual":
         words = [*support.small_data(places["data"] / "x", "super_resolution"), "model=srgan", "model.pixel_weight=4"]
     return words

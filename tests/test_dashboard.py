@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -108,3 +109,20 @@ def test_a_workspace_has_a_section_for_each_question(server: Any, tmp_path: Path
 def test_a_workspace_that_cannot_be_is_refused_in_one_line(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         workspace.save(words)
+
+
+def test_a_run_imports_neither_pandas_nor_the_launcher(tmp_path: Path) -> None:
+    """Each takes a second or more; in a process of its own, as other tests import pandas."""
+    code = f"""
+import subprocess
+import sys
+from pathlib import Path
+from gan_experiments.loggers.wandb_run import WandbRun
+logger = WandbRun({str(tmp_path)!r}, "p", mode="offline", checkpoints="none")
+logger.start({{}})
+logger.log_picture("samples", Path({str(REPOSITORY / "docs" / "digits.png")!r}), 1)
+logger.finish()
+print(sorted({{"pandas", "wandb.sdk.launch", "wandb.apis.public"}} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

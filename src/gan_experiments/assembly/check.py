@@ -370,7 +370,8 @@ def _other_data(cfg: DictConfig, needs: frozenset[str]) -> str:
 
 
 def _class(node: Any) -> Any:
-    return get_class(node["_target_"])
+    with silent("hydra.utils"):
+        return get_class(node["_target_"])
 
 
 def _loss(cfg: DictConfig) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -81,7 +81,8 @@ def download(root: Path, fetch: Callable[[], object], missing: str, what: str) -
             fetch()
     except (OSError, RuntimeError) as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(":")
-        (root / ".download.lock").unlink(missing_ok=True)
+        with suppress(OSError):  # a file where the folder should be
+            (root / ".download.lock").unlink(missing_ok=True)
         for folder in sorted({root, *root.rglob("*")} - before, reverse=True):  # leave no empty folders behind
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()

@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -33,6 +34,8 @@ from gan_experiments.runs import names, resume
 
 log = logging.getLogger(__name__)
 
+ASK = "_detect_and_apply_job_inputs"
+"""The method by which a run asks W&B's launcher for its settings."""
 SUMMARY = Path("wandb") / "last-summary.json"
 """Where in a run folder the summary lies when a start of the run has ended."""
 OFFLINE = "type logger.wandb.mode=offline to upload later with `wandb sync`"
@@ -79,6 +82,7 @@ class WandbRun(RunLogger, WandbLogger):
         if MODES[mode] == "online" and processes.rank() == 0:
             require_key(mode)
         others = _others(init or {})
+        _lighten()
         self.folder, self.checkpoints = Path(folder), checkpoints
         known = self.folder / "wandb" / "run-id"
         if agent and "WANDB_RUN_ID" in os.environ:
@@ -329,6 +333,18 @@ def _words(folder: Path) -> list[str]:
     with suppress(OSError, ValueError, TypeError, YAMLError):
         return [str(word) for word in OmegaConf.load(folder / ".hydra" / "overrides.yaml")]
     return []
+
+
+def _lighten() -> None:
+    """Keep W&B from importing what no run needs: together three seconds of CPU time in each.
+
+    It would import pandas, where that is installed, to ask of each picture whether it is a table; without pandas it
+    asks by the name of the type. It would also import its launcher, to ask for settings that nobody has given it.
+    """
+    if "pandas" not in sys.modules:
+        wandb.util.pd_available = False
+    if hasattr(wandb.Run, ASK) and "wandb.sdk.launch" not in sys.modules:
+        setattr(wandb.Run, ASK, lambda _: None)
 
 
 def _others(init: Mapping[str, Any]) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def goes_on(cfg: DictConfig) -> bool:
 
     The files there are then its own. A finished run without a checkpoint does not continue.
     """
-    folder = Path(cfg.output).resolve()
+    folder = Path(str(cfg.output)).resolve()
     if (
         processes.restarted()
         or processes.sweep()
