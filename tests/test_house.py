@@ -35,6 +35,7 @@ LAYERS = [  # from the ground up; a file imports from its own room or from a row
     {"assembly"},
     {"exploration"},
     {"inference"},
+    {"export"},
     {"service"},
     {"launch"},
     {"verbs"},

@@ -75,9 +75,11 @@ def load(run: str | Path = "latest", device: str = "auto", trust: str | Sequence
     """Open what was trained, to sample from it or to translate with it.
 
     Args:
-        run: a run folder or a checkpoint; "latest", or "latest:model=dcgan", is the last run in `outputs/`.
+        run: a run folder or a checkpoint; "latest", or "latest:model=dcgan", is the last run in `outputs/`. Or an
+            exported file; of ONNX and torch.export (.pt2) it samples and translates on the CPU, and has no networks.
         device: "auto" for the accelerator if there is one, "cpu", "cuda", "mps".
-        trust: modules of yours that the config in the file may name, such as "mine.networks".
+        trust: modules of yours that the config in the file may name, such as "mine.networks"; "torch.export" for a
+            .pt2, which can run code as it is opened.
 
     Raises ConfigError if there is no such run, or its checkpoint cannot be opened.
     """
@@ -87,10 +89,11 @@ def load(run: str | Path = "latest", device: str = "auto", trust: str | Sequence
     if latest.is_one(given) and not os.path.exists(given):
         given = str(latest.folder_of(given, given))
     register_resolvers()
-    from gan_experiments.inference.run import open_run
+    from gan_experiments.export.exported import open_any
 
     trusted = [trust] if isinstance(trust, str) else trust
-    return open_run(os.path.expanduser(given), device, trusted)
+    opened: Any = open_any(os.path.expanduser(given), device, trusted)
+    return opened  # of ONNX it is no Run, but samples and translates as one
 
 
 def evaluate(

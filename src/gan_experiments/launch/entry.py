@@ -31,6 +31,7 @@ VERBS = {
     "interpolate": "make the networks between two runs",
     "usefulness": "measure what generated images are worth as training data",
     "serve": "answer requests over HTTP",
+    "export": "write a file for other programs: ONNX, torch.export, safetensors",
     "convert": "make a run of the weights of StyleGAN2-ADA",
 }
 WITH_A_WORD = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn", "--config-dir", "-cd")

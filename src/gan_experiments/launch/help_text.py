@@ -20,6 +20,7 @@ EXAMPLES = {
     "interpolate": ["a=outputs/rrdb_psnr b=outputs/esrgan alpha=0.8"],
     "usefulness": ["run=latest", "fake=FOLDER real=FOLDER test=FOLDER data.resolution=32"],
     "serve": ["run=latest", "run=[outputs/digits,outputs/horses] port=9000"],
+    "export": ["run=latest", "run=latest format=safetensors half=true"],
     "convert": ["weights=ffhq.pkl out=outputs/ffhq"],
 }
 SECTIONS = {

@@ -68,7 +68,7 @@ def require_sides(images: Tensor, multiple: int, network: str, smallest: int = 0
     """
     height, width = images.shape[-2:]
     smallest = max(smallest, multiple)
-    if height % multiple or width % multiple or min(height, width) < smallest:
+    if height % multiple or width % multiple or height < smallest or width < smallest:
         nearest = settled([max(smallest, round(side / multiple) * multiple) for side in (height, width)])
         needed = f"that {multiple} divides, from {smallest} on" if multiple > 1 else f"of {smallest} pixels or more"
         raise ConfigError(

@@ -103,14 +103,14 @@ class StyledGenerator(nn.Module):
         """The number of styles in use, counted from the first; fewer than all only while a network is growing."""
         return self.styles
 
-    def truncate(self, w: Tensor, truncation: float | None, cutoff: int | None = None) -> Tensor:
+    def truncate(self, w: Tensor, truncation: float | Tensor | None, cutoff: int | None = None) -> Tensor:
         """Map w `[N, w_dim]` or `[N, styles, w_dim]` to ws `[N, styles, w_dim]`, truncated towards the average w.
 
-        `truncation` is ψ: 0 gives the average, 1 or None w itself. Only the first `cutoff` styles are truncated, or all
-        where `cutoff` is None.
+        `truncation` is ψ, a number or a tensor []: 0 gives the average, 1 or None w itself. Only the first `cutoff`
+        styles are truncated, or all where `cutoff` is None.
         """
         ws = w[:, None].expand(-1, self.styles, -1) if w.ndim == 2 else w
-        if truncation is None or truncation == 1:
+        if truncation is None or (not isinstance(truncation, Tensor) and truncation == 1):
             return ws
         ws = ws.to(self.mapping.average)
         moved = self.mapping.average.lerp(ws[:, :cutoff], truncation)

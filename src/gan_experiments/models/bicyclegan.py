@@ -159,7 +159,7 @@ class BicycleGAN(ImageToImage):
     def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Translate inputs to targets, all with one code."""
         z = draw(torch.randn, 1, self.latent_dim)
-        return self.network("generator", ema)(batch["input"], z.expand(len(batch["input"]), -1))
+        return self.network("generator", ema)(batch["input"], z.expand(batch["input"].shape[0], -1))
 
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
         """Return images [n, 6, C, H, W]: input, the outputs of four codes, each the same for all inputs, and target."""

@@ -23,6 +23,9 @@ from gan_experiments.losses.adversarial import AdversarialLoss
 from gan_experiments.models.game import Game
 from gan_experiments.models.technique import Technique
 
+LABEL = "label"
+"""The direction in which each image becomes what its own label says, of models with numbered directions."""
+
 
 @dataclass(frozen=True)
 class Direction:
@@ -105,7 +108,8 @@ class ImageToImage(Game):
         """Translate images [n, C, H, W] -> [n, C', scale H, scale W] in the direction `to`.
 
         The networks are in evaluation mode. `draw(torch.randn, n, *shape)` draws all random numbers that the variant
-        needs (a code z, pix2pix's dropout).
+        needs (a code z, pix2pix's dropout). If directions have numbers, `to` may also be LABEL: each image is
+        translated in the direction of the number under "label", int64 [n].
         """
         raise NotImplementedError(f"{type(self).__name__} turns nothing")
 

@@ -21,7 +21,7 @@ from gan_experiments.layers.dropout import Draw
 from gan_experiments.losses.adversarial import AdversarialLoss
 from gan_experiments.losses.penalties import gradient_penalty
 from gan_experiments.models.game import Comparison
-from gan_experiments.models.image_to_image import Direction, ImageToImage, side_by_side
+from gan_experiments.models.image_to_image import LABEL, Direction, ImageToImage, side_by_side
 
 
 class StarGAN(ImageToImage):
@@ -152,14 +152,16 @@ class StarGAN(ImageToImage):
         An attribute is inverted, but one of `one_of` is always set and the others of `one_of` are removed. The
         attributes of the input are those under "domain" or, without that key, those that the discriminator sees.
         """
-        place = list(self.directions).index(to)
+        n = batch["real"].shape[0]  # len() would fix the batch of an export
+        place = batch[LABEL] if to == LABEL else torch.full((n,), list(self.directions).index(to)).to(self.device)
+        chosen = F.one_hot(place, self.classes).bool()
         if not self.attributes:
-            return F.one_hot(torch.full((len(batch["real"]),), place), self.classes).to(batch["real"])
-        wanted = batch["domain"].clone() if "domain" in batch else self.seen(batch["real"])
-        if to in self.one_of:
-            wanted[:, [i for i, name in enumerate(self.attributes) if name in self.one_of]] = 0
-        wanted[:, place] = 1 - wanted[:, place]
-        return wanted
+            return chosen.to(batch["real"])
+        had = batch["domain"] if "domain" in batch else self.seen(batch["real"])
+        one_of = torch.tensor([name in self.one_of for name in self.attributes], device=self.device)
+        lost = one_of & (chosen & one_of).any(dim=1, keepdim=True)
+        had = torch.where(lost, 0.0, had)
+        return torch.where(chosen, 1 - had, had)
 
     def sheet(self, inputs: Batch, ema: bool = True) -> Tensor:
         """Return images [n, 1 + classes, C, H, W]: input, and its translation in every direction."""

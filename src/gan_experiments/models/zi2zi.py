@@ -113,5 +113,5 @@ class Zi2Zi(ImageToImage):
     def translate_batch(self, batch: Batch, to: str, ema: bool, draw: Draw) -> Tensor:
         """Translate characters into one font, or each into the font of its label; dropout stays on."""
         images, font = batch["input"], self.directions[to].number
-        label = batch["label"] if font is None else torch.full((len(images),), font, device=images.device)
+        label = batch["label"] if font is None else torch.full((images.shape[0],), font, device=images.device)
         return self.network("generator", ema)(images, label, draw)

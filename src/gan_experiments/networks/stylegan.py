@@ -129,7 +129,7 @@ class StyleGANSynthesis(nn.Module):
     @override
     def forward(self, ws: Tensor, draw: Draw | None = None) -> Tensor:
         stage, share = stage_of(self.grown)
-        x = before = self.const.expand(len(ws), -1, -1, -1)
+        x = before = self.const.expand(ws.shape[0], -1, -1, -1)  # len() would fix the batch of an export
         for i, (layer, w) in enumerate(zip(self.layers[: 2 * stage + 2], ws.unbind(1), strict=False)):
             before = x if i == 2 * stage else before
             x = layer(x, w, draw)

@@ -53,10 +53,10 @@ def serve(cfg: DictConfig) -> int:
 
 
 def _opened(given: str, cfg: DictConfig) -> Generates:
-    """Return the model of a run or a checkpoint."""
-    from gan_experiments.inference.run import open_run
+    """Return the model of a run, a checkpoint or an exported file."""
+    from gan_experiments.export.exported import open_any
 
-    return open_run(given, cfg.device, cfg.trust)
+    return open_any(given, cfg.device, cfg.trust, _threads(cfg))
 
 
 def _batch(cfg: DictConfig) -> int:
