@@ -290,6 +290,11 @@ def test_the_examples_of_the_page(
     names = {}
     others = [block for block in blocks if block not in (trains, loader)]
     assert len(others) == 4
+    front = re.findall(
+        r"```python\n(import gan_experiments as gx.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL
+    )
+    others += front
+    assert len(front) == 1
     for block in others:
         exec(block, names)
         if "sheet" in names and "photo" not in names:  # in a kernel, after the training

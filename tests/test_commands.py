@@ -242,6 +242,8 @@ def test_the_notebook_runs(trained: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert set(names["curves"]) == curves  # type: ignore[call-overload]
     assert len(plt.gcf().axes) == 3
     plt.close("all")
+    last = json.loads((trained / "scores.json").read_text())["last"]["scores"]
+    assert {name: score.to_dict() for name, score in names["run"].scores.items()} == last  # type: ignore[attr-defined]
 
 
 def test_evaluate_again_gives_the_same_scores(trained: Path, tmp_path: Path) -> None:

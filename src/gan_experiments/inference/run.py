@@ -106,7 +106,7 @@ class Run(trained.TrainedRun, Generates):
         """The last scores that were measured in the training, by name; empty if there are none."""
         from gan_experiments.comparison import read
 
-        last = read.read(self.folder).last
+        last = read.read(self.folder).last if (self.folder / "config.yaml").is_file() else None
         found = last.scores if last else {}
         return {
             name: Score(
