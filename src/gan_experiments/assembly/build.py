@@ -293,7 +293,7 @@ def compile_parts(network: nn.Module) -> None:
         if isinstance(part, (nn.ModuleList, nn.ModuleDict)):
             compile_parts(part)
         else:
-            part.compile()
+            part.compile(dynamic=False)
 
 
 def parameters(model: AdversarialModule) -> dict[str, int]:
