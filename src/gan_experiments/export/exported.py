@@ -79,7 +79,7 @@ class Weights(Run):
         return self.file.stem
 
     @property
-    def checkpoint(self) -> str:  # type: ignore[override]
+    def checkpoint(self) -> str:
         """The SHA-256 of the checkpoint that the file was exported from."""
         return str(self.metadata["checkpoint_sha256"])
 

@@ -154,7 +154,7 @@ class StarGAN(ImageToImage):
         """
         n = batch["real"].shape[0]  # len() would fix the batch of an export
         place = batch[LABEL] if to == LABEL else torch.full((n,), list(self.directions).index(to)).to(self.device)
-        chosen = F.one_hot(place, self.classes).bool()
+        chosen = F.one_hot(place, len(self.directions)).bool()
         if not self.attributes:
             return chosen.to(batch["real"])
         had = batch["domain"] if "domain" in batch else self.seen(batch["real"])
