@@ -358,9 +358,9 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(*words: str, number: int = signal.SIGTERM, **options: Any) -> Iterator[Serving]:
-    """Start the verb `serve`, wait until it can be asked, and end it by a signal."""
-    started = start(*words, verb="serve", **options)
+def serving(*words: str, number: int = signal.SIGTERM, verb: str = "serve", **options: Any) -> Iterator[Serving]:
+    """Start the verb `serve` or `demo`, wait until it can be asked, and end it by a signal."""
+    started = start(*words, verb=verb, **options)
     said, faults = (file.fileno() for file in started.said)
     deadline = time.monotonic() + 100
     while (told := re.search(rb"http://[\w.]+:(\d+) ", os.pread(said, 1000, 0))) is None:

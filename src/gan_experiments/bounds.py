@@ -98,6 +98,21 @@ Fit = Annotated[str, OneOf("crop", "pad", "stretch")]
 Existing = Annotated[str, OneOf("refuse", "keep", "replace")]
 _COMMON: dict[str, Any] = {"seed": Seed, "ema": bool, "out": Place | None, "device": Text}
 _MARKS: dict[str, Any] = {"provenance": Annotated[str, OneOf("iptc", "none")]}
+_SERVICE: dict[str, Any] = {
+    "host": Text,
+    "port": Annotated[int, Field(ge=0, le=65535)],
+    "batch_size": Annotated[int, Field(ge=1, le=1024)] | None,
+    "wait": Annotated[float, Field(ge=0, le=10_000)],
+    "queue": Annotated[int, Field(ge=1, le=10**6)],
+    "max_n": Cells,
+    "max_pixels": Count,
+    "max_bytes": Annotated[int, Field(ge=1000, le=10**10)],
+    "body_seconds": Annotated[float, Field(ge=0.1, le=3600)],
+    "request_seconds": Annotated[float, Field(ge=0.1, le=86_400)],
+    "connections": Annotated[int, Field(ge=1, le=65_536)],
+    "threads": Threads | None,
+    "tile": Annotated[int, Field(ge=1, le=2**17)] | None,
+}
 _TRUNCATION = Positive | None
 _LABEL = int | str | None
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -210,21 +225,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "interpolate": {"a": Place, "b": Place, "alpha": Share, "out": Place | None},
     "convert": {"weights": Place, "out": Place | None},
-    "serve": {
+    "serve": {"run": Place | Sequence[Place], **_SERVICE, **_MARKS, "ema": bool, "device": Text},
+    "demo": {
         "run": Place | Sequence[Place],
-        "host": Text,
-        "port": Annotated[int, Field(ge=0, le=65535)],
-        "batch_size": Annotated[int, Field(ge=1, le=1024)] | None,
-        "wait": Annotated[float, Field(ge=0, le=10_000)],
-        "queue": Annotated[int, Field(ge=1, le=10**6)],
-        "max_n": Cells,
-        "max_pixels": Count,
-        "max_bytes": Annotated[int, Field(ge=1000, le=10**10)],
-        "body_seconds": Annotated[float, Field(ge=0.1, le=3600)],
-        "request_seconds": Annotated[float, Field(ge=0.1, le=86_400)],
-        "connections": Annotated[int, Field(ge=1, le=65_536)],
-        "threads": Threads | None,
-        "tile": Annotated[int, Field(ge=1, le=2**17)] | None,
+        **{key: _SERVICE[key] for key in ("host", "port", "max_n", "max_pixels", "max_bytes", "threads", "tile")},
+        **_MARKS,
         "ema": bool,
         "device": Text,
     },

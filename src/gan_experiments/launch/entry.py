@@ -32,6 +32,7 @@ VERBS = {
     "usefulness": "measure what generated images are worth as training data",
     "serve": "answer requests over HTTP",
     "export": "write a file for other programs: ONNX, torch.export, safetensors",
+    "demo": "draw, edit and translate on a page in the browser",
     "convert": "make a run of the weights of StyleGAN2-ADA",
 }
 WITH_A_WORD = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn", "--config-dir", "-cd")

@@ -21,6 +21,7 @@ EXAMPLES = {
     "usefulness": ["run=latest", "fake=FOLDER real=FOLDER test=FOLDER data.resolution=32"],
     "serve": ["run=latest", "run=[outputs/digits,outputs/horses] port=9000"],
     "export": ["run=latest", "run=latest format=safetensors half=true"],
+    "demo": ["run=latest", "run=[outputs/digits,outputs/horses] port=9000"],
     "convert": ["weights=ffhq.pkl out=outputs/ffhq"],
 }
 SECTIONS = {

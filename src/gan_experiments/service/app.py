@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -27,7 +27,9 @@ from gan_experiments.data.limits import UnreadableImageError
 from gan_experiments.data.masks import read_mask
 from gan_experiments.inference.contract import SAMPLE, TRANSLATE, Generates
 from gan_experiments.kinds import Bands, Image
-from gan_experiments.service import pages, pictures
+from gan_experiments.provenance import USUAL
+from gan_experiments.service import demo, pages, pictures
+from gan_experiments.service.asked import Asked, Name
 from gan_experiments.service.batcher import Batcher, Full
 from gan_experiments.service.counters import Counters
 from gan_experiments.service.guard import CHECKPOINT, Guard, Refused, busy, fault
@@ -38,18 +40,8 @@ if TYPE_CHECKING:
 
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what a form has wrong is answered, not told
 
-Name = Annotated[str, Field(max_length=200)]
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
-
-class _Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    model: Name | None = Field(None, description="one of GET /models; may be left out if there is one")
-    seed: Seed = Field(0, description="of the noise: the same seed gives the same bytes")
-
-
-class Sample(_Asked):
+class Sample(Asked):
     """What is to be drawn."""
 
     model_config = ConfigDict(strict=True)
@@ -62,7 +54,7 @@ class Sample(_Asked):
     )
 
 
-class Translate(_Asked):
+class Translate(Asked):
     """What an uploaded image is to become."""
 
     to: Name = Field("", description="one of the model's directions; its usual one if left out")
@@ -95,8 +87,10 @@ class Service:
     There is one thread for all models, as they share one device.
     """
 
-    def __init__(self, models: Mapping[str, Generates], settings: Settings, ema: bool, tile: int | None) -> None:
-        self.settings, self.tile, self.ema = settings, tile, ema
+    def __init__(
+        self, models: Mapping[str, Generates], settings: Settings, ema: bool, tile: int | None, provenance: str
+    ) -> None:
+        self.settings, self.tile, self.ema, self.provenance = settings, tile, ema, provenance
         self.counters = Counters()
         self.thread = ThreadPoolExecutor(1, "model", torch.set_num_threads, (settings.threads,))
         self.encoder = ThreadPoolExecutor(1, "encoder")
@@ -170,14 +164,23 @@ class Service:
 
 
 def make_app(
-    models: Mapping[str, Generates], settings: Settings | None = None, ema: bool = True, tile: int | None = 512
+    models: Mapping[str, Generates],
+    settings: Settings | None = None,
+    ema: bool = True,
+    tile: int | None = 512,
+    provenance: str = USUAL,
+    page: bool = False,
 ) -> FastAPI:
-    """Return the service of models by name, as an ASGI app. Raises ConfigError for models that make no images."""
+    """Return the service of models by name, as an ASGI app, with the page of `demo` if `page` asks for it.
+
+    `provenance` is what pictures say of their making, a word of `provenance.KINDS`. Raises ConfigError for models that
+    make no images.
+    """
     settings = settings or Settings()
     for name, model in models.items():
         if model.facts.kind not in (Image.name, Bands.name):
             raise ConfigError(f"run={name}: this model makes {model.facts.kind}, and images are served; leave it out")
-    service = Service(models, settings, ema, tile)
+    service = Service(models, settings, ema, tile, provenance)
     app = FastAPI(
         title="gan-experiments serve",
         version=__version__,
@@ -190,6 +193,8 @@ def make_app(
     _handle_errors(app)
     _add_endpoints(app, service)
     app.include_router(pages.router)
+    if page:
+        demo.add(app, service)
     paths = [str(getattr(route, "path", "")) for route in app.routes]
     hashes = ", ".join(served.checkpoint for served in service.models.values())
     app.add_middleware(Guard, settings=settings, counters=service.counters, endpoints=paths, checkpoint=hashes)
@@ -235,18 +240,25 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         images = await served.batcher.draw(z, labels, asked.truncation)
         about = service.about(name, served, asked.seed)
         names = None if labels is None else [model.facts.classes[number] for number in labels.tolist()]
+        marks = [model.mark(service.provenance, asked.seed, label) for label in names or [""] * asked.n]
         if form in ("zip", "json"):
             if form == "zip" and names is not None:
                 clean = dict(zip(model.facts.classes, files.clean_names(model.facts.classes), strict=True))
                 names = [clean[label] for label in names]
-            body = await service.encoded(pictures.archive if form == "zip" else pictures.as_json, images, names, about)
+            encode = pictures.archive if form == "zip" else partial(pictures.as_json, about=about)
+            body = await service.encoded(encode, images, names, marks)
         elif form == "png" and asked.n == 1:
-            body = await service.encoded(pictures.png, images[0], about)
+            body = await service.encoded(pictures.png, images[0], marks[0])
         else:
             columns = None if asked.label is not None else model.conditions.columns(asked.n)
-            body = await service.encoded(pictures.sheet, images, columns, about)
+            mark = marks[0] if len({*marks}) == 1 else model.mark(service.provenance, asked.seed)
+            body = await service.encoded(pictures.sheet, images, columns, mark)
         return Response(body, headers={CHECKPOINT: served.checkpoint}, media_type=pictures.SENT[form])
 
+    _add_translate(app, service, made)
+
+
+def _add_translate(app: FastAPI, service: Service, made: Mapping[int, Any]) -> None:
     schema = Translate.model_json_schema()
     schema["properties"] |= UPLOAD
     upload = {"content": {"multipart/form-data": {"schema": schema | {"required": ["image"]}}}, "required": True}
@@ -259,9 +271,9 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         openapi_extra={"requestBody": upload},
     )
     async def translate(request: Request) -> Response:
-        fields, uploads = await _form(request, settings.max_bytes)
+        fields, uploads = await _form(request, service.settings.max_bytes)
         asked = Translate.model_validate(fields)
-        name, served = service.of(asked.model, TRANSLATE)
+        _, served = service.of(asked.model, TRANSLATE)
         form = asked.format or _accepted(request, ("png", "jpeg"))
         if "image" not in uploads:
             raise ConfigError("image is not given: upload a file of that name, as curl does by -F image=@photo.jpg")
@@ -270,7 +282,8 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         work = partial(_translated, served.model, uploads, asked, label, service)
         made = await served.batcher.alone(work)
         encode = pictures.jpeg if form == "jpeg" else pictures.png
-        body = await service.encoded(encode, made, service.about(name, served, asked.seed))
+        mark = served.model.mark(service.provenance, asked.seed, served.model.direction(asked.to))
+        body = await service.encoded(encode, made, mark)
         return Response(body, headers={CHECKPOINT: served.checkpoint}, media_type=pictures.SENT[form])
 
 

@@ -26,7 +26,7 @@ JSON_BYTES = 65_536
 """The greatest size of the body of a request that uploads nothing."""
 BODIES = 8
 """How many uploads of the greatest size are held at the same time, by their bytes."""
-OPEN = ("/health", "/", "/docs", "/openapi.json")
+OPEN = ("/health", "/", "/page.css", "/page.js", "/docs", "/openapi.json")
 """What is answered without the token, as it tells nothing about the models."""
 HERE = ("127.0.0.1", "localhost", "::1")
 """The names of this machine that a browser here uses. A page elsewhere cannot give itself one of them."""

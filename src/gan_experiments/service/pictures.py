@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from torch import Tensor
 
-from gan_experiments import drawing
+from gan_experiments import drawing, provenance
 from gan_experiments.data.limits import UnreadableImageError, why
+from gan_experiments.provenance import Mark
 
 if TYPE_CHECKING:
     from gan_experiments.data.photos import Photo
@@ -58,39 +59,42 @@ def photo(raw: bytes, model: Generates, max_pixels: int) -> Photo:
     return model.read(raw)
 
 
-def png(image: Tensor, about: Mapping[str, Any]) -> bytes:
+def png(image: Tensor, mark: Mark | None) -> bytes:
     """Encode a uint8 image [C, H, W] as PNG; of more bands than colours have, the first three are shown."""
-    return _encoded(image, "PNG", about)
+    return _encoded(image, "PNG", mark)
 
 
-def jpeg(image: Tensor, about: Mapping[str, Any]) -> bytes:
+def jpeg(image: Tensor, mark: Mark | None) -> bytes:
     """Encode a uint8 image [C, H, W] as JPEG; transparency is laid over white."""
-    return _encoded(drawing.over_white(image) if len(image) == 4 else image, "JPEG", about, quality=95)
+    return _encoded(drawing.over_white(image) if len(image) == 4 else image, "JPEG", mark, quality=95)
 
 
-def sheet(images: Tensor, columns: int | None, about: Mapping[str, Any]) -> bytes:
+def sheet(images: Tensor, columns: int | None, mark: Mark | None) -> bytes:
     """Encode uint8 images [n, C, H, W] as one PNG."""
-    return png(drawing.sheet(images[:, None], columns), about)
+    return png(drawing.sheet(images[:, None], columns), mark)
 
 
-def archive(images: Tensor, labels: Sequence[str] | None, about: Mapping[str, Any]) -> bytes:
+def archive(images: Tensor, labels: Sequence[str] | None, marks: Sequence[Mark | None]) -> bytes:
     """Encode uint8 images [n, C, H, W] as a zip archive of PNGs, in folders of their classes if there are any."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as packed:
         for index, image in enumerate(images):
             folder = f"{labels[index]}/" if labels else ""
-            packed.writestr(zipfile.ZipInfo(f"{folder}{index:06d}.png", EPOCH), png(image, about))
+            packed.writestr(zipfile.ZipInfo(f"{folder}{index:06d}.png", EPOCH), png(image, marks[index]))
     return file.getvalue()
 
 
-def as_json(images: Tensor, labels: Sequence[str] | None, about: Mapping[str, Any]) -> bytes:
+def as_json(
+    images: Tensor, labels: Sequence[str] | None, marks: Sequence[Mark | None], about: Mapping[str, Any]
+) -> bytes:
     """Encode uint8 images [n, C, H, W] as JSON: what they are, their labels, and PNGs in base64."""
-    coded = [base64.b64encode(png(image, about)).decode() for image in images]
+    coded = [base64.b64encode(png(image, mark)).decode() for image, mark in zip(images, marks, strict=True)]
     return json.dumps({**about, "labels": labels, "images": coded}).encode()
 
 
-def _encoded(image: Tensor, kind: str, about: Mapping[str, Any], **options: Any) -> bytes:
-    """Encode a uint8 image [C, H, W]; `about` says which model made it of what."""
+def _encoded(image: Tensor, kind: str, mark: Mark | None, **options: Any) -> bytes:
+    """Encode a uint8 image [C, H, W]; `mark` says which model made it of what."""
+    options |= provenance.options(kind, mark)
     shown = image if kind == "PNG" and len(image) == 4 else drawing.viewed(image)
     pixels = shown.permute(1, 2, 0).contiguous().numpy()
     file = io.BytesIO()

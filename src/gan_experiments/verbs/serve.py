@@ -18,11 +18,17 @@ BATCH = {"cpu": 4}
 
 def serve(cfg: DictConfig) -> int:
     """Answer requests until a signal asks to end, which raises Stopped."""
-    from gan_experiments import files, signals
     from gan_experiments.assembly import check
-    from gan_experiments.contracts import ConfigError
 
     check.require_options(cfg, "serve")
+    return serving(cfg)
+
+
+def serving(cfg: DictConfig, page: bool = False) -> int:
+    """Answer requests by a config of `serve`, or with `page` by one of `demo`, which has fewer keys."""
+    from gan_experiments import files, signals
+    from gan_experiments.contracts import ConfigError
+
     try:
         from gan_experiments.service import server
         from gan_experiments.service.app import make_app
@@ -30,21 +36,23 @@ def serve(cfg: DictConfig) -> int:
     except ModuleNotFoundError as error:
         if error.name not in NEEDED:
             raise
-        raise ConfigError(
-            f"serve needs {error.name}, which is not installed: pip install {NEEDED[error.name]}"
-        ) from None
+        verb, package = "demo" if page else "serve", NEEDED[error.name]
+        raise ConfigError(f"{verb} needs {error.name}, which is not installed: pip install {package}") from None
     secret = token()
     with listener(cfg.host, cfg.port, secret) as bound:
         opened = [_opened(str(run), cfg) for run in ([cfg.run] if isinstance(cfg.run, str) else cfg.run)]
         models = dict(zip(files.clean_names(model.name for model in opened), opened, strict=True))
-        limits = {key: cfg[key] for key in LIMITS}
-        settings = Settings(**limits, batch_size=cfg.batch_size or _batch(cfg), threads=_threads(cfg), token=secret)
-        app = make_app(models, settings, cfg.ema, cfg.tile)
+        limits = {key: cfg[key] for key in LIMITS if key in cfg}
+        settings = Settings(
+            **limits, batch_size=cfg.get("batch_size") or _batch(cfg), threads=_threads(cfg), token=secret
+        )
+        app = make_app(models, settings, cfg.ema, cfg.tile, cfg.provenance, page)
 
         def ready() -> None:
             host, port = bound.getsockname()[:2]
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            print(f"{url} serves {', '.join(models)}; {url}/docs explains it, Ctrl-C ends it", flush=True)
+            does = f"shows {', '.join(models)};" if page else f"serves {', '.join(models)}; {url}/docs explains it,"
+            print(f"{url} {does} Ctrl-C ends it", flush=True)
 
         number = server.serve(app, settings, bound, ready)
     if number:
