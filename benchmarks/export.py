@@ -66,6 +66,9 @@ def row_of(name: str, folder: Path) -> dict[str, Any]:
         if parameter.numel() == 1 or parameter.data.std() == 0:
             parameter.data.add_(0.1 * torch.randn_like(parameter))
     model.averages.clear()
+    model.images_seen = cfg.images
+    if hasattr(model, "grow"):
+        model.grow()
     run = inference.of(trained.TrainedRun(model, cfg, folder))
     for form in ("safetensors", "torch", "onnx"):
         path = folder / f"m{formats.SUFFIXES[form]}"

@@ -29,6 +29,7 @@ from gan_experiments.inference import run as inference
 from gan_experiments.inference.contract import Generates
 from gan_experiments.inference.run import Run
 from gan_experiments.layers.spectral_norm import SpectralNorm
+from gan_experiments.models.growing import Growing
 from gan_experiments.models.image_to_image import ImageToImage
 from gan_experiments.runs import configs
 from gan_experiments.verbs import export as verb
@@ -47,6 +48,9 @@ def run_of(folder: Path, model: str, *words: str) -> Run:
     torch.manual_seed(1)
     for parameter in made.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
+    made.images_seen = cfg.images
+    if isinstance(made, Growing):
+        made.grow()
     return inference.of(trained.TrainedRun(made, cfg, folder))
 
 
