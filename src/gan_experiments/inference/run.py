@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from gan_experiments.assembly import build, trained
 from gan_experiments.bounds import sides
@@ -124,10 +125,11 @@ class Run(trained.TrainedRun, Generates):
         return self.network(names[0])
 
     def network(self, name: str, ema: bool = True) -> nn.Module:
-        """Return a network of the model as a module of its own, which shares nothing with the run.
+        """Return a network of the model as a plain module of its own, which shares nothing with the run.
 
-        It is in evaluation mode, contiguous, without gradients, and on the run's device. With `ema` it has the averaged
-        weights if there are any. Raises ConfigError if the model has no such network.
+        Spectral norm is folded into its weights, so that it can be saved and taken apart. It is in evaluation mode,
+        contiguous, without gradients, and on the run's device. With `ema` it has the averaged weights if there are any.
+        Raises ConfigError if the model has no such network.
         """
         if name not in self.model.network_names:
             raise ConfigError(f"network {name!r}: this model has {', '.join(self.model.network_names)}")
@@ -144,7 +146,12 @@ class Run(trained.TrainedRun, Generates):
                 for key, value in source.state_dict().items()
             }
         )
-        return fresh.to(memory_format=torch.contiguous_format).requires_grad_(False).eval()
+        fresh.to(memory_format=torch.contiguous_format).requires_grad_(False).eval()
+        normalised: list[Any] = [layer for layer in fresh.modules() if is_parametrized(layer)]
+        for layer in normalised:
+            for parameter in [*layer.parametrizations]:
+                remove_parametrizations(layer, parameter)
+        return fresh.requires_grad_(False)
 
     def draw(
         self,
