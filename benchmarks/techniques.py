@@ -1,6 +1,6 @@
 """Every technique, loss and augmentation on every variant: each pair trains two batches; writes docs/techniques.md.
 
-    python benchmarks/techniques.py [--cores 2]
+    python benchmarks/techniques.py [--cores 2] [--models gan_int_cls]     # the columns of the others stay as they are
 
 tests/test_techniques.py compares the page with what it finds itself.
 """
@@ -16,7 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import torch
-from matrix import PAGE, TECHNIQUES, TRANSLATORS, VARIANTS, Column, page
+from matrix import PAGE, TECHNIQUES, TRANSLATORS, VARIANTS, Column, page, read_page
+
+ALL = [*VARIANTS, *TRANSLATORS]
 
 
 def column(model: str) -> dict[str, list[str]]:
@@ -32,9 +34,12 @@ def column(model: str) -> dict[str, list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cores", type=int, default=1)
-    with multiprocessing.get_context("spawn").Pool(parser.parse_args().cores) as pool:
-        models = [*VARIANTS, *TRANSLATORS]
-        PAGE.write_text(page(dict(zip(models, pool.map(column, models, chunksize=1), strict=True))))
+    parser.add_argument("--models", nargs="+", choices=ALL, default=ALL, metavar="MODEL", help="default: all")
+    options = parser.parse_args()
+    with multiprocessing.get_context("spawn").Pool(options.cores) as pool:
+        found = dict(zip(options.models, pool.map(column, options.models, chunksize=1), strict=True))
+    kept = {} if set(options.models) == set(ALL) else read_page()
+    PAGE.write_text(page({model: found[model] if model in found else kept[model] for model in ALL}))
     print(PAGE)
 
 

@@ -23,11 +23,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from gan_experiments.runs import resolvers
 
 torch.set_num_threads(1)
+yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a quarter less for each of thousands of configs
 resolvers.register_resolvers()
 
 _connect = socket.socket.connect
@@ -88,7 +90,7 @@ def bare_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     holes.save(folder / "holes.png")
     words = ["callbacks=default", "logger=csv", "data.batch_size=4", "images=8"]
     digits = ["metrics=digits", "metrics.num_fake=8", "metrics.num_real=8", "data.limit=64"]
-    for model in ("dcgan", "cdcgan", "stylegan2"):
+    for model in ("dcgan", "cdcgan", "stylegan2", "gan_int_cls"):
         run.run(small(folder / "runs" / model, model, *words, *digits))
     for model in ("cyclegan", "context_encoder_random", "pix2pix"):
         run.run(small(folder / "runs" / model, model, *words))

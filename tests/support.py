@@ -168,6 +168,12 @@ def _table(root: Path) -> list[str]:
     return [f"data.file={root / 'set.csv'}"]
 
 
+def _captioned(root: Path) -> list[str]:
+    for place, path in enumerate(sorted(write_images(root, 6).iterdir())):
+        path.with_suffix(".txt").write_text(f"picture number {place}\nthe {place}th")
+    return []
+
+
 def _dataset(root: Path) -> list[str]:
     write_images(root / "cats", 6)
     return ["data.dataset._target_=torchvision.datasets.ImageFolder", f"+data.dataset.root={root}"]
@@ -189,6 +195,7 @@ SMALL_DATA: dict[str, Callable[[Path], list[str]]] = {
     "masked": _photos,
     "masked_random": _photos,
     "folder": _photos,
+    "captioned": _captioned,
     "table": _table,
     "torch": _dataset,
     "hub": _hub,

@@ -38,7 +38,7 @@ from gan_experiments.verbs import evaluate, run
 
 GROUPS = sorted(path.name for path in configs.conf_dir().iterdir() if path.is_dir())
 OF_GROUP = {group: sorted(path.stem for path in (configs.conf_dir() / group).glob("*.yaml")) for group in GROUPS}
-INLINE = ("digits", "ring", "grid")  # data that come with the package
+INLINE = ("digits", "captioned_digits", "ring", "grid")  # data that come with the package
 NO_WEIGHTS = "fetch https://"
 ANSWERS = {
     "data=celeba": "CelebA is not in data.root=",
@@ -131,7 +131,12 @@ def _model_for(data: str) -> str:
 
 def needs_files(model: str) -> bool:
     """Whether a model trains on what does not come with the package; test_variants.py trains each, on small data."""
-    return compose(Path("r"), f"model={model}").data._target_.rpartition(".")[2] not in ("Digits", "Ring", "Grid")
+    return compose(Path("r"), f"model={model}").data._target_.rpartition(".")[2] not in (
+        "Digits",
+        "CaptionedDigits",
+        "Ring",
+        "Grid",
+    )
 
 
 TRIED = [

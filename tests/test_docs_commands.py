@@ -24,7 +24,7 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PLACE = "outputs/2026-11-22/12-00-00"
 """The run folder that the pages speak of."""
 OF_THE_RUN = {"mask=": "context_encoder_random", "to=a": "cyclegan", "paired": "pix2pix", "translate": "cyclegan"}
-OF_THE_RUN |= {"explore": "stylegan2", "usefulness": "cdcgan", "by_class": "cdcgan"}
+OF_THE_RUN |= {"explore": "stylegan2", "usefulness": "cdcgan", "by_class": "cdcgan", "caption=": "gan_int_cls"}
 """Which run lies there, by a word of the command; else a DCGAN."""
 ELSEWHERE = {
     "torchrun": "test_world.py",

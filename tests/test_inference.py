@@ -61,7 +61,7 @@ def test_every_variant_is_opened_and_used(model: str, variants: Variants) -> Non
     assert samples.dtype == (torch.uint8 if facts.kind == "images" else torch.float32)
     assert (samples.float() - ((drawn + 1) * 127.5 if facts.kind == "images" else drawn)).abs().max() <= 0.51
     network = opened.generator
-    made = network(z, *(() if labels is None else (labels,)))
+    made = network(z, *opened.model.told(labels))  # type: ignore[operator]
     assert torch.allclose(opened.model.kind.bounded(made), drawn, atol=1e-6)  # type: ignore[union-attr]
     assert not network.training
     assert all(p.is_contiguous() and not p.requires_grad for p in network.parameters())
@@ -261,7 +261,7 @@ def test_classes_by_number_by_name_and_one_for_each(variants: Variants) -> None:
     ):
         with pytest.raises(gx.ConfigError, match=said):
             opened.sample(**{"n": 2, **given})
-    with pytest.raises(gx.ConfigError, match="this generator has classes: give their labels"):
+    with pytest.raises(gx.ConfigError, match="this generator needs the label of each sample"):
         opened.draw(opened.noise(2))
 
 

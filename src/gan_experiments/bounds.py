@@ -152,6 +152,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "run": Place,
         "n": Annotated[int, Field(ge=1, le=10**6)],
         "class": _LABEL,
+        "caption": Text | Sequence[Text] | None,
         "truncation": _TRUNCATION,
         "singles": bool,
         "depth": Annotated[int, OneOf(8, 16)],

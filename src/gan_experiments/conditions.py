@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 
+from gan_experiments.captions import Vocabulary, words_of
 from gan_experiments.contracts import AS_THE_DATA, UNIFORM, ConfigError
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,15 @@ class Conditions:
         """Whether both laws are the same: no condition is more frequent than another."""
         return True
 
+    @property
+    def known(self) -> bool:
+        """Whether the proportions of the data are known."""
+        return False
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps, in plain types and tensors, for `restored`."""
+        return {"class_counts": []}
+
     def columns(self, n: int) -> int | None:
         """Return the number of columns of a sheet of n samples; None to make the sheet about square."""
         return None
@@ -53,6 +63,10 @@ class Conditions:
     def of_sheet(self, n: int, seed: int) -> Tensor | None:
         """Return the conditions [n, ...] of a sheet of n samples, in rows of `columns(n)`."""
         return self(n, seed)
+
+    def titles(self, conditions: Tensor | None, columns: int | None) -> list[str]:
+        """Return what stands above each row of a sheet of these conditions, `columns` in a row; empty for nothing."""
+        return []
 
     def passport(self, law: str) -> dict[str, str]:
         """Return a score's passport entries for samples drawn by `law`; empty if both laws are the same."""
@@ -77,6 +91,15 @@ class Classes(Conditions):
         if _even(counts):
             return torch.randint(self.classes, (count,), generator=generator)
         return classes_at(torch.rand(count, generator=generator, dtype=torch.float64), self.classes, counts)
+
+    @property
+    def known(self) -> bool:
+        """Whether `counts` are given."""
+        return bool(self.counts)
+
+    def state(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {"class_counts": list(self.counts)}
 
     @property
     def even(self) -> bool:
@@ -145,6 +168,74 @@ def class_number(asked: object, classes: int, names: Sequence[str], key: str = "
         return asked
     some = f", or a name: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if names else ""
     raise ConfigError(f"{key}={asked}: type a number of 0 to {classes - 1}{some}")
+
+
+ACROSS = 8
+"""Samples of a caption in a row of a sheet."""
+
+
+@dataclass(frozen=True, eq=False)
+class Captions(Rows):
+    """Captions of the data, as tokens int64 [N, length]; `vocabulary` says which words these are.
+
+    `rows` are those of all captions of all images, so each image is drawn as often as it has captions.
+    """
+
+    vocabulary: Vocabulary
+
+    SAVED: ClassVar[int] = 1000
+    """The number of captions that a checkpoint keeps, to draw from without the data."""
+
+    @property
+    def known(self) -> bool:
+        """Always True."""
+        return True
+
+    def columns(self, n: int) -> int:
+        """Return the number of samples of each caption on a sheet: 8, or fewer on a small one."""
+        return next((columns for columns in (ACROSS, 4, 2) if n >= 2 * columns), 1)
+
+    def of_sheet(self, n: int, seed: int) -> Tensor:
+        """Return the captions of a sheet, one for each row."""
+        columns = self.columns(n)
+        drawn = self(-(-n // columns), seed)
+        assert drawn is not None
+        return drawn.repeat_interleave(columns, dim=0)[:n]
+
+    def titles(self, conditions: Tensor | None, columns: int | None) -> list[str]:
+        """Return the captions of the rows."""
+        return [] if conditions is None else self.vocabulary.decode(conditions[::columns])
+
+    def of_words(self, captions: Sequence[str], key: str = "caption") -> Tensor:
+        """Return the tokens int64 [n, length] of captions; warn of words that the vocabulary lacks.
+
+        Raises ConfigError, which names the option `key`, for a caption of such words alone.
+        """
+        known = self.vocabulary
+        for caption in captions:
+            unknown = known.unknown(caption)
+            if len(unknown) == len(set(words_of(caption))):
+                some = ", ".join(known.words[:12])
+                raise ConfigError(f"{key}={caption}: none of its words is known; this model has seen {some}, ...")
+            if unknown:
+                log.warning("%s=%s: the training's captions have no %s", key, caption, ", ".join(unknown))
+        return known.encode(captions)
+
+    def state(self) -> dict[str, Any]:
+        """Return the vocabulary and some captions, evenly spread."""
+        number = min(len(self.rows), self.SAVED)
+        rows = self.rows[torch.arange(number) * len(self.rows) // number]
+        told = {"words": list(self.vocabulary.words), "length": self.vocabulary.length, "rows": rows.to(torch.int32)}
+        return {**super().state(), "captions": told}
+
+
+def restored(saved: Mapping[str, Any]) -> Conditions:
+    """Return the conditions of which a checkpoint keeps the `state`."""
+    if captions := saved.get("captions"):
+        words = Vocabulary(tuple(captions["words"]), int(captions["length"]))
+        return Captions(captions["rows"].long(), words)
+    counts = saved.get("class_counts") or ()
+    return Classes(len(counts), tuple(counts)) if counts else Conditions()
 
 
 def classes_at(places: Tensor, classes: int, counts: Sequence[int] = ()) -> Tensor:

@@ -83,6 +83,31 @@ def sheet(cells: Tensor, columns: int | None = None, smallest: int = 512, bands:
     return grid.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
 
 
+def titled(
+    cells: Tensor, columns: int, titles: Sequence[str], smallest: int = 512, bands: Sequence[int] = ()
+) -> Tensor:
+    """Arrange cells [n, k, C, H, W] in [-1, 1] in rows of `columns`, each below its title, on uint8 [3, h, w].
+
+    Small images are enlarged by an integer factor until the sheet is at least `smallest` pixels wide. Titles that are
+    too long are cut short.
+    """
+    rows = [sheet(part, columns, smallest, bands) for part in cells.split(columns)]
+    tall, wide = rows[0].shape[1] + 13, rows[0].shape[2]
+    picture = Image.new("RGB", (wide, tall * len(rows)), "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(10)
+    for index, (row, title) in enumerate(zip(rows, titles, strict=True)):
+        picture.paste(_pil(row), (0, index * tall + 13))
+        draw.text((3, index * tall), _fitting(title, draw, font, wide - 6), "black", font)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+def _fitting(text: str, draw: ImageDraw.ImageDraw, font: Any, room: int) -> str:
+    """Return as much of a text as has room, in pixels."""
+    while draw.textlength(text, font) > room:
+        text = text[:-1]
+    return text
+
+
 def captioned(cells: Tensor, below: Sequence[str], titles: Sequence[str], smallest: int = 64) -> Tensor:
     """Arrange cells [n, k, 3, H, W] in [-1, 1] with captions on one uint8 image [3, h, w], about square.
 
@@ -99,9 +124,7 @@ def captioned(cells: Tensor, below: Sequence[str], titles: Sequence[str], smalle
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(10)
 
     def write(text: str, left: int, top: int, room: int) -> None:
-        while draw.textlength(text, font) > room:
-            text = text[:-1]
-        draw.text((left, top), text, "black", font)
+        draw.text((left, top), _fitting(text, draw, font, room), "black", font)
 
     for index, (row, title) in enumerate(zip(to_uint8(cells.cpu()), titles, strict=True)):
         left, top = 3 + index % across * wide, 3 + index // across * tall

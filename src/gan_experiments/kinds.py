@@ -19,7 +19,7 @@ from torch import Tensor
 from gan_experiments import files, provenance
 from gan_experiments.bounds import sides
 from gan_experiments.contracts import Batch
-from gan_experiments.drawing import captioned, png_of, save_png, scaled, sheet, to_uint8, viewed
+from gan_experiments.drawing import captioned, png_of, save_png, scaled, sheet, titled, to_uint8, viewed
 from gan_experiments.provenance import Mark
 
 CELLS = 64
@@ -56,12 +56,18 @@ class Kind(ABC):
 
     @abstractmethod
     def sheet(
-        self, cells: Tensor, columns: int | None = None, smallest: int = 512, real: Tensor | None = None
+        self,
+        cells: Tensor,
+        columns: int | None = None,
+        smallest: int = 512,
+        real: Tensor | None = None,
+        titles: Sequence[str] = (),
     ) -> Tensor:
         """Draw cells [n, k, ...], k samples in each, on one uint8 picture [3, h, w].
 
         `columns`, if given, is the number of cells in a row. The picture is at least `smallest` pixels wide. `real`
-        samples [m, ...] are drawn behind, by the kinds for which that shows something.
+        samples [m, ...] are drawn behind, by the kinds for which that shows something. `titles`, if given, are those of
+        the rows.
         """
 
     @abstractmethod
@@ -112,9 +118,16 @@ class Image(Kind):
         return F.adaptive_avg_pool2d(samples.float(), TWIN_SIDE).flatten(1)
 
     def sheet(
-        self, cells: Tensor, columns: int | None = None, smallest: int = 512, real: Tensor | None = None
+        self,
+        cells: Tensor,
+        columns: int | None = None,
+        smallest: int = 512,
+        real: Tensor | None = None,
+        titles: Sequence[str] = (),
     ) -> Tensor:
-        """Lay the images out in rows, see `drawing.sheet`."""
+        """Lay the images out in rows, see `drawing.sheet` and `drawing.titled`."""
+        if titles and columns:
+            return titled(cells, columns, titles, smallest, self.shown)
         return sheet(cells, columns, smallest, self.shown)
 
     def array(self, samples: Tensor) -> np.ndarray:
@@ -210,7 +223,12 @@ class Points(Kind):
         return samples.flatten(1).cpu().numpy()
 
     def sheet(
-        self, cells: Tensor, columns: int | None = None, smallest: int = 512, real: Tensor | None = None
+        self,
+        cells: Tensor,
+        columns: int | None = None,
+        smallest: int = 512,
+        real: Tensor | None = None,
+        titles: Sequence[str] = (),
     ) -> Tensor:
         """Draw all points in one plane of `smallest` x `smallest` pixels, over the `real` ones."""
         below = [] if real is None else [(real.reshape(-1, 2), self.real_colour)]

@@ -73,6 +73,7 @@ class SampleSheets(RunCallback):
                     cells = module.sheet(self._inputs, self.ema)
                 self.latest = self.folder / f"{module.images_seen:08d}.png"
                 columns = module.conditions.columns(len(cells))
-                picture = module.kind.sheet(cells, columns, real=self._real)
+                titles = module.conditions.titles(self._inputs.get("label"), columns)
+                picture = module.kind.sheet(cells, columns, real=self._real, titles=titles)
                 save_png(picture, self.latest, module.mark())
                 log_picture(trainer, "samples", self.latest, module.images_seen, self._caption(module, columns))

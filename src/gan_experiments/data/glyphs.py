@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.decode import Shape
 from gan_experiments.data.paired import Pairs
 from gan_experiments.data.sources import BLOCK, Block, Settings, Source, spread
+from gan_experiments.data.texts import decoded
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +30,6 @@ RANGES = {
     "kana": range(0x3041, 0x30FF),
     "hangul": range(0xAC00, 0xD7A4),
 }
-_MARKS = {
-    codecs.BOM_UTF8: "UTF-8-sig",
-    codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16, whose mark it begins with
-    codecs.BOM_UTF32_BE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
-}
-"""Byte order marks, and the encodings of files that begin with them."""
 _NOWHERE = "\U0010ffff"  # no font has it: draws the box of a missing glyph
 _PROBE = 32  # pixels at which blank and missing glyphs are looked for
 
@@ -47,32 +39,13 @@ def _text(characters: str) -> str:
     file = Path(characters).expanduser()
     short = len(characters) < 256  # a name
     if short and file.is_file():
-        return read_text(file, f"data.characters={characters}")
+        return decoded(file.read_bytes(), f"data.characters={characters}")
     if characters.lower().endswith(".txt") or "/" in characters or os.sep in characters or (short and file.exists()):
         raise ConfigError(
             f"data.characters={characters}: there is no such text file; type data.characters={'|'.join(RANGES)}, "
             "a text file, or the characters themselves without / (those with one in a file)"
         )
     return characters
-
-
-def read_text(file: Path, given: str) -> str:
-    """Read a text file in the encoding of its byte order mark, else as UTF-8, else as GB18030 with a warning.
-
-    GB18030 includes GBK and GB2312. Raises ConfigError, whose text begins with `given`, if it is none of these.
-    """
-    raw = file.read_bytes()
-    marked = next((encoding for mark, encoding in _MARKS.items() if raw.startswith(mark)), None)
-    encodings = [marked] if marked else ["UTF-8", "GB18030"]
-    for encoding in encodings if marked or b"\0" not in raw else []:
-        try:
-            text = raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if encoding == "GB18030":
-            log.warning("%s is no UTF-8 and is read as GB18030: %s...", given, "".join(text.split())[:10])
-        return text
-    raise ConfigError(f"{given}: the file is no text in {' or '.join(encodings)}; save it as UTF-8")
 
 
 class Font:

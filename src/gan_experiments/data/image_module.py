@@ -346,14 +346,20 @@ class FromFiles(ImageData):
         if self.test_root is not None:
             self.choice.require_unsplit("data.test_root", self.test_root)
         if split == "train":
-            return Files(self.root, "data.root", splits=("train",), **options)
+            return self.images_of(self.root, "data.root", splits=("train",), **options)
         if split == "test" and self.test_root is not None:
-            return Files(self.test_root, "data.test_root", splits=("test", "val", "train"), **options)
+            return self.images_of(self.test_root, "data.test_root", splits=("test", "val", "train"), **options)
         if not self.has(split):
             raise ConfigError(
                 f"{type(self).__name__} has no split {split!r}: type data.test_root=<folder or zip archive>"
             )
-        return Files(self.root, "data.root", splits=("test", "val") if split == "test" else (split,), **options)
+        return self.images_of(
+            self.root, "data.root", splits=("test", "val") if split == "test" else (split,), **options
+        )
+
+    def images_of(self, *arguments: Any, **options: Any) -> Files:
+        """Open image files, see `Files`."""
+        return Files(*arguments, **options)
 
     def has(self, split: str) -> bool:
         """Return True if there is such a split."""

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from gan_experiments import distributed, provenance
 from gan_experiments.bounds import Place, Positive
-from gan_experiments.conditions import Classes, Conditions
+from gan_experiments.conditions import Conditions, restored
 from gan_experiments.contracts import Batch, ConfigError, NotFinite
 from gan_experiments.engine import plain
 from gan_experiments.engine.averages import WeightAverage
@@ -123,7 +123,7 @@ class AdversarialModule(L.LightningModule):
         self.class_names: list[str] = []  # of the training data; saved
         self.data_kind: Kind | None = None  # of the training data, if it is not the usual one; saved
         self.values: tuple[float, float] | None = None  # that are -1 and 1 in the data's files of over 8 bits; saved
-        self.data_conditions = Conditions()  # of the training data; saved if they are classes
+        self.data_conditions = Conditions()  # of the training data; saved, of captions some
         self.epoch: int | None = None  # images of an epoch; None before a training, and for endless data
         self.batches = 0  # batches done; saved, and unlike Lightning's batch_idx never reset
         self.images_seen = 0  # real images shown, all ranks together
@@ -591,9 +591,9 @@ class AdversarialModule(L.LightningModule):
             "reseeded": self.reseeded,
             "unlogged": self._read_history(),
             "class_names": self.class_names,
-            "class_counts": list(self.data_conditions.counts),
             **({"bands": list(self.data_kind.shown)} if isinstance(self.data_kind, Bands) else {}),
             **({"values": list(self.values)} if self.values else {}),
+            **self.data_conditions.state(),
             "config": self.run.config,
             "overrides": self.run.overrides,
         }
@@ -603,8 +603,8 @@ class AdversarialModule(L.LightningModule):
         saved = checkpoint["gan_experiments"]
         if not self.class_names:
             self.name_classes(saved.get("class_names", []))
-        if not self.data_conditions.counts and (counts := saved.get("class_counts")):
-            self.data_conditions = Classes(len(counts), tuple(counts))
+        if not self.data_conditions.known:
+            self.data_conditions = restored(saved)
         if bands := saved.get("bands"):
             self.data_kind = Bands(tuple(bands))
         if self.values is None and (values := saved.get("values")):

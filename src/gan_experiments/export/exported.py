@@ -21,6 +21,7 @@ from gan_experiments.inference.contract import SAMPLE, TILE, Facts, Generates
 from gan_experiments.inference.run import Run, open_run
 from gan_experiments.kinds import Points
 from gan_experiments.models.image_to_image import LABEL
+from gan_experiments.models.text_to_image import CAPTION
 
 CHUNK = 64
 """Samples that are generated at a time."""
@@ -129,11 +130,12 @@ class Exported(Generates):
         """Generate samples, see `Generates`. Raises ConfigError for what the file does not hold."""
         self.require_task(SAMPLE)
         self._require_held(ema, exact and self.facts.kind != Points.name)
-        if LABEL in self.ports and labels is None:
-            raise ConfigError("this generator has classes: give their labels, int64 [n]")
+        condition = next((name for name in (LABEL, CAPTION) if name in self.ports), None)
+        if condition and labels is None:
+            raise ConfigError(f"this generator needs the {condition} of each sample, int64 [n, ...]; see labels()")
         rows = {"z": z.float()}
-        if labels is not None:
-            rows[LABEL] = labels
+        if condition and labels is not None:
+            rows[condition] = labels
         if "truncation" in self.ports:
             rows["truncation"] = torch.tensor(1.0 if truncation is None else truncation)
         elif self.facts.truncation == "w" and truncation not in (None, held := self.metadata.get("truncation") or 1):

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from gan_experiments.conditions import Captions
 from gan_experiments.export.pixels import Finish
 from gan_experiments.export.signature import PLAIN, STYLED, Options, Port, Rows, Wrapped
 from gan_experiments.export.twin import twin_of, used_by
 from gan_experiments.kinds import Points
+from gan_experiments.models.image_to_image import LABEL
 from gan_experiments.models.noise_to_image import NoiseToImage
+from gan_experiments.models.text_to_image import CAPTION
 
 BATCHES = (1, 7, 24)
 
@@ -30,7 +33,7 @@ class Drawing(nn.Module):
     def forward(self, *given: Tensor) -> Tensor:
         inputs = dict(zip(self.names, given, strict=True))
         truncation = inputs.get("truncation", self.truncation)
-        return self.finish(self.twin.sample(inputs["z"], False, inputs.get("label"), truncation))
+        return self.finish(self.twin.sample(inputs["z"], False, inputs.get(LABEL, inputs.get(CAPTION)), truncation))
 
 
 def wrapped(model: NoiseToImage, options: Options) -> Wrapped:
@@ -44,11 +47,16 @@ def wrapped(model: NoiseToImage, options: Options) -> Wrapped:
         options = replace(options, pixels="float")
     inputs = [Port("z", "float32", ("n", model.latent_dim), "independent draws from N(0, 1)")]
     if model.classes:
-        inputs.append(Port("label", "int64", ("n",), f"the class of each sample, 0 to {model.classes - 1}"))
+        inputs.append(Port(LABEL, "int64", ("n",), f"the class of each sample, 0 to {model.classes - 1}"))
+    if isinstance(model.conditions, Captions):
+        length = model.conditions.vocabulary.length
+        meaning = "the words of a caption: 0 after its end, 1 for unknown ones, 2 + the place in the list of words"
+        inputs.append(Port(CAPTION, "int64", ("n", length), meaning))
     if options.truncation == "input":
         inputs.append(Port("truncation", "float32", (), "ψ: 1 leaves w as it is, 0 is the mean w"))
     z = model.fixed_noise(sum(BATCHES), seed=0)
-    label = torch.arange(len(z)) % model.classes if model.classes else None
+    label = model.conditions.of_sheet(len(z), seed=0)
+    condition = CAPTION if isinstance(model.conditions, Captions) else LABEL
     first = None if label is None else label[:2]
     names = used_by(model, options.ema, lambda: model.sample(z[:2], options.ema, first))
     twin: Any = twin_of(model, options.ema, names)
@@ -60,7 +68,7 @@ def wrapped(model: NoiseToImage, options: Options) -> Wrapped:
     for n in BATCHES:
         rows = {"z": z[start : start + n]}
         if label is not None:
-            rows["label"] = label[start : start + n]
+            rows[condition] = label[start : start + n]
         if options.truncation == "input":
             rows["truncation"] = torch.tensor(0.7)
         cases.append(rows)
@@ -68,7 +76,7 @@ def wrapped(model: NoiseToImage, options: Options) -> Wrapped:
 
     def made(model: NoiseToImage, ema: bool, rows: Rows) -> Tensor:
         psi: Any = rows["truncation"].item() if "truncation" in rows else options.truncation
-        return model.sample(rows["z"], ema, rows.get("label"), psi)
+        return model.sample(rows["z"], ema, rows.get(condition), psi)
 
     two = {key: rows[:2] if rows.ndim else rows for key, rows in cases[-1].items()}
     shape = ("n", *finish(made(model, options.ema, two)).shape[1:])

@@ -86,7 +86,7 @@ def facts_of(metadata: Mapping[str, Any]) -> Facts:
     plain["directions"] = {
         str(name): Direction(**{**way, "also": tuple(way["also"])}) for name, way in plain["directions"].items()
     }
-    for key in ("resolution", "values", "classes", "counts"):
+    for key in ("resolution", "values", "classes", "counts", "words"):
         plain[key] = tuple(plain[key]) if isinstance(plain[key], list) else plain[key]
     return Facts(**plain)
 

@@ -15,7 +15,8 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from gan_experiments.conditions import Classes, Conditions, class_number
+from gan_experiments.captions import PADDING, Vocabulary
+from gan_experiments.conditions import Captions, Classes, Conditions, class_number
 from gan_experiments.contracts import BATCH_KEYS, ConfigError
 from gan_experiments.data.decode import Range, Reading
 from gan_experiments.drawing import to_uint8
@@ -44,6 +45,7 @@ class Facts:
 
     Of models that draw from noise: `latent_dim` of z, `classes` by their names (their numbers if they have none) and
     their `counts` in the data, empty if unknown. `truncation` is what a truncation acts on: "z", or "w" by ψ.
+    Of text-to-image models, `words` are the vocabulary and `caption_length` is the number of tokens of a caption.
 
     Of translators: `directions` by name, the first is the usual one; results have sides `scale` times as long;
     `classes` are those of the key "label", if a direction reads it.
@@ -60,6 +62,8 @@ class Facts:
     counts: tuple[int, ...] = ()
     latent_dim: int = 0
     truncation: str = ""
+    words: tuple[str, ...] = ()
+    caption_length: int = 0
     directions: Mapping[str, Direction] = field(default_factory=dict)
     scale: int = 1
 
@@ -178,7 +182,8 @@ class Generates(ABC):
         Args:
             n: how many.
             seed: of the noise.
-            label: a class by its number or name, or n of them; without it, classes in turn (see `labels`).
+            label: a class by its number or name, or n of them; without it, classes in turn (see `labels`). Of a
+                text-to-image model a caption, or n of them; without it, captions of the data.
             truncation: the largest |z|, or ψ where `facts.truncation` is "w".
             ema: whether the generator has its averaged weights.
             exact: whether samples are float32 in [-1, 1], not rounded to 8 bits.
@@ -263,6 +268,8 @@ class Generates(ABC):
     @property
     def conditions(self) -> Conditions:
         """What samples are conditioned on."""
+        if length := self.facts.caption_length:
+            return Captions(torch.full((1, length), PADDING), Vocabulary(self.facts.words, length))
         return Classes(len(self.facts.classes), self.facts.counts)
 
     def labels(
@@ -270,7 +277,8 @@ class Generates(ABC):
     ) -> Tensor | None:
         """Return the labels int64 [n] of n samples; None without classes.
 
-        `asked` is a class by its number or name, or n of them. Without it classes are drawn by `law`, see
+        `asked` is a class by its number or name, or n of them; of a text-to-image model captions, and the labels are
+        their tokens int64 [n, length]. Without it classes are drawn by `law`, see
         `contracts.LAWS`; without that too they are 0, 1, 2, ... again and again if all of them fit into n. Raises
         ConfigError, which names the option `key`, if there is no such class.
         """
@@ -280,12 +288,19 @@ class Generates(ABC):
             given: list[object] = [*asked] if several else [asked] * n  # type: ignore[misc]
             if len(given) != n:
                 raise ConfigError(f"{key} has {len(given)} classes for {n} samples: give one, or one for each")
+            if isinstance(self.conditions, Captions):
+                return self.conditions.of_words([str(one) for one in given], key)
             return torch.tensor([self.class_number(one, key) for one in given])
         if law:
             if not self.facts.classes:
                 raise ConfigError(f"labels={law}: this generator knows no classes; leave it out")
             return self.conditions(n, seed, law)
         return self.conditions.of_sheet(n, seed)
+
+    def names_of(self, labels: Tensor) -> list[str]:
+        """Return the class of each of n samples by name, or its caption; `labels` are those of `labels()`."""
+        classes = self.facts.classes
+        return [classes[number] for number in labels.tolist()] if classes else self.conditions.titles(labels, 1)
 
     def class_number(self, asked: object, key: str = "label") -> int:
         """Return the label of a class given its name, or given its number if no class has that name."""

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from gan_experiments.assembly import build, trained
 from gan_experiments.bounds import sides
-from gan_experiments.conditions import Conditions
+from gan_experiments.conditions import Captions, Conditions
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.decode import Range
 from gan_experiments.drawing import to_uint8
@@ -55,6 +55,7 @@ class Run(trained.TrainedRun, Generates):
         """What a user has to know of the model."""
         model: Any = self.model
         if isinstance(model, NoiseToImage):
+            known = model.conditions
             channels, *resolution = model.kind.shape(self.cfg.data)
             return Facts(
                 SAMPLE,
@@ -68,6 +69,7 @@ class Run(trained.TrainedRun, Generates):
                 tuple(model.conditions.counts) if model.classes else (),
                 model.latent_dim,
                 "w" if model.styled else "z",
+                *((known.vocabulary.words, known.vocabulary.length) if isinstance(known, Captions) else ()),
             )
         reads_label = any("label" in way.also for way in model.directions.values())
         named = [name for name, way in model.directions.items() if way.number is not None]
@@ -165,8 +167,9 @@ class Run(trained.TrainedRun, Generates):
         self.require_task(SAMPLE)
         model = self.model
         assert isinstance(model, NoiseToImage), "require_task has looked"
-        if model.classes and labels is None:
-            raise ConfigError("this generator has classes: give their labels, int64 [n]")
+        if model.conditional and labels is None:
+            needed = f"the {model.condition} of each sample, int64 [n, ...]"
+            raise ConfigError(f"this generator needs {needed}; see labels()")
         exact = exact or not isinstance(model.kind, Image)
         parts = []
         for start in range(0, max(len(z), 1), CHUNK):

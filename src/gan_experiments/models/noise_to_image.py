@@ -48,12 +48,15 @@ class NoiseToImage(Game):
         reuse_fakes: whether the generator's step uses the fakes that the discriminator was shown.
         fake_labels: the classes of fakes in training. "data" draws them in the proportions of the data, "uniform" with
             equal probabilities, and "batch" takes those of the real images.
+        further: other networks of a variant, by name.
         engine: the arguments of `AdversarialModule`.
 
     Raises ConfigError if these do not go together.
     """
 
     offers = frozenset(NEEDS)
+    condition = "label"
+    """The key of a batch under which the conditions of the real images are, if the networks take conditions."""
 
     generator: nn.Module
     discriminator: nn.Module
@@ -69,15 +72,16 @@ class NoiseToImage(Game):
         generator_batch: Annotated[int, Field(ge=1, le=64)] = 1,
         reuse_fakes: bool = False,
         fake_labels: Annotated[str, OneOf(*FAKE_LABELS)] = "data",
+        further: Mapping[str, nn.Module] | None = None,
         **engine: Any,
     ) -> None:
-        super().__init__({"generator": generator, "discriminator": discriminator}, **engine)
+        super().__init__({"generator": generator, "discriminator": discriminator, **(further or {})}, **engine)
         self.loss = loss
         self.augment = augment or None  # augment=none is an empty config
         self.n_critic, self.generator_batch = n_critic, generator_batch
         self.reuse_fakes, self.fake_labels = reuse_fakes, fake_labels
-        if self.classes:
-            self.needs = self.needs | {"label"}
+        if self.conditional:
+            self.needs = self.needs | {self.condition}
         self.join_techniques(techniques, self._faults())
 
     def _faults(self) -> Iterator[str]:
@@ -140,14 +144,18 @@ class NoiseToImage(Game):
 
     def updates(self, batch: Batch, player: str) -> list[PlayerUpdate]:
         """Return one update, with fakes of its own."""
-        return [PlayerUpdate(self, batch, of_generator=player == "generator", own_fakes=True)]
+        return [self.player_update(batch, of_generator=player == "generator", own_fakes=True)]
+
+    def player_update(self, batch: Batch, of_generator: bool = False, own_fakes: bool = False) -> PlayerUpdate:
+        """Return one update; a variant that draws other fakes returns one of a class of its own."""
+        return PlayerUpdate(self, batch, of_generator, own_fakes)
 
     def _discriminator_update(self, batch: Batch) -> dict[str, Tensor]:
-        update = PlayerUpdate(self, batch)
+        update = self.player_update(batch)
         return self.with_techniques(self.discriminator_loss(update), [update])
 
     def _generator_update(self, batch: Batch) -> dict[str, Tensor]:
-        update = PlayerUpdate(self, batch, of_generator=True)
+        update = self.player_update(batch, of_generator=True)
         replaced = any(technique.replaces_generator_loss for technique in self.techniques.values())
         return self.with_techniques({} if replaced else self.generator_loss(update), [update])
 
@@ -171,7 +179,7 @@ class NoiseToImage(Game):
                     " call model.discriminator.set_reference(images) before"
                 )
             fixed = self.trainer.datamodule.fixed(len(reference.rows))  # type: ignore[attr-defined]
-            label = fixed["label"].to(self.device) if self.classes else None
+            label = fixed[self.condition].to(self.device) if self.conditional else None
             self.discriminator.set_reference(fixed["real"].to(reference.rows), label)  # type: ignore[operator]
 
     def observe(self, **values: Tensor) -> None:
@@ -210,6 +218,15 @@ class NoiseToImage(Game):
         return int(getattr(self.generator, "classes", 0))
 
     @property
+    def conditional(self) -> bool:
+        """Whether the generator is conditioned on something."""
+        return self.classes > 0
+
+    def told(self, label: Any) -> tuple[Any, ...]:
+        """Return the further arguments of networks for conditions [n, ...], none for None."""
+        return () if label is None else (label.to(self.device),)
+
+    @property
     def conditions(self) -> Conditions:
         """What the generator is conditioned on: the data's conditions, or its own classes if the data's are unknown."""
         known = self.data_conditions
@@ -222,8 +239,7 @@ class NoiseToImage(Game):
 
     def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Generate images [n, C, H, W] from z [n, latent_dim], and from labels int64 [n] if there are classes."""
-        inputs = (z,) if label is None else (z, label)
-        return self.generator(*inputs, **self._drawing(self.generator))
+        return self.generator(z, *self.told(label), **self._drawing(self.generator))
 
     def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         """Return the discriminator's logits for images [n, C, H, W], augmented if the config asks for it."""
@@ -233,7 +249,8 @@ class NoiseToImage(Game):
         """Return the same logits, and the features [n, F] that they were computed from; None if none are exposed."""
         seen = self.shown(images if self.augment is None else self.augment(images, self.draw))
         discriminator: Any = self.discriminator
-        inputs = (seen, label) if getattr(discriminator, "classes", 0) else (seen,)
+        judged = getattr(discriminator, "classes", 0) or getattr(discriminator, "conditional", False)
+        inputs = (seen, *self.told(label)) if judged else (seen,)
         drawing = self._drawing(discriminator)
         if not hasattr(discriminator, "features"):
             return discriminator(*inputs, **drawing), None
@@ -262,10 +279,9 @@ class NoiseToImage(Game):
         """
         generator = self.network("generator", ema)
         z = z.to(self.device, dtype=next(generator.parameters()).dtype)
-        conditions = () if labels is None else (labels.to(self.device),)
         styling = {"truncation": truncation} if self.styled else {}
         with evaluating(generator):
-            images = generator(z, *conditions, **styling)
+            images = generator(z, *self.told(labels), **styling)
         return self.kind.bounded(images) if bounded else images
 
     @property
@@ -336,7 +352,7 @@ class PlayerUpdate(Comparison):
     @cached_property
     def real_label(self) -> Tensor | None:
         """Their classes, int64 [n]; None without classes."""
-        return self.batch["label"] if self.model.classes else None
+        return self.batch[self.model.condition] if self.model.conditional else None
 
     @property
     def z(self) -> Tensor:
@@ -376,8 +392,8 @@ class PlayerUpdate(Comparison):
     def inputs(self, n: int) -> tuple[Tensor, Tensor | None]:
         """Draw noise [n, latent_dim] for n new fakes, and their classes int64 [n]; None without classes."""
         model, z = self.model, self.model.noise(n)
-        if model.classes and model.fake_labels == "batch":
-            labels = self.batch["label"]
+        if model.conditional and model.fake_labels == "batch":
+            labels = self.batch[model.condition]
             # In the order of the batch, so that each rank's fakes have its labels.
             return z, labels[torch.arange(n, device=labels.device) * len(labels) // n]
         return z, model.conditions(n, partial(model.draw, torch.rand), model.fake_labels)

@@ -239,12 +239,12 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         labels = model.labels(asked.n, asked.seed, asked.label)
         images = await served.batcher.draw(z, labels, asked.truncation)
         about = service.about(name, served, asked.seed)
-        names = None if labels is None else [model.facts.classes[number] for number in labels.tolist()]
+        names = None if labels is None else model.names_of(labels)
         marks = [model.mark(service.provenance, asked.seed, label) for label in names or [""] * asked.n]
         if form in ("zip", "json"):
             if form == "zip" and names is not None:
                 clean = dict(zip(model.facts.classes, files.clean_names(model.facts.classes), strict=True))
-                names = [clean[label] for label in names]
+                names = [clean[label] for label in names] if clean else None  # captions name no folders
             encode = pictures.archive if form == "zip" else partial(pictures.as_json, about=about)
             body = await service.encoded(encode, images, names, marks)
         elif form == "png" and asked.n == 1:

@@ -20,6 +20,7 @@ def sample(cfg: DictConfig) -> int:
 
     from gan_experiments import drawing, files, processes
     from gan_experiments.assembly import check, report
+    from gan_experiments.conditions import Captions
     from gan_experiments.contracts import ConfigError
     from gan_experiments.inference.run import open_run
     from gan_experiments.kinds import Image
@@ -38,16 +39,21 @@ def sample(cfg: DictConfig) -> int:
         raise ConfigError(f"depth=16 is of images, and this model makes {kind.name}; leave it out")
     out = files.place(cfg.out, usual, cfg.existing)
     label, columns = _labels(run, cfg) if isinstance(model, NoiseToImage) else (None, None)
+    if label is not None:
+        cfg.n = len(label)  # as many of each caption
     singles = _singles(run, cfg, label, out / "images") if cfg.singles else []
     sheet, walk = out / "sheet.png", out / "interpolation.gif"
     wanted = set(files.to_write([sheet, *singles, *([walk] if cfg.interpolation else [])], cfg.existing))
     cells = _drawn(run, cfg, label)
     real = run.data().fixed(kind.behind)["real"] if kind.behind else None
-    names = [] if label is None else [model.class_name(number) for number in label.tolist()]
+    names = [] if label is None else run.names_of(label)
     mark = run.mark(cfg.provenance, cfg.seed, names[0] if len({*names}) == 1 else "", composite=real is not None)
     if sheet in wanted:
-        drawing.save_png(kind.sheet(torch.stack(cells), columns, real=real), sheet, mark)
+        titles = [] if label is None else run.conditions.titles(label, columns)
+        drawing.save_png(kind.sheet(torch.stack(cells), columns, real=real, titles=titles), sheet, mark)
     print(report.shown(sheet))
+    if isinstance(run.conditions, Captions) and label is not None and singles:
+        _write_captions(names, singles, out / "captions.txt")
     values = [_values(run)] if cfg.depth == 16 else []
     for index, (path, cell) in enumerate(zip(processes.watched(singles, "files"), cells, strict=False)):
         if path in wanted:  # of input, output and reconstruction, the output
@@ -82,9 +88,10 @@ def _drawn(run: Run, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
 
     model = run.model
     if not isinstance(model, NoiseToImage):
-        for key in ("class", "labels"):
+        for key in ("class", "labels", "caption"):
             if cfg[key] is not None:
-                raise ConfigError(f"{key}={cfg[key]}: this model translates images and knows no classes; leave it out")
+                what = "captions" if key == "caption" else "classes"
+                raise ConfigError(f"{key}={cfg[key]}: this model translates images and knows no {what}; leave it out")
         if cfg.interpolation:
             raise ConfigError("interpolation: this model translates images and has no latent space; leave it out")
         fixed = run.data().fixed(cfg.n)
@@ -112,22 +119,64 @@ def _walk(model: NoiseToImage, cfg: DictConfig, label: Tensor | None) -> list[Te
 def _singles(run: Run, cfg: DictConfig, label: Tensor | None, folder: Path) -> list[Path]:
     """Return a path for each image, in a folder of its class if there are classes."""
     from gan_experiments import files
+    from gan_experiments.conditions import Captions
 
     names = [f"{index:06d}{run.model.kind.suffix}" for index in range(cfg.n)]
     if label is None:
         return [folder / name for name in names]
+    if isinstance(run.conditions, Captions):
+        return [folder / name for name in names]
     classes = files.clean_names(run.model.class_names or run.data().class_names)
     return [folder / classes[number] / name for number, name in zip(label.tolist(), names, strict=True)]
+
+
+def _captions(cfg: DictConfig) -> list[str] | None:
+    """Return the captions of `caption=`: one, several, or the lines of a text file; None without any."""
+    from gan_experiments.contracts import ConfigError
+
+    given = cfg.caption
+    if given is None:
+        return None
+    if isinstance(given, str) and given.lower().endswith(".txt"):
+        try:
+            given = Path(given).expanduser().read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"caption={cfg.caption}: it cannot be read ({error}); give a caption a line") from None
+    captions = [str(one).strip() for one in ([given] if isinstance(given, str | int) else given)]
+    captions = [one for one in captions if one]
+    if not captions:
+        raise ConfigError(f"caption={cfg.caption}: it has no caption; type caption='a thick seven'")
+    return captions
+
+
+def _write_captions(captions: list[str], singles: list[Path], path: Path) -> None:
+    """Write the caption of each single image, a line for each."""
+    from gan_experiments import files
+
+    lines = [f"{single.name}\t{caption}" for single, caption in zip(singles, captions, strict=True)]
+    files.write_text(path, "\n".join([*lines, ""]))
 
 
 def _labels(run: Run, cfg: DictConfig) -> tuple[Tensor | None, int | None]:
     """Return the classes int64 [n] of the images and the number of columns of their sheet.
 
     The classes are None if there are none, and the columns None for any number. The images are all of the class of
-    `class=`, or drawn by the law of `labels=`; else they repeat 0, 1, 2, ..., so that each class has its columns.
-    Single images are a data set: if the data's classes are unequally frequent, they are drawn in the same proportions.
+    `class=` or of the captions of `caption=`, or drawn by the law of `labels=`; else they repeat 0, 1, 2, ..., so that
+    each class has its columns. Single images are a data set: if the data's classes are unequally frequent, they are
+    drawn in the same proportions.
     """
+    from gan_experiments.conditions import ACROSS, Captions
+    from gan_experiments.contracts import ConfigError
+
+    if (captions := _captions(cfg)) is not None:
+        if not isinstance(run.conditions, Captions):
+            raise ConfigError(f"caption={cfg.caption}: this generator reads no captions; leave it out")
+        each = max(1, cfg.n // len(captions))
+        columns = min(each, ACROSS)
+        return run.conditions.of_words(captions).repeat_interleave(each - each % columns, dim=0), columns
     asked = cfg["class"]
+    if asked is not None and isinstance(run.conditions, Captions):
+        raise ConfigError(f"class={asked}: this generator reads captions and knows no classes; type caption=...")
     law = cfg.labels or ("data" if cfg.singles and not run.conditions.even else None)
     columns = None if law or asked is not None else run.conditions.columns(cfg.n)
     return run.labels(cfg.n, cfg.seed, asked, law, key="class"), columns
