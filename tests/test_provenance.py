@@ -368,7 +368,8 @@ def test_scores_do_not_see_it(tmp_path: Path) -> None:
 
 WRITERS = {
     "drawing.py": 2,  # save_png, save_gif
-    "data/photos.py": 3,  # write_photo
+    "data/photos.py": 2,  # encoded
+    "service/pictures.py": 1,  # png
     "comparison/figures.py": 2,  # what is made of marked sheets
 }
 """The files that write pictures with Pillow, with the number of places; each of them takes a mark."""

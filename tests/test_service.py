@@ -30,7 +30,7 @@ from PIL import Image
 from support import MODELS, run, serving, small
 from torch import Tensor
 
-from gan_experiments import drawing
+from gan_experiments import drawing, provenance
 from gan_experiments.assembly import build
 from gan_experiments.contracts import ConfigError
 from gan_experiments.inference.contract import SAMPLE, TRANSLATE, Facts, Generates
@@ -340,6 +340,10 @@ def test_the_forms_of_samples() -> None:
     read = json.loads(told.body)
     assert [base64.b64decode(image) for image in read["images"]] == pictures
     assert (read["labels"], read["seed"], read["model"]) == (["a", "b/../c", "a"], 5, "toy")
+    told = [provenance.of_xmp(Image.open(io.BytesIO(image)).info["XML:com.adobe.xmp"].encode()) for image in pictures]
+    assert [(one.label, one.seed, one.checkpoint) for one in told if one] == [
+        (label, 5, toy.checkpoint) for label in read["labels"]
+    ]
     assert (by_header.headers["content-type"], weighed.headers["content-type"]) == (
         "application/zip",
         "application/json",
@@ -364,7 +368,7 @@ def test_pictures_of_any_number_of_channels(channels: int, shape: tuple[int, ...
 
 
 def test_translations() -> None:
-    body, header = form(image=coded(PHOTO), to="inverted")
+    header = form()[1]
     masked, _ = form(image=coded(PHOTO), mask=coded(Image.fromarray(np.eye(12, 20) > 0)))
 
     async def main() -> None:
@@ -384,12 +388,11 @@ def test_translations() -> None:
     turned = PHOTO.getexif()
     turned[0x0112] = 6  # a telephone held upright
     upright = form(image=coded(PHOTO, exif=turned))[0]
-    ((answer, deep),) = [
-        asyncio.run(_translations(upright, form(image=coded(Image.fromarray(np.full((4, 4), 65535, np.uint16))))[0]))
-    ]
+    white = form(image=coded(Image.fromarray(np.full((4, 4), 65535, np.uint16))))[0]
+    answer, deep = asyncio.run(_translations(upright, white))
     assert answer.picture.shape == (20, 12, 3)
+    assert deep.body[24] == 16, "its depth is lost"
     assert (deep.picture == 0).all()
-    assert body
 
 
 async def _translations(*bodies: bytes) -> list[Answer]:

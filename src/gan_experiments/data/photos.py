@@ -191,18 +191,30 @@ def find_photos(word: str, key: str) -> Iterator[tuple[Path, Path]]:
 
 
 def write_photo(pixels: Tensor, path: Path, of: Photo, mark: Mark | None) -> None:
-    """Write an image [C, H, W] made from the photograph `of`, with what belongs to it, and the mark of its making.
+    """Write an image [C, H, W] made from the photograph `of`, in the format of the path's suffix; see `encoded`.
 
-    It is uint8, or float in [-1, 1] if the photograph is, and then written with its depth, or as PNG with 16 bits.
-    Transparency is enlarged with the image, and left out by the formats that have none. A profile is kept if it is for
-    the same kind of colours, grey or RGB. The file is complete or not there. Raises ConfigError if it cannot be
-    written.
+    The file is complete or not there. Raises ConfigError if it cannot be written.
     """
-    if path.suffix.lower() == ".npy":
+    suffix = path.suffix.lower()
+    raw = encoded(pixels, "NPY" if suffix == ".npy" else Image.registered_extensions()[suffix], of, mark)
+    try:
+        with whole(path) as unfinished:
+            unfinished.write_bytes(raw)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror or error}); type out=<another folder>") from error
+
+
+def encoded(pixels: Tensor, kind: str, of: Photo, mark: Mark | None) -> bytes:
+    """Return the file of an image [C, H, W] made from the photograph `of`, with what belongs to it, and its mark.
+
+    The kind is a format of WRITTEN, or "NPY". The image is uint8, or float in [-1, 1] if the photograph is, and then
+    written with its depth, or as PNG with 16 bits. Transparency is enlarged with the image, and left out by the formats
+    that have none. A profile is kept if it is for the same kind of colours, grey or RGB. Raises ConfigError if a
+    package is missing.
+    """
+    if kind == "NPY":
         rows = of.depth.values(pixels) if of.depth else pixels.permute(1, 2, 0).numpy()
-        _whole(path, lambda file: file.write_bytes(_npy(rows[..., 0] if len(pixels) == 1 else rows)))
-        return
-    kind = Image.registered_extensions()[path.suffix.lower()]
+        return _by(lambda file: np.save(file, rows[..., 0] if len(pixels) == 1 else rows))
     channels, height, width = pixels.shape
     if channels == 4 and of.alpha is None and kind not in TRANSPARENT:
         pixels = drawing.over_white(drawing.to_uint8(pixels))
@@ -213,21 +225,15 @@ def write_photo(pixels: Tensor, path: Path, of: Photo, mark: Mark | None) -> Non
         pixels = torch.cat([pixels, alpha / 127.5 - 1 if of.depth else alpha])
     xmp = provenance.packet(mark, of.xmp)
     options = _options(of, kind, channels, height, width, xmp) | provenance.options(kind, mark, of.xmp)
-    if not pixels.is_floating_point():
-        rows = pixels.permute(1, 2, 0).numpy()
-        image = _pillow(rows[..., 0] if len(pixels) == 1 else rows)
-        _whole(path, lambda file: image.save(file, kind, **options))
-        return
-    assert of.depth is not None, "it says what the floats are"
-    if kind == "PNG":
+    if pixels.is_floating_point() and kind in ("PNG", "TIFF"):
+        assert of.depth is not None, "it says what the floats are"
+        if kind == "TIFF":
+            return _tiff(of.depth.values(pixels), options, xmp)
         depth = of.depth if of.depth.dtype == np.uint16 else SIXTEEN_BITS
-        encoded = drawing.png_of(depth.values(pixels), options, provenance.chunks(mark, of.xmp))
-        _whole(path, lambda file: file.write_bytes(encoded))
-    elif kind == "TIFF":
-        _write_tiff(of.depth.values(pixels), path, options, xmp)
-    else:
-        image = _pillow(drawing.to_uint8(pixels).permute(1, 2, 0).numpy().squeeze(-1 if len(pixels) == 1 else ()))
-        _whole(path, lambda file: image.save(file, kind, **options))
+        return drawing.png_of(depth.values(pixels), options, provenance.chunks(mark, of.xmp))
+    rows = drawing.to_uint8(pixels).permute(1, 2, 0).numpy()
+    image = _pillow(rows[..., 0] if len(pixels) == 1 else rows)
+    return _by(lambda file: image.save(file, kind, **options))
 
 
 def _options(of: Photo, kind: str, channels: int, height: int, width: int, xmp: bytes) -> dict[str, Any]:
@@ -249,25 +255,21 @@ def _options(of: Photo, kind: str, channels: int, height: int, width: int, xmp: 
     return options
 
 
-def _write_tiff(values: np.ndarray, path: Path, options: dict[str, Any], xmp: bytes) -> None:
-    """Write values [H, W, C] of any type; what Pillow cannot write, by tifffile, with XMP and without EXIF."""
+def _tiff(values: np.ndarray, options: dict[str, Any], xmp: bytes) -> bytes:
+    """Return the file of values [H, W, C] of any type; what Pillow cannot write, by tifffile, without EXIF."""
     if values.shape[2] == 1 and values.dtype in (np.uint16, np.int32, np.float32):
         image = _pillow(values[..., 0])
-        _whole(path, lambda file: image.save(file, "TIFF", **options))
-        return
+        return _by(lambda file: image.save(file, "TIFF", **options))
     try:
         import tifffile
     except ImportError:
-        raise ConfigError(
-            f"{path}: TIFF of {values.dtype} needs tifffile to be written: pip install tifffile"
-        ) from None
+        raise ConfigError(f"TIFF of {values.dtype} needs tifffile to be written: pip install tifffile") from None
     dpi = options.get("dpi")
     more: dict[str, Any] = {"resolution": tuple(map(float, dpi)), "resolutionunit": "INCH"} if dpi else {}
     colours = values.shape[2] in (3, 4) and values.dtype == np.uint16
     if colours and values.shape[2] == 4:
         more["extrasamples"] = ["unassalpha"]
-    _whole(
-        path,
+    return _by(
         lambda file: tifffile.imwrite(
             file,
             values if values.shape[2] > 1 else values[..., 0],
@@ -277,24 +279,16 @@ def _write_tiff(values: np.ndarray, path: Path, options: dict[str, Any], xmp: by
             metadata=None,
             extratags=[(XMP, 1, len(xmp), xmp, True)] if xmp else [],
             **more,
-        ),
+        )
     )
-
-
-def _npy(values: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, values)
-    return file.getvalue()
 
 
 def _pillow(values: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(values))
 
 
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file by a function of a path; it is complete or not there. Raises ConfigError if it cannot be."""
-    try:
-        with whole(path) as unfinished:
-            write(unfinished)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror or error}); type out=<another folder>") from error
+def _by(write: Callable[[io.BytesIO], object]) -> bytes:
+    """Return what a function writes to a file."""
+    file = io.BytesIO()
+    write(file)
+    return file.getvalue()

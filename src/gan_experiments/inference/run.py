@@ -44,6 +44,7 @@ class Run(trained.TrainedRun, Generates):
         stat: os.stat_result | None = None,
     ) -> None:
         super().__init__(model, cfg, folder, file, stat)
+        self._facts: Facts | None = None
 
     @property
     def name(self) -> str:
@@ -53,6 +54,11 @@ class Run(trained.TrainedRun, Generates):
     @property
     def facts(self) -> Facts:
         """What a user has to know of the model."""
+        if self._facts is None or self._facts.images_seen != self.model.images_seen:  # trained further
+            self._facts = self._found()
+        return self._facts
+
+    def _found(self) -> Facts:
         model: Any = self.model
         if isinstance(model, NoiseToImage):
             known = model.conditions

@@ -21,8 +21,9 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from gan_experiments import __version__, bounds, drawing, files
+from gan_experiments import __version__, bounds, files
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data import photos
 from gan_experiments.data.limits import UnreadableImageError
 from gan_experiments.data.masks import read_mask
 from gan_experiments.inference.contract import SAMPLE, TRANSLATE, Generates
@@ -37,6 +38,8 @@ from gan_experiments.service.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from gan_experiments.data.photos import Photo
 
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what a form has wrong is answered, not told
 
@@ -146,8 +149,8 @@ class Service:
             "seed": seed,
         }
 
-    async def encoded(self, encode: Callable[..., bytes], *given: Any) -> bytes:
-        """Return what `encode` returns, called in a thread of its own."""
+    async def encoded(self, encode: Callable[..., Any], *given: Any) -> Any:
+        """Return what a function of files returns, called in a thread of its own."""
         return await asyncio.get_running_loop().run_in_executor(self.encoder, encode, *given)
 
     def values(self) -> dict[str, dict[str, float]]:
@@ -279,29 +282,34 @@ def _add_translate(app: FastAPI, service: Service, made: Mapping[int, Any]) -> N
             raise ConfigError("image is not given: upload a file of that name, as curl does by -F image=@photo.jpg")
         label = None if asked.label is None else _number(served.model, asked.label)
         served.model.require(asked.to, uploads.get("mask"), label)
-        work = partial(_translated, served.model, uploads, asked, label, service)
-        made = await served.batcher.alone(work)
-        encode = pictures.jpeg if form == "jpeg" else pictures.png
+        await service.encoded(_require_taken, uploads, service.settings.max_pixels)  # before it waits among others
+        photo, made = await served.batcher.alone(partial(_translated, served.model, uploads, asked, label, service))
         mark = served.model.mark(service.provenance, asked.seed, served.model.direction(asked.to))
-        body = await service.encoded(encode, made, mark)
+        body = await service.encoded(photos.encoded, made, form.upper(), photo, mark)
         return Response(body, headers={CHECKPOINT: served.checkpoint}, media_type=pictures.SENT[form])
+
+
+def _require_taken(uploads: Mapping[str, bytes], max_pixels: int) -> None:
+    """Raise ConfigError unless uploads are images that the service decodes."""
+    for key, raw in uploads.items():
+        try:
+            pictures.require_taken(raw, max_pixels)
+        except UnreadableImageError as error:
+            raise ConfigError(f"{key}: {error}") from None
 
 
 def _translated(
     model: Generates, uploads: Mapping[str, bytes], asked: Translate, label: int | None, service: Service
-) -> Tensor:
-    """Read and translate an upload: uint8 [C, H, W]. Raises ConfigError and UnreadableImageError."""
-    most = service.settings.max_pixels
-    photo = pictures.photo(uploads["image"], model, most)
+) -> tuple[Photo, Tensor]:
+    """Read and translate an upload, and return both. Raises ConfigError and UnreadableImageError."""
+    photo = model.read(uploads["image"])
     mask = None
     if "mask" in uploads:
         try:
-            pictures.require_taken(uploads["mask"], most)
             mask = read_mask(uploads["mask"]).pixels
         except UnreadableImageError as error:
             raise ConfigError(f"mask: {error}") from None
-    made = model.translated(photo.pixels, asked.to, mask, label, asked.seed, service.tile, service.ema)
-    return drawing.to_uint8(made)
+    return photo, model.translated(photo.pixels, asked.to, mask, label, asked.seed, service.tile, service.ema)
 
 
 def _number(model: Generates, asked: str) -> int:

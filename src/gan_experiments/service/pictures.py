@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -15,10 +15,6 @@ from torch import Tensor
 from gan_experiments import drawing, provenance
 from gan_experiments.data.limits import UnreadableImageError, why
 from gan_experiments.provenance import Mark
-
-if TYPE_CHECKING:
-    from gan_experiments.data.photos import Photo
-    from gan_experiments.inference.contract import Generates
 
 READ = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """The formats of uploads; others have decoders that start programs, or that nobody needs here."""
@@ -53,20 +49,14 @@ def require_taken(raw: bytes, max_pixels: int) -> None:
         raise UnreadableImageError(f"is a JPEG of more than {SCANS} scans")
 
 
-def photo(raw: bytes, model: Generates, max_pixels: int) -> Photo:
-    """Return an upload as the model reads photographs. Raises UnreadableImageError."""
-    require_taken(raw, max_pixels)
-    return model.read(raw)
-
-
 def png(image: Tensor, mark: Mark | None) -> bytes:
     """Encode a uint8 image [C, H, W] as PNG; of more bands than colours have, the first three are shown."""
-    return _encoded(image, "PNG", mark)
-
-
-def jpeg(image: Tensor, mark: Mark | None) -> bytes:
-    """Encode a uint8 image [C, H, W] as JPEG; transparency is laid over white."""
-    return _encoded(drawing.over_white(image) if len(image) == 4 else image, "JPEG", mark, quality=95)
+    shown = image if len(image) == 4 else drawing.viewed(image)
+    pixels = shown.permute(1, 2, 0).contiguous().numpy()
+    file = io.BytesIO()
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    picture.save(file, "PNG", **provenance.options("PNG", mark))
+    return file.getvalue()
 
 
 def sheet(images: Tensor, columns: int | None, mark: Mark | None) -> bytes:
@@ -90,13 +80,3 @@ def as_json(
     """Encode uint8 images [n, C, H, W] as JSON: what they are, their labels, and PNGs in base64."""
     coded = [base64.b64encode(png(image, mark)).decode() for image, mark in zip(images, marks, strict=True)]
     return json.dumps({**about, "labels": labels, "images": coded}).encode()
-
-
-def _encoded(image: Tensor, kind: str, mark: Mark | None, **options: Any) -> bytes:
-    """Encode a uint8 image [C, H, W]; `mark` says which model made it of what."""
-    options |= provenance.options(kind, mark)
-    shown = image if kind == "PNG" and len(image) == 4 else drawing.viewed(image)
-    pixels = shown.permute(1, 2, 0).contiguous().numpy()
-    file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, kind, **options)
-    return file.getvalue()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ def serve(app: FastAPI, settings: Settings, bound: socket.socket, ready: Callabl
     be reached. Raises ConfigError if the socket cannot listen.
     """
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what clients do wrong is counted, not told
+    warnings.filterwarnings("ignore", module="PIL")  # about odd files
     server = Server(app, settings, ready)
     try:
         server.run([bound])
