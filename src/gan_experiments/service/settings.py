@@ -70,7 +70,7 @@ def listener(host: str, port: int, secret: str | None) -> socket.socket:
             f"host={host}: other machines would reach the service; type {TOKEN}=$(openssl rand -hex 16) before the"
             " command and give it to who may, or host=127.0.0.1"
         )
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # by which asyncio knows not to delay answers
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
