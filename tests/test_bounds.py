@@ -147,7 +147,7 @@ CAUSES = {
     "model=bicyclegan model.generator=5": "model.generator=5: a node with a _target_ is needed",
     "model=context_encoder data.resolution=[1]": "data.resolution=[1]: a whole number",
     "technique=[r1_auto] data.resolution=banana": "data.resolution=banana: a whole number",
-    "data=5": "data=5: there is no such data; type data= one of celeba, cifar10",
+    "data=5": "data=5: there is no such data; type data= one of captioned, capt",
     "model.discriminator=[1]": "model.discriminator=[1]: model.discriminator has keys of its own, which one value",
     "technique=5": "technique=5: there is no such technique; type technique= one of",
 }

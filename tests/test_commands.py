@@ -372,7 +372,7 @@ def test_faults_are_reported_together_before_anything_is_built(tmp_path: Path) -
             " cannot make a resolution of 48: it needs a power of two from 16 on; type data.resolution=32 or 64",
         ),
         (["loss=wasserstein"], "needs a Lipschitz critic"),
-        (["data=unpaired"], "trains on real; type data= one of celeba, cifar10, digits"),
+        (["data=unpaired"], "trains on real; type data= one of captioned, captioned_digits, celeba, cifar10, digits"),
         (
             ["model=cdcgan", "data=domains_celeba", "data.resolution=64"],
             "CelebAAttributes gives batches of domain, real; model=gan_experiments.models.dcgan.DCGAN trains on label,",

@@ -94,7 +94,7 @@ def test_a_sheet_shows_transparency_by_a_checkerboard_and_a_file_keeps_it(tmp_pa
     sheet = drawing.sheet(rgba, smallest=16)
     assert (sheet[:, :8] == 0).all()
     assert set(sheet[:, 8:].unique().tolist()) == {204, 255}
-    ImageKind().save(rgba[0, 0], tmp_path / "a.png")
+    ImageKind().save(rgba[0, 0], tmp_path / "a.png", None)
     with Image.open(tmp_path / "a.png") as image:
         assert image.mode == "RGBA"
         assert np.array_equal(np.asarray(image)[..., 3], drawing.to_uint8(rgba[0, 0, 3]))
