@@ -22,6 +22,7 @@ from support import SMALL_DATA, compose, small_data
 
 from gan_experiments import drawing
 from gan_experiments.assembly import build, report
+from gan_experiments.captions import words_of
 from gan_experiments.conditions import number_of
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.cache import VERIFIED, cached
@@ -509,8 +510,12 @@ def test_a_sheet_of_what_the_network_is_shown(choice: str, tmp_path: Path, monke
     keys = {"unpaired": ["real_a", "real_b"], "paired": ["input", "target"], "glyphs": ["input", "target"]}
     keys |= {key: ["low", "high"] for key in ("super_resolution", "super_resolution_128")}
     keys |= {key: ["real", "real and hole"] for key in ("masked", "masked_random")}
+    keys |= {key: ["real", "wrong"] for key in ("captioned", "captioned_digits")}
     if choice in ("ring", "grid"):
         assert said == []
+    elif choice in ("captioned", "captioned_digits"):
+        assert said[0] == keys[choice]
+        assert set(said[1]) <= {" ".join(words_of(one)) for some in data.captions_of("train") for one in some}
     else:
         assert said[0] == keys.get(choice, [""])
         names = ["Male", "Young"] if choice == "domains_celeba" else data.class_names
