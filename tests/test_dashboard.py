@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from omegaconf import OmegaConf
 
 from gan_experiments.contracts import ConfigError
@@ -29,6 +30,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     threading.Thread(target=running.serve_forever, daemon=True).start()
     monkeypatch.setenv("WANDB_BASE_URL", running.address)
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    wandb.teardown()  # what an earlier test of this process has let it read of the environment
     monkeypatch.setenv("WANDB_MODE", "online")
     yield running
     running.shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,12 @@ class Waves(Kind):
         return samples.float().flatten(1)
 
     def sheet(
-        self, cells: Tensor, columns: int | None = None, smallest: int = 512, real: Tensor | None = None
+        self,
+        cells: Tensor,
+        columns: int | None = None,
+        smallest: int = 512,
+        real: Tensor | None = None,
+        titles: Sequence[str] = (),
     ) -> Tensor:
         heights = cells.flatten(0, 2)
         places = torch.linspace(-1, 1, heights.shape[1]).expand(heights.shape)

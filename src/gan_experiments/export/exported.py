@@ -19,7 +19,7 @@ from gan_experiments.export import formats, weights
 from gan_experiments.export import metadata as described
 from gan_experiments.inference.contract import SAMPLE, TILE, Facts, Generates
 from gan_experiments.inference.run import Run, open_run
-from gan_experiments.kinds import Points
+from gan_experiments.kinds import Image
 from gan_experiments.models.image_to_image import LABEL
 from gan_experiments.models.text_to_image import CAPTION
 
@@ -129,7 +129,7 @@ class Exported(Generates):
     ) -> Tensor:
         """Generate samples, see `Generates`. Raises ConfigError for what the file does not hold."""
         self.require_task(SAMPLE)
-        self._require_held(ema, exact and self.facts.kind != Points.name)
+        self._require_held(ema, exact and isinstance(self.kind, Image))
         condition = next((name for name in (LABEL, CAPTION) if name in self.ports), None)
         if condition and labels is None:
             raise ConfigError(f"this generator needs the {condition} of each sample, int64 [n, ...]; see labels()")
@@ -148,7 +148,7 @@ class Exported(Generates):
             for start in range(0, max(len(z), 1), CHUNK)
         ]
         samples = torch.cat(parts)
-        if self.facts.kind == Points.name:
+        if not isinstance(self.kind, Image):
             return samples[:, :, None, None]
         images = self._channels_first(samples)
         return images if exact else to_uint8(images)

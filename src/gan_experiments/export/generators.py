@@ -14,7 +14,7 @@ from gan_experiments.conditions import Captions
 from gan_experiments.export.pixels import Finish
 from gan_experiments.export.signature import PLAIN, STYLED, Options, Port, Rows, Wrapped
 from gan_experiments.export.twin import twin_of, used_by
-from gan_experiments.kinds import Points
+from gan_experiments.kinds import Image
 from gan_experiments.models.image_to_image import LABEL
 from gan_experiments.models.noise_to_image import NoiseToImage
 from gan_experiments.models.text_to_image import CAPTION
@@ -41,9 +41,9 @@ def wrapped(model: NoiseToImage, options: Options) -> Wrapped:
     options.refuse("this model draws samples from noise", "to", "size", "noise", "seed")
     if not model.styled:
         options.refuse("this generator has no w, and its truncation is of the z that it is fed", "truncation")
-    points = isinstance(model.kind, Points)
-    if points:
-        options.refuse("points have no pixels", "layout")
+    bare = not isinstance(model.kind, Image)
+    if bare:
+        options.refuse(f"{model.kind.name} have no pixels", "layout")
         options = replace(options, pixels="float")
     inputs = [Port("z", "float32", ("n", model.latent_dim), "independent draws from N(0, 1)")]
     if model.classes:
@@ -60,7 +60,7 @@ def wrapped(model: NoiseToImage, options: Options) -> Wrapped:
     first = None if label is None else label[:2]
     names = used_by(model, options.ema, lambda: model.sample(z[:2], options.ema, first))
     twin: Any = twin_of(model, options.ema, names)
-    finish = Finish(options, points)
+    finish = Finish(options, bare)
     truncation = None if options.truncation == "input" else options.truncation
     module = Drawing(twin, [port.name for port in inputs], finish, truncation).eval()
 
@@ -80,7 +80,8 @@ def wrapped(model: NoiseToImage, options: Options) -> Wrapped:
 
     two = {key: rows[:2] if rows.ndim else rows for key, rows in cases[-1].items()}
     shape = ("n", *finish(made(model, options.ema, two)).shape[1:])
-    output = Port("samples" if points else "images", options.dtype, shape, "x, y" if points else options.meaning)
+    meaning = "values as they are" if bare else options.meaning
+    output = Port("samples" if bare else "images", options.dtype, shape, meaning)
     told = {"truncation": options.truncation}
     bound = STYLED if model.styled else PLAIN
     return Wrapped(module, inputs, output, {"n": 2}, {"n": 1}, cases, made, finish, bound, twin, told)

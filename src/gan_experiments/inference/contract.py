@@ -269,7 +269,7 @@ class Generates(ABC):
     def conditions(self) -> Conditions:
         """What samples are conditioned on."""
         if length := self.facts.caption_length:
-            return Captions(torch.full((1, length), PADDING), Vocabulary(self.facts.words, length))
+            return Captions(torch.tensor([[PADDING] * length]), Vocabulary(self.facts.words, length))
         return Classes(len(self.facts.classes), self.facts.counts)
 
     def labels(

@@ -63,4 +63,4 @@ class TextToImage(NoiseToImage):
     @override
     def conditions(self) -> Conditions:
         known = self.data_conditions
-        return known if isinstance(known, Captions) else Captions(torch.full((1, 1), PADDING), Vocabulary((), 1))
+        return known if isinstance(known, Captions) else Captions(torch.tensor([[PADDING]]), Vocabulary((), 1))
