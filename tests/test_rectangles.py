@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exactness import Case, on_two_ranks, place, resumed, straight
+from exactness import Case, gap, on_two_ranks, place, resumed, straight
 from hydra.utils import get_class
 from PIL import Image
 from support import MODELS, REPOSITORY, batches, difference, ready, require_exact, run, small, train, write_images
@@ -363,8 +363,7 @@ def test_stopped_and_resumed_and_on_two_ranks(tmp_path: Path) -> None:
         assert difference(state(last), state(resumed(case, folder / "one", 2))) == {}
         made = [torch.load(folder / f"rank-{rank}.pt")["tensors"] for rank in (0, 1)]
         assert difference(*made) == {}
-        own = {name: value for name, value in alone.state_dict().items() if isinstance(value, Tensor)}
-        assert max(difference(own, made[0]).values(), default=0) < 1e-9
+        assert gap(alone, made[0]) <= (1e-10 if case.keeps_batch_norm else 1e-12)  # as on squares, test_exactness.py
 
 
 # ------------------------------------------------------------------------------------------ beside the training
