@@ -218,6 +218,10 @@ def drawn(browser: Browser) -> list[str]:
     set_value(browser, "#seed", 3)
     if not browser.js("document.querySelector('#class-field').hidden"):
         said.append(f"{browser.js('document.querySelector(`#class`).options.length') - 1} classes")
+    if not browser.js("document.querySelector('#caption-field').hidden"):
+        known = browser.js("fetch('/models').then(told => told.json()).then(told => told.models[0].words)")
+        set_value(browser, "#caption", " ".join(known[:3]))
+        said.append(f"captions of {len(known)} words")
     set_value(browser, "#n", 10)
     before = browser.js("document.querySelector('#gallery img').src")
     browser.js("document.querySelector('#seed').focus()")

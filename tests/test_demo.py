@@ -22,6 +22,8 @@ from test_service import Answer, Toy, ask
 
 from gan_experiments import provenance
 from gan_experiments.assembly import build
+from gan_experiments.captions import Vocabulary
+from gan_experiments.conditions import Captions
 from gan_experiments.contracts import ConfigError
 from gan_experiments.exploration.directions import Directions
 from gan_experiments.inference.contract import Generates
@@ -236,6 +238,32 @@ def test_directions_of_explore_are_found_in_the_run_folder(plain: Run) -> None:
     assert np.abs(picture(moved) - wanted.squeeze(0).numpy()).max() <= 1
     assert np.abs(picture(moved) - picture(bare)).max() > 1
     path.unlink()
+
+
+def test_captions_are_drawn_edited_and_marked(tmp_path: Path) -> None:
+    model = opened("gan_int_cls", tmp_path / "run", 12)
+    words = Vocabulary(("a", "thick", "thin", "seven"), 4)
+    model.model.data_conditions = Captions(words.encode(["a thin seven", "a thick seven"]), words)
+    model = Run(model.model, model.cfg, model.folder)
+    asked = {"seed": 3, "n": 2, "label": "a thick purple seven"}
+    told, drawn, edited, unknown, usual = answers(
+        model,
+        ("/models",),
+        ("/sample", {**asked, "format": "json"}),
+        ("/edit", {**asked, "row": 1}),
+        ("/edit", {**asked, "label": "purple"}),
+        ("/edit", {"seed": 3}),
+    )
+    assert json.loads(told.body)["models"][0]["words"] == list(words.words)
+    drawn = json.loads(drawn.body)
+    assert drawn["labels"] == ["a thick ? seven"] * 2
+    wanted = np.asarray(Image.open(io.BytesIO(base64.b64decode(drawn["images"][1])))).astype(int)
+    assert np.abs(picture(edited) - wanted).max() <= 1
+    mark = provenance.of_xmp(Image.open(io.BytesIO(edited.body)).info["xmp"])
+    assert mark is not None
+    assert mark.label == "a thick ? seven"
+    assert (unknown.status, usual.status) == (422, 200)
+    assert "label=purple: none of its words is known" in unknown.error
 
 
 @pytest.mark.parametrize(

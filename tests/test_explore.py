@@ -511,6 +511,30 @@ MISTAKES = {
 }
 
 
+def test_a_generator_of_captions_is_explored(tmp_path: Path) -> None:
+    """Each image has a caption of the data, or all have the one that is typed; a projection has to know it."""
+    train(small(tmp_path / "run", "gan_int_cls"), every=8)
+    given, photo = f"run={tmp_path / 'run'}", write_images(tmp_path / "in", 2)
+    generator = LatentSpace(trained.open_run(str(tmp_path / "run"), "cpu").model)  # type: ignore[arg-type]
+    tokens = generator.labels(5)
+    assert tokens is not None
+    assert len({tuple(row) for row in tokens.tolist()}) > 1
+    one = LatentSpace(trained.open_run(str(tmp_path / "run"), "cpu").model, caption="a seven")  # type: ignore[arg-type]
+    assert one.labels(2).tolist() == [one.conditions.vocabulary.encode(["a seven"])[0].tolist()] * 2  # type: ignore[union-attr]
+    assert not generator.fit(tokens + 10_000, 5)
+    assert not generator.fit(None, 5)
+    for words in (["what=walk", "what.steps=1", "what.cells=4"], ["what=truncation", "caption=a thin seven"]):
+        assert verb(given, *words, f"out={tmp_path / 'out'}") == 0
+    project = [given, "what=project", f"what.images={photo}", "what.steps=2", f"out={tmp_path / 'out'}"]
+    with pytest.raises(ConfigError, match="of which caption are the images"):
+        verb(*project)
+    assert verb(*project, "caption=a seven") == 0
+    Directions.of(generator, torch.eye(generator.dim)[:1], ["one"]).write(tmp_path / "one.pt")
+    words = [f"what.directions={tmp_path / 'one.pt'}", f"what.latents={tmp_path / 'out' / 'projected.pt'}"]
+    assert verb(given, "what=edit", *words, f"out={tmp_path / 'out'}") == 0
+    assert {"edit-one.png", "projected.png", "truncation.png", "walk-z.gif"} <= {p.name for p in tmp_path.glob("out/*")}
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_and_leaves_nothing(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str

@@ -202,6 +202,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     | {
         "run": Place,
         "class": _LABEL,
+        "caption": Text | None,
         "truncation": Finite | None,
         "what": Node | None,
         "metrics": Node | None,

@@ -129,7 +129,7 @@ def write_sheets(
         for row in range(len(latents)):
             one = slice(row, row + 1)
             places = torch.cat([directions.moved(latents[one], index, strength) for strength in strengths])
-            kept = None if labels is None else labels[one].expand(len(places))
+            kept = None if labels is None else labels[one].expand(len(places), *labels.shape[1:])
             cells.append(generator.draw(places, kept, noise[row] if noise else None))
         sheets.write(cells, stem.with_name(f"{stem.name}-{name}.png"), generator.mark, columns)
 

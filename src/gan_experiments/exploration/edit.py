@@ -63,7 +63,7 @@ class Edit:
             found.get("space") != generator.space
             or not isinstance(latents, Tensor)
             or latents.shape[1:] != generator.form
-            or not _are_classes(labels, len(latents), generator.classes)
+            or not generator.fit(labels, len(latents))
             or not _are_noise(noise, len(latents), generator)
         ):
             raise ConfigError(
@@ -72,15 +72,6 @@ class Edit:
         device = generator.device
         maps = [{name: values.to(device) for name, values in one.items()} for one in noise] if noise else None
         return latents.to(device, generator.dtype), None if labels is None else labels.to(device), maps
-
-
-def _are_classes(labels: Any, n: int, classes: int) -> bool:
-    """Return True if labels from a file are the classes of n images, or None if there are no classes."""
-    if labels is None or not classes:
-        return labels is None and not classes
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (n,):
-        return False
-    return bool((labels >= 0).all() and (labels < classes).all())
 
 
 def _are_noise(noise: Any, n: int, generator: LatentSpace) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from gan_experiments.conditions import Captions
 from gan_experiments.contracts import ConfigError
 from gan_experiments.kinds import Image
 from gan_experiments.models.noise_to_image import NoiseToImage
@@ -24,10 +25,11 @@ class LatentSpace:
 
     The latent of an image is ws [styles, w_dim], one w for each style, if the generator has styles; else z
     [latent_dim]. A conditional generator makes images of the class `only`, a label or a name, or without it of all
-    classes in order. `truncation` is ψ for w, or the largest |z|; None for none. `mark` is what pictures of the images
-    say of their making.
+    classes in order; a text-to-image one makes them of `caption`, or without it of captions of the data. `truncation`
+    is ψ for w, or the largest |z|; None for none. `mark` is what pictures of the images say of their making.
 
-    Raises ConfigError if there is no such class, the truncation is invalid, or the samples are not images.
+    Raises ConfigError if there is no such class, no word of the caption is known, the truncation is invalid, or the
+    samples are not images.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class LatentSpace:
         truncation: float | None = None,
         only: int | str | None = None,
         seed: int = 0,
+        caption: str | None = None,
     ) -> None:
         self.network: Any = model.network("generator", ema).eval()
         self.network.requires_grad_(False)
@@ -44,7 +47,15 @@ class LatentSpace:
         self.device, self.dtype = model.device, next(model.generator.parameters()).dtype
         self.class_names = [model.class_name(label) for label in range(model.classes)]
         self.truncation, self.seed = truncation, seed
-        self.only = None if only is None else model.class_number(only)
+        self.conditions = model.conditions if model.conditional else None
+        self.told, self.only, self.only_name = model.told, None, ""
+        if only is not None:
+            self.only = torch.tensor(model.class_number(only))
+            self.only_name = self.class_names[int(self.only)]
+        if caption is not None:
+            if not isinstance(self.conditions, Captions):
+                raise ConfigError(f"caption={caption}: this generator reads no captions; leave it out")
+            self.only, self.only_name = self.conditions.of_words([caption])[0], caption
         self.mark = model.mark(seed=seed)
         if truncation is not None and (isinstance(truncation, bool) or not isinstance(truncation, int | float)):
             raise ConfigError(f"truncation={truncation}: a number is needed; type for example truncation=0.7")
@@ -80,11 +91,23 @@ class LatentSpace:
         return (int(self.network.styles), self.dim) if self.styled else (self.latent_dim,)
 
     def labels(self, n: int) -> Tensor | None:
-        """Return the classes int64 [n] of n images; None without classes."""
-        if not self.classes:
+        """Return the classes int64 [n] of n images, or the tokens of their captions [n, length]; None without both."""
+        if self.conditions is None:
             return None
-        every = torch.arange(n) % self.classes if self.only is None else torch.full((n,), self.only)
+        if self.only is not None:
+            return self.only.expand(n, *self.only.shape).to(self.device)
+        every = torch.arange(n) % self.classes if self.classes else self.conditions(n, self.seed)
+        assert every is not None, "a conditional generator has conditions"
         return every.to(self.device)
+
+    def fit(self, labels: object, n: int) -> bool:
+        """Return whether something read from a file is what `labels` could return for n images."""
+        usual = self.labels(n)
+        if usual is None or not isinstance(labels, Tensor):
+            return usual is None and labels is None
+        numbers = len(self.conditions.vocabulary) if isinstance(self.conditions, Captions) else self.classes
+        alike = labels.dtype == usual.dtype and labels.shape == usual.shape
+        return alike and bool((labels >= 0).all() and (labels < numbers).all())
 
     def noise(self, n: int, stream: int = 0) -> Tensor:
         """Draw z [n, latent_dim] from N(0, 1) with the seed; another `stream` gives other draws."""
@@ -128,7 +151,7 @@ class LatentSpace:
         """
         if self.styled:
             return functional_call(self.network.synthesis, dict(noise or {}), (latents,))
-        return self.network(latents, *(() if labels is None else (labels,)))
+        return self.network(latents, *self.told(labels))
 
     @torch.no_grad()
     def draw(self, latents: Tensor, labels: Tensor | None, noise: Mapping[str, Tensor] | None = None) -> Tensor:

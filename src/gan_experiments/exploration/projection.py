@@ -145,7 +145,7 @@ class Projection:
         kept = {
             "space": generator.space,
             "latents": torch.cat([found.latent for found in done]).cpu(),
-            "labels": None if labels is None else labels.repeat(len(done)).cpu(),
+            "labels": None if labels is None else labels.expand(len(done), *labels.shape[1:]).cpu(),
             "noise": [{name: value.cpu() for name, value in f.noise.items()} for f in done] if self.noise else None,
             "names": [file.name for file in self.files[: len(done)]],
         }
@@ -160,8 +160,9 @@ class Projection:
             raise ConfigError("what.noise=true: this generator has no noise maps; leave it out")
         if generator.truncation is not None:
             raise ConfigError(f"truncation={generator.truncation}: projection looks everywhere; leave it out")
-        if generator.classes and not generator.styled and generator.only is None:
-            raise ConfigError("what=project: of which class are the images? type class=0, ...")
+        if generator.conditions is not None and not generator.styled and generator.only is None:
+            kind, example = ("class", "class=0") if generator.classes else ("caption", "caption='a seven'")
+            raise ConfigError(f"what=project: of which {kind} are the images? type {example}, ...")
         return self.space or spaces[0]
 
     def _target(self, path: Path, generator: LatentSpace) -> Tensor:

@@ -47,7 +47,7 @@ class Edit(Asked):
 
     n: int = Field(1, ge=1, le=4096, description="images that were drawn")
     row: int = Field(0, ge=0, le=4095, description="which of them")
-    label: int | Name | None = Field(None, description="the class that was asked for")
+    label: int | Name | None = Field(None, description="the class or caption that was asked for")
     truncation: float | None = Field(None, gt=0, le=100, description="the truncation that was asked for")
     file: Name | None = Field(None, description="one of the model's directions, see GET /latents")
     strengths: dict[Name, Strength] = Field(
@@ -171,7 +171,8 @@ def add(app: FastAPI, service: Service) -> None:
             return space.edited(asked)
 
         image = await served.batcher.alone(work)
-        label = "" if asked.label is None else served.model.facts.classes[served.model.class_number(asked.label)]
+        labels = None if asked.label is None else served.model.labels(1, asked.seed, asked.label)
+        label = "" if labels is None else served.model.names_of(labels)[0]
         mark = served.model.mark(service.provenance, asked.seed, label)
         body = await service.encoded(pictures.png, image, mark)
         return Response(body, media_type=pictures.SENT["png"])

@@ -39,10 +39,8 @@ def explore(cfg: DictConfig) -> int:
             found = (run.folder / "explored").glob(f"**/{glob.escape(name)}")
             cfg.what[key] = str(max(found, key=lambda path: path.stat().st_mtime, default=name))
     what = build.make(cfg.what)
-    generator = LatentSpace(model, cfg.ema, cfg.truncation, cfg["class"], cfg.seed)
-    generator.mark = run.mark(
-        cfg.provenance, cfg.seed, "" if generator.only is None else generator.class_names[generator.only]
-    )
+    generator = LatentSpace(model, cfg.ema, cfg.truncation, cfg["class"], cfg.seed, cfg.caption)
+    generator.mark = run.mark(cfg.provenance, cfg.seed, generator.only_name)
     usual = run.folder / "explored" / f"{model.images_seen:08d}"
 
     def there_in(folder: Path) -> list[Path]:

@@ -101,6 +101,9 @@ async function beginDrawing(model) {
   at("n").value = Math.min(12, at("n").max);
   options(at("class"), [["", "each in turn"], ...model.classes.map((one) => [one, one])]);
   at("class-field").hidden = model.classes.length === 0;
+  at("caption-field").hidden = model.words.length === 0;
+  at("caption").value = "";
+  at("caption-hint").textContent = `Empty: captions of the data. It knows ${model.words.length} words: ${model.words.slice(0, 40).join(", ")}${model.words.length > 40 ? ", …" : ""}.`;
   const styled = model.truncation === "w";
   Object.assign(at("truncation"), styled ? { min: 0.05, max: 1, value: 1 } : { min: 0.1, max: 3, value: 3 });
   at("truncation-label").textContent = styled ? "Truncation ψ" : "Truncation, largest |z|";
@@ -116,7 +119,7 @@ function asked() {
   return {
     model: state.model.name,
     seed: whole(at("seed")),
-    label: at("class").value || null,
+    label: at("class").value || at("caption").value.trim() || null,
     truncation: off() ? null : Number(at("truncation").value),
   };
 }
@@ -136,14 +139,14 @@ const draw = newest(() =>
     at("gallery").replaceChildren(
       ...told.images.map((image, row) => {
         const button = document.createElement("button"), picture = new Image();
-        const label = told.labels ? told.labels[row] : "";
+        const label = told.labels ? told.labels[row] : "", kind = state.model.words.length ? "caption" : "class";
         picture.src = `data:image/png;base64,${image}`;
         picture.alt = "";
         button.type = "button";
         button.append(picture);
-        button.setAttribute("aria-label", `Image ${row + 1}${label && `, class ${label}`}`);
+        button.setAttribute("aria-label", `Image ${row + 1}${label && `, ${kind} ${label}`}`);
         button.setAttribute("aria-pressed", "false");
-        if (label) button.append(Object.assign(document.createElement("small"), { textContent: label }));
+        if (label) button.append(Object.assign(document.createElement("small"), { textContent: label, title: label }));
         button.addEventListener("click", () => pick(row, label));
         return button;
       }),
@@ -201,7 +204,7 @@ async function pick(row, label) {
   Object.assign(state, { row, label });
   for (const [index, button] of [...at("gallery").children].entries()) button.setAttribute("aria-pressed", index === row);
   at("before").src = at("gallery").children[row].querySelector("img").src;
-  at("before").alt = `Image ${row + 1}${label && `, class ${label}`}, as it was drawn`;
+  at("before").alt = `Image ${row + 1}${label && `, ${label}`}, as it was drawn`;
   at("edit-panel").hidden = !editable();
   at("edited").hidden = false;
   at("edit-pair").querySelector("figure").hidden = at("other-figure").hidden = !editable();
