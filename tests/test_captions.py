@@ -288,3 +288,10 @@ def test_a_run_knows_its_words(tmp_path: Path) -> None:
         assert done.returncode == 2, word
         assert told in done.stdout + done.stderr, (word, done.stdout + done.stderr)
         assert not (tmp_path / "q").exists()
+    few = ["metrics=digits", "metrics.num_fake=8", "metrics.num_real=8", "standing_statistics=1"]
+    for verb, words in (("evaluate", few), ("usefulness", ["n=40", "steps=2", "seeds=1", "parts=[1]"])):
+        done = run(verb, f"run={last}", *words, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+    done = run("evaluate", f"run={last}", *few, "by_class=true", folder=tmp_path)
+    assert done.returncode == 2
+    assert "by_class=true needs a generator with classes" in done.stdout + done.stderr

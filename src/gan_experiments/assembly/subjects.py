@@ -62,7 +62,7 @@ class Subject:
         """Return the classes of the first `n` images, int64 [n]; None if they have none."""
         if self.stored is not None:
             return None if self.stored.labels is None else self.stored.labels[:n]
-        if not isinstance(self.sample, Sampler):
+        if not isinstance(self.sample, Sampler) or not self.sample.model.classes:
             return None
         starts = range(0, n, batch_size)
         chunks = [self.sample.labels(index, min(batch_size, n - start)) for index, start in enumerate(starts)]
@@ -224,7 +224,7 @@ def _stand(sampler: Sampler, batches: int, batch_size: int) -> None:
         for index in range(STANDING, STANDING + batches):
             z = model.fixed_noise(batch_size, sampler.chunk_seed(index), sampler.truncation)
             labels = sampler.labels(index, batch_size)
-            yield (z.to(model.device, dtype), *(() if labels is None else (labels.to(model.device),)))
+            yield (z.to(model.device, dtype), *model.told(labels))
 
     if not take_standing_statistics(network, inputs()):
         raise ConfigError("standing_statistics: this generator has no batch norm; leave it out")

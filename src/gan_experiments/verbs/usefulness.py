@@ -211,7 +211,7 @@ def _of_folder(cfg: DictConfig, real: Subset, names: list[str]) -> tuple[Subset,
 def _drawn(cfg: DictConfig, run: TrainedRun, real: Subset, names: list[str]) -> tuple[Subset, dict[str, Any]]:
     """Return images that the model of a run generates, and their passport entries.
 
-    A class-conditional model is given the classes of as many real images.
+    A class-conditional model is given the classes of as many real images, another conditional one what its data have.
     """
     import torch
 
@@ -234,6 +234,8 @@ def _drawn(cfg: DictConfig, run: TrainedRun, real: Subset, names: list[str]) -> 
         if classes != len(known) or set(names) - set(known):
             raise ConfigError(f"run={cfg.run}: its {classes} classes are not the {len(names)} of the real images")
         asked = torch.tensor([known.index(name) for name in names])[labels]
+    elif model.conditional:
+        asked = model.conditions(n, cfg.seed)
     pixels = []
     for index, start in enumerate(range(0, n, CHUNK)):
         z = model.fixed_noise(min(CHUNK, n - start), sampler.chunk_seed(index))
