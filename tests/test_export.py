@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import subprocess
@@ -18,6 +20,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from support import MODELS, REPOSITORY, small
 from support import run as command
+from test_service import answers
 from torch import nn
 
 from gan_experiments.assembly import build, trained
@@ -451,11 +454,18 @@ def test_what_cannot_be_exported_is_said_in_one_line(
     assert not list(folder.glob("exported/*.onnx"))
 
 
-def test_a_service_opens_an_exported_file_as_it_opens_a_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["safetensors", "onnx"])
+def test_a_service_draws_from_an_exported_file_as_from_the_run(form: str, tmp_path: Path) -> None:
     run = run_of(tmp_path, "cdcgan")
-    path = tmp_path / "digits.safetensors"
-    making.export(run, Options(), path, "safetensors")
+    path = tmp_path / f"digits.{form}"
+    making.export(run, Options(), path, form)
     cfg = OmegaConf.create({"device": "cpu", "trust": None, "threads": 1})
-    assert apart(results(serve._opened(str(path), cfg)), results(run)) == 0
+    opened = serve._opened(str(path), cfg)
+    asked = ("/sample", {"n": 3, "seed": 5, "format": "json"})
+    told = json.loads(answers(asked, model=opened, batch_size=4)[0].body)
+    drawn = np.stack([np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in told["images"]])
+    labels = run.labels(3, 5)
+    assert apart(torch.from_numpy(drawn)[:, None], run.draw(run.noise(3, 5), labels)) <= 1
+    assert told["labels"] == run.names_of(labels)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"nowhere.onnx: there is no such file"):
         serve._opened("nowhere.onnx", cfg)

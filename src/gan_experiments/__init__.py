@@ -1,8 +1,7 @@
 """GAN experiments on PyTorch Lightning: see `run.py`.
 
 `import gan_experiments as gx` imports no torch. `gx.train(["model=dcgan"], data=my_dataset)` trains,
-`gx.load("latest")`
-opens what was trained, `gx.evaluate` scores: docs/python.md.
+`gx.load("latest")` opens what was trained, `gx.evaluate` scores: docs/python.md.
 """
 
 import importlib
