@@ -1,18 +1,22 @@
-"""`trainer.compile`: compiled networks learn the same, with penalties that are differentiated twice.
+"""`trainer.compile` and `compile=true`: compiled networks learn, draw and translate the same.
 
 tests/test_docs_commands.py runs the command of docs/speed.md, through a C++ compiler where there is one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from support import difference, small, train
+from support import Variant, difference, small, train
 
 from gan_experiments.assembly import build, check
 from gan_experiments.contracts import ConfigError
+from gan_experiments.export.exported import open_any
+from gan_experiments.inference.contract import SAMPLE
+from gan_experiments.inference.run import open_run
 
 
 @pytest.mark.parametrize("model", ["wgan_gp_toy", "unrolled_gan", "cyclegan"])
@@ -29,6 +33,26 @@ def test_compiled_networks_learn_the_same(model: str, tmp_path: Path, monkeypatc
     assert max(difference(plain.state_dict(), module.state_dict()).values(), default=0.0) < 1e-9
 
 
+@pytest.mark.parametrize("model", ["stylegan2", "pix2pix"])
+def test_compiled_networks_draw_and_translate_the_same(
+    model: str, variants: Callable[[str], Variant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The average and the weights in training, each traced and computed as it is written here."""
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda *given, **how: compiled(*given, **{**how, "backend": "eager"}))
+    run = str(variants(model).folder)
+    plain, other = open_run(run, "cpu"), open_run(run, "cpu", compiled=True)
+    for ema in (True, False):
+        parts = other.model.network("generator", ema).modules()
+        assert any(part._compiled_call_impl is not None for part in parts)
+        if plain.facts.task == SAMPLE:
+            made = [one.draw(one.noise(2), one.labels(2), ema=ema, exact=True) for one in (plain, other)]
+        else:
+            photo = torch.randint(256, (plain.facts.channels, 32, 32), generator=torch.Generator().manual_seed(0))
+            made = [one.translated(photo.byte(), ema=ema) for one in (plain, other)]
+        assert torch.equal(*made)
+
+
 def test_what_cannot_be_compiled_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = small(tmp_path / "a", "dcgan", "trainer.compile=[generatr]")
     with pytest.raises(ConfigError, match=r"no network of that name.*did you mean generator"):
@@ -36,5 +60,9 @@ def test_what_cannot_be_compiled_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     cfg.trainer.compile = ["generator"]
     check.require(cfg)
     monkeypatch.setattr(check.shutil, "which", lambda _: None)
-    with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler"):
+    with pytest.raises(ConfigError, match=r"trainer.compile: torch needs a C\+\+ compiler"):
         check.require(cfg)
+    with pytest.raises(ConfigError, match=r"compile=true: torch needs a C\+\+ compiler"):
+        open_run("nowhere", compiled=True)
+    with pytest.raises(ConfigError, match=r"compile=true: m.onnx is an exported file"):
+        open_any("m.onnx", compiled=True)

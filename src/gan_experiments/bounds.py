@@ -162,6 +162,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "evaluate": _COMMON
     | _MARKS
     | {
+        "compile": bool,
         "run": Place | Sequence[Place] | None,
         "checkpoints": bool,
         "fake": Place | None,
@@ -186,6 +187,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "translate": _COMMON
     | _MARKS
     | {
+        "compile": bool,
         "run": Place,
         "images": Place | int | Sequence[Place | int],
         "to": str | int | None,
@@ -227,7 +229,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "interpolate": {"a": Place, "b": Place, "alpha": Share, "out": Place | None},
     "convert": {"weights": Place, "out": Place | None},
-    "serve": {"run": Place | Sequence[Place], **_SERVICE, **_MARKS, "ema": bool, "device": Text},
+    "serve": {"compile": bool, "run": Place | Sequence[Place], **_SERVICE, **_MARKS, "ema": bool, "device": Text},
     "demo": {
         "run": Place | Sequence[Place],
         **{key: _SERVICE[key] for key in ("host", "port", "max_n", "max_pixels", "max_bytes", "threads", "tile")},

@@ -296,6 +296,13 @@ def compile_parts(network: nn.Module) -> None:
             part.compile(dynamic=False)
 
 
+def compile_all(model: AdversarialModule) -> None:
+    """Compile the parts of all networks of a model, and those of their averages."""
+    for name in model.network_names:
+        for network in {getattr(model, name), model.network(name, ema=True)}:
+            compile_parts(network)
+
+
 def parameters(model: AdversarialModule) -> dict[str, int]:
     """Return the number of parameters of each network, by name."""
     return {name: sum(p.numel() for p in getattr(model, name).parameters()) for name in model.network_names}

@@ -212,8 +212,14 @@ def _compiled(cfg: DictConfig) -> Iterator[str]:
                 f"trainer.compile={name}: there is no network of that name{nearest(str(name), known)};"
                 f" type trainer.compile=[{','.join(known)}] or some of them"
             )
-    if cfg.trainer.get("compile") and not any(map(shutil.which, COMPILERS)):
-        yield f"trainer.compile: torch needs a C++ compiler and there is none of {', '.join(COMPILERS)}; leave it out"
+    if cfg.trainer.get("compile"):
+        yield from no_compiler("trainer.compile")
+
+
+def no_compiler(key: str) -> Iterator[str]:
+    """Yield that torch cannot compile on this machine, as `key` asks for, if it lacks a C++ compiler."""
+    if not any(map(shutil.which, COMPILERS)):
+        yield f"{key}: torch needs a C++ compiler and there is none of {', '.join(COMPILERS)}; leave it out"
 
 
 def _early(cfg: DictConfig) -> Iterator[str]:

@@ -55,12 +55,15 @@ class TrainedRun:
         return mark and replace(mark, checkpoint=self.checkpoint)
 
 
-def open_run(given: str, device: str = "auto", trusted: Any = None) -> TrainedRun:
+def open_run(given: str, device: str = "auto", trusted: Any = None, compiled: bool = False) -> TrainedRun:
     """Return the model of a run folder or a checkpoint, on a device ("auto": the accelerator if there is one).
 
-    `trusted` is the option `trust=`: what else the config in the file may name. Raises ConfigError if there is no such
-    run, its config names more than is allowed, or its checkpoint does not fit the model of its own config.
+    `trusted` is the option `trust=`: what else the config in the file may name. With `compiled` its networks go through
+    torch.compile when they first get a batch of some shape. Raises ConfigError if there is no such run, its config
+    names more than is allowed, its checkpoint does not fit the model of its own config, or nothing can be compiled.
     """
+    if compiled and (lacks := [*check.no_compiler("compile=true")]):
+        raise ConfigError(*lacks)
     path = resume.find(given, key="run")
     stat = path.stat()
     checkpoint = resume.load(path, key="run")
@@ -77,6 +80,8 @@ def open_run(given: str, device: str = "auto", trusted: Any = None) -> TrainedRu
         raise ConfigError(
             f"run={given}: its weights do not fit its config ({' '.join(str(error).split())[:160]})"
         ) from error
+    if compiled:
+        build.compile_all(model)
     return TrainedRun(model.eval().to(device_of(device)), cfg, folder, path, stat)
 
 

@@ -55,15 +55,19 @@ def open_exported(given: str | Path, trusted: Any = None, threads: int = 1) -> G
     return Exported(path, *formats.read_torch(path, str(given)))
 
 
-def open_any(given: str, device: str = "auto", trusted: Any = None, threads: int = 1) -> Generates:
+def open_any(
+    given: str, device: str = "auto", trusted: Any = None, threads: int = 1, compiled: bool = False
+) -> Generates:
     """Return a run, a checkpoint or an exported file, which its suffix tells, as something that draws or translates.
 
     Files of ONNX and of torch.export compute on the CPU, whatever `device` says. Raises ConfigError as `open_run` and
     `open_exported` do.
     """
     if Path(given).suffix in SUFFIXES:
+        if compiled:
+            raise ConfigError(f"compile=true: {given} is an exported file, which is not compiled; leave it out")
         return open_exported(given, trusted, threads)
-    return open_run(given, device, trusted)
+    return open_run(given, device, trusted, compiled)
 
 
 class Weights(Run):

@@ -202,9 +202,9 @@ class Run(trained.TrainedRun, Generates):
         return tiling.translated(self.model, image, mask, given, self.direction(to), seed, ema, tile, told)
 
 
-def open_run(given: str, device: str = "auto", trusted: Any = None) -> Run:
+def open_run(given: str, device: str = "auto", trusted: Any = None, compiled: bool = False) -> Run:
     """Return a run folder's or a checkpoint's model, see `trained.open_run`."""
-    return of(trained.open_run(given, device, trusted))
+    return of(trained.open_run(given, device, trusted, compiled))
 
 
 def after(parts: build.Run) -> Run:

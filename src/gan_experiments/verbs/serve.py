@@ -64,7 +64,7 @@ def _opened(given: str, cfg: DictConfig) -> Generates:
     """Return the model of a run, a checkpoint or an exported file."""
     from gan_experiments.export.exported import open_any
 
-    return open_any(given, cfg.device, cfg.trust, _threads(cfg))
+    return open_any(given, cfg.device, cfg.trust, _threads(cfg), bool(cfg.get("compile")))
 
 
 def _batch(cfg: DictConfig) -> int:

@@ -88,7 +88,7 @@ def _translate(cfg: DictConfig) -> int:
     from gan_experiments.runs import quoting
 
     _require(cfg)
-    run = open_run(cfg.run, cfg.device, cfg.trust)
+    run = open_run(cfg.run, cfg.device, cfg.trust, cfg.compile)
     if not isinstance(run.model, ImageToImage):
         raise ConfigError(
             f"run={cfg.run}: this model draws images from noise; type {quoting.of_verb('sample', run=cfg.run)}"
