@@ -71,7 +71,7 @@ class Case:
     @property
     def compares_samples(self) -> bool:
         """Whether a loss looks at the batch as a whole: of parts of a batch it is another one."""
-        return self.model == "improved_gan"
+        return self.model in ("damsm", "improved_gan")
 
     @property
     def keeps_batch_norm(self) -> bool:

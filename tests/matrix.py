@@ -21,7 +21,7 @@ import torch
 import yaml
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from support import MODELS, REPOSITORY, SMALL, model_class, small
+from support import GENERATIVE, MODELS, REPOSITORY, SMALL, model_class, small
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -35,7 +35,7 @@ from gan_experiments.models.technique import Technique
 GROUPS = ("technique", "loss", "augment")
 VARIANTS = [model for model in MODELS if issubclass(model_class(model), NoiseToImage)]
 TRANSLATORS = [
-    model for model in MODELS if model not in (*VARIANTS, "context_encoder_random", "rrdb_psnr")
+    model for model in GENERATIVE if model not in (*VARIANTS, "context_encoder_random", "rrdb_psnr")
 ]  # these two are others with other networks
 ALIKE = ("least_squares_cyclegan", "least_squares_bicyclegan", "r1_auto", "r1_cifar", "r1_paper256")
 """Choices that differ from others by constants alone."""

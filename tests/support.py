@@ -49,7 +49,7 @@ from gan_experiments.runs import configs, run_folder
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODELS = sorted(path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml"))
 SMALL = {"width": 4, "blocks": 1, "layers": 2, "growth": 4, "latent_dim": 8, "n_critic": 2, "depth": 1, "shared_dim": 4}
-SMALL |= {"reference_batch": 4, "steps": 2, "unrolling_steps": 2, "bottleneck": 8}
+SMALL |= {"reference_batch": 4, "steps": 2, "unrolling_steps": 2, "bottleneck": 8, "embedding": 8}
 SMALL |= {"w_dim": 8, "channel_base": 128, "channel_max": 8, "mapping_layers": 2}
 """Values that make any variant small, for whichever of these keys it has and does not leave at 0."""
 WITHOUT_VGG = {"srgan": ["perceptual=none", "model.pixel_weight=4"], "esrgan": ["perceptual=none"]}
@@ -114,6 +114,10 @@ def inherited(model: str) -> Iterator[Any]:
 def model_class(model: str) -> type:
     """The class that a model's config makes."""
     return get_class(next(node._target_ for node in inherited(model) if "_target_" in node))
+
+
+GENERATIVE = [model for model in MODELS if getattr(model_class(model), "makes_images", True)]
+"""The models that have a generator."""
 
 
 def small_data(folder: Path, choice: str) -> list[str]:

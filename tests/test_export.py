@@ -18,7 +18,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
-from support import MODELS, REPOSITORY, small
+from support import GENERATIVE, REPOSITORY, small
 from support import run as command
 from test_service import answers
 from torch import nn
@@ -84,7 +84,7 @@ def apart(a: torch.Tensor, b: torch.Tensor) -> float:
 # -------------------------------------------------------------------- every model
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", GENERATIVE)
 def test_every_model_is_a_module_and_a_file_that_do_the_same(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

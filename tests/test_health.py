@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from support import MODELS, compose, difference, run, shrink, small, train
+from support import GENERATIVE, compose, difference, run, shrink, small, train
 
 from gan_experiments.assembly import build, check
 from gan_experiments.callbacks import health
@@ -281,7 +281,7 @@ class Grey(L.Callback):
         module.sheet = lambda inputs, ema: torch.zeros_like(sheet(inputs, ema))
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", GENERATIVE)
 def test_the_samples_of_every_variant_are_looked_at(
     model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

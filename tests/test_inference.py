@@ -17,7 +17,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
-from support import MODELS, Variant, run, write_images
+from support import GENERATIVE, Variant, run, write_images
 from test_translate import Negative
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -31,7 +31,7 @@ from gan_experiments.models.image_to_image import Direction
 Variants = Callable[[str], Variant]
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", GENERATIVE)
 def test_every_variant_is_opened_and_used(model: str, variants: Variants) -> None:
     """A row of samples depends on its own noise and label alone, up to rounding, so that requests can be batched."""
     folder, cfg = variants(model).folder, variants(model).cfg

@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import MODELS, run, serving, small
+from support import GENERATIVE, run, serving, small
 from torch import Tensor
 
 from gan_experiments import drawing, provenance
@@ -696,7 +696,7 @@ def test_bodies_have_limits() -> None:
 # ------------------------------------------------------------------------------------------ all models
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", GENERATIVE)
 def test_every_model_is_served(model: str, tmp_path: Path) -> None:
     """Or refused with the reason."""
     cfg = small(tmp_path / "run", model)

@@ -11,7 +11,7 @@ import torch
 import yaml
 from matrix import batches_of, drive
 from omegaconf import DictConfig, OmegaConf
-from support import MODELS, compose, difference, inherited, run, shrink, small, train, write_images
+from support import GENERATIVE, compose, difference, inherited, run, shrink, small, train, write_images
 from torch import Tensor, nn
 
 from gan_experiments.assembly import build, check, pretrained
@@ -387,7 +387,7 @@ def test_settings_come_from_the_run_unless_typed(runs: Path, tmp_path: Path) -> 
 
 # ------------------------------------------------------------------------------------------ freeze_d
 
-WITH_DISCRIMINATOR = [model for model in MODELS if model not in ("srresnet", "rrdb_psnr")]
+WITH_DISCRIMINATOR = [model for model in GENERATIVE if model not in ("srresnet", "rrdb_psnr")]
 GROWS = {"pggan": ["model.start_resolution=32"], "stylegan": ["model.start_resolution=32"]}
 
 

@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from gan_experiments import files, processes, provenance, signals
-from gan_experiments.assembly import lightning_arguments, pretrained, scoring
+from gan_experiments.assembly import encoders, lightning_arguments, pretrained, scoring
 from gan_experiments.callbacks.callback import find
 from gan_experiments.callbacks.health import Health
 from gan_experiments.callbacks.record import Record, log_picture
@@ -69,7 +69,7 @@ class Run:
     data: DataModule
     trainer: L.Trainer
     missing: str = ""  # a line on the weights that `metrics=auto` would have scored with, if they are missing
-    begun: Sequence[str] = ()  # lines on the weights of `model.pretrained`
+    begun: Sequence[str] = ()  # lines on the weights of other runs
 
     def train(self, checkpoint: Path | None) -> None:
         """Train until the run's images have been seen, from the checkpoint if there is one.
@@ -186,15 +186,22 @@ def build(cfg: DictConfig) -> Run:
 
 
 def begin_with(cfg: DictConfig, model: AdversarialModule, data: DataModule | None) -> list[str]:
-    """Let a model that does not go on begin with the run of `model.pretrained`, if any; return lines on it.
+    """Let a model that does not go on begin with the runs that it names, if any; return lines on it.
 
-    The data tell the names of the classes; without data rows are taken by their numbers.
+    These are the run of `model.pretrained`, and that of `model.text_encoder`. The data tell the names of the classes;
+    without data rows are taken by their numbers.
     """
-    if not model.pretrained or cfg.ckpt:
+    if cfg.ckpt:
         return []
-    if data is not None:
-        data.setup("fit")
-    return pretrained.take_up(model, model.pretrained, cfg.model, data.class_names if data is not None else ())
+    lines = []
+    if model.pretrained:
+        if data is not None:
+            data.setup("fit")
+        names = data.class_names if data is not None else ()
+        lines += pretrained.take_up(model, model.pretrained, cfg.model, names)
+    if getattr(model, "encoders_of", None):
+        lines += encoders.take_up(model, data)
+    return lines
 
 
 def _placed(cfg: DictConfig) -> DictConfig:

@@ -60,7 +60,8 @@ def open_run(given: str, device: str = "auto", trusted: Any = None, compiled: bo
 
     `trusted` is the option `trust=`: what else the config in the file may name. With `compiled` its networks go through
     torch.compile when they first get a batch of some shape. Raises ConfigError if there is no such run, its config
-    names more than is allowed, its checkpoint does not fit the model of its own config, or nothing can be compiled.
+    names more than is allowed, its checkpoint does not fit the model of its own config, that model makes no images, or
+    nothing can be compiled.
     """
     if compiled and (lacks := [*check.no_compiler("compile=true")]):
         raise ConfigError(*lacks)
@@ -80,9 +81,19 @@ def open_run(given: str, device: str = "auto", trusted: Any = None, compiled: bo
         raise ConfigError(
             f"run={given}: its weights do not fit its config ({' '.join(str(error).split())[:160]})"
         ) from error
+    require_images(model, given)
     if compiled:
         build.compile_all(model)
     return TrainedRun(model.eval().to(device_of(device)), cfg, folder, path, stat)
+
+
+def require_images(model: AdversarialModule, given: object) -> None:
+    """Raise ConfigError for a model without a generator, as of encoders, of a run that was `given`."""
+    if not model.makes_images:
+        raise ConfigError(
+            f"run={given}: {type(model).__name__} reads captions and images and makes none; type"
+            f" model.text_encoder={given} to train a text-to-image model with it"
+        )
 
 
 def _hash_of(file: Path, stat: os.stat_result) -> str:

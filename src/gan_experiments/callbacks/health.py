@@ -249,7 +249,7 @@ class Health(RunCallback):
         numbers = record.fresh if record else {}
         if numbers:
             self._look(trainer, module, self._read(numbers, module.stage), self._discriminator_fooled(numbers))
-        if module.passed(self.every):
+        if module.passed(self.every) and module.makes_images:
             with module.paused():
                 twins = self._twins(trainer, module)
             seen = modes_collapsed(twins) if self.diverse or module.images_seen >= self.warm_up else None

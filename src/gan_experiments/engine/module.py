@@ -92,6 +92,8 @@ class AdversarialModule(L.LightningModule):
     """The keys that a batch must hold, see `contracts.BATCH_KEYS`."""
     lipschitz: bool = False
     """Whether the variant keeps its discriminator Lipschitz, as the Wasserstein loss needs."""
+    makes_images: bool = True
+    """Whether there is a generator: without one, no verb can draw samples of a run, and health does not look at any."""
     shows_inputs: bool = False
     """Whether its pictures are made of images that are given, as translations are."""
     per_sample_penalty: bool = False

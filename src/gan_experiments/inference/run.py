@@ -60,6 +60,7 @@ class Run(trained.TrainedRun, Generates):
 
     def _found(self) -> Facts:
         model: Any = self.model
+        trained.require_images(model, self.folder)
         if isinstance(model, NoiseToImage):
             known = model.conditions
             channels, *resolution = model.kind.shape(self.cfg.data)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from gan_experiments.bounds import Place
 from gan_experiments.captions import PADDING, Vocabulary
 from gan_experiments.conditions import Captions, Conditions
 from gan_experiments.contracts import ConfigError
@@ -24,15 +25,23 @@ class TextToImage(NoiseToImage):
     """A generator and a discriminator that are told a caption, encoded by a frozen `text_encoder`.
 
     Conditions are tokens int64 [N, length], under "caption" in a batch; networks get the `Text` that the encoder makes
-    of them. Fakes in training have the captions of the real images. `NoiseToImage` has the other arguments.
+    of them. Fakes in training have the captions of the real images. `encoders_of` is the run that the encoder comes
+    from, if it was trained before. `NoiseToImage` has the other arguments.
     """
 
     condition = CAPTION
 
-    def __init__(self, text_encoder: nn.Module, fake_labels: str = "batch", **options: Any) -> None:
-        super().__init__(
-            fake_labels=fake_labels, further={"text_encoder": text_encoder.requires_grad_(False)}, **options
-        )
+    def __init__(
+        self,
+        text_encoder: nn.Module,
+        fake_labels: str = "batch",
+        encoders_of: Place | None = None,
+        further: Mapping[str, nn.Module] | None = None,
+        **options: Any,
+    ) -> None:
+        frozen = text_encoder.requires_grad_(False)
+        super().__init__(fake_labels=fake_labels, further={"text_encoder": frozen, **(further or {})}, **options)
+        self.encoders_of = encoders_of
 
     @override
     def _faults(self) -> Iterator[str]:

@@ -12,7 +12,7 @@ from gan_experiments.contracts import ConfigError
 from gan_experiments.runs import quoting
 from gan_experiments.runs.configs import conf_dir
 
-KEYS = ("run", "ckpt", "a", "b", "model.pretrained")
+KEYS = ("run", "ckpt", "a", "b", "model.pretrained", "model.text_encoder")
 """The keys whose value is a run."""
 WORD = re.compile(r"latest(?::(.+))?")
 

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig, built: Callable[[Run], object] = lambda run: None) -> int:
     """Check the config, build the parts, train, and return the exit status; `built` is called with the parts."""
     from gan_experiments import processes, signals
-    from gan_experiments.assembly import build, check, fastest, pretrained, report, trained
+    from gan_experiments.assembly import build, check, encoders, fastest, pretrained, report, trained
     from gan_experiments.contracts import RankDied
     from gan_experiments.runs import configs, resume, run_folder
 
@@ -26,6 +26,7 @@ def run(cfg: DictConfig, built: Callable[[Run], object] = lambda run: None) -> i
     check.require_readable(cfg)
     configs.settle_shape(cfg)
     processes.adopt(cfg.trainer, resume.choice("trainer"), "trainer.devices" in typed)
+    encoders.settle(cfg)
     pretrained.settle(cfg)
     check.require(cfg)
     if resume.finished(cfg):
