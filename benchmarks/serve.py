@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--runs", nargs=2, metavar=("DRAWS", "TRANSLATES"), help="a run of each kind")
     parser.add_argument("--seconds", type=float, default=15, help="of each row of load")
     parser.add_argument("--minutes", type=int, default=10, help="of soak")
+    parser.add_argument("--rounds", type=int, default=3, help="of hostile: so often all of its requests")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 16], help="of load")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +59,7 @@ def main() -> None:
                 asyncio.run(soak(server, arguments.minutes))
         else:
             with service(runs, "body_seconds=1", "request_seconds=20") as server:
-                asyncio.run(hostile(server))
+                asyncio.run(hostile(server, arguments.rounds))
 
 
 # -------------------------------------------------------------------- the service, and a client
@@ -83,7 +84,7 @@ def train(folder: Path) -> list[str]:
     size = [f"data.root={folder / 'images'}", "data.resolution=64", "data.load_resolution=72", "data.batch_size=2"]
     for words in (
         ["model=dcgan", "images=640", f"hydra.run.dir={folder / 'digits'}"],
-        ["model=cyclegan", "model.width=16", *size, "images=4", f"hydra.run.dir={folder / 'painted'}"],
+        ["model=cyclegan", "model.generator_ab.width=16", *size, "images=4", f"hydra.run.dir={folder / 'painted'}"],
     ):
         command = [sys.executable, "-m", "gan_experiments", *SMALL, *words]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -506,16 +507,18 @@ async def attack(server: Server, parts: list[Part]) -> int:
         return 0
 
 
-async def hostile(server: Server) -> None:
-    """Send all of them, and compare what the service is like before and after."""
+async def hostile(server: Server, rounds: int) -> None:
+    """Send all of them, a few times, and compare what the service is like before and after."""
     kinds: dict[str, collections.Counter[int]] = {}
-    before = await state(server)
+    states = [await state(server)]
     began, number = time.perf_counter(), 0
-    async for kind, status in _sent(server):
-        kinds.setdefault(kind, collections.Counter())[status] += 1
-        number += 1
+    for _ in range(rounds):
+        async for kind, status in _sent(server):
+            kinds.setdefault(kind, collections.Counter())[status] += 1
+            number += 1
+        states.append(await state(server))
     took = time.perf_counter() - began
-    after = await state(server)
+    before, after = states[0], states[-1]
     print("| kind | requests | status of the answers |\n|---|---|---|")
     named = {0: "cut off", -1: "went away itself"}
     for kind, found in kinds.items():
@@ -523,7 +526,7 @@ async def hostile(server: Server) -> None:
         print(f"| {kind} | {found.total()} | {codes} |")
     print(f"\n{number} requests in {took:.0f} s")
     print(f"the same sample and translation before and after: {before[0] == after[0]} ({after[0][:16]})")
-    print(f"memory before and after: {before[1] / 1e6:.0f} and {after[1] / 1e6:.0f} MB")
+    print(f"memory before and after each round: {', '.join(f'{held / 1e6:.0f}' for _, held in states)} MB")
     print(f"answers of 500: {sum(found[500] for found in kinds.values())}")
     print(f"tracebacks in its log: {server.log.read_text().count('Traceback')}")
 

@@ -275,6 +275,11 @@ def test_a_run_knows_its_words(tmp_path: Path) -> None:
     assert not (drawn == opened.sample(2, seed=1, label=["a thin two"] * 2)).all()
     with pytest.raises(ConfigError, match="label=purple: none of its words is known"):
         opened.sample(label="purple")
+    done = run("export", f"run={last}", "format=safetensors", "out=e.safetensors", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    exported = gx.load(tmp_path / "e.safetensors")
+    for words in ({}, {"label": "a thick seven"}):  # captions of the data, or one's own
+        assert (exported.sample(9, seed=1, **words) == opened.sample(9, seed=1, **words)).all()
     (tmp_path / "said.txt").write_text("a seven\n\nan eight\n")
     done = run("sample", f"run={last}", "caption=said.txt", "n=4", "out=p", folder=tmp_path)
     assert done.returncode == 0, done.stderr

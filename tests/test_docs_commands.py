@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 from support import REPOSITORY, compose, run, serving, shrink
 
 from gan_experiments.launch import entry
@@ -183,3 +184,13 @@ def test_a_command_does_or_says_what_it_needs(command: str, bare_machine: Path, 
     assert answer in done.stderr
     assert len(done.stderr.strip().splitlines()) == (2 if "outputs/translation" in command else 1)  # lacks a run too
     assert {path for path in here.rglob("*")} == before, "something was left behind"
+
+
+def test_the_python_of_the_first_hour(bare_machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(bare_machine / "runs" / "dcgan", tmp_path / PLACE)
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "first_hour.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert Image.open("seven.png").size == (32, 32)
+    assert names["scores"]["fid_digits"] > 0

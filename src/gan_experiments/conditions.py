@@ -233,7 +233,7 @@ def restored(saved: Mapping[str, Any]) -> Conditions:
     """Return the conditions of which a checkpoint keeps the `state`."""
     if captions := saved.get("captions"):
         words = Vocabulary(tuple(captions["words"]), int(captions["length"]))
-        return Captions(captions["rows"].long(), words)
+        return Captions(torch.as_tensor(captions["rows"], dtype=torch.int64), words)
     counts = saved.get("class_counts") or ()
     return Classes(len(counts), tuple(counts)) if counts else Conditions()
 

@@ -35,7 +35,13 @@ def saved_of(model: AdversarialModule) -> dict[str, Any]:
     kept = {key: config[key] for key in ("model", "images", "seed")}
     trainer = {key: config["trainer"][key] for key in ("precision", "channels_last", "accumulate", "log_every")}
     kept |= {"data": data, "trainer": trainer}
-    return {**saved, "config": kept, "averaged_at": {}, "unlogged": {}, "overrides": []}
+    return _listed({**saved, "config": kept, "averaged_at": {}, "unlogged": {}, "overrides": []})
+
+
+def _listed(saved: dict[str, Any]) -> dict[str, Any]:
+    """Return the same with lists in place of tensors, such as the captions of the data."""
+    inside = {key: _listed(value) if isinstance(value, dict) else value for key, value in saved.items()}
+    return {key: value.tolist() if isinstance(value, Tensor) else value for key, value in inside.items()}
 
 
 def write(wraps: Sequence[Wrapped], metadata: dict[str, Any], path: Path) -> None:
