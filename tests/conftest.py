@@ -21,6 +21,7 @@ os.environ["no_proxy"] = "localhost,127.0.0.1"
 
 from pathlib import Path
 
+import composing
 import pytest
 import torch
 import yaml
@@ -31,6 +32,7 @@ from gan_experiments.runs import resolvers
 torch.set_num_threads(1)
 yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a quarter less for each of thousands of configs
 resolvers.register_resolvers()
+composing.once()
 
 _connect = socket.socket.connect
 

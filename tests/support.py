@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 import os
+import pkgutil
 import re
 import signal
 import socket
@@ -25,6 +26,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import composing
 import hydra
 import matplotlib as mpl
 import torch
@@ -35,6 +37,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
+import gan_experiments
 from gan_experiments import distributed, processes
 from gan_experiments.assembly import build
 from gan_experiments.callbacks.checkpoints import Checkpoints
@@ -102,13 +105,12 @@ def _small_data(folder: Path, model: str) -> list[str]:
     return ["metrics=none", "data.batch_size=4"]
 
 
-def inherited(model: str) -> Iterator[Any]:
-    """The config files that a model's is made of, its own first."""
-    node = OmegaConf.load(REPOSITORY / "conf" / "model" / f"{model}.yaml")
-    yield node
-    for base in node.get("defaults", []):
-        if isinstance(base, str) and base != "_self_" and not base.startswith("/"):
-            yield from inherited(base)
+@cache
+def inherited(model: str) -> tuple[Any, ...]:
+    """The config files that a model's is made of, its own first; to read, not to change."""
+    node: Any = OmegaConf.load(REPOSITORY / "conf" / "model" / f"{model}.yaml")
+    bases = [base for base in node.get("defaults", []) if isinstance(base, str)]
+    return node, *(file for base in bases if base != "_self_" and base[0] != "/" for file in inherited(base))
 
 
 def model_class(model: str) -> type:
@@ -300,8 +302,17 @@ def difference(a: Any, b: Any, path: str = "") -> dict[str, float]:
     return found
 
 
-LOADED = ("gan_experiments.loggers.wandb_run", "gan_experiments.assembly.check", "matplotlib.pyplot")
-"""What most commands need, imported before the fork and so once: W&B takes as long as a small training."""
+@cache
+def _load() -> None:
+    """Import what commands need, before the fork and so once: W&B alone takes as long as a small training."""
+    ours = [module.name for module in pkgutil.walk_packages(gan_experiments.__path__, "gan_experiments.")]
+    scripts = [name for name in ours if name.endswith((".run", ".__main__", ".train_digits"))]
+    for name in (*sorted(set(ours) - set(scripts)), "gan_experiments.verbs.run", *LATE):
+        importlib.import_module(name)
+
+
+LATE = ("matplotlib.pyplot", "jinja2", "requests", "hydra._internal.logging_config", "torch.utils.serialization")
+"""What other packages import when they are first used."""
 
 
 class Started:
@@ -337,8 +348,8 @@ def start(
     **environment: str,
 ) -> Started:
     """Begin a verb as a person types it, in a folder; `change` is done to the config before the verb sees it."""
-    for name in LOADED:
-        importlib.import_module(name)
+    _load()
+    composing.prepare(verb, [*words])
     module = importlib.import_module(f"gan_experiments.verbs.{verb}")
     work = getattr(module, verb)
 

@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import composing
 import hydra
 import pytest
 from omegaconf import OmegaConf
@@ -26,6 +27,16 @@ def test_a_choice_read_from_its_files_is_what_hydra_composes(group: str, name: s
     with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         composed = hydra.compose("evaluate", overrides=[f"{group}={name}"])
     assert configs.of_choice(group, name) == (composed[group] or {})
+
+
+@pytest.mark.parametrize("words", [["model=cyclegan"], ["model=stylegan2_auto", "technique=[r1_auto,lecam]", "seed=3"]])
+def test_what_the_tests_merge_once_is_what_hydra_makes(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
+        kept = [hydra.compose("run", words, return_hydra_config=True) for _ in range(2)]
+        monkeypatch.setattr(composing, "PLACES", set())
+        monkeypatch.setattr(composing, "CONF", "")
+        anew = hydra.compose("run", words, return_hydra_config=True)
+    assert [OmegaConf.to_yaml(cfg) for cfg in kept] == 2 * [OmegaConf.to_yaml(anew)]
 
 
 def test_off_is_said_in_one_way() -> None:
