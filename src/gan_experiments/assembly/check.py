@@ -52,6 +52,11 @@ def remarks(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:
             "technique=[freeze_d] without model.pretrained=: the first layers of the discriminator stay as they were"
             " drawn; type model.pretrained= a run, or leave it out"
         )
+    if getattr(getattr(model, "generator", None), "frozen", False) and not model.pretrained:
+        yield (
+            "model.generator.frozen=true without model.pretrained=: stage I stays as it was drawn; type"
+            " model.pretrained= its run, or model.generator.frozen=false"
+        )
     averages: dict[str, Any] = dict(model.averages.items())
     for name, average in averages.items():
         own = {id(parameter) for parameter in getattr(model, name).parameters()}

@@ -6,6 +6,8 @@ unless it is typed (`settle`), and refused if it differs.
 
 - Classes. Rows of embeddings, columns of one-hot labels and outputs of classifiers are taken by the names of the
   classes. Those of new classes stay as they were drawn.
+- Stages. A generator that has one of the class there as an argument, as stage II of StackGAN has stage I, takes that
+  one, averaged if it was. The discriminator is then drawn anew.
 - Resolution. Layers are matched by the size of the maps that they work at. Those of sizes that only one of the networks
   has are drawn, as are the layers next to the image. All others have to agree.
 """
@@ -111,8 +113,7 @@ def settle(cfg: DictConfig) -> None:
         return
     changed = []
     OmegaConf.set_readonly(cfg, False)
-    for name, node in _own_nodes(cfg.model, names):
-        there = nodes[name]
+    for name, node, there in _pairs(cfg.model, names, nodes):
         if not isinstance(there, Mapping) or there.get("_target_") != node.get("_target_"):
             continue
         for argument in map(str, node):
@@ -128,11 +129,30 @@ def settle(cfg: DictConfig) -> None:
         log.info("as in %s: %s", given, " ".join(changed))
 
 
-def _own_nodes(model: DictConfig, names: Sequence[str]) -> Iterator[tuple[str, DictConfig]]:
-    """Yield the networks that are written out; those that repeat another by an interpolation follow it."""
+def _pairs(model: DictConfig, names: Sequence[str], nodes: Mapping[str, Any]) -> Iterator[tuple[str, DictConfig, Any]]:
+    """Yield the networks that are written out, by name, each with the one there that it begins with.
+
+    Those that repeat another by an interpolation follow it.
+    """
+    stage = _stage_of(model.get("generator"), nodes.get("generator"))
     for name in names:
-        if not OmegaConf.is_interpolation(model, name):
-            yield name, model[name]
+        if OmegaConf.is_interpolation(model, name) or (stage and name.startswith("discriminator")):
+            continue
+        if stage and name == "generator":
+            yield f"{name}.{stage}", model[name][stage], nodes[name]
+            continue
+        yield name, model[name], nodes[name]
+        for part, node in model[name].items():
+            if isinstance(node, DictConfig) and "_target_" in node and isinstance(nodes[name], Mapping):
+                yield f"{name}.{part}", node, nodes[name].get(part)
+
+
+def _stage_of(here: Any, there: Any) -> str:
+    """Return the argument of a network that is one like that there, as stage II has stage I; empty if none is."""
+    if not all(isinstance(node, Mapping) and "_target_" in node for node in (here, there)):
+        return ""
+    parts = (key for key, node in here.items() if isinstance(node, Mapping) and "_target_" in node)
+    return str(next((key for key in parts if here[key]["_target_"] == there["_target_"]), ""))
 
 
 def _plain(value: Any) -> bool:
@@ -167,10 +187,11 @@ def take_up(model: AdversarialModule, given: str, nodes: Mapping[str, Any], clas
     """
     found = _taken(model, given, nodes, class_names)
     lines = [f"begins with {given}"]
-    for name in model.network_names:
+    for name in {**dict.fromkeys(model.network_names), **found}:
         fits = found.get(name)
         if fits is None:
-            lines.append(f"  {name}: drawn anew, as that run has none")
+            if not any(part.startswith(f"{name}.") for part in found):
+                lines.append(f"  {name}: drawn anew, as that run has none like it")
             continue
         for network, state in fits.states:
             network.load_state_dict({**network.state_dict(), **state})
@@ -199,16 +220,23 @@ def _taken(
         raise ConfigError(f"{KEY}={given}: that run has no {' or '.join(model.network_names)}; type {KEY}= another one")
     names = (list(run.class_names), list(class_names))
     found = {}
-    for name, trained in run.trained.items():
+    stage = _stage_of(nodes.get("generator"), run.nodes.get("generator"))
+    for of_run, trained in run.trained.items():
+        name = of_run
+        if stage and name.startswith("discriminator"):
+            continue
         there, here = run.nodes.get(name), _container(nodes.get(name))
-        match = Match(name, given, there, here, names, nodes)
         average = run.averaged.get(name, trained)
-        network = getattr(model, name)
+        targets = [getattr(model, name), *([model.averages[name].network] if name in model.averages else [])]
+        whole = not stage or name != "generator"
+        if not whole:
+            targets = [getattr(target, stage) for target in targets]
+            here = {key: value for key, value in here[stage].items() if key != "_partial_"}
+            name, here = f"{name}.{stage}", {**here, "resolution": targets[0].resolution}
+        match = Match(name, given, there, here, names, nodes)
         fit = found[name] = Fit()
-        for target, state in (
-            (network, average if run.alone else trained),
-            *([(model.averages[name].network, average)] if name in model.averages else []),
-        ):
+        states = [trained if whole and not run.alone else average, average]
+        for target, state in zip(targets, states, strict=False):
             taken = match.state(state, target)
             fit.said = fit.said or match.said(state, target, taken)
             fit.states.append((target, taken))
@@ -294,7 +322,7 @@ class Match:
 
     def _key_of(self, argument: str) -> str:
         """Return the key to type for an argument: that of the data, where the network's refers to it."""
-        node = self.nodes[self.name]
+        node = OmegaConf.select(self.nodes, self.name) if isinstance(self.nodes, DictConfig) else self.nodes[self.name]
         raw: Any = node._get_node(argument) if isinstance(node, DictConfig) else None
         text = "" if raw is None else str(raw._value())
         return text[2:-1] if text.startswith("${data.") else f"model.{self.name}.{argument}"

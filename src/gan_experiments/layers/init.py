@@ -23,6 +23,14 @@ def init_normal(network: nn.Module, std: float = 0.02) -> None:
             nn.init.zeros_(layer.bias)
 
 
+def init_orthogonal(network: nn.Module, std: float = 0.02) -> None:
+    """Draw orthogonal weights (Saxe et al. 2013), and batch norm's scales with mean 1 and `std`; biases are 0."""
+    init_normal(network, std)
+    for layer in network.modules():
+        if isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
+            nn.init.orthogonal_(layer.weight)
+
+
 def init_uniform(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, gain: float = 1.0) -> None:
     """Draw weights uniformly with std gain·√(2 / (fan_in + fan_out)); the bias is 0 (Glorot & Bengio 2010, eq. 16).
 

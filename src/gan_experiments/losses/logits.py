@@ -29,4 +29,4 @@ def per_patch(logits: Logits) -> Tensor:
     """Every logit of an image, [n, patches of all scales]; [n] where there is one for each image."""
     if isinstance(logits, Tensor):
         return logits if logits.ndim == 1 else logits.flatten(1)
-    return torch.cat([one.flatten(1) for one in logits], dim=1)
+    return torch.cat([one.reshape(len(one), -1) for one in logits], dim=1)

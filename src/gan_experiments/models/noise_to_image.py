@@ -226,6 +226,10 @@ class NoiseToImage(Game):
         """Return the further arguments of networks for conditions [n, ...], none for None."""
         return () if label is None else (label.to(self.device),)
 
+    def told_discriminator(self, label: Any) -> tuple[Any, ...]:
+        """Return the further arguments of the discriminator for conditions [n, ...]: those of the generator."""
+        return self.told(label)
+
     @property
     def conditions(self) -> Conditions:
         """What the generator is conditioned on: the data's conditions, or its own classes if the data's are unknown."""
@@ -250,7 +254,7 @@ class NoiseToImage(Game):
         seen = self.shown(images if self.augment is None else self.augment(images, self.draw))
         discriminator: Any = self.discriminator
         judged = getattr(discriminator, "classes", 0) or getattr(discriminator, "conditional", False)
-        inputs = (seen, *self.told(label)) if judged else (seen,)
+        inputs = (seen, *self.told_discriminator(label)) if judged else (seen,)
         drawing = self._drawing(discriminator)
         if not hasattr(discriminator, "features"):
             return discriminator(*inputs, **drawing), None

@@ -25,22 +25,23 @@ class TextToImage(NoiseToImage):
     """A generator and a discriminator that are told a caption, encoded by a frozen `text_encoder`.
 
     Conditions are tokens int64 [N, length], under "caption" in a batch; networks get the `Text` that the encoder makes
-    of them. Fakes in training have the captions of the real images. `encoders_of` is the run that the encoder comes
-    from, if it was trained before. `NoiseToImage` has the other arguments.
+    of them. Fakes in training have the captions of the real images. Without a `text_encoder` networks are told nothing.
+    `encoders_of` is the run that the encoder comes from, if it was trained before. `NoiseToImage` has the other
+    arguments.
     """
 
     condition = CAPTION
 
     def __init__(
         self,
-        text_encoder: nn.Module,
+        text_encoder: nn.Module | None,
         fake_labels: str = "batch",
         encoders_of: Place | None = None,
         further: Mapping[str, nn.Module] | None = None,
         **options: Any,
     ) -> None:
-        frozen = text_encoder.requires_grad_(False)
-        super().__init__(fake_labels=fake_labels, further={"text_encoder": frozen, **(further or {})}, **options)
+        frozen = {} if text_encoder is None else {"text_encoder": text_encoder.requires_grad_(False)}
+        super().__init__(fake_labels=fake_labels, further={**frozen, **(further or {})}, **options)
         self.encoders_of = encoders_of
 
     @override
@@ -52,11 +53,13 @@ class TextToImage(NoiseToImage):
     @property
     @override
     def conditional(self) -> bool:
-        return True
+        return "text_encoder" in self.network_names
 
     @override
     def told(self, label: Tensor | Text | None) -> tuple[Text, ...]:
         """Return the `Text` of tokens int64 [n, length]; a `Text` is returned as it is."""
+        if not self.conditional:
+            return ()
         if label is None:
             raise ConfigError("this generator makes images of captions, and was given none")
         return (label if isinstance(label, Text) else self.encode(label),)
@@ -71,5 +74,7 @@ class TextToImage(NoiseToImage):
     @property
     @override
     def conditions(self) -> Conditions:
+        if not self.conditional:
+            return Conditions()
         known = self.data_conditions
         return known if isinstance(known, Captions) else Captions(torch.tensor([[PADDING]]), Vocabulary((), 1))

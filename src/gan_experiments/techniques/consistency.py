@@ -82,4 +82,5 @@ class ZCR(Technique):
         images = update.model.generate(near, update.fake_label)
         if update.of_generator:
             return self.generator_weight * latent_diversity(update.fake, images)
-        return self.weight * consistency(update.fake_logits, update.judge_as_fake(images.detach()))
+        moved = update.judge_as_fake(images.detach())
+        return self.weight * consistency(per_image(update.fake_logits), per_image(moved))
