@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import tempfile
@@ -58,6 +59,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     )
     if model is not None and "variants" in item.fixturenames:  # type: ignore[attr-defined]
         item.add_marker(pytest.mark.xdist_group(f"variant {model}"))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected is no garbage: it is not looked for there again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

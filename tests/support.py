@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import importlib
 import itertools
 import json
@@ -39,7 +40,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 import gan_experiments
 from gan_experiments import distributed, processes
-from gan_experiments.assembly import build
+from gan_experiments.assembly import build, check
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
@@ -309,6 +310,7 @@ def _load() -> None:
     scripts = [name for name in ours if name.endswith((".run", ".__main__", ".train_digits"))]
     for name in (*sorted(set(ours) - set(scripts)), "gan_experiments.verbs.run", *LATE):
         importlib.import_module(name)
+    check.require(compose(Path("r"), "callbacks=default", "logger=wandb"))  # keeps signatures, bounds and layers' sizes
 
 
 LATE = ("matplotlib.pyplot", "jinja2", "requests", "hydra._internal.logging_config", "torch.utils.serialization")
@@ -409,6 +411,7 @@ def _become(
 
 def _be(argv: list[str], main: Callable[[], object], folder: Path, environment: Mapping[str, str]) -> NoReturn:
     """Do a command, and end this process; `signal.alarm` ends one that hangs."""
+    gc.freeze()  # or each fork would look for garbage, and so make a copy of, all that the tests have made
     status = 70
     if "trainer=ddp_cpu" in argv and "LOCAL_RANK" not in environment:
         distributed.subprocess = sweeps.subprocess = _Processes(main)  # type: ignore[assignment]
