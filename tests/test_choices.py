@@ -58,6 +58,7 @@ ANSWERS = {
     "metrics=torchvision": "metrics.extractor.weights is not given",
     "metrics=dinov2": "needs its weights, which are not to be had here",
     "metrics=clip": "needs its weights, which are not to be had here",
+    "metrics=r_precision": "is of images made of captions, and this model reads none",
     "metrics=modes": "images have none: type metrics=digits, or data=ring",
     "metrics=paired": "compares pairs, and noise makes none; type metrics=none",
     "perceptual=vgg19": NO_WEIGHTS,

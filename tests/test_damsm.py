@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import hydra
 import pytest
 import torch
 from support import small, train
 from torch import nn
 
-from gan_experiments.assembly import build, trained
+from gan_experiments.assembly import build, subjects, trained
+from gan_experiments.captions import Vocabulary
 from gan_experiments.contracts import ConfigError
 from gan_experiments.losses.damsm import attended, matching, sentence_scores, word_scores
+from gan_experiments.metrics import r_precision
+from gan_experiments.metrics.measures.r_precision import RPrecision, margins
+from gan_experiments.metrics.passports import unlike
+from gan_experiments.metrics.r_precision import HeldOutCaptions, RPrecisionEvaluator
 from gan_experiments.models.damsm import DAMSM, alike
 from gan_experiments.networks.damsm import ImageEncoder, TextEncoder
+from gan_experiments.networks.text import Text
+from gan_experiments.runs import configs
+from gan_experiments.verbs import evaluate as verb
 from gan_experiments.verbs import run as training
 
 TINY = ("data.limit=100", "model.text_encoder.features=8")
@@ -167,6 +178,60 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_r_precision_counts_images_that_are_nearest_to_their_own_caption() -> None:
+    """Strictly: where all codes are the same none is."""
+    codes = torch.eye(4)[[0, 1, 2]]
+    own_first = torch.stack([codes.roll(-i, 0) for i in range(3)])  # [3, 3, 4], the first is the image's own
+    assert margins(codes, own_first).tolist() == pytest.approx([1, 1, 1])
+    assert margins(2 * codes, own_first.roll(1, 1)).tolist() == pytest.approx([-1, -1, -1])
+    metric = RPrecision()
+    metric.update(codes, own_first)
+    metric.update(codes[:1], torch.ones(1, 3, 4))
+    assert metric.compute().item() == 0.75
+    metric.update(codes[:1] * math.nan, own_first[:1])
+    assert math.isnan(metric.compute().item())
+
+
+def test_r_precision_of_a_generator_that_listens_and_of_one_that_does_not(tmp_path: Path) -> None:
+    """1 of 1, and a hundredth; a passport that tells other captions, seeds and encoders; the real images beside it."""
+    judge: Any = build.build_model(small(tmp_path / "d", "damsm", *TINY))
+    tokens = torch.arange(2, 202)[:, None]
+    codes = torch.randn(202, 8, generator=torch.Generator().manual_seed(0))
+    judge.read = lambda rows: Text(codes[rows[:, 0]])
+    judge.look = lambda images: (None, codes[images.flatten().long()])
+    captions = SimpleNamespace(vocabulary=Vocabulary((), 1))
+    model = SimpleNamespace(
+        makes_images=True, conditions=captions, text_encoder=judge.text_encoder, image_encoder=judge.image_encoder
+    )
+    real = HeldOutCaptions(tokens, torch.arange(200), None, captions, "f", "test")
+    evaluator = RPrecisionEvaluator(num_fake=400, batch_size=30)
+    evaluator._judge, evaluator._told = judge, True
+
+    def of(told: Any, **changed: Any) -> Any:
+        sample = SimpleNamespace(model=model, told=told)
+        return evaluator.measure(sample, replace(real, **changed), "cpu", ema=False).scores["r_precision"]
+
+    assert of(lambda index, rows: rows).value == 1
+    deaf = of(lambda index, rows: torch.full_like(rows, 2 + index % 5))
+    assert deaf.value < 0.04
+    assert unlike(deaf.passport, of(lambda index, rows: rows).passport) == []
+    assert unlike(deaf.passport, of(lambda index, rows: rows, fingerprint="g").passport) == ["real_fingerprint"]
+    assert of(lambda index, rows: rows, split="train").passport["warnings"][0].startswith("the captions were trained")
+    few = of(lambda index, rows: rows, tokens=tokens[:99])
+    assert few.passport["warnings"] == ["the split test has 99 different captions, and 100 are compared"]
+    with pytest.raises(ConfigError, match="the split test has one caption and two are needed"):
+        of(lambda index, rows: rows, tokens=tokens[:1])
+
+
+def test_the_99_others_are_others() -> None:
+    drawn = RPrecisionEvaluator()._candidates(torch.tensor([0, 50, 119]), 120, 7)
+    assert drawn[:, 0].tolist() == [0, 50, 119]
+    assert all(len(row.unique()) == 100 for row in drawn)
+    assert (drawn >= 0).all()
+    assert (drawn < 120).all()
+    assert torch.equal(drawn[1:], RPrecisionEvaluator()._candidates(torch.tensor([50, 119]), 120, 8))
+
+
 def taking(folder: Path, given: Path, *words: str) -> Any:
     cfg = small(folder, "gan_int_cls", "data.limit=100", "images=8", "callbacks=default", *words)
     cfg.model.text_encoder = str(given)
@@ -220,3 +285,24 @@ def test_what_needs_a_generator_is_refused(encoders: Path, tmp_path: Path) -> No
         train(small(tmp_path / "run", "damsm", *TINY, "trainer.accumulate=2"))
     with pytest.raises(ConfigError, match=r"image_encoder\.features=4 and model\.text_encoder\.features=8: give both"):
         DAMSM(TextEncoder(5, 8), ImageEncoder(4), optimizers={})
+
+
+def test_r_precision_is_measured_of_runs(encoders: Path, taken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another run's encoders, or a model's own; and refused without, and for other words."""
+    monkeypatch.setattr(r_precision, "CANDIDATES", 10)
+    judged = [scored(encoders), scored(taken, f"metrics.encoders={encoders}")]
+    assert all(0 <= score.value < 0.8 for score in judged)
+    assert judged[0].passport["encoders_hash"] == judged[1].passport["encoders_hash"]
+    with pytest.raises(ConfigError, match=r"metrics=\.\.\. needs encoders to judge by: type metrics\.encoders="):
+        scored(taken)
+    with pytest.raises(ConfigError, match=r"the model reads 37 words, first .*, and the data have 5, first"):
+        scored(encoders, "data=captioned_digits", "data.limit=50", "data.most_words=5", "data.seed=0")
+
+
+def scored(run: Path, *words: str) -> Any:
+    """The R-precision of a run by the verb, of 20 images."""
+    given = [f"run={run}", "metrics=r_precision", "metrics.num_fake=20", "device=cpu", *words]
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("evaluate", overrides=given)
+    (subject,) = subjects.of_run(cfg, trained.open_run(str(run), "cpu", images=False))
+    return verb.scored(cfg, subject, tell=str)[-1]["r_precision"]

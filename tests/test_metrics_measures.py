@@ -331,7 +331,7 @@ def test_every_score_declares_what_others_ask() -> None:
         assert set(kind.keys) <= set(inspect.signature(kind).parameters)
         assert set(kind.keys.values()) <= settings
         assert kind.higher_is_better in (True, False)
-        assert kind.of in ("features", "neighbours", "logits", "pairs", "paths", "points")
+        assert kind.of in ("features", "neighbours", "logits", "pairs", "paths", "points", "captions")
         assert getattr(metrics, kind.__name__) is kind
 
 

@@ -26,8 +26,10 @@ from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.kinds import kind_of
 from gan_experiments.layers.spectral_norm import SpectralNorm
 from gan_experiments.metrics.paired import PairedEvaluator
+from gan_experiments.metrics.r_precision import RPrecisionEvaluator
 from gan_experiments.models.image_to_image import ImageToImage
 from gan_experiments.models.noise_to_image import NoiseToImage
+from gan_experiments.models.text_to_image import TextToImage
 from gan_experiments.runs import resume
 from gan_experiments.runs.configs import conf_dir, keys_gone, nearest, of_choice, reach
 
@@ -478,7 +480,16 @@ def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module]) -> Iterator[str
 def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
     """Yield why a model cannot be scored by these metrics."""
     given, paired = f"metrics={_choice('metrics') or '...'}", issubclass(_class(metrics), PairedEvaluator)
-    if not isinstance(model, ImageToImage):
+    of_captions = issubclass(_class(metrics), RPrecisionEvaluator)
+    if not model.makes_images:
+        if not of_captions:
+            yield f"{given} is of generated images, and this model makes none; type metrics=r_precision or metrics=none"
+    elif of_captions and not isinstance(model, TextToImage):
+        yield f"{given} is of images made of captions, and this model reads none; type another metrics="
+    elif of_captions:
+        if not metrics.encoders and getattr(model, "image_encoder", None) is None:
+            yield f"{given} needs encoders to judge by: type metrics.encoders= a run of model=damsm"
+    elif not isinstance(model, ImageToImage):
         if paired:
             yield f"{given} compares pairs, and noise makes none; type metrics=none"
     elif not model.directions[model.direction("")].truth:

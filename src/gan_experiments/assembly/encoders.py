@@ -10,13 +10,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from gan_experiments.assembly import pretrained
-from gan_experiments.contracts import ConfigError
 from gan_experiments.data.module import DataModule
+from gan_experiments.models.damsm import ENCODERS, Encoders
 from gan_experiments.runs import resume, trust
 
 KEY = "model.text_encoder"
-NAMES = ("text_encoder", "image_encoder")
 
 
 def settle(cfg: DictConfig) -> None:
@@ -28,15 +26,15 @@ def settle(cfg: DictConfig) -> None:
     given = cfg.model.get("text_encoder")
     if not isinstance(given, str):
         return
-    path, key = (cfg.ckpt, "ckpt") if cfg.get("ckpt") else (given, KEY)
-    model = resume.load(resume.find(str(path), key), key)["gan_experiments"]["config"]["model"]
-    nodes = {name: model[name] for name in NAMES if name in cfg.model and isinstance(model.get(name), dict)}
-    if key == KEY and not all(isinstance(model.get(name), dict) for name in NAMES):
-        raise ConfigError(f"{KEY}={given}: that run has no encoders of captions and images; type a run of model=damsm")
-    trust.require(nodes, f"{key}={path}: its config", cfg.get("trust"))
+    if cfg.get("ckpt"):
+        nodes = resume.load(resume.find(str(cfg.ckpt)))["gan_experiments"]["config"]["model"]
+        trust.require({name: nodes.get(name) for name in ENCODERS}, f"ckpt={cfg.ckpt}: its config", cfg.get("trust"))
+    else:
+        nodes = Encoders.of_run(given, KEY, cfg.get("trust")).nodes
     OmegaConf.set_readonly(cfg, False)
-    for name, node in nodes.items():
-        OmegaConf.update(cfg, f"model.{name}", node, merge=False, force_add=True)
+    for name in ENCODERS:
+        if name in cfg.model and nodes.get(name):
+            OmegaConf.update(cfg, f"model.{name}", nodes[name], merge=False, force_add=True)
     OmegaConf.update(cfg, "model.encoders_of", given, force_add=True)
 
 
@@ -46,19 +44,11 @@ def take_up(model: Any, data: DataModule | None) -> list[str]:
     Raises ConfigError if these read other words than the captions of the data have.
     """
     given: str = model.encoders_of
-    saved = resume.load(resume.find(given, KEY), KEY)["gan_experiments"]
-    read = tuple(saved.get("captions", {}).get("words", ()))
+    found = Encoders.of_run(given, KEY)
     if data is not None:
         data.setup("fit")
-        known = getattr(data.conditions, "vocabulary", None)
-        if known is None or known.words != read:
-            here = f"{len(known.words)} words, first {', '.join(known.words[:3])}" if known else "none"
-            raise ConfigError(
-                f"{KEY}={given}: it reads {len(read)} words, first {', '.join(read[:3])}, and the data have {here};"
-                " train it on the same captions: type model=damsm with these data="
-            )
-    found = pretrained.weights(given, NAMES, KEY)
-    taken = [name for name in NAMES if isinstance(getattr(model, name, None), nn.Module)]
+        found.require_words(data.conditions, given, KEY)
+    taken = [name for name in ENCODERS if isinstance(getattr(model, name, None), nn.Module)]
     for name in taken:
-        getattr(model, name).load_state_dict(found[name])
+        getattr(model, name).load_state_dict(found.weights[name])
     return [f"{' and '.join(taken)} of {given}, frozen"]

@@ -17,6 +17,7 @@ from gan_experiments.contracts import ConfigError
 from gan_experiments.data.stored import HeldImages, StoredImages
 from gan_experiments.kinds import IMAGE, Kind
 from gan_experiments.layers.standing_statistics import take_standing_statistics
+from gan_experiments.models.damsm import DAMSM
 from gan_experiments.models.image_to_image import ImageToImage, TranslatedSet
 from gan_experiments.models.latents import Sampler
 from gan_experiments.models.noise_to_image import NoiseToImage
@@ -128,7 +129,10 @@ def of_run(cfg: DictConfig, run: trained.TrainedRun) -> Iterator[Subject]:
     if isinstance(model, ImageToImage):
         yield _of_translator(cfg, run, model)
         return
-    assert isinstance(model, NoiseToImage), "every variant is of one of the two families"
+    if isinstance(model, DAMSM):
+        yield _of_encoders(cfg, run, model)
+        return
+    assert isinstance(model, NoiseToImage), "every variant is of one of the three families"
     if cfg.to is not None:
         raise ConfigError(f"to={cfg.to}: this model draws images from noise; leave it out")
     ema = bool(cfg.ema) and bool(model.averages)
@@ -157,6 +161,33 @@ def of_run(cfg: DictConfig, run: trained.TrainedRun) -> Iterator[Subject]:
             kind=model.kind,
             mark=run.mark(cfg.provenance, cfg.seed),
         )
+
+
+def _of_encoders(cfg: DictConfig, run: trained.TrainedRun, model: DAMSM) -> Subject:
+    """Return encoders, which are scored on real images."""
+    for key in (
+        "truncation",
+        "standing_statistics",
+        "path_length",
+        "by_class",
+        "labels",
+        "real",
+        "bootstrap",
+        "pictures",
+    ):
+        if cfg.get(key):
+            raise ConfigError(f"{key}={cfg[key]}: this model reads captions and images and makes none; leave it out")
+    name = f"{model.images_seen:,} images"
+    return Subject(
+        name,
+        model.sampler(cfg.seed),
+        model.device,
+        run.folder,
+        model.images_seen,
+        model.images_seen,
+        config=run.cfg,
+        checkpoint=run.file,
+    )
 
 
 def _of_translator(cfg: DictConfig, run: trained.TrainedRun, model: ImageToImage) -> Subject:

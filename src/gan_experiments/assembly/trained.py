@@ -55,13 +55,15 @@ class TrainedRun:
         return mark and replace(mark, checkpoint=self.checkpoint)
 
 
-def open_run(given: str, device: str = "auto", trusted: Any = None, compiled: bool = False) -> TrainedRun:
+def open_run(
+    given: str, device: str = "auto", trusted: Any = None, compiled: bool = False, images: bool = True
+) -> TrainedRun:
     """Return the model of a run folder or a checkpoint, on a device ("auto": the accelerator if there is one).
 
     `trusted` is the option `trust=`: what else the config in the file may name. With `compiled` its networks go through
     torch.compile when they first get a batch of some shape. Raises ConfigError if there is no such run, its config
-    names more than is allowed, its checkpoint does not fit the model of its own config, that model makes no images, or
-    nothing can be compiled.
+    names more than is allowed, its checkpoint does not fit the model of its own config, nothing can be compiled, or
+    that model makes no images and `images` are wanted.
     """
     if compiled and (lacks := [*check.no_compiler("compile=true")]):
         raise ConfigError(*lacks)
@@ -81,7 +83,8 @@ def open_run(given: str, device: str = "auto", trusted: Any = None, compiled: bo
         raise ConfigError(
             f"run={given}: its weights do not fit its config ({' '.join(str(error).split())[:160]})"
         ) from error
-    require_images(model, given)
+    if images:
+        require_images(model, given)
     if compiled:
         build.compile_all(model)
     return TrainedRun(model.eval().to(device_of(device)), cfg, folder, path, stat)

@@ -11,9 +11,11 @@ lacks its root, as in that code.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
+from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -25,8 +27,15 @@ from gan_experiments.engine.module import AdversarialModule, evaluating
 from gan_experiments.engine.phases import Phase
 from gan_experiments.losses.damsm import GAMMAS, matching, sentence_scores, word_scores
 from gan_experiments.networks.text import Text
+from gan_experiments.runs import resume, trust
 
 ALIKE = ("class", "caption", "none")
+ENCODERS = ("text_encoder", "image_encoder")
+
+
+def wide(codes: Tensor) -> Tensor:
+    """Convert to float32 unless wider: in half precision a softmax of such scores keeps two digits."""
+    return codes.to(torch.promote_types(codes.dtype, torch.float32))
 
 
 def pair_terms(
@@ -36,10 +45,12 @@ def pair_terms(
     assert text.words is not None
     assert text.mask is not None
     gamma1, gamma2, gamma3 = gammas
-    return {
-        "words": matching(word_scores(text.words, parts, text.mask, gamma1, gamma2), gamma3, alike),
-        "sentences": matching(sentence_scores(text.sentence, whole), gamma3, alike),
-    }
+    words, sentence, parts, whole = map(wide, (text.words, text.sentence, parts, whole))
+    with torch.autocast(whole.device.type, enabled=False):
+        return {
+            "words": matching(word_scores(words, parts, text.mask, gamma1, gamma2), gamma3, alike),
+            "sentences": matching(sentence_scores(sentence, whole), gamma3, alike),
+        }
 
 
 def alike(batch: Batch, by: str) -> Tensor | None:
@@ -143,6 +154,10 @@ class DAMSM(AdversarialModule):
             parts, whole = self.image_encoder(images.to(self.device, self.image_encoder.whole.weight.dtype))
         return parts, whole
 
+    def sampler(self, seed: int, ema: bool = True) -> Reader:
+        """Return what R-precision asks for images of captions; here it has none, and takes the real ones."""
+        return Reader(self)
+
     @override
     def sheet_inputs(self, fixed: Mapping[str, Tensor], n: int) -> Batch:
         columns = self.conditions.columns(n) or 1
@@ -161,3 +176,59 @@ class DAMSM(AdversarialModule):
     @override
     def conditions(self) -> Any:
         return self.data_conditions
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A model that reads captions and images and makes none."""
+
+    model: DAMSM
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The encoders of a run: their configs by name, their weights by name, and the words that they read."""
+
+    nodes: Mapping[str, Any]
+    weights: Mapping[str, Mapping[str, Tensor]]
+    words: tuple[str, ...]
+
+    @classmethod
+    def of_run(cls, given: str, key: str, trusted: Any = None) -> Encoders:
+        """Return those of a run folder or a checkpoint; averages, where it has some.
+
+        Raises ConfigError, which names the option `key`, if there is no such run, or if it has no encoders.
+        """
+        checkpoint = resume.load(resume.find(given, key), key)
+        saved, state = checkpoint["gan_experiments"], checkpoint["state_dict"]
+        nodes = {name: saved["config"]["model"].get(name) for name in ENCODERS}
+        if not all(isinstance(node, dict) for node in nodes.values()):
+            raise ConfigError(
+                f"{key}={given}: that run has no encoders of captions and images; type a run of model=damsm"
+            )
+        trust.require(nodes, f"{key}={given}: its config", trusted)
+        weights = {}
+        for name in ENCODERS:
+            prefix = f"averages.{name}.network."
+            prefix = prefix if any(place.startswith(prefix) for place in state) else f"{name}."
+            weights[name] = {k.removeprefix(prefix): value for k, value in state.items() if k.startswith(prefix)}
+        return cls(nodes, weights, tuple(saved.get("captions", {}).get("words", ())))
+
+    def require_words(self, conditions: Any, given: str, key: str) -> None:
+        """Raise ConfigError if they read other words than captions of a data module's or model's `conditions`."""
+        known = getattr(conditions, "vocabulary", None)
+        if known is None or known.words != self.words:
+            here = f"{len(known.words)} words, first {', '.join(known.words[:3])}" if known else "none"
+            raise ConfigError(
+                f"{key}={given}: it reads {len(self.words)} words, first {', '.join(self.words[:3])}, and the data have"
+                f" {here}; train it on the same captions: type model=damsm with these data="
+            )
+
+    def made(self) -> DAMSM:
+        """Make a model of them, in evaluation mode, which draws no random numbers."""
+        with torch.random.fork_rng(devices=[]):
+            text_encoder, image_encoder = (instantiate(self.nodes[name], _convert_="all") for name in ENCODERS)
+        model = DAMSM(text_encoder, image_encoder, optimizers={})
+        for name in ENCODERS:
+            getattr(model, name).load_state_dict(self.weights[name])
+        return model.requires_grad_(False).eval()

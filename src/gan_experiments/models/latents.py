@@ -43,6 +43,11 @@ class Sampler:
         z = self.model.fixed_noise(n, self.chunk_seed(index), self.truncation)
         return self.model.sample(z, self.ema, self.labels(index, n), self.truncation)
 
+    def told(self, index: int, conditions: Tensor) -> Tensor:
+        """Generate the images [n, C, H, W] of chunk `index`, of these conditions [n, ...]."""
+        z = self.model.fixed_noise(len(conditions), self.chunk_seed(index), self.truncation)
+        return self.model.sample(z, self.ema, conditions, self.truncation)
+
     def labels(self, index: int, n: int) -> Tensor | None:
         """Draw the classes int64 [n] of chunk `index`; None for a generator without classes."""
         return self.model.conditions(n, self.chunk_seed(index), self.law)

@@ -144,7 +144,9 @@ def _subjects(cfg: DictConfig) -> Iterator[Subject]:
     if cfg.out and len({path.parent for path in checkpoints}) > 1:
         raise ConfigError(f"out={cfg.out}: the scores of several runs would meet there; leave it out")
     for checkpoint in checkpoints:
-        yield from subjects.of_run(cfg, trained.open_run(str(checkpoint), cfg.device, cfg.trust, cfg.compile))
+        yield from subjects.of_run(
+            cfg, trained.open_run(str(checkpoint), cfg.device, cfg.trust, cfg.compile, images=False)
+        )
 
 
 def _evaluator(cfg: DictConfig, subject: Subject) -> Any:
