@@ -43,6 +43,8 @@ SECONDS = 10  # of the processor
 PATIENCE = 90  # of the clock, on a machine that does other things too
 VERBS = tuple(entry.VERBS)
 GROUPS = ("model", "data", "technique", "loss", "augment", "perceptual", "metrics", "logger", "callbacks", "trainer")
+SERVES = ("serve", "demo")
+"""Verbs that do not end by themselves."""
 SMALL = ["images=4", "logger=csv", "trainer=cpu", "metrics=none", "data.batch_size=4"]
 NARROW = ["model.generator.width=4", "model.discriminator.width=4"]
 READERS = {
@@ -296,6 +298,9 @@ def of_verb(verb: str, places: dict[str, Path]) -> Iterator[Case]:
         "interpolate": [f"a={places['run']}", f"b={places['run']}"],
         "convert": [f"weights={places['damaged file']}"],
         "usefulness": [f"run={places['run']}", "steps=1", "seeds=1", "parts=[1.0]", "n=8", "device=cpu"],
+        "export": [f"run={places['run']}", "format=safetensors"],
+        "serve": [f"run={places['run']}", "port=0", "device=cpu"],
+        "demo": [f"run={places['run']}", "port=0", "device=cpu"],
     }[verb]
     usual = options._usual(verb)
     for key in bounds.OPTIONS[verb]:
@@ -338,6 +343,10 @@ def answer(case: Case) -> Answer:
             done, code, usage = os.wait4(child, os.WNOHANG)
             if done:
                 status = os.waitstatus_to_exitcode(code)
+            elif case.verb in SERVES and said.exists() and b"http://" in said.read_bytes():
+                os.kill(child, signal.SIGTERM)  # it serves, until it is told to stop
+                _, _, usage = os.wait4(child, 0)
+                status = 0
             elif time.monotonic() - start > PATIENCE:
                 os.killpg(child, signal.SIGKILL)
                 _, _, usage = os.wait4(child, 0)
