@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from support import bare_checkpoint, compose, difference, random_vgg19, small, train
 from test_srgan import batch_of, opened, seen_at
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_experiments.assembly import build, check, trained
 from gan_experiments.contracts import ConfigError
+from gan_experiments.layers.spectral_norm import spectral_norm
+from gan_experiments.networks.esrgan import interpolate as weights_between
 from gan_experiments.verbs import interpolate
 
 
@@ -81,6 +83,22 @@ def test_a_scale_that_it_cannot_make_is_one_line(tmp_path: Path) -> None:
     check.require(small(tmp_path / "run", "rrdb_psnr", "data.scale=2"))
     with pytest.raises(ConfigError, match=r"^RRDBNet cannot enlarge 3 times: type data\.scale=2 or data\.scale=4$"):
         check.require(small(tmp_path / "run", "rrdb_psnr", "data.scale=3", "data.resolution=48"))
+
+
+def test_what_is_no_weight_is_that_of_the_second() -> None:
+    """The extra state of spectral norm, a number, and the counters of batch norm."""
+    ends = [nn.Sequential(spectral_norm(nn.Linear(2, 2)), nn.BatchNorm1d(2)) for _ in range(2)]
+    for steps, end in enumerate(ends):
+        for _ in range(1 + steps):
+            end(torch.randn(4, 2))
+    states = [end.state_dict() for end in ends]
+    between = weights_between(*states, 0.25)
+    assert between["1.num_batches_tracked"] == 2
+    (extra,) = [name for name, value in states[1].items() if not isinstance(value, Tensor)]
+    assert between[extra] == states[1][extra] != states[0][extra]
+    first, second = (state["1.running_mean"] for state in states)
+    torch.testing.assert_close(between["1.running_mean"], 0.75 * first + 0.25 * second)
+    ends[0].load_state_dict(between)
 
 
 def test_between_two_runs_is_a_run(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -170,13 +171,13 @@ class UNetDiscriminator(nn.Module):
         return self.last(x)
 
 
-def interpolate(first: Mapping[str, Tensor], second: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+def interpolate(first: Mapping[str, Any], second: Mapping[str, Any], alpha: float) -> dict[str, Any]:
     """Return the weights (1 - α)·first + α·second of two networks of the same architecture (section 3.4, eq. 4).
 
-    Both are state dicts, in the paper those of the PSNR-oriented and of the GAN-trained network. Raises ConfigError if
-    their names or shapes differ.
+    Both are state dicts, in the paper those of the PSNR-oriented and of the GAN-trained network. What is no weight, as
+    counters and the extra state of layers, is that of the second. Raises ConfigError if their names or shapes differ.
     """
-    shapes = [{name: value.shape for name, value in state.items()} for state in (first, second)]
+    shapes = [{name: getattr(value, "shape", ()) for name, value in state.items()} for state in (first, second)]
     if shapes[0] != shapes[1]:
         apart = sorted(name for name, _ in set(shapes[0].items()) ^ set(shapes[1].items()))
         raise ConfigError(
@@ -184,6 +185,10 @@ def interpolate(first: Mapping[str, Tensor], second: Mapping[str, Tensor], alpha
             " same model, scale and width"
         )
     return {
-        name: torch.lerp(value, second[name], alpha) if value.is_floating_point() else second[name]
+        name: torch.lerp(value, second[name], alpha) if _is_weight(value) else second[name]
         for name, value in first.items()
     }
+
+
+def _is_weight(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
