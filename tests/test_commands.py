@@ -488,7 +488,7 @@ def test_works_uninstalled(tmp_path: Path) -> None:
     script += f"try: entry.main()\nfinally:\n    print('imported', [name for name in {LATE} if name in sys.modules])\n"
     script += AFTERWARDS
     done = subprocess.run(
-        [sys.executable, "-c", script, str(REPOSITORY / "src"), *NARROW, "images=64", "logger=none"],
+        [sys.executable, "-c", script, str(REPOSITORY / "src"), *NARROW, "images=64", "data.limit=256", "logger=none"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -24,6 +24,8 @@ from gan_experiments.runs import configs, names, resume, run_folder
 
 TINY = ("model.generator.width=4", "model.discriminator.width=4", "trainer=cpu", "logger=none", "images=64")
 PLAIN = (*TINY, "callbacks=none", "metrics=none")
+FEW = ("data.limit=256", "data.batch_size=16", "metrics.num_fake=64")
+"""Batches and scores that take little, for jobs that only have to last until they are stopped."""
 
 
 def _jobs(sweep: Path) -> dict[str, run_folder.Outcome]:
@@ -149,7 +151,7 @@ def test_check_and_mistakes_leave_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_stopped_sweep_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    words = [*TINY, "metrics=none", "images=3840", "callbacks.checkpoints.every=640"]
+    words = [*TINY, *FEW[:2], "metrics=none", "images=1280", "callbacks.checkpoints.every=160"]
     words += ["callbacks.samples.every=0", "seed=0,1", "hydra.sweep.dir=s", "-m"]
     process = start(*words, folder=tmp_path)
     deadline = time.monotonic() + 120
@@ -159,13 +161,13 @@ def test_a_stopped_sweep_goes_on_to_the_same_end(tmp_path: Path) -> None:
     ended = process.wait()
     first = next(tmp_path.glob("s/*/checkpoints/last.ckpt"))
     stopped = resume.load(first)["gan_experiments"]["images_seen"]
-    assert 0 < stopped < 3840
+    assert 0 < stopped < 1280
     assert ended.returncode == 143
     assert "stopped; the same command goes on" in ended.stdout
     assert [outcome.status for outcome in _jobs(tmp_path / "s").values()] == ["stopped"]
     again = run(*words, folder=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert [outcome.images for outcome in _jobs(tmp_path / "s").values()] == [3840, 3840], again.stdout + again.stderr
+    assert [outcome.images for outcome in _jobs(tmp_path / "s").values()] == [1280, 1280], again.stdout + again.stderr
     alone = run(*words[:-3], "hydra.run.dir=alone", "seed=0", folder=tmp_path)
     assert alone.returncode == 0, alone.stderr
     ends = [resume.load(path)["state_dict"] for path in (first, tmp_path / "alone" / "checkpoints" / "last.ckpt")]
@@ -177,7 +179,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_end(tmp_path: Path) -> None:
 
 def test_jobs_of_two_ranks_train_on_their_own_values(tmp_path: Path) -> None:
     """The second job of the sweep ends where the same run by itself does, bit for bit."""
-    words = [*TINY, "trainer=ddp_cpu", "metrics=none", "callbacks.samples.every=0"]
+    words = [*TINY, *FEW[:2], "trainer=ddp_cpu", "metrics=none", "callbacks.samples.every=0"]
     done = run("-m", "seed=1,2", *words, "hydra.sweep.dir=s", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     alone = run("seed=2", *words, "hydra.run.dir=alone", folder=tmp_path)
@@ -194,9 +196,9 @@ def test_jobs_of_two_ranks_train_on_their_own_values(tmp_path: Path) -> None:
 def test_a_study_goes_on_after_a_stop(tmp_path: Path) -> None:
     """Stopped in the second of three trials: two more, one of them the interrupted one, from its checkpoint."""
     optuna = pytest.importorskip("optuna")
-    words = [*TINY, "sweep=optuna", "hydra.sweeper.n_trials=3", "hydra.sweep.dir=s", "images=1920"]
-    words += ["metrics.num_fake=200", "callbacks.samples.every=0", "callbacks.scores.at_start=false"]
-    words += ["callbacks.checkpoints.every=640", "model.optimizers.generator.lr=tag(log, interval(1e-4, 1e-2))"]
+    words = [*TINY, *FEW, "sweep=optuna", "hydra.sweeper.n_trials=3", "hydra.sweep.dir=s", "images=640"]
+    words += ["callbacks.samples.every=0", "callbacks.scores.at_start=false"]
+    words += ["callbacks.checkpoints.every=160", "model.optimizers.generator.lr=tag(log, interval(1e-4, 1e-2))"]
     process = start(*words, folder=tmp_path)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("s/*/checkpoints/last.ckpt"))) < 2 and time.monotonic() < deadline:
@@ -234,7 +236,7 @@ def test_the_wandb_sweep_file_drives_a_run(tmp_path: Path) -> None:
     assert cfg.model.optimizers.generator.lr == chosen["model.optimizers.generator.lr"]
     assert cfg.images == chosen["images"]
     assert file["metric"]["name"] == f"{cfg.metrics.scores[0]}_digits"
-    small = ["images=64", *TINY[:2], "trainer=cpu", "metrics.num_fake=200", "hydra.run.dir=r"]
+    small = ["images=64", *TINY[:2], "trainer=cpu", *FEW, "hydra.run.dir=r"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     identity = {"PATH": path, "WANDB_SWEEP_ID": "abc", "WANDB_RUN_ID": "fromtheagent", "WANDB_MODE": "offline"}
     done = subprocess.run(
