@@ -16,27 +16,26 @@ from typing import Any
 
 import hydra
 from hydra._internal import config_loader_impl
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides
 from omegaconf import Node
 
 from gan_experiments.runs.configs import conf_dir
 
-CONF = str(conf_dir())
-PLACES = {"hydra.conf", CONF, ""}
+PLACES = {"hydra.conf", str(conf_dir()), ""}
 """Where Hydra finds files that no test changes; with a folder of a test's own, nothing is kept."""
 
 _made: dict[Any, bytes] = {}
 _listed = config_loader_impl.create_defaults_list
 _merged = config_loader_impl.ConfigLoaderImpl._compose_config_from_defaults_list
-_loaded = FileConfigSource.load_config
+_loaded = ConfigRepository.load_config
 
 
 def once() -> None:
     """From here on, Hydra does equal work once in this process and in those that it forks."""
     config_loader_impl.create_defaults_list = _list
     config_loader_impl.ConfigLoaderImpl._compose_config_from_defaults_list = _merge  # type: ignore[method-assign]
-    FileConfigSource.load_config = _load  # type: ignore[method-assign]
+    ConfigRepository.load_config = _load  # type: ignore[method-assign]
     _plain(Node)
 
 
@@ -58,7 +57,7 @@ def prepare(verb: str, words: list[str]) -> None:
     with (
         contextlib.suppress(Exception),
         warnings.catch_warnings(action="ignore"),
-        hydra.initialize_config_dir(CONF, version_base="1.3"),
+        hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"),
     ):
         hydra.compose(verb, words)
 
@@ -78,7 +77,7 @@ class _Defaults(list[Any]):
 
 def _list(repo: Any, config_name: str | None, overrides_list: list[Any], **options: bool) -> DefaultsList:
     """Hydra's `create_defaults_list`."""
-    if not {source.path for source in repo.get_sources()} <= PLACES:
+    if not _unchanging(repo):
         return _listed(repo, config_name, overrides_list, **options)
     values = Overrides(repo, overrides_list).config_overrides
     choices = [word for word in overrides_list if not any(word is value for value in values)]
@@ -101,7 +100,11 @@ def _merge(self: Any, defaults: list[Any], repo: Any) -> Any:
 
 
 def _load(self: Any, config_path: str) -> Any:
-    """Hydra's `FileConfigSource.load_config`."""
-    if self.path != CONF:
+    """Hydra's `ConfigRepository.load_config`."""
+    if not _unchanging(self):
         return _loaded(self, config_path)
-    return _kept((self.provider, config_path), lambda: _loaded(self, config_path))
+    return _kept(("file", config_path), lambda: _loaded(self, config_path))
+
+
+def _unchanging(repo: Any) -> bool:
+    return {source.path for source in repo.get_sources()} <= PLACES

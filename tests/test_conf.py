@@ -34,7 +34,6 @@ def test_what_the_tests_merge_once_is_what_hydra_makes(words: list[str], monkeyp
     with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         kept = [hydra.compose("run", words, return_hydra_config=True) for _ in range(2)]
         monkeypatch.setattr(composing, "PLACES", set())
-        monkeypatch.setattr(composing, "CONF", "")
         anew = hydra.compose("run", words, return_hydra_config=True)
     assert [OmegaConf.to_yaml(cfg) for cfg in kept] == 2 * [OmegaConf.to_yaml(anew)]
 

@@ -598,12 +598,10 @@ def _note(event: str, given: tuple[Any, ...]) -> None:
         opened.append(f"{event} {given[0]!r}")
 
 
-sys.addaudithook(_note)  # stays; it notes nothing while `opened` is None
-
-
 def test_no_request_touches_a_file() -> None:
     """Neither by a name in it nor by its size: forms of more than a megabyte are usually spooled to a file."""
     global opened  # noqa: PLW0603
+    sys.addaudithook(_note)  # stays, and takes time; it notes nothing while `opened` is None
     large = coded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)))
     assert len(large) > 2_000_000
 
