@@ -36,7 +36,7 @@ TRAININGS: dict[str, tuple[int, list[str]]] = {
     "digits": (40_000, ["experiment=digits"]),
     "digits_wgan_gp": (40_000, ["experiment=digits_wgan_gp"]),
     "emoji": (
-        30_000,
+        10_000,
         [
             *("model=sngan_projection", "data=folder", f"{DATA}/emoji", "data.classes=9", "data.resolution=32"),
             *("data.batch_size=32", "model.n_critic=1", "model.generator_batch=1"),

@@ -36,6 +36,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_experiments import bounds
 from gan_experiments.assembly import check, options
+from gan_experiments.exploration.directions import Directions
 from gan_experiments.launch import entry
 from gan_experiments.runs import configs, resume
 
@@ -292,7 +293,7 @@ def of_verb(verb: str, places: dict[str, Path]) -> Iterator[Case]:
     given = {
         "sample": [f"run={places['run']}", "n=4", "device=cpu"],
         "evaluate": [f"run={places['run']}", "metrics=digits", "n=20", "device=cpu"],
-        "translate": [f"run={places['translator']}", f"images={places['photo']}", "device=cpu"],
+        "translate": [f"run={places['translator']}", f"images={places['photo']}", "device=cpu", "out=translated"],
         "explore": [f"run={places['run']}", "device=cpu"],
         "compare": [f"runs=[{places['run']}]"],
         "interpolate": [f"a={places['run']}", f"b={places['run']}"],
@@ -322,7 +323,11 @@ def of_verb(verb: str, places: dict[str, Path]) -> Iterator[Case]:
                 plain = OmegaConf.to_container(node)[key]
                 value = None if plain == "???" else plain
                 words = [*given, f"what={path.stem}", "perceptual=none"]
-                words += [f"what.images={places['photo']}"] if path.stem == "project" and key != "images" else []
+                needed = {
+                    "project": f"what.images={places['photo']}",
+                    "edit": f"what.directions={places['directions']}",
+                }
+                words += [word for word in (needed.get(path.stem),) if word and resume.key_of(word) != f"what.{key}"]
                 yield from _of_key(verb, words, f"what.{key}", value, places, hint)
 
 
@@ -396,6 +401,9 @@ def prepare(folder: Path, names: tuple[str, ...] = VERBS) -> dict[str, Path]:
     places["pipe"] = folder / "none" / "such" / "place"
     if set(names) - {"run", "convert"}:
         support.train(support.small(folder / "run", "dcgan"), every=16)
+    places["directions"] = folder / "directions.pt"
+    if "explore" in names:
+        Directions("z", torch.eye(8)[:1], torch.ones(1), ["one"], None).write(places["directions"])
     if "translate" in names:
         support.train(support.small(folder / "translator", "pix2pix"), every=8)
     for name in ("run", "translator"):

@@ -320,7 +320,9 @@ def test_of_many_settings_the_best_are_drawn(tmp_path: Path) -> None:
 def test_mistakes_get_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no such folder; type the folders of runs"):
         read.runs([str(tmp_path / "nowhere")])
-    with pytest.raises(ConfigError, match=r"no run in .*: a run folder holds config.yaml beside metrics.csv"):
+    with pytest.raises(
+        ConfigError, match=r"runs=.*: there is no run: a run folder holds config.yaml"
+    ):
         read.runs([str(tmp_path)])
     folder = make(tmp_path / "a", fid=1.0)
     for text in ("{torn", "[]", '{"last": {"images": 3}}', '{"history": [3]}', '{"last": {"images": 1, "scores": 3}}'):
@@ -438,4 +440,6 @@ def test_compare(tmp_path: Path) -> None:
 
     empty = command("here", verb="compare", folder=tmp_path)
     assert empty.returncode == 2
-    assert empty.stderr.splitlines() == [f"no run in here: {read.A_RUN}; type such folders, or sweeps of them"]
+    assert empty.stderr.splitlines() == [
+        f"runs=here: there is no run: {read.A_RUN}; type such folders, or sweeps of them"
+    ]

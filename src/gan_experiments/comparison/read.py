@@ -162,7 +162,7 @@ def runs(given: list[str]) -> tuple[list[Run], list[str]]:
         ]
         empty += [] if found else [word]
     if not folders and empty:
-        raise ConfigError(f"no run in {', '.join(empty)}: {A_RUN}; type such folders, or sweeps of them")
+        raise ConfigError(f"runs={','.join(empty)}: there is no run: {A_RUN}; type such folders, or sweeps of them")
     if not folders:
         raise ConfigError(*notes)
     read_ones = [read(folder) for folder in processes.watched([*folders], "runs")]
