@@ -7,15 +7,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support import run, small, write_images
 from torch import Tensor
 
 import gan_experiments as gx
-from gan_experiments.assembly import build
+from gan_experiments.assembly import build, encoders
 from gan_experiments.captions import PADDING, UNKNOWN, Vocabulary, words_of
-from gan_experiments.conditions import Captions, restored
+from gan_experiments.conditions import Captions, Embedded, restored
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.captioned import CaptionedDigits, CaptionedFolder, Told
 from gan_experiments.data.digit_looks import captions, looks
@@ -104,7 +105,7 @@ def folder_with(tmp_path: Path, texts: dict[str, str]) -> Path:
 
 
 def opened(tmp_path: Path, root: Path, **settings: Any) -> CaptionedFolder:
-    data = CaptionedFolder(root, 32, batch_size=2, cache=str(tmp_path / "cache"), **settings)
+    data = CaptionedFolder(root, 32, **{"batch_size": 2, "cache": str(tmp_path / "cache"), **settings})
     data.setup()
     return data
 
@@ -164,6 +165,68 @@ def test_images_without_a_caption_are_left_out_and_counted(tmp_path: Path) -> No
             (tmp_path / name).write_text(text)
         with pytest.raises(ConfigError, match=words):
             opened(tmp_path, empty, captions=tmp_path / name)
+
+
+def test_embeddings_take_the_place_of_an_encoder(tmp_path: Path) -> None:
+    """Of several captions an image, averaged; drawn, found by their captions, kept, and told as they are."""
+    texts = {f"{c}/{i}.txt": f"{c} {i}\nthe {i} of {c}" for c in "ab" for i in range(4)}
+    root, place = folder_with(tmp_path, texts), tmp_path / "codes"
+    codes = torch.randn(8, 2, 6, generator=torch.Generator().manual_seed(0))
+    place.mkdir()
+    for i in range(8):
+        np.save(place / f"{'ab'[i // 4]}{i % 4}.npy", codes[i].numpy())
+    for path in root.rglob("*.png"):  # found by their names alone, wherever they lie
+        path.with_suffix(".txt").rename(path.with_name(f"{path.parent.name}{path.stem}.txt"))
+        path.rename(path.with_name(f"{path.parent.name}{path.name}"))
+    data = opened(tmp_path, root, embeddings=place, averaged=2, batch_size=8)
+    assert "embeddings of 6 numbers, the mean of 2" in data.understood()[-1]
+    assert data.shapes["caption"] == (6,)
+    batch, told = data.stream().batch(1), data.told()
+    assert told.codes is not None
+    assert torch.equal(told.codes, codes.flatten(0, 1))
+    means = torch.cat([codes, codes.mean(1, keepdim=True)], dim=1)  # of one caption drawn twice, or of both
+    assert (torch.cdist(batch["caption"], means.flatten(0, 1)).amin(1) < 1e-5).all()
+    single = opened(tmp_path, root, embeddings=place, batch_size=8).stream().batch(1)["caption"]
+    assert (torch.cdist(single, codes.flatten(0, 1)).amin(1) < 1e-5).all()
+    known = data.conditions
+    assert isinstance(known, Embedded)
+    assert torch.equal(known.of_words(["the 2 of b"])[0], codes[6, 1])
+    assert known.titles(codes[:2, 0], 1) == ["a 0", "a 1"]
+    again = restored(known.state())
+    assert isinstance(again, Embedded)
+    assert torch.equal(again.of_words(["A 3!"]), codes[3, :1])
+    with pytest.raises(ConfigError, match=r"embeddings made elsewhere, and knows those of 16 captions, such as .a 0."):
+        known.of_words(["a 9"])
+    cfg = small(tmp_path / "run", "gan_int_cls", "data=captioned", f"data.root={root}", f"data.embeddings={place}")
+    encoders.settle(cfg)
+    assert cfg.model.generator.text_features == 6
+    model: Any = build.build_model(cfg)
+    assert torch.equal(model.encode(codes[0]).sentence, codes[0])
+
+
+def test_what_is_no_embedding_is_one_line(tmp_path: Path) -> None:
+    root, place = write_images(tmp_path / "set", 2), tmp_path / "codes"
+    place.mkdir()
+    for files, said in (
+        ({}, r"data\.embeddings=.*codes holds no files"),
+        ({"0": np.zeros(3), "1": np.zeros(4)}, r"1\.npy has 4 features, and 3 are needed"),
+        ({"0": np.zeros((2, 3, 4)), "1": np.zeros(4)}, r"0\.npy is float64 of the shape \[2, 3, 4\]: give an \.npy"),
+        ({"0": np.array([1, np.nan])}, r"0\.npy has values that are not finite"),
+        ({"0": np.array(["a"])}, r"0\.npy is <U1 of the shape \[1\]"),
+        ({"other": np.zeros(3)}, r"none of its 2 files has an embedding in data\.embeddings="),
+        ({"0": np.zeros((3, 4))}, r"0\.png has 2 captions and 3 embeddings; give one for each"),
+    ):
+        for old in place.iterdir():
+            old.unlink()
+        for name, array in files.items():
+            np.save(place / f"{name}.npy", array)
+        (root / "captions.csv").write_text("image,caption\n0.png,one\n0.png,two\n")
+        with pytest.raises(ConfigError, match=said):
+            opened(tmp_path, root, embeddings=place)
+    with pytest.raises(ConfigError, match=r"x\.npy is one array, and which row is of which image is not known"):
+        opened(tmp_path, root, embeddings="x.npy")
+    with pytest.raises(ConfigError, match=r"data\.averaged=4: words have no mean"):
+        opened(tmp_path, root, averaged=4)
 
 
 def test_the_words_of_a_bag_can_be_read_from_its_code() -> None:

@@ -320,9 +320,7 @@ def test_of_many_settings_the_best_are_drawn(tmp_path: Path) -> None:
 def test_mistakes_get_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no such folder; type the folders of runs"):
         read.runs([str(tmp_path / "nowhere")])
-    with pytest.raises(
-        ConfigError, match=r"runs=.*: there is no run: a run folder holds config.yaml"
-    ):
+    with pytest.raises(ConfigError, match=r"runs=.*: there is no run: a run folder holds config.yaml"):
         read.runs([str(tmp_path)])
     folder = make(tmp_path / "a", fid=1.0)
     for text in ("{torn", "[]", '{"last": {"images": 3}}', '{"history": [3]}', '{"last": {"images": 1, "scores": 3}}'):

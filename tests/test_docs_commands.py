@@ -25,7 +25,8 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PLACE = "outputs/2026-11-22/12-00-00"
 """The run folder that the pages speak of."""
 OF_THE_RUN = {"mask=": "context_encoder_random", "to=a": "cyclegan", "paired": "pix2pix", "translate": "cyclegan"}
-OF_THE_RUN |= {"explore": "stylegan2", "usefulness": "cdcgan", "by_class": "cdcgan", "caption=": "gan_int_cls"}
+OF_THE_RUN |= {"caption=": "gan_int_cls", "what=captions": "gan_int_cls"}
+OF_THE_RUN |= {"explore": "stylegan2", "usefulness": "cdcgan", "by_class": "cdcgan"}
 """Which run lies there, by a word of the command; else a DCGAN."""
 ELSEWHERE = {
     "torchrun": "test_world.py",

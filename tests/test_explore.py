@@ -20,7 +20,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from gan_experiments.assembly import trained
 from gan_experiments.contracts import ConfigError
 from gan_experiments.drawing import to_uint8
-from gan_experiments.exploration import attributes, directions, projection, sefa
+from gan_experiments.exploration import attributes, captions, directions, projection, sefa
 from gan_experiments.exploration.directions import Directions
 from gan_experiments.exploration.latent_space import LatentSpace, truncated
 from gan_experiments.exploration.mixing import mixed
@@ -468,7 +468,10 @@ def test_a_path_length_in_w(runs: Path, tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "nothing": (("run=styled",), "what= is not given: type what= one of attributes, edit, mixing, project, sefa"),
+    "nothing": (
+        ("run=styled",),
+        "what= is not given: type what= one of attributes, captions, edit, mixing, project, sefa",
+    ),
     "no run": (("what=walk",), "run is not given"),
     "no such run": (("run=nowhere", "what=walk"), "run=nowhere"),
     "a number": (("run=styled", "what=walk", "what.places=1"), "what.places=1: a whole number from 2"),
@@ -485,6 +488,8 @@ MISTAKES = {
     "no w": (("run=plain", "what=walk", "what.space=w"), "needs a generator with styles"),
     "no sefa": (("run=plain", "what=sefa"), "what=sefa needs a generator with styles"),
     "too many": (("run=styled", "what=sefa", "what.k=9"), "what.k=9: w has 8 components"),
+    "one caption": (("run=plain", "what=captions", "what.captions=[one]"), "two or more are needed"),
+    "no captions": (("run=plain", "what=captions", "what.captions=[a,b]"), "this generator reads no captions"),
     "no class": (("run=plain", "what=walk", "class=1"), "this generator knows no classes"),
     "which class": (("run=cdcgan", "what=walk", "class=10"), "type a number of 0 to 9"),
     "class of photo": (("run=cdcgan", "what=project", "what.images=a.png"), "of which class are the images"),
@@ -523,7 +528,8 @@ def test_a_generator_of_captions_is_explored(tmp_path: Path) -> None:
     assert one.labels(2).tolist() == [one.conditions.vocabulary.encode(["a seven"])[0].tolist()] * 2  # type: ignore[union-attr]
     assert not generator.fit(tokens + 10_000, 5)
     assert not generator.fit(None, 5)
-    for words in (["what=walk", "what.steps=1", "what.cells=4"], ["what=truncation", "caption=a thin seven"]):
+    between = ["what=captions", "what.captions=[a thin seven,a thick two]", "what.rows=2", "what.steps=3"]
+    for words in (["what=walk", "what.steps=1", "what.cells=4"], ["what=truncation", "caption=a thin seven"], between):
         assert verb(given, *words, f"out={tmp_path / 'out'}") == 0
     project = [given, "what=project", f"what.images={photo}", "what.steps=2", f"out={tmp_path / 'out'}"]
     with pytest.raises(ConfigError, match="of which caption are the images"):
@@ -532,7 +538,18 @@ def test_a_generator_of_captions_is_explored(tmp_path: Path) -> None:
     Directions.of(generator, torch.eye(generator.dim)[:1], ["one"]).write(tmp_path / "one.pt")
     words = [f"what.directions={tmp_path / 'one.pt'}", f"what.latents={tmp_path / 'out' / 'projected.pt'}"]
     assert verb(given, "what=edit", *words, f"out={tmp_path / 'out'}") == 0
-    assert {"edit-one.png", "projected.png", "truncation.png", "walk-z.gif"} <= {p.name for p in tmp_path.glob("out/*")}
+    with pytest.raises(ConfigError, match=r"what\.captions=purple: none of its words is known"):
+        verb(given, *between[:1], "what.captions=[a seven,purple]")
+    (text,) = one.told(torch.stack([tokens[0], tokens[1]]))
+    halfway, end = (captions._between(text, 0, share, 2) for share in (0.5, 0.0))
+    torch.testing.assert_close(halfway.sentence, text.sentence.mean(0).expand(2, -1))
+    assert torch.equal(end.sentence, text.sentence[:1].expand(2, -1))
+    assert end.mask is not None
+    assert text.mask is not None
+    assert torch.equal(end.mask[1], text.mask[0])
+    assert {"captions.png", "edit-one.png", "projected.png", "truncation.png", "walk-z.gif"} <= {
+        p.name for p in tmp_path.glob("out/*")
+    }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -563,7 +580,7 @@ def test_points_and_translators_are_refused(tmp_path: Path) -> None:
 
 def test_every_kind_is_in_the_conf_folder_and_takes_its_keys() -> None:
     kinds = sorted(path.stem for path in (REPOSITORY / "conf" / "what").glob("*.yaml"))
-    assert kinds == ["attributes", "edit", "mixing", "project", "sefa", "truncation", "walk"]
+    assert kinds == ["attributes", "captions", "edit", "mixing", "project", "sefa", "truncation", "walk"]
     with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         for kind in kinds:
             node = hydra.compose("explore", [f"what={kind}"]).what

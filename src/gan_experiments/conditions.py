@@ -229,11 +229,55 @@ class Captions(Rows):
         return {**super().state(), "captions": told}
 
 
+@dataclass(frozen=True, eq=False)
+class Embedded(Captions):
+    """Embeddings of captions that another program made, float [N, features]; `tokens` int64 [N, length] name them.
+
+    A caption is known if the data have it: of the embeddings of its rows the mean is taken.
+    """
+
+    tokens: Tensor
+
+    def titles(self, conditions: Tensor | None, columns: int | None) -> list[str]:
+        """Return the captions whose embeddings are nearest to those of the rows."""
+        if conditions is None:
+            return []
+        nearest = torch.cdist(conditions[::columns].float().cpu(), self.rows).argmin(1)
+        return self.vocabulary.decode(self.tokens[nearest])
+
+    def of_words(self, captions: Sequence[str], key: str = "caption") -> Tensor:
+        """Return the embeddings float [n, features] of captions of the data.
+
+        Raises ConfigError, which names the option `key`, for other captions: what made the embeddings is not here.
+        """
+        found = []
+        for caption, tokens in zip(captions, self.vocabulary.encode(captions), strict=True):
+            rows = (self.tokens == tokens).all(1)
+            if not rows.any():
+                some = '", "'.join(self.vocabulary.decode(self.tokens[:3]))
+                raise ConfigError(
+                    f"{key}={caption}: this model was trained on embeddings made elsewhere, and knows those of"
+                    f' {len(self.rows):,} captions, such as "{some}"; type one of them, or {key}= an .npy of embeddings'
+                )
+            found.append(self.rows[rows].mean(0))
+        return torch.stack(found)
+
+    def state(self) -> dict[str, Any]:
+        """Return the vocabulary and some captions with their embeddings, evenly spread."""
+        number = min(len(self.rows), self.SAVED)
+        places = torch.arange(number) * len(self.rows) // number
+        told = Captions(self.tokens[places], self.vocabulary).state()
+        return {**told, "captions": {**told["captions"], "embeddings": self.rows[places]}}
+
+
 def restored(saved: Mapping[str, Any]) -> Conditions:
     """Return the conditions of which a checkpoint keeps the `state`."""
     if captions := saved.get("captions"):
         words = Vocabulary(tuple(captions["words"]), int(captions["length"]))
-        return Captions(torch.as_tensor(captions["rows"], dtype=torch.int64), words)
+        tokens = torch.as_tensor(captions["rows"], dtype=torch.int64)
+        if "embeddings" in captions:
+            return Embedded(torch.as_tensor(captions["embeddings"], dtype=torch.float32), words, tokens)
+        return Captions(tokens, words)
     counts = saved.get("class_counts") or ()
     return Classes(len(counts), tuple(counts)) if counts else Conditions()
 

@@ -10,20 +10,32 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from gan_experiments.contracts import ConfigError
+from gan_experiments.data.embedding_files import Embeddings
 from gan_experiments.data.module import DataModule
 from gan_experiments.models.damsm import ENCODERS, Encoders
 from gan_experiments.runs import resume, trust
 
 KEY = "model.text_encoder"
+GIVEN = "gan_experiments.networks.text.Given"
 
 
 def settle(cfg: DictConfig) -> None:
     """Replace the run in `model.text_encoder` by the config of its encoders, and note the run in `model.encoders_of`.
 
-    The model takes the image encoder too, if it has one. A run that goes on (`ckpt=`) keeps those that it began with.
+    The model takes the image encoder too, if it has one. With `data.embeddings` there is no encoder: networks are told
+    these. A run that goes on (`ckpt=`) keeps those that it began with.
     Raises ConfigError if there is no such run, or if it has no encoders.
     """
     given = cfg.model.get("text_encoder")
+    if given is not None and cfg.data.get("embeddings") is not None:
+        if "image_encoder" in cfg.model:
+            raise ConfigError(
+                f"data.embeddings={cfg.data.embeddings}: this model reads the words of captions; leave it out"
+            )
+        OmegaConf.set_readonly(cfg, False)
+        cfg.model.text_encoder = {"_target_": GIVEN, "features": Embeddings(cfg.data.embeddings).features}
+        return
     if not isinstance(given, str):
         return
     if cfg.get("ckpt"):

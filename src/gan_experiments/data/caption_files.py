@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from gan_experiments.captions import words_of
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data import table
 from gan_experiments.data.archives import Folder
+from gan_experiments.data.embedding_files import Embeddings
 from gan_experiments.data.sources import Files, spread
 from gan_experiments.data.texts import decoded
 
@@ -27,13 +30,22 @@ Said = dict[str, list[str]]
 class CaptionedFiles(Files):
     """Image files with captions: the label of each is its place in `captions`, its class that in `classes` (-1: none).
 
+    With `embedded`, `codes` has at the same place the embeddings of its captions, float32 [captions, features]; images
+    without one are left out too, and those without a caption are called by their names.
+
     `given` says where the captions are: None for a list called captions in the root, else a text beside each image,
     cat.txt beside cat.jpg, with a caption a line; a folder of such texts; a list, see `listed`. Images without a
     caption of a word are left out and counted. At most `most` images are taken, evenly spread.
     """
 
     def __init__(
-        self, *arguments: Any, given: str | Path | None, columns: Sequence[str], most: int | None, **options: Any
+        self,
+        *arguments: Any,
+        given: str | Path | None,
+        columns: Sequence[str],
+        most: int | None,
+        embedded: Embeddings | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
         said = self._said(given, columns)
@@ -41,16 +53,26 @@ class CaptionedFiles(Files):
         images = {row: path for row, path in paths.items() if not path.lower().endswith((".txt", *LISTS))}
         once = Counter(PurePosixPath(path).stem for path in images.values())
         rows, captions, silent = list[int](), list[list[str]](), list[str]()
+        codes: list[np.ndarray] = []
         for row, path in images.items():
             image = PurePosixPath(path)
             short = [image.name, image.stem] if once[image.stem] == 1 else []
             names = (name for name in (path, str(image.with_suffix("")), *short) if name in said)
             spoken = [caption for caption in said.get(next(names, ""), []) if words_of(caption)]
-            if spoken:
+            code = None if embedded is None else embedded.of(path)
+            if code is not None:
+                spoken = spoken or [image.stem] * len(code)
+                codes.append(self._fitting(code, spoken, path))
+            if spoken and (embedded is None or code is not None):
                 rows.append(row)
                 captions.append(spoken)
             else:
                 silent.append(path)
+        if not rows and embedded is not None:
+            raise ConfigError(
+                f"{self.where}: none of its {len(images):,} files has an embedding in {embedded.where}; name them"
+                " cat.npy for cat.jpg"
+            )
         if not rows:
             raise ConfigError(
                 f"{self.where}: none of its {len(images):,} files has a caption; write a text beside each (cat.txt for"
@@ -58,12 +80,23 @@ class CaptionedFiles(Files):
             )
         if silent:
             some = ", ".join(silent[:3]) + (", ..." if len(silent) > 3 else "")
-            self.notes.append(f"{len(silent):,} without a caption left out: {some}")
+            what = "a caption" if embedded is None else "an embedding"
+            self.notes.append(f"{len(silent):,} without {what} left out: {some}")
         kept = spread(len(rows), most)
         rows, self.captions = [rows[place] for place in kept], [captions[place] for place in kept]
+        self.codes = [codes[place] for place in kept] if codes else []
         self.names_of_classes, self.classes = self.class_names, [self._labels[row] for row in rows]
         self._names, self._stamps = [self._names[row] for row in rows], [self._stamps[row] for row in rows]
         self._labels, self.class_names, self._classes_are_folders = list(range(len(rows))), [], False
+
+    def _fitting(self, code: np.ndarray, captions: Sequence[str], path: str) -> np.ndarray:
+        """Return an embedding for each caption of an image: its own, or the one that all of them share."""
+        if len(code) not in (1, len(captions)):
+            raise ConfigError(
+                f"{self.where}: {path} has {len(captions)} captions and {len(code)} embeddings; give one for each, or"
+                " one for all of them"
+            )
+        return np.broadcast_to(code, (len(captions), code.shape[1]))
 
     def _said(self, given: str | Path | None, columns: Sequence[str]) -> Said:
         store = self._store

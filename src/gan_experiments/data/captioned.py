@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -14,13 +15,14 @@ from typing_extensions import override
 
 from gan_experiments.bounds import Classes, Count, Place, Resolution, Width
 from gan_experiments.captions import PADDING, Vocabulary, words_of
-from gan_experiments.conditions import Captions
+from gan_experiments.conditions import Captions, Embedded
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data import digit_looks
 from gan_experiments.data.archives import Places
 from gan_experiments.data.batches import BatchStream, Shapes, Stream, generator, to_float
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.caption_files import CaptionedFiles
+from gan_experiments.data.embedding_files import Embeddings
 from gan_experiments.data.image_module import ImageData, spread_rows
 from gan_experiments.data.images import Digits, Folder
 from gan_experiments.data.sources import Files
@@ -43,12 +45,15 @@ class Captioned(ImageData):
     else without a caption of these words. `length` is the greatest number of words of a caption; the rest is cut off.
     The vocabulary are the words that occur `least` times or more in the training captions, at most `most_words`.
 
+    Data with `features` have an embedding of each caption, and "caption" is float [N, features]: the mean of those of
+    `averaged` captions of an image, drawn anew each time.
+
     A subclass has `captions_of(split)`.
     """
 
     provides = frozenset({"real", "label", "caption", "wrong"})
     keys = {  # noqa: RUF012
-        "caption": "tokens of a caption of each image of real, int64 [N, length]; 0 after its end",
+        "caption": "tokens of a caption of each image of real, int64 [N, length]; 0 after its end; or its embedding",
         "wrong": "real images that the captions do not describe, float [N, C, H, W] in [-1, 1]",
     }
 
@@ -57,10 +62,15 @@ class Captioned(ImageData):
     ) -> None:
         super().__init__(resolution=resolution, **settings)
         self.length, self.least, self.most_words = length, least, most_words
+        self.averaged, self.features = 1, 0
 
     @abstractmethod
     def captions_of(self, split: str) -> list[list[str]]:
         """Return the captions of each image of `reference(split)`, at least one."""
+
+    def codes_of(self, split: str) -> Tensor | None:
+        """Return the embeddings of all captions of `captions_of(split)`, float [M, features]; None without any."""
+        return None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -71,7 +81,8 @@ class Captioned(ImageData):
     def told(self, split: str = "train") -> Told:
         """Return the captions of a split as tokens."""
         if split not in self._told:
-            self._told[split] = Told.of(self.captions_of(split), self.vocabulary)
+            said = self.captions_of(split)
+            self._told[split] = Told.of(said, self.vocabulary, self.codes_of(split), self.averaged)
         return self._told[split]
 
     @cached_property
@@ -81,12 +92,15 @@ class Captioned(ImageData):
     @property
     @override
     def conditions(self) -> Captions:
-        return Captions(self.told().tokens, self.vocabulary)
+        told = self.told()
+        if told.codes is None:
+            return Captions(told.tokens, self.vocabulary)
+        return Embedded(told.codes, self.vocabulary, told.tokens)
 
     @property
     @override
     def shapes(self) -> Shapes:
-        return {**super().shapes, "caption": (self.length,)}
+        return {**super().shapes, "caption": (self.features or self.length,)}
 
     @override
     def stream(self, rank: int = 0, world: int = 1) -> Stream:
@@ -109,7 +123,7 @@ class Captioned(ImageData):
         wrong = told.others(rows, told.first[rows], images.labels, generator(self.seed, WRONG, SHEET))
         batch = {
             "real": to_float(images.pixels[rows]),
-            "caption": told.tokens[told.first[rows]],
+            "caption": told.at(told.first[rows][None]),
             "wrong": to_float(images.pixels[wrong]),
         }
         return batch if images.labels is None else {**batch, "label": images.labels[rows]}
@@ -118,7 +132,9 @@ class Captioned(ImageData):
     def noise(self, n: int, keys: Any) -> Batch:
         """Return a batch of n items of random numbers; its captions are of one word, of any vocabulary."""
         batch = super().noise(n, [key for key in keys if key != "caption"])
-        if "caption" in keys:
+        if "caption" in keys and self.features:
+            batch["caption"] = torch.randn(n, self.features)
+        elif "caption" in keys:
             batch["caption"] = torch.full((n, self.length), PADDING)
             batch["caption"][:, 0] = 1
         return batch
@@ -133,6 +149,9 @@ class Captioned(ImageData):
             f"captions {len(told.tokens):,}, {several} an image, of {int(lengths.min())} to {int(lengths.max())} words"
         )
         first = next(iter(self.captions_of("train")))[0]
+        if self.features:
+            codes = f"embeddings of {self.features:,} numbers, the mean of {self.averaged}"
+            return [*super().understood(), f"{line}; {codes}"]
         lines = [*super().understood(), f'{line}; vocabulary of {len(words.words):,} words; the first: "{first}"']
         cut = sum(len(words_of(caption)) > self.length for some in self.captions_of("train") for caption in some)
         if cut:
@@ -141,10 +160,13 @@ class Captioned(ImageData):
 
 
 class Told:
-    """The captions of a set of images as tokens [M, length], those of image i at first[i] to first[i] + counts[i]."""
+    """The captions of a set of images as tokens [M, length], those of image i at first[i] to first[i] + counts[i].
 
-    def __init__(self, tokens: Tensor, counts: Tensor) -> None:
-        self.tokens, self.counts = tokens, counts
+    `codes` [M, features] are their embeddings, if there are any; then the mean of those of `averaged` captions is told.
+    """
+
+    def __init__(self, tokens: Tensor, counts: Tensor, codes: Tensor | None = None, averaged: int = 1) -> None:
+        self.tokens, self.counts, self.codes, self.averaged = tokens, counts, codes, averaged
         self.first = counts.cumsum(0) - counts
         _, self._sentence = torch.unique(tokens, dim=0, return_inverse=True)
         image = torch.repeat_interleave(torch.arange(len(counts)), counts)
@@ -152,10 +174,20 @@ class Told:
         self._has = torch.unique(image * self._sentences + self._sentence)
 
     @classmethod
-    def of(cls, captions: Sequence[Sequence[str]], vocabulary: Vocabulary) -> Told:
+    def of(
+        cls,
+        captions: Sequence[Sequence[str]],
+        vocabulary: Vocabulary,
+        codes: Tensor | None = None,
+        averaged: int = 1,
+    ) -> Told:
         """Encode the captions of each image."""
         flat = [caption for some in captions for caption in some]
-        return cls(vocabulary.encode(flat), torch.tensor([len(some) for some in captions]))
+        return cls(vocabulary.encode(flat), torch.tensor([len(some) for some in captions]), codes, averaged)
+
+    def at(self, places: Tensor) -> Tensor:
+        """Return what networks are told of captions at places [k, n]: the first's tokens, or the mean embedding."""
+        return self.tokens[places[0]] if self.codes is None else self.codes[places].mean(0)
 
     def drawn(self, rows: Tensor, draws: torch.Generator) -> Tensor:
         """Draw one caption of each image of `rows`, int64 [n]; return their places in `tokens`, int64 [n]."""
@@ -199,14 +231,16 @@ class CaptionedStream(BatchStream):
     def batch(self, number: int) -> Batch:
         """Read this rank's rows of batch `number`."""
         rows = self.indices(number)
-        places = self.told.drawn(rows, generator(self.seed, CAPTION, number))
+        draws = generator(self.seed, CAPTION, number)
+        several = torch.stack([self.told.drawn(rows, draws) for _ in range(self.told.averaged)])
+        places = several[0]
         wrong = self.told.others(rows, places, self.labels, generator(self.seed, WRONG, number))
         batch = super().batch(number)
         if self.labels is not None:  # in another process, `data` has those of its cache
             batch["label"] = self.labels[rows[self._mine]]
         return {
             **batch,
-            "caption": self.told.tokens[places[self._mine]],
+            "caption": self.told.at(several[:, self._mine]),
             "wrong": self.data.pixels.index_select(0, wrong[self._mine]),
         }
 
@@ -220,6 +254,9 @@ class CaptionedFolder(Captioned, Folder):
             COCO's json), for `root` and `test_root` both; None for captions.csv or the like in the root, else for a
             text beside each image.
         caption_columns: the columns of captions in a table; empty for those with a usual name.
+        embeddings: a folder of embeddings of the captions that another program made, an .npy for each image; models
+            are then told these, and captions are their names.
+        averaged: how many embeddings of an image, drawn anew each time, are averaged.
         settings: the arguments of `Captioned` and `Folder`.
 
     Images without a caption are left out. Raises ConfigError if none has one.
@@ -231,17 +268,30 @@ class CaptionedFolder(Captioned, Folder):
         resolution: Resolution = 64,
         captions: Place | None = None,
         caption_columns: Sequence[str] = (),
+        embeddings: Place | None = None,
+        averaged: Annotated[int, Field(ge=1, le=64)] = 1,
         **settings: Any,
     ) -> None:
         super().__init__(root=root, resolution=resolution, **settings)
         if self.frames != "first":
             raise ConfigError(f"data.frames={self.frames}: a caption is of one image; type data.frames=first")
+        if averaged > 1 and embeddings is None:
+            raise ConfigError(
+                f"data.averaged={averaged}: words have no mean; type data.embeddings= a folder of embeddings, or leave"
+                " it out"
+            )
         self.captions, self.caption_columns = captions, list(caption_columns)
+        self._embedded = None if embeddings is None else Embeddings(embeddings)
+        if self._embedded is not None:
+            self.averaged, self.features = averaged, self._embedded.features
 
     @override
     def images_of(self, *arguments: Any, **options: Any) -> Files:
         most = options.pop("limit", None)
-        return CaptionedFiles(*arguments, given=self.captions, columns=self.caption_columns, most=most, **options)
+        given, embedded = self.captions, self._embedded
+        return CaptionedFiles(
+            *arguments, given=given, columns=self.caption_columns, most=most, embedded=embedded, **options
+        )
 
     @override
     def load(self, split: str) -> ImageArray:
@@ -252,6 +302,9 @@ class CaptionedFolder(Captioned, Folder):
         assert images.labels is not None
         places = images.labels
         self._captions[split] = [source.captions[place] for place in places.tolist()]
+        if source.codes:
+            codes = [source.codes[place] for place in places.tolist()]
+            self._codes[split] = torch.from_numpy(np.concatenate(codes))
         classes = torch.tensor(source.classes)[places]
         images.labels, images.class_names = classes if source.names_of_classes else None, source.names_of_classes
         return images
@@ -261,8 +314,17 @@ class CaptionedFolder(Captioned, Folder):
         self.reference(split)
         return self._captions[split]
 
+    @override
+    def codes_of(self, split: str) -> Tensor | None:
+        self.reference(split)
+        return self._codes.get(split)
+
     @cached_property
     def _captions(self) -> dict[str, list[list[str]]]:
+        return {}
+
+    @cached_property
+    def _codes(self) -> dict[str, Tensor]:
         return {}
 
 

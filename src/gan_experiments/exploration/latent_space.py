@@ -13,6 +13,7 @@ from gan_experiments.conditions import Captions
 from gan_experiments.contracts import ConfigError
 from gan_experiments.kinds import Image
 from gan_experiments.models.noise_to_image import NoiseToImage
+from gan_experiments.networks.text import Text
 
 CHUNK = 32  # images at a time
 DRAWN = 10_000  # w whose mean and standard deviation are taken (arXiv:1912.04958, appendix D)
@@ -107,6 +108,8 @@ class LatentSpace:
             return usual is None and labels is None
         numbers = len(self.conditions.vocabulary) if isinstance(self.conditions, Captions) else self.classes
         alike = labels.dtype == usual.dtype and labels.shape == usual.shape
+        if labels.is_floating_point():
+            return alike and bool(labels.isfinite().all())
         return alike and bool((labels >= 0).all() and (labels < numbers).all())
 
     def noise(self, n: int, stream: int = 0) -> Tensor:
@@ -144,7 +147,9 @@ class LatentSpace:
         w = self.mapped(self.noise(n, stream=1), self.labels(n)).cpu().double()  # a Mac's GPU has no float64
         return w.mean(0).to(self.device, self.dtype), w.T.cov().to(self.device, self.dtype)
 
-    def images(self, latents: Tensor, labels: Tensor | None, noise: Mapping[str, Tensor] | None = None) -> Tensor:
+    def images(
+        self, latents: Tensor, labels: Tensor | Text | None, noise: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """Generate images [n, C, H, W] from latents [n, ...], differentiable and not clipped.
 
         `noise` replaces the buffers of these names in the synthesis network.

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gan_experiments.conditions import Captions
+from gan_experiments.conditions import Captions, Embedded
+from gan_experiments.contracts import ConfigError
 from gan_experiments.export.pixels import Finish
 from gan_experiments.export.signature import PLAIN, STYLED, Options, Port, Rows, Wrapped
 from gan_experiments.export.twin import twin_of, used_by
@@ -39,6 +40,11 @@ class Drawing(nn.Module):
 def wrapped(model: NoiseToImage, options: Options) -> Wrapped:
     """Return the module that draws samples of a model. Raises ConfigError for options that the model does not have."""
     options.refuse("this model draws samples from noise", "to", "size", "noise", "seed")
+    if isinstance(model.conditions, Embedded):
+        raise ConfigError(
+            "this generator is told embeddings that another program makes, and a file without that cannot be asked for"
+            " anything; type export= another run"
+        )
     if not model.styled:
         options.refuse("this generator has no w, and its truncation is of the z that it is fed", "truncation")
     bare = not isinstance(model.kind, Image)

@@ -66,8 +66,10 @@ class TextToImage(NoiseToImage):
 
     @torch.no_grad()
     def encode(self, tokens: Tensor) -> Text:
-        """Encode captions, tokens int64 [n, length], by the frozen text encoder."""
+        """Encode captions, tokens int64 [n, length] or embeddings [n, features], by the frozen text encoder."""
         encoder: Any = self.text_encoder
+        if tokens.is_floating_point():  # embeddings, which have no encoder here
+            tokens = tokens.to(next(self.generator.parameters()).dtype)
         with evaluating(encoder):
             return encoder(tokens.to(self.device))
 

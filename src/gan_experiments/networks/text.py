@@ -31,6 +31,18 @@ def mask_of(tokens: Tensor) -> Tensor:
     return tokens != PADDING
 
 
+class Given(nn.Module):
+    """No encoder: captions come as embeddings, float [n, features], which are the sentences."""
+
+    def __init__(self, features: Width) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, embeddings: Tensor) -> Text:
+        """Return the embeddings as a `Text`."""
+        return Text(embeddings)
+
+
 class BagOfWords(nn.Module):
     """The mean of the vectors of a caption's words, int64 [n, length] -> `Text` with `sentence` [n, features].
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gan_experiments.conditions import Embedded
     from gan_experiments.inference.run import Run
     from gan_experiments.models.noise_to_image import NoiseToImage
 
@@ -130,6 +131,13 @@ def _singles(run: Run, cfg: DictConfig, label: Tensor | None, folder: Path) -> l
     return [folder / classes[number] / name for number, name in zip(label.tolist(), names, strict=True)]
 
 
+def _embeddings(cfg: DictConfig, known: Embedded) -> Tensor:
+    """Return the embeddings float [n, features] of `caption=`, an .npy of them."""
+    from gan_experiments.data.embedding_files import read
+
+    return read(Path(cfg.caption).expanduser(), f"caption={cfg.caption}", known.rows.shape[1])
+
+
 def _captions(cfg: DictConfig) -> list[str] | None:
     """Return the captions of `caption=`: one, several, or the lines of a text file; None without any."""
     from gan_experiments.contracts import ConfigError
@@ -165,15 +173,17 @@ def _labels(run: Run, cfg: DictConfig) -> tuple[Tensor | None, int | None]:
     each class has its columns. Single images are a data set: if the data's classes are unequally frequent, they are
     drawn in the same proportions.
     """
-    from gan_experiments.conditions import ACROSS, Captions
+    from gan_experiments.conditions import ACROSS, Captions, Embedded
     from gan_experiments.contracts import ConfigError
 
     if (captions := _captions(cfg)) is not None:
         if not isinstance(run.conditions, Captions):
             raise ConfigError(f"caption={cfg.caption}: this generator reads no captions; leave it out")
-        each = max(1, cfg.n // len(captions))
+        known, of_file = run.conditions, str(cfg.caption).lower().endswith(".npy")
+        told = _embeddings(cfg, known) if of_file and isinstance(known, Embedded) else known.of_words(captions)
+        each = max(1, cfg.n // len(told))
         columns = min(each, ACROSS)
-        return run.conditions.of_words(captions).repeat_interleave(each - each % columns, dim=0), columns
+        return told.repeat_interleave(each - each % columns, dim=0), columns
     asked = cfg["class"]
     if asked is not None and isinstance(run.conditions, Captions):
         raise ConfigError(f"class={asked}: this generator reads captions and knows no classes; type caption=...")
