@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -80,7 +81,8 @@ class Column:
         data.prepare_data()
         data.setup("fit")
         self.batches = list(batches_of(data, 2))
-        self.plain: Any = OmegaConf.to_container(self.cfg)
+        OmegaConf.set_struct(self.cfg, False)
+        self.saved = pickle.dumps(self.cfg)  # is opened in a tenth of the time that making a config takes
         self.networks: dict[str, Any] = {}
 
     def cells(self) -> dict[str, list[str]]:
@@ -125,23 +127,23 @@ class Column:
     @functools.cache  # noqa: B019
     def configured(self, *choices: tuple[str, str], words: tuple[str, ...] = ()) -> DictConfig:
         """The variant's config with some choices, techniques beside its own."""
-        plain = copy.deepcopy(self.plain)
+        cfg = pickle.loads(self.saved)
         for group, choice in choices:
             node = copy.deepcopy(file_of(group, choice))
             if group == "technique":
                 for name, technique in node.items():
-                    plain["technique"][name] = plain["technique"].get(name, {}) | technique
+                    cfg.technique[name] = {**cfg.technique.get(name, {}), **technique}
             else:
-                plain[group] = node
-        for name, technique in plain["technique"].items():
+                cfg[group] = node
+        for name, technique in cfg.technique.items():
             technique.update({key: min(technique[key], SMALL[key]) for key in SMALL if technique.get(key)})
             technique.update(TELLING.get(name, {}))
             if (technique.get("every") or 1) > 1:
                 technique["every"] = 2  # a lazy one comes in two batches too
-        cfg = OmegaConf.create(plain)
         for word in words:
             OmegaConf.update(cfg, word.partition("=")[0], yaml.safe_load(word.partition("=")[2]))
-        return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[return-value]
+        OmegaConf.resolve(cfg)
+        return cfg  # type: ignore[no-any-return]
 
     def reasons(self, group: str, choice: str, words: tuple[str, ...] = ()) -> list[str]:
         """What the check says of a choice, looking at what a choice can change alone."""
@@ -157,7 +159,7 @@ class Column:
             return self.in_general([*check.faults(cfg)], group, choice)
 
     def in_general(self, faults: Iterable[str], group: str, choice: str) -> list[str]:
-        cfg = self.configured((group, choice))
+        cfg = self.configured((group, choice), words=())
         return [in_general(fault, self.model, cfg) for fault in faults]
 
     def on_meta(self, node: DictConfig, **networks: Any) -> Any:
