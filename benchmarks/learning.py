@@ -303,6 +303,7 @@ def composed(*words: str) -> DictConfig:
     return cfg
 
 
+@cache
 def variants() -> list[str]:
     """The files of conf/model/ whose model draws images from noise."""
     names = sorted(path.stem for path in (configs.conf_dir() / "model").glob("*.yaml"))
