@@ -32,15 +32,16 @@ NARROW = ["model.generator.width=32", "model.discriminator.width=32"]
 FASTER = [f"model.optimizers.{player}.lr=0.0004" for player in ("generator", "discriminator")]
 SMALL_PAIRS = [f"{DATA}/maps", "data.resolution=64", "data.load_resolution=72", "model.discriminator.layers=2"]
 LITE0 = ["metrics=lite0", "metrics.num_fake=1000", "metrics.threads=1"]
+EMOJI = ["data=folder", f"{DATA}/emoji", "data.resolution=32", "data.batch_size=32", *LITE0]
 TRAININGS: dict[str, tuple[int, list[str]]] = {
     "digits": (40_000, ["experiment=digits"]),
     "digits_wgan_gp": (40_000, ["experiment=digits_wgan_gp"]),
-    "emoji": (
-        10_000,
+    "emoji": (30_000, ["model=dcgan", *EMOJI]),
+    "emoji_sngan_projection": (
+        30_000,
         [
-            *("model=sngan_projection", "data=folder", f"{DATA}/emoji", "data.classes=9", "data.resolution=32"),
-            *("data.batch_size=32", "model.n_critic=1", "model.generator_batch=1"),
-            *("model.schedules.generator=null", "model.schedules.discriminator=null", *NARROW, *FASTER, *LITE0),
+            *("model=sngan_projection", *EMOJI, "data.classes=9", "model.n_critic=1", "model.generator_batch=1"),
+            *("model.schedules.generator=null", "model.schedules.discriminator=null", *NARROW, *FASTER),
         ],
     ),
     "pix2pix": (2_000, ["model=pix2pix", "metrics=paired", *SMALL_PAIRS, "data.batch_size=4", *NARROW, *FASTER]),

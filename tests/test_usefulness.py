@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import hydra
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
-from support import run, small, train
+from support import Variant, run, small, train
 
 from gan_experiments import drawing
 from gan_experiments.assembly import trained
@@ -395,3 +396,17 @@ def test_as_typed(words: list[str], tmp_path: Path) -> None:
     done = run(*words, "steps=1", "seeds=1", "parts=[]", "batch_size=4", verb="usefulness", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "usefulness.json"
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("wgan_gp_toy", "makes points of the plane and no images"),
+        ("context_encoder", "does not draw images from noise"),
+    ],
+)
+def test_a_model_that_draws_no_images_is_refused_first(
+    model: str, said: str, variants: Callable[[str], Variant]
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        usefulness(compose(f"run={variants(model).folder}"))

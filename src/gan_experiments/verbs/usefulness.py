@@ -32,13 +32,28 @@ def usefulness(cfg: DictConfig) -> int:
     return 128 + stopped[0]
 
 
+def _opened(cfg: DictConfig) -> TrainedRun:
+    """Return the run of `run=`. Raises ConfigError unless its model draws images from noise."""
+    from gan_experiments.assembly import trained
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.kinds import Image
+    from gan_experiments.models.noise_to_image import NoiseToImage
+
+    run = trained.open_run(cfg.run, cfg.device, cfg.trust)
+    if not isinstance(run.model, NoiseToImage):
+        raise ConfigError(f"run={cfg.run}: this model does not draw images from noise; there is nothing to train on")
+    if not isinstance(run.model.kind, Image):
+        raise ConfigError(f"run={cfg.run}: this model makes {run.model.kind.name} and no images; leave it out")
+    return run
+
+
 def _measure(cfg: DictConfig) -> int:
     from gan_experiments.assembly import report, trained
     from gan_experiments.metrics.passports import short_name
     from gan_experiments.metrics.usefulness import Recipe, Usefulness, scores, table, trainings
 
     _require(cfg)
-    run = trained.open_run(cfg.run, cfg.device, cfg.trust) if cfg.run else None
+    run = _opened(cfg) if cfg.run else None
     path = Path(cfg.out or (run.folder if run else ".")) / "usefulness.json"
     kept = {} if cfg.existing == "replace" else _kept(path)
     real, test, names, of_real = _real_and_test(cfg, run)
@@ -222,8 +237,7 @@ def _drawn(cfg: DictConfig, run: TrainedRun, real: Subset, names: list[str]) -> 
     from gan_experiments.models.noise_to_image import NoiseToImage
 
     model = run.model
-    if not isinstance(model, NoiseToImage):
-        raise ConfigError(f"run={cfg.run}: this model does not draw images from noise; there is nothing to train on")
+    assert isinstance(model, NoiseToImage), "_opened has looked"
     n, ema = cfg.n or len(real), bool(cfg.ema) and "generator" in model.averages
     sampler = model.sampler(cfg.seed, ema)
     labels = asked = None
