@@ -26,9 +26,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("sr
 
 def composed(name: str, folder: Path) -> Any:
     """Return the config of a model as `model=` alone gives it."""
-    from support import WITHOUT_VGG, compose
+    from support import WITHOUT_WEIGHTS, compose
 
-    words = WITHOUT_VGG.get(name, []) + (["data=ring"] if name in ("unrolled_gan", "wgan_gp_toy") else [])
+    words = WITHOUT_WEIGHTS.get(name, []) + (["data=ring"] if name in ("unrolled_gan", "wgan_gp_toy") else [])
     return compose(folder / "run", f"model={name}", "metrics=none", *words)
 
 

@@ -276,11 +276,11 @@ def _files_of(typed: str, places: dict[str, Path]) -> list[str]:
             if str(key).startswith("override /data")
         ]
         words = support.small_data(places["data"] / "x", data[0]) if data and data[0] in support.SMALL_DATA else []
-        words += support.WITHOUT_VGG.get(choice, [])
+        words += support.WITHOUT_WEIGHTS.get(choice, [])
     if group == "data" and choice in support.SMALL_DATA:
         model = next((name for start, name in READERS.items() if choice.startswith(start)), "dcgan")
         words = [*support.small_data(places["data"] / "x", choice), f"model={model}"]
-        words += support.WITHOUT_VGG.get(model, []) + FIT.get(model, [])
+        words += support.WITHOUT_WEIGHTS.get(model, []) + FIT.get(model, [])
     elif group == "data" and choice in READERS:
         words = [f"model={READERS[choice]}"]
     if group == "perceptual":

@@ -56,8 +56,9 @@ SMALL = {"width": 4, "blocks": 1, "layers": 2, "growth": 4, "latent_dim": 8, "n_
 SMALL |= {"reference_batch": 4, "steps": 2, "unrolling_steps": 2, "bottleneck": 8, "embedding": 8}
 SMALL |= {"w_dim": 8, "channel_base": 128, "channel_max": 8, "mapping_layers": 2}
 """Values that make any variant small, for whichever of these keys it has and does not leave at 0."""
-WITHOUT_VGG = {"srgan": ["perceptual=none", "model.pixel_weight=4"], "esrgan": ["perceptual=none"]}
-"""What a variant does without the weights of VGG19, which no test can download."""
+WITHOUT_WEIGHTS = {"srgan": ["perceptual=none", "model.pixel_weight=4"], "esrgan": ["perceptual=none"]}
+WITHOUT_WEIGHTS |= {"attngan": ["model.damsm_weight=0"]}
+"""What a variant does without VGG19's weights, which no test can download, or encoders of another run."""
 
 PLAIN = [
     f"trainer.{word}" for word in ("precision=32-true", "channels_last=false", "tf32=false", "cudnn_benchmark=false")
@@ -79,7 +80,7 @@ def _composed(*overrides: str) -> DictConfig:
 
 def small(folder: Path, model: str, *overrides: str) -> DictConfig:
     """A variant with networks of a few channels, on a few images at 32 x 32 of the kind that it trains on."""
-    words = [*_small_data(folder, model), *WITHOUT_VGG.get(model, []), *overrides]
+    words = [*_small_data(folder, model), *WITHOUT_WEIGHTS.get(model, []), *overrides]
     cfg = compose(folder, f"model={model}", "images=16", *words)
     return shrink(cfg)
 

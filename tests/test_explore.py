@@ -538,6 +538,8 @@ def test_a_generator_of_captions_is_explored(tmp_path: Path) -> None:
     Directions.of(generator, torch.eye(generator.dim)[:1], ["one"]).write(tmp_path / "one.pt")
     words = [f"what.directions={tmp_path / 'one.pt'}", f"what.latents={tmp_path / 'out' / 'projected.pt'}"]
     assert verb(given, "what=edit", *words, f"out={tmp_path / 'out'}") == 0
+    with pytest.raises(ConfigError, match="needs a generator that attends to words, as model=attngan"):
+        verb(given, "what=attention", f"out={tmp_path / 'out'}")
     with pytest.raises(ConfigError, match=r"what\.captions=purple: none of its words is known"):
         verb(given, *between[:1], "what.captions=[a seven,purple]")
     (text,) = one.told(torch.stack([tokens[0], tokens[1]]))

@@ -189,6 +189,31 @@ def test_stackgans_are_their_trainers_steps(model: str, tmp_path: Path) -> None:
         assert gradients[player] == pytest.approx(expected_gradients[player], rel=1e-8)
 
 
+def test_attngan_is_its_trainers_step(tmp_path: Path) -> None:
+    """AttnGAN 0d000e6, trainer.py and miscc/losses.py with γ1 = 5, a batch without classes, and captions of one length.
+
+    With wrong images in place of shifted captions. Of captions of several lengths the authors' mask is another one.
+    """
+    own = ["data=captioned_digits", "data.resolution=256", "data.channels=3", "model.generator.noise_dim=6"]
+    own += ["model.generator.condition_dim=8", "model.generator.width=2", "model.discriminator.width=2"]
+    own += ["model.text_encoder.features=16", "model.damsm_weight=5"]
+    encoder = "{_target_:gan_experiments.networks.damsm.ImageEncoder,features:16,resolution:256,channels:3,width:2}"
+    caption = torch.zeros(4, 16, dtype=torch.int64)
+    caption[:, :3] = torch.tensor([[2, 3, 4], [5, 2, 3], [6, 7, 8], [3, 4, 9]])
+    images = {"real": 2 * formula(2000, 4, 3, 256, 256), "wrong": 2 * formula(2001, 4, 3, 256, 256)}
+    batch = {**images, "caption": caption}
+    terms, gradients = step(tmp_path, "attngan", *own, f"model.image_encoder={encoder}", batch=batch)
+    expected = {"adversarial": 4.225310441352928, "kl": 2.4595650075584654}
+    expected |= {"words": 70.41191133057563, "sentences": 13.985780638645341}
+    of_generator = {f"generator/{name}": value for name, value in expected.items()}
+    assert terms == pytest.approx({"discriminator/adversarial": 4.4859634441016745, **of_generator}, rel=1e-9)
+    of_discriminator = (5.093511172115468, -3.173898525278683, 1.8296315839938024)
+    assert gradients["discriminator"] == pytest.approx(of_discriminator, rel=1e-8)
+    assert gradients["generator"] == pytest.approx(
+        (9.060216280366257, 1.540064643475637, -18.951803105396856), rel=1e-8
+    )
+
+
 # PyTorch-StudioGAN 947b35e, losses.py and ops.py, on our discriminator: each term, and its gradient.
 STUDIO: dict[str, tuple[float, Fingerprint]] = {
     "hinge": (19.38670886770572, (112.1272031762529, 79.02388902458907, -8.311277132381843)),

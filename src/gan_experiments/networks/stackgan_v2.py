@@ -37,20 +37,25 @@ def sizes_of(resolution: Resolution, scales: int) -> list[Resolution]:
     return [settled([side >> i for side in sides(resolution)]) for i in reversed(range(scales))]
 
 
-def _gated(inputs: int, outputs: int) -> list[nn.Module]:
+def gated_convolution(inputs: int, outputs: int) -> list[nn.Module]:
+    """3x3 with batch norm and a gated linear unit."""
     return [convolution(inputs, 2 * outputs), nn.BatchNorm2d(2 * outputs), nn.GLU(dim=1)]
 
 
-def _enlarging(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Upsample(scale_factor=2), *_gated(inputs, outputs))
+def enlarging(inputs: int, outputs: int) -> nn.Sequential:
+    """Twice the height and width."""
+    return nn.Sequential(nn.Upsample(scale_factor=2), *gated_convolution(inputs, outputs))
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """A residual block without an activation after the sum."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*_gated(width, width), convolution(width, width), nn.BatchNorm2d(width))
+        self.layers = nn.Sequential(*gated_convolution(width, width), convolution(width, width), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform maps `[N, width, H, W]` to the same shape."""
         return x + self.layers(x)
 
 
@@ -59,9 +64,9 @@ class _Branch(nn.Module):
 
     def __init__(self, width: int, code: int, blocks: int) -> None:
         super().__init__()
-        self.joint = nn.Sequential(*_gated(width + code, width))
-        self.blocks = nn.Sequential(*(_Residual(width) for _ in range(blocks)))
-        self.enlarging = _enlarging(width, width // 2)
+        self.joint = nn.Sequential(*gated_convolution(width + code, width))
+        self.blocks = nn.Sequential(*(Residual(width) for _ in range(blocks)))
+        self.enlarging = enlarging(width, width // 2)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         return self.enlarging(self.blocks(self.joint(torch.cat([repeated(code, x), x], dim=1))))
@@ -108,7 +113,7 @@ class StackGANv2Generator(nn.Module):
         widths = [width * 2**i for i in reversed(range(stages + 1))]  # 1024, 512, 256, 128, 64
         first = 2 * widths[0] * math.prod(self._start)
         self.first = nn.Sequential(nn.Linear(self.latent_dim, first, bias=False), nn.BatchNorm1d(first), nn.GLU(dim=1))
-        self.layers = nn.Sequential(*(_enlarging(wide, narrow) for wide, narrow in itertools.pairwise(widths)))
+        self.layers = nn.Sequential(*(enlarging(wide, narrow) for wide, narrow in itertools.pairwise(widths)))
         own = [width >> i for i in range(scales)]  # 64, 32, 16
         self.branches = nn.ModuleList(_Branch(wide, self._parts[-1], blocks) for wide in own[:-1])
         self.images = nn.ModuleList(nn.Sequential(convolution(narrow, channels), nn.Tanh()) for narrow in own)
