@@ -2,10 +2,10 @@
 
 Han Zhang, Tao Xu, Hongsheng Li, Shaoting Zhang, Xiaogang Wang, Xiaolei Huang, Dimitris Metaxas, 2016. arXiv:1612.03242
 
-Differs from the paper: the KL divergence is averaged over the numbers of the code, and stage II's discriminator has an
-unconditional logit, both as in the authors' PyTorch code (StackGAN-Pytorch). A wrong pair is a caption with an image
-that it does not describe, as in their TensorFlow code; the PyTorch code shifts the captions of a batch by one, which
-may describe the image too.
+Differs from the paper: the KL divergence is averaged over the numbers of the code and weighs 2, and stage II's
+discriminator has an unconditional logit, all as in the authors' PyTorch code (StackGAN-Pytorch). A wrong pair is a
+caption with an image that it does not describe, as in their TensorFlow code; the PyTorch code shifts the captions of a
+batch by one, which may describe the image too.
 """
 
 from __future__ import annotations

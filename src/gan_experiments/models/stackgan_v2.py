@@ -27,7 +27,7 @@ from gan_experiments.networks.text import Text
 
 
 def colour_consistency(images: Tensor, smaller: Tensor) -> Tensor:
-    """Equation 11: compare the mean colours of images [n, C, H, W] with those of smaller ones, and their covariances.
+    """Section 4.3: compare the mean colours of images [n, C, H, W] with those of smaller ones, and their covariances.
 
     The squared differences are means over the colours and the batch, those of the covariances 5 times as heavy.
     """
@@ -102,7 +102,7 @@ class StackGANv2(StackGAN):
 
     @override
     def discriminator_loss(self, update: TreeUpdate) -> dict[str, Tensor]:  # type: ignore[override]
-        """Equations 7 and 10, for each scale: real images and fakes, with their captions and without, and wrong ones.
+        """Sections 4.1 and 4.2, for each scale: real images and fakes, with their captions and without, and wrong ones.
 
         With the cross-entropy and both logits each of six terms counts once: three of what is to be taken for real
         (images with captions and without, and wrong ones without) and three of what is to be rejected. Of one logit
@@ -126,7 +126,7 @@ class StackGANv2(StackGAN):
 
     @override
     def generator_loss(self, update: TreeUpdate) -> dict[str, Tensor]:  # type: ignore[override]
-        """Equation 8, summed over the scales, and the divergence of the captions or the consistency of the colours."""
+        """Sections 4.1 to 4.3: the sum over the scales, the divergence of the captions, the consistency of the colours."""
         terms = super().generator_loss(update)
         if self.colour_weight:
             pairs = zip(update.scales[1:], update.scales, strict=False)

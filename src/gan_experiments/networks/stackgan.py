@@ -28,7 +28,7 @@ from gan_experiments.networks.text import Text
 
 
 class ConditioningAugmentation(nn.Module):
-    """Sentences `[N, features]` to the mean and log variance, `[N, size]` each, of a normal distribution (equation 2).
+    """Sentences `[N, features]` to the mean and log variance, `[N, size]` each, of a normal distribution (section 3.2).
 
     Both are outputs of one layer with a ReLU, or `gated` with a gated linear unit. After a ReLU no variance is below 1,
     as in the authors' code.

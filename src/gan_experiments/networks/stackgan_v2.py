@@ -2,7 +2,7 @@
 
 Han Zhang, Tao Xu, Hongsheng Li, Shaoting Zhang, Xiaogang Wang, Xiaolei Huang, Dimitris Metaxas, 2017. arXiv:1710.10916
 
-The networks of figure 3, as in the authors' code (StackGAN-v2): a tree whose branches make images of growing size, and
+The networks of section 4, as in the authors' code (StackGAN-v2): a tree whose branches make images of growing size, and
 a discriminator for each.
 
 Differs from the paper: the ε of conditioning augmentation are the last numbers of z, so that a sample is a function of
@@ -60,7 +60,7 @@ class Residual(nn.Module):
 
 
 class _Branch(nn.Module):
-    """Maps of one scale and a code to maps of the next, with half as many channels: F_i of equation 5."""
+    """Maps of one scale and a code to maps of the next, with half as many channels: F_i of section 4.1."""
 
     def __init__(self, width: int, code: int, blocks: int) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class StackGANv2Generator(nn.Module):
 
 
 class StackGANv2Discriminator(nn.Module):
-    """Images `[N, channels, H, W]` and a `Text` of `text_features` to logits of each of `scales`, see `logits`.
+    """Images `[N, channels, H, W]` and a `Text` of `text_features` to logits of each of `scales`.
 
     Each scale has a `StackGANDiscriminator` of its own. Images may also be a list of those of each scale, the smallest
     first; of one tensor, the smaller scales are made. Raises its errors.
