@@ -126,7 +126,7 @@ class StackGANv2(StackGAN):
 
     @override
     def generator_loss(self, update: TreeUpdate) -> dict[str, Tensor]:  # type: ignore[override]
-        """Sections 4.1 to 4.3: the sum over the scales, the divergence of the captions, the consistency of the colours."""
+        """Sections 4.1 to 4.3: the sum over the scales, the captions' divergence, the consistency of the colours."""
         terms = super().generator_loss(update)
         if self.colour_weight:
             pairs = zip(update.scales[1:], update.scales, strict=False)
