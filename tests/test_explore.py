@@ -470,7 +470,7 @@ def test_a_path_length_in_w(runs: Path, tmp_path: Path) -> None:
 MISTAKES = {
     "nothing": (
         ("run=styled",),
-        "what= is not given: type what= one of attributes, captions, edit, mixing, project, sefa",
+        "what= is not given: type what= one of attention, attributes, captions, edit, mixing, project, sefa",
     ),
     "no run": (("what=walk",), "run is not given"),
     "no such run": (("run=nowhere", "what=walk"), "run=nowhere"),
@@ -582,7 +582,7 @@ def test_points_and_translators_are_refused(tmp_path: Path) -> None:
 
 def test_every_kind_is_in_the_conf_folder_and_takes_its_keys() -> None:
     kinds = sorted(path.stem for path in (REPOSITORY / "conf" / "what").glob("*.yaml"))
-    assert kinds == ["attributes", "captions", "edit", "mixing", "project", "sefa", "truncation", "walk"]
+    assert kinds == ["attention", "attributes", "captions", "edit", "mixing", "project", "sefa", "truncation", "walk"]
     with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         for kind in kinds:
             node = hydra.compose("explore", [f"what={kind}"]).what
