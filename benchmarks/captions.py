@@ -2,23 +2,28 @@
 
     python src/gan_experiments/run.py model=gan_int_cls images=60_000 hydra.run.dir=outputs/captions \\
         model.generator.width=24 model.discriminator.width=24
-    python benchmarks/captions.py outputs/captions
+    python benchmarks/captions.py outputs/captions [--encoders outputs/damsm]
 
 The digit is read by the classifier of `metrics=digits`; a tenth would be right by chance. Of thick and thin, and so
 on, the same noise and digit are drawn with either word, and pairs in the right order are counted: a half by chance.
+With the run of a model=damsm there is also the R-precision of held-out captions, beside that of the real images and
+that of images of other captions.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+from types import SimpleNamespace
 
 import torch
 
 import gan_experiments as gx
+from gan_experiments.assembly import trained
 from gan_experiments.data.digit_looks import NAMES, looks
 from gan_experiments.drawing import to_uint8
 from gan_experiments.metrics.extractors import DigitsExtractor
+from gan_experiments.metrics.r_precision import RPrecisionEvaluator
 
 EACH = 30  # samples of a digit
 PAIRS = {
@@ -34,10 +39,31 @@ def drawn(run: gx.Run, caption: str, seed: int) -> torch.Tensor:
     return run.sample(len(captions), seed, captions, exact=True, form="tensor")
 
 
+def r_precision(run: gx.Run, encoders: str) -> dict[str, float]:
+    """Return the R-precision of the images of held-out captions, of the real ones, and of those of other captions."""
+    evaluator = RPrecisionEvaluator(encoders=encoders, num_fake=2000)
+    real = evaluator.real(run.data())
+    made, judge = run.model.sampler(0), trained.open_run(encoders, images=False).model
+    shuffled = real.tokens[torch.randperm(len(real.tokens), generator=torch.Generator().manual_seed(0))]
+
+    def of_others(index: int, rows: torch.Tensor) -> torch.Tensor:
+        start = index * evaluator.batch_size
+        return made.told(index, shuffled[start : start + len(rows)])
+
+    others = SimpleNamespace(model=made.model, told=of_others)
+    samples = {"the real images": judge.sampler(0), "images of held-out captions": made, "of other captions": others}
+    return {
+        name: evaluator.measure(sample, real, "cpu", ema=True).scores["r_precision"].value
+        for name, sample in samples.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
-    run = gx.load(parser.parse_args().run)
+    parser.add_argument("--encoders", help="a run of model=damsm, by which R-precision is measured")
+    given = parser.parse_args()
+    run = gx.load(given.run, "cpu")
     logging.disable(logging.WARNING)
     asked = torch.arange(len(NAMES)).repeat_interleave(EACH)
     _, logits = DigitsExtractor()(to_uint8(drawn(run, "a {}", seed=1)))
@@ -46,6 +72,8 @@ def main() -> None:
     for name, words in PAIRS.items():
         more, less = (looks(drawn(run, word, seed=2))[name] for word in words)
         print(f"| {words[0].format('digit')}, {words[1].format('digit')} | {(more > less).float().mean():.2f} | 0.50 |")
+    for name, value in (r_precision(run, given.encoders) if given.encoders else {}).items():
+        print(f"| R-precision, {name} | {value:.3f} | 0.010 |")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ ANSWERS = {
     "model.pretrained=outputs/ffhq": "model.pretrained=outputs/ffhq: there is no such file or folder",
     "model.text_encoder=outputs/damsm": "model.text_encoder=outputs/damsm: there is no such file or folder",
     "model.pretrained=outputs/first": "model.pretrained=outputs/first: there is no such file or folder",
+    "run=outputs/attngan": "run=outputs/attngan: there is no such file or folder",
     "metrics=inception": NO_WEIGHTS,
     "data.fonts=": "data.fonts: ukai.ttc is no font file",
     "${oc.env:GAN_EXPERIMENTS_DATA": "data/",
