@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gan_experiments.bounds import Seed, Width
+from gan_experiments.bounds import Positive, Seed, Width
 from gan_experiments.captions import FIRST, PADDING
 
 
@@ -46,17 +46,17 @@ class Given(nn.Module):
 class BagOfWords(nn.Module):
     """The mean of the vectors of a caption's words, int64 [n, length] -> `Text` with `sentence` [n, features].
 
-    The vectors are random, of length 1, and frozen: with enough `features` those of different words are nearly
+    The vectors are random, of the length `norm`, and frozen: with enough `features` those of different words are nearly
     orthogonal, so that a linear layer can read which words are there (a random projection of the counts of words). The
     order of the words is lost. `seed` draws them; the parameters of a run are its own all the same. A caption without
     words is 0.
     """
 
-    def __init__(self, most_words: Width = 20_000, features: Width = 128, seed: Seed = 0) -> None:
+    def __init__(self, most_words: Width = 20_000, features: Width = 128, seed: Seed = 0, norm: Positive = 1.0) -> None:
         super().__init__()
         self.features = features
         vectors = torch.randn(FIRST + most_words, features, generator=torch.Generator().manual_seed(seed))
-        vectors = nn.functional.normalize(vectors)
+        vectors = norm * nn.functional.normalize(vectors)
         vectors[PADDING] = 0
         self.vectors = nn.Parameter(vectors, requires_grad=False)
 
