@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from gan_experiments.assembly import build, subjects, trained
 from gan_experiments.captions import Vocabulary
 from gan_experiments.contracts import ConfigError
 from gan_experiments.losses.damsm import attended, matching, sentence_scores, word_scores
+from gan_experiments.losses.perceptual import Lite0Parts
 from gan_experiments.metrics import r_precision
 from gan_experiments.metrics.measures.r_precision import RPrecision, margins
 from gan_experiments.metrics.passports import unlike
@@ -148,6 +150,19 @@ def test_images_are_read_in_parts_and_as_a_whole() -> None:
     parts, whole = given(torch.zeros(2, 1, 32, 32))
     assert (parts.shape, whole.shape) == ((2, 6, 16, 16), (2, 6))
     assert [name for name, p in given.named_parameters() if not p.requires_grad] == ["trunk.scale"]
+
+
+def test_lite0_reads_parts_of_grey_images_or_is_refused_without_its_packages() -> None:
+    if importlib.util.find_spec("efficientnet_lite_pytorch") is None:
+        with pytest.raises(
+            ConfigError, match=r"^model\.image_encoder\.trunk needs two packages .*, or model\.image_enc"
+        ):
+            Lite0Parts()
+        return
+    encoder = ImageEncoder(6, Lite0Parts())
+    parts, whole = encoder(torch.zeros(2, 1, 32, 32))
+    assert (parts.shape, whole.shape) == ((2, 6, 14, 14), (2, 6))
+    assert {name.partition(".")[0] for name in encoder.state_dict()} == {"parts", "whole"}
 
 
 def test_it_learns_to_find_images_by_captions(tmp_path: Path) -> None:

