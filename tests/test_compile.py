@@ -59,6 +59,11 @@ def test_what_cannot_be_compiled_is_said(tmp_path: Path, monkeypatch: pytest.Mon
         check.require(cfg)
     cfg.trainer.compile = ["generator"]
     check.require(cfg)
+    normalised = small(tmp_path / "a", "sngan", "trainer.compile=[discriminator]")
+    with pytest.raises(ConfigError, match=r"trainer.compile=discriminator: spectral norm moves its vectors"):
+        check.require(normalised)
+    normalised.trainer.compile = ["generator"]
+    check.require(normalised)
     monkeypatch.setattr(check.shutil, "which", lambda _: None)
     with pytest.raises(ConfigError, match=r"trainer.compile: torch needs a C\+\+ compiler"):
         check.require(cfg)

@@ -212,12 +212,17 @@ def _names(cfg: DictConfig) -> Iterator[str]:
 
 def _compiled(cfg: DictConfig) -> Iterator[str]:
     """Yield the networks to compile that the model does not have, and what is missing to compile."""
-    known = [name for name, _ in _network_nodes(cfg)]
+    known = dict(_network_nodes(cfg))
     for name in cfg.trainer.get("compile") or ():
         if name not in known:
             yield (
-                f"trainer.compile={name}: there is no network of that name{nearest(str(name), known)};"
+                f"trainer.compile={name}: there is no network of that name{nearest(str(name), [*known])};"
                 f" type trainer.compile=[{','.join(known)}] or some of them"
+            )
+        elif _spectrally_normalised(known[name]):
+            yield (
+                f"trainer.compile={name}: spectral norm moves its vectors in each forward, and compiled code cannot be"
+                f" differentiated after that; leave {name} out"
             )
     if cfg.trainer.get("compile"):
         yield from no_compiler("trainer.compile")
@@ -389,7 +394,11 @@ def _class(node: Any) -> Any:
 
 def _loss(cfg: DictConfig) -> Iterator[str]:
     loss = build.make(cfg.loss) if "loss" in cfg.model else None
-    if getattr(loss, "needs_lipschitz", False) and not _promised(cfg, "lipschitz") and not _spectrally_normalised(cfg):
+    if (
+        getattr(loss, "needs_lipschitz", False)
+        and not _promised(cfg, "lipschitz")
+        and not _spectrally_normalised(cfg.model.discriminator)
+    ):
         yield (
             f"loss={_choice('loss') or type(loss).__name__} needs a Lipschitz critic and model={_choice('model')} does"
             " nothing to keep it one; type technique=[weight_clipping] or model=wgan_gp, or loss=non_saturating"
@@ -402,9 +411,9 @@ def _promised(cfg: DictConfig, what: str) -> bool:
     return getattr(_class(cfg.model), what) or any(getattr(technique, what) for technique in techniques)
 
 
-def _spectrally_normalised(cfg: DictConfig) -> bool:
+def _spectrally_normalised(network: Any) -> bool:
     try:
-        layers = list(on_meta(cfg.model.discriminator).modules())
+        layers = list(on_meta(network).modules())
     except Exception:  # reported by _networks
         return False
     return any(isinstance(layer, SpectralNorm) for layer in layers)
