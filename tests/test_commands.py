@@ -315,7 +315,7 @@ def _quick(*words: str, folder: Path) -> tuple[str, float]:
     [
         (
             ["model=dcgn"],
-            "model=dcgn: there is no such model (did you mean dcgan?); type model= one of acgan, bicyclegan",
+            "model=dcgn: there is no such model (did you mean dcgan?); type model= one of acgan, attngan, bicyclegan",
         ),
         (["model.latnt_dim=3"], "model.latnt_dim: there is no such key (did you mean model.generator.latent_dim?)"),
         (["model.generator.widht=3"], "model.generator.widht: there is no such key (did you mean width?)"),

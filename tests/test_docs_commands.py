@@ -5,6 +5,7 @@ Commands that mean the same, as `gan-experiments model=wgan_gp` and `run.py mode
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -80,7 +81,9 @@ def shown(page: Path) -> list[str]:
 def verb_and_words(command: str) -> tuple[str, list[str]]:
     """The verb of a command and its words, as the shell gives them."""
     if command.startswith("make"):
-        said = subprocess.run(["make", "-n", *command.split()[1:]], cwd=REPOSITORY, capture_output=True, check=True)
+        alone = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "ARGS")}
+        words = ["make", "-n", *command.split()[1:]]
+        said = subprocess.run(words, cwd=REPOSITORY, capture_output=True, check=True, env=alone)
         command = next((line for line in said.stdout.decode().splitlines() if "src/gan_experiments/" in line), "run.py")
     words = shlex.split(re.sub(r"<[^>]*>", PLACE, command))
     at = next(index for index, word in enumerate(words) if word.endswith((".py", "gan-experiments")))

@@ -165,8 +165,8 @@ def test_a_checkpoint_that_lacks_something_is_refused_in_one_line(
     """Or opened, where it can do without."""
     really = trained_run.open_run
 
-    def opened(*given: Any) -> Any:
-        really(*given)
+    def opened(*given: Any, **named: Any) -> Any:
+        really(*given, **named)
         raise Opened
 
     monkeypatch.setattr(trained_run, "open_run", opened)
