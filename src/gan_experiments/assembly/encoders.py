@@ -25,9 +25,11 @@ def settle(cfg: DictConfig) -> None:
 
     The model takes the image encoder too, if it has one. With `data.embeddings` there is no encoder: networks are told
     these. A run that goes on (`ckpt=`) keeps those that it began with.
-    Raises ConfigError if there is no such run, or if it has no encoders.
+    Raises ConfigError if there is no such run, if it has no encoders, or if the encoder is null.
     """
     given = cfg.model.get("text_encoder")
+    if given is None and "text_encoder" in cfg.model:
+        raise ConfigError(f"{KEY}=null: this model reads captions by it; leave it out, or type a run of model=damsm")
     if given is not None and cfg.data.get("embeddings") is not None:
         if "image_encoder" in cfg.model:
             raise ConfigError(
