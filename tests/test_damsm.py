@@ -15,7 +15,8 @@ import torch
 from support import small, train
 from torch import nn
 
-from gan_experiments.assembly import build, encoders, subjects, trained
+from gan_experiments.assembly import build, subjects, trained
+from gan_experiments.assembly.encoders import settle
 from gan_experiments.captions import Vocabulary
 from gan_experiments.contracts import ConfigError
 from gan_experiments.losses.damsm import attended, matching, sentence_scores, word_scores
@@ -325,5 +326,5 @@ def scored(run: Path, *words: str) -> Any:
 
 @pytest.mark.parametrize("model", ["gan_int_cls", "stackgan_1", "damsm"])
 def test_a_text_encoder_that_is_null_is_one_line(model: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="model.text_encoder=null: this model reads captions by it"):
-        encoders.settle(small(tmp_path / "run", model, "model.text_encoder=null"))
+    with pytest.raises(ConfigError, match=r"model.text_encoder=null: this model reads captions by it"):
+        settle(small(tmp_path / "run", model, "model.text_encoder=null"))
