@@ -6,6 +6,10 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from support import small
+
+from gan_experiments.assembly import check
+from gan_experiments.contracts import ConfigError
 
 CONF = Path(__file__).parents[1] / "conf"
 LOSSES = sorted((CONF / "loss").glob("*.yaml"))
@@ -30,3 +34,10 @@ def test_the_least_squares_differ_in_their_halves():
 def test_augment():
     assert instantiate(OmegaConf.load(CONF / "augment/diffaugment.yaml")).policy == ["color", "translation", "cutout"]
     assert OmegaConf.load(CONF / "augment/none.yaml") == {}
+
+
+@pytest.mark.parametrize("model", ["cyclegan", "dcgan", "pix2pix"])
+def test_a_critic_that_nothing_keeps_lipschitz_is_refused_by_any_name(model: str, tmp_path: Path) -> None:
+    """CycleGAN has no network called discriminator."""
+    with pytest.raises(ConfigError, match="needs a Lipschitz critic"):
+        check.require(small(tmp_path / "run", model, "loss=wasserstein"))

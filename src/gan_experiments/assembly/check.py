@@ -394,10 +394,8 @@ def _class(node: Any) -> Any:
 
 def _loss(cfg: DictConfig) -> Iterator[str]:
     loss = build.make(cfg.loss) if "loss" in cfg.model else None
-    if (
-        getattr(loss, "needs_lipschitz", False)
-        and not _promised(cfg, "lipschitz")
-        and not _spectrally_normalised(cfg.model.discriminator)
+    if getattr(loss, "needs_lipschitz", False) and not (
+        _promised(cfg, "lipschitz") or _spectrally_normalised(cfg.model.get("discriminator"))
     ):
         yield (
             f"loss={_choice('loss') or type(loss).__name__} needs a Lipschitz critic and model={_choice('model')} does"
