@@ -499,7 +499,7 @@ def test_a_sheet_of_what_the_network_is_shown(choice: str, tmp_path: Path, monke
         said.extend([below, titles])
         return drawing.captioned(cells, below, titles)
 
-    monkeypatch.setattr("gan_experiments.kinds.captioned", captioned)
+    monkeypatch.setattr("gan_experiments.kinds.image.captioned", captioned)
     words = small_data(tmp_path / "run", choice) if choice in SMALL_DATA else []
     data = build.make(compose(tmp_path / "run", f"data={choice}", *words, "metrics=none").data)
     data.prepare_data()

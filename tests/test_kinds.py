@@ -28,7 +28,14 @@ from gan_experiments.runs import configs
 from gan_experiments.verbs import sample
 
 SOURCE = REPOSITORY / "src" / "gan_experiments"
-OF_POINTS = {"kinds.py", "data/toy.py", "networks/toy.py", "metrics/modes.py", "metrics/measures/mode_coverage.py"}
+OF_POINTS = {
+    "kinds/points.py",
+    "kinds/__init__.py",
+    "data/toy.py",
+    "networks/toy.py",
+    "metrics/modes.py",
+    "metrics/measures/mode_coverage.py",
+}
 """What is of points by its subject: what they are, their data, their networks, their scores."""
 KNOWN_BY = r"\b(?:POINTS|Points|of_points|scatter)\b|[(\[]2, 1, 1|\(1, 1\)|of the plane|(?:-1\]|resolution) > 1\b"
 
@@ -183,3 +190,11 @@ def test_another_kind_is_a_class_with_its_data_and_networks(tmp_path: Path) -> N
     cfg.data = compose(tmp_path, "data=digits").data
     with pytest.raises(ConfigError, match=r"makes images \[1, 16\] and data has \[1, 32, 32\]"):
         check.require(cfg)
+
+
+@pytest.mark.parametrize("metrics", ["digits", "paired", "modes"])
+def test_scores_of_another_kind_are_refused(metrics: str, tmp_path: Path) -> None:
+    """They were computed of the first coordinate of each point, as of a grey pixel."""
+    model = "dcgan" if metrics == "modes" else "wgan_gp_toy"
+    with pytest.raises(ConfigError, match=r"metrics=\S+ is of .*, and this model makes .*; leave metrics= out"):
+        check.require(compose(tmp_path, f"model={model}", f"metrics={metrics}"))

@@ -23,7 +23,7 @@ from gan_experiments.contracts import ConfigError
 from gan_experiments.data.module import DataModule
 from gan_experiments.engine.averages import WeightAverage
 from gan_experiments.engine.module import AdversarialModule
-from gan_experiments.kinds import kind_of
+from gan_experiments.kinds import Image, kind_of
 from gan_experiments.layers.spectral_norm import SpectralNorm
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.metrics.r_precision import RPrecisionEvaluator
@@ -488,7 +488,10 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
     """Yield why a model cannot be scored by these metrics."""
     given, paired = f"metrics={_choice('metrics') or '...'}", issubclass(_class(metrics), PairedEvaluator)
     of_captions = issubclass(_class(metrics), RPrecisionEvaluator)
-    if not model.makes_images:
+    reads = getattr(_class(metrics.get("extractor") or metrics), "reads", Image)
+    if model.makes_images and not isinstance(model.kind, reads):
+        yield f"{given} is of {reads.name}, and this model makes {model.kind.name}; leave metrics= out, or type none"
+    elif not model.makes_images:
         if not of_captions:
             yield f"{given} is of generated images, and this model makes none; type metrics=r_precision or metrics=none"
     elif of_captions and not isinstance(model, TextToImage):
@@ -595,11 +598,11 @@ def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfi
 def _how(generator: nn.Module, cfg: DictConfig) -> str:
     """Return what to type if a generator makes other samples than those of the data."""
     kind = kind_of(generator)
-    if kind == kind_of(_class(cfg.data)):
+    if type(kind) is type(kind_of(_class(cfg.data))):
         return "set both by data.resolution and data.channels"
     files = {file.stem: _class(of_choice("data", file.stem)) for file in sorted((conf_dir() / "data").glob("*.yaml"))}
     needs = _class(cfg.model).needs
-    fitting = [name for name, data in files.items() if data.kind == kind and needs <= data.provides]
+    fitting = [name for name, data in files.items() if type(data.kind) is type(kind) and needs <= data.provides]
     return f"type data={' or data='.join(fitting)}" if fitting else f"type data= a choice of {kind.name}"
 
 

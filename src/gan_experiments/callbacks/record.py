@@ -34,7 +34,7 @@ def log_best(trainer: L.Trainer, scores: dict[str, float], images: int) -> None:
 
 
 def log_picture(trainer: L.Trainer, name: str, path: Path, images: int, caption: str = "") -> None:
-    """Log an image file or a GIF with every logger that takes pictures."""
+    """Log an image file, a film or a sound with every logger that takes pictures."""
     for logger in trainer.loggers:
         if isinstance(logger, RunLogger):
             logger.log_picture(name, path, images, caption)

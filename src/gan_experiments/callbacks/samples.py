@@ -20,6 +20,8 @@ from gan_experiments.engine.module import AdversarialModule
 class SampleSheets(RunCallback):
     """Sample sheets `samples/<images seen, eight digits>.png`: at the start, every `every` images and at the end.
 
+    Beside a sheet of clips lies a GIF, beside one of waves a WAV: what the kind of samples `plays`.
+
     Args:
         folder: the run folder.
         every: images from one sheet to the next.
@@ -76,4 +78,9 @@ class SampleSheets(RunCallback):
                 titles = module.conditions.titles(self._inputs.get("label"), columns)
                 picture = module.kind.sheet(cells, columns, real=self._real, titles=titles)
                 save_png(picture, self.latest, module.mark())
-                log_picture(trainer, "samples", self.latest, module.images_seen, self._caption(module, columns))
+                caption = self._caption(module, columns)
+                log_picture(trainer, "samples", self.latest, module.images_seen, caption)
+                for suffix in module.kind.plays:
+                    played = self.latest.with_suffix(suffix)
+                    module.kind.play(cells, played, module.mark())
+                    log_picture(trainer, f"samples_{suffix[1:]}", played, module.images_seen, caption)

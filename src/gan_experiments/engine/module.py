@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_experiments import distributed, provenance
+from gan_experiments import distributed, kinds, provenance
 from gan_experiments.bounds import Place, Positive
 from gan_experiments.conditions import Conditions, restored
 from gan_experiments.contracts import Batch, ConfigError, NotFinite
@@ -29,7 +29,7 @@ from gan_experiments.engine import plain
 from gan_experiments.engine.averages import WeightAverage
 from gan_experiments.engine.optimizers import fuse
 from gan_experiments.engine.phases import Phase, _parameters, _Step
-from gan_experiments.kinds import IMAGE, Bands, Kind
+from gan_experiments.kinds import IMAGE, Kind
 from gan_experiments.provenance import Mark
 
 if TYPE_CHECKING:
@@ -507,7 +507,7 @@ class AdversarialModule(L.LightningModule):
             return
         self.name_classes(list(data.class_names))
         self.data_conditions = data.conditions
-        self.data_kind = data.kind if isinstance(data.kind, Bands) else None
+        self.data_kind = data.kind
         self.values = data.values
         self.epoch = data.size
 
@@ -593,7 +593,7 @@ class AdversarialModule(L.LightningModule):
             "reseeded": self.reseeded,
             "unlogged": self._read_history(),
             "class_names": self.class_names,
-            **({"bands": list(self.data_kind.shown)} if isinstance(self.data_kind, Bands) else {}),
+            **kinds.state(self.kind),
             **({"values": list(self.values)} if self.values else {}),
             **self.data_conditions.state(),
             "config": self.run.config,
@@ -607,8 +607,7 @@ class AdversarialModule(L.LightningModule):
             self.name_classes(saved.get("class_names", []))
         if not self.data_conditions.known:
             self.data_conditions = restored(saved)
-        if bands := saved.get("bands"):
-            self.data_kind = Bands(tuple(bands))
+        self.data_kind = kinds.restored(self.kind, saved)
         if self.values is None and (values := saved.get("values")):
             self.values = values[0], values[1]
         self.batches = saved["batches"]

@@ -49,6 +49,8 @@ class Facts:
 
     Of translators: `directions` by name, the first is the usual one; results have sides `scale` times as long;
     `classes` are those of the key "label", if a direction reads it.
+
+    Of samples with time: `rate` is the number of frames or samples in a second.
     """
 
     task: str
@@ -66,6 +68,7 @@ class Facts:
     caption_length: int = 0
     directions: Mapping[str, Direction] = field(default_factory=dict)
     scale: int = 1
+    rate: float = 0.0
 
 
 class Generates(ABC):
@@ -253,7 +256,7 @@ class Generates(ABC):
     @property
     def kind(self) -> Kind:
         """The kind of samples that it makes."""
-        return named(self.facts.kind, self.facts.channels)
+        return named(self.facts.kind, self.facts.channels, self.facts.rate)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.facts.model}, {self.facts.images_seen:,} images)"

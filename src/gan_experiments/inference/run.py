@@ -76,7 +76,9 @@ class Run(trained.TrainedRun, Generates):
                 tuple(model.conditions.counts) if model.classes else (),
                 model.latent_dim,
                 "w" if model.styled else "z",
-                *((known.vocabulary.words, known.vocabulary.length) if isinstance(known, Captions) else ()),
+                words=known.vocabulary.words if isinstance(known, Captions) else (),
+                caption_length=known.vocabulary.length if isinstance(known, Captions) else 0,
+                rate=model.kind.rate,
             )
         reads_label = any("label" in way.also for way in model.directions.values())
         named = [name for name, way in model.directions.items() if way.number is not None]

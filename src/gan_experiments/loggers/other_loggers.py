@@ -16,7 +16,7 @@ def _mlflow(logger: Any, name: str, path: Path, step: int) -> None:
 def _tensorboard(logger: Any, name: str, path: Path, step: int) -> None:
     from torchvision.io import ImageReadMode, decode_image
 
-    if path.suffix != ".gif":  # of which TensorBoard shows none
+    if path.suffix == ".png":  # TensorBoard shows no GIF
         logger.experiment.add_image(name, decode_image(str(path), ImageReadMode.RGB), step)
 
 

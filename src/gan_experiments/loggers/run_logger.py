@@ -24,7 +24,7 @@ class RunLogger(Logger):
         """Drop what was logged at more than `images` images, as the run is resumed from there."""
 
     def log_picture(self, name: str, path: Path, step: int, caption: str = "") -> None:
-        """Log an image file, or a GIF."""
+        """Log an image file, a film or a sound."""
 
     def log_histograms(self, histograms: dict[str, Tensor], step: int) -> None:
         """Log the distribution of each tensor."""

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from gan_experiments.bounds import OneOf, Place, Text
 
@@ -149,9 +149,12 @@ class WandbRun(RunLogger, WandbLogger):
 
     @rank_zero_only
     def log_picture(self, name: str, path: Path, step: int, caption: str = "") -> None:
-        """Log an image file, or a GIF as a video, at `step` images."""
-        if path.suffix == ".gif":
-            media: Any = wandb.Video(str(path), caption=caption or None, format="gif")
+        """Log an image file, a film (GIF, MP4, WebM) or a sound (WAV) at `step` images."""
+        films: dict[str, Literal["gif", "mp4", "webm"]] = {".gif": "gif", ".mp4": "mp4", ".webm": "webm"}
+        if path.suffix in films:
+            media: Any = wandb.Video(str(path), caption=caption or None, format=films[path.suffix])
+        elif path.suffix == ".wav":
+            media = wandb.Audio(str(path), caption=caption or None)
         else:
             media = wandb.Image(str(path), caption=caption or None)
         self._log({name: media}, step)

@@ -18,7 +18,7 @@ from gan_experiments.bounds import Batch, Depth, OneOf, Place, Rhythm, Scored, S
 from gan_experiments.contracts import LAWS, ConfigError
 from gan_experiments.data.cache import cache_root
 from gan_experiments.data.module import DataModule
-from gan_experiments.kinds import IMAGE, Image, Kind
+from gan_experiments.kinds import IMAGE, Kind
 from gan_experiments.metrics import names
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.metric import GenerativeMetric, Measurement, Values, values_of
@@ -202,7 +202,7 @@ class Evaluator:
             "density_k": density_k,
         }
         self.metrics = names.collection(scores, constants)
-        self.kind = IMAGE
+        self.kind: Kind = IMAGE
         self._channels = 3  # of the images that were looked at last
 
     def limited(self, number: int) -> Evaluator:
@@ -238,7 +238,7 @@ class Evaluator:
         labels: Tensor | None = None,
         bootstrap: int = 0,
     ) -> Measured:
-        """Score the images [n, C, H, W] in [-1, 1], or uint8, that `sample(index, n)` returns.
+        """Score the samples [n, ...] in [-1, 1], or uint8, that `sample(index, n)` returns.
 
         `sample` must be a function of its arguments alone. Chunk `index` holds the images from index * batch_size on;
         rank r makes the chunks r, r + world_size, ... . `ema` says whether the generator is the averaged one (None:
@@ -335,8 +335,13 @@ class Evaluator:
         return found
 
     def see_as(self, kind: Kind) -> None:
-        """Score the visible part of images of this kind: what lies over white, or the bands that are shown."""
-        self.kind = kind if isinstance(kind, Image) else IMAGE
+        """Score what this kind views of its samples. Raises ConfigError if the extractor looks at others."""
+        if not isinstance(kind, self.extractor.reads):
+            raise ConfigError(
+                f"the scores of {self.extractor.name} are of {self.extractor.reads.name}, and these are {kind.name};"
+                " type another metrics="
+            )
+        self.kind = kind
 
     def number_of(self, real: RealImages) -> int:
         """Return how many of these real images are used; raises ConfigError if there are too few."""
@@ -372,7 +377,7 @@ class Evaluator:
             self.extractor.weights_hash,
             self.extractor.resize,
             which,
-            *([self.kind.shown] if self.kind.shown else []),
+            *self.kind.views,
         ]
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
         path = self.cache / f"{name}.pt"
@@ -450,7 +455,7 @@ class Evaluator:
             "extractor": self.extractor.name,
             "weights_hash": self.extractor.weights_hash,
             "resize": self.extractor.resize,
-            "quantisation": "uint8, to the nearest level",
+            **({"quantisation": self.kind.quantisation} if self.kind.quantisation else {}),
             "num_fake": self.num_fake,
             "num_real": num_real,
             "split": real.split,

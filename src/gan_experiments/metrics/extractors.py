@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from gan_experiments.bounds import Place
 from gan_experiments.contracts import ConfigError
 from gan_experiments.files import require_unpacked
+from gan_experiments.kinds import Image, Kind
 from gan_experiments.metrics.names import published_with
 
 URL_INCEPTION_V3 = (
@@ -64,9 +65,10 @@ def plain_float32(device: torch.device) -> Iterator[None]:
 
 
 class Extractor(nn.Module):
-    """A frozen network that computes features, and the facts about it for passports.
+    """A frozen network that computes features of samples, and the facts about it for passports.
 
     Attributes:
+        reads: the kind of samples that it looks at, images unless a class says otherwise.
         name: the extractor's name.
         suffix: the suffix of its scores' names, except for those in `published`.
         published: the scores that papers compute with this extractor.
@@ -76,6 +78,7 @@ class Extractor(nn.Module):
         classes: the number K of logits, 0 for a network that does not classify.
     """
 
+    reads: ClassVar[type[Kind]] = Image
     name: str
     suffix: str
     published: tuple[str, ...] = ()
@@ -93,7 +96,10 @@ class Extractor(nn.Module):
         return score if score in self.published else score + self.suffix
 
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features [N, D] and logits [N, K], float32, of uint8 images [N, C, H, W] on the extractor's device."""
+        """Return features [N, D] and logits [N, K], float32, of samples as their kind views them, on the same device.
+
+        Images come as uint8 [N, 1 or 3, H, W].
+        """
         with plain_float32(images.device):
             features, logits = self(images)
         return features, logits

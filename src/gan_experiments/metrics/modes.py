@@ -13,6 +13,7 @@ from gan_experiments.bounds import Batch, Samples
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.module import DataModule
 from gan_experiments.data.toy import Modes
+from gan_experiments.kinds import Points
 from gan_experiments.metrics import names
 from gan_experiments.metrics.evaluator import Measured, Sample, Score
 from gan_experiments.metrics.measures.mode_coverage import ModeCoverage
@@ -40,6 +41,7 @@ class ModeEvaluator:
     """
 
     split = "train"
+    reads = Points
 
     def __init__(self, scores: Sequence[str] = SCORES, num_fake: Samples = 2500, batch_size: Batch = 500) -> None:
         faults = []

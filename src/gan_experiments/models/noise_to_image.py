@@ -238,8 +238,9 @@ class NoiseToImage(Game):
 
     @property
     def kind(self) -> Kind:
-        """The kind of sample that the generator makes."""
-        return self.data_kind or kind_of(self.generator)
+        """The kind of sample that the generator makes, as the data tell it (which bands, how many a second)."""
+        own = kind_of(self.generator)
+        return self.data_kind if isinstance(self.data_kind, type(own)) else own
 
     def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Generate images [n, C, H, W] from z [n, latent_dim], and from labels int64 [n] if there are classes."""

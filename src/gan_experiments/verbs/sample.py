@@ -19,9 +19,8 @@ def sample(cfg: DictConfig) -> int:
     """Write a sheet of samples, single images with `singles`, and a GIF with `interpolation`. Return 0."""
     import torch
 
-    from gan_experiments import drawing, files, processes
+    from gan_experiments import drawing, files
     from gan_experiments.assembly import check, report
-    from gan_experiments.conditions import Captions
     from gan_experiments.contracts import ConfigError
     from gan_experiments.inference.run import open_run
     from gan_experiments.kinds import Image
@@ -44,7 +43,8 @@ def sample(cfg: DictConfig) -> int:
         cfg.n = len(label)  # as many of each caption
     singles = _singles(run, cfg, label, out / "images") if cfg.singles else []
     sheet, walk = out / "sheet.png", out / "interpolation.gif"
-    wanted = set(files.to_write([sheet, *singles, *([walk] if cfg.interpolation else [])], cfg.existing))
+    played = [sheet.with_suffix(suffix) for suffix in kind.plays]
+    wanted = set(files.to_write([sheet, *played, *singles, *([walk] if cfg.interpolation else [])], cfg.existing))
     cells = _drawn(run, cfg, label)
     real = run.data().fixed(kind.behind)["real"] if kind.behind else None
     names = [] if label is None else run.names_of(label)
@@ -53,15 +53,13 @@ def sample(cfg: DictConfig) -> int:
         titles = [] if label is None else run.conditions.titles(label, columns)
         drawing.save_png(kind.sheet(torch.stack(cells), columns, real=real, titles=titles), sheet, mark)
     print(report.shown(sheet))
-    if isinstance(run.conditions, Captions) and label is not None and singles:
-        _write_captions(names, singles, out / "captions.txt")
-    values = [_values(run)] if cfg.depth == 16 else []
-    for index, (path, cell) in enumerate(zip(processes.watched(singles, "files"), cells, strict=False)):
-        if path in wanted:  # of input, output and reconstruction, the output
-            of_one = run.mark(cfg.provenance, cfg.seed, names[index] if names else "")
-            kind.save(cell[min(1, len(cell) - 1)], path, of_one, *values)
+    for path in played:
+        if path in wanted:
+            kind.play(torch.stack(cells), path, mark)
+        print(report.shown(path))
     if singles:
-        print(f"{report.shown(out / 'images')}  ({len(cells)} images)")
+        _write_singles(run, cfg, singles, wanted, cells, names)
+        print(f"{report.shown(out / 'images')}  ({len(cells)} {kind.name})")
     if cfg.interpolation and isinstance(model, NoiseToImage):
         if walk in wanted:
             frames = _walk(model, cfg, label)
@@ -69,6 +67,22 @@ def sample(cfg: DictConfig) -> int:
         print(report.shown(walk))
     lineage.record_use("sample", run.folder, run.file, sheet)
     return 0
+
+
+def _write_singles(
+    run: Run, cfg: DictConfig, singles: list[Path], wanted: set[Path], cells: list[Tensor], names: list[str]
+) -> None:
+    """Write each wanted sample to its file, and the `names` of captions beside."""
+    from gan_experiments import processes
+    from gan_experiments.conditions import Captions
+
+    if isinstance(run.conditions, Captions) and names:
+        _write_captions(names, singles, singles[0].parent.with_name("captions.txt"))
+    values = [_values(run)] if cfg.depth == 16 else []
+    for index, (path, cell) in enumerate(zip(processes.watched(singles, "files"), cells, strict=False)):
+        if path in wanted:  # of input, output and reconstruction, the output
+            of_one = run.mark(cfg.provenance, cfg.seed, names[index] if names else "")
+            run.model.kind.save(cell[min(1, len(cell) - 1)], path, of_one, *values)
 
 
 def _values(run: Run) -> tuple[float, float]:
