@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gan_experiments.bounds import Batch, Place, Samples, Seed
+from gan_experiments.conditions import require_same_words
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.batches import to_float
 from gan_experiments.data.captioned import Captioned
@@ -173,16 +174,6 @@ class RPrecisionEvaluator:
 
 def _share(margins: Tensor) -> float:
     return RPrecision().values(margins)["r_precision"][0]
-
-
-def require_same_words(model: Any, data: Any) -> None:
-    """Raise ConfigError if a model's captions have another vocabulary than those of the data."""
-    words, others = ((known.vocabulary.words if hasattr(known, "vocabulary") else ()) for known in (model, data))
-    if words != others:
-        raise ConfigError(
-            f"the model reads {len(words)} words, first {', '.join(words[:3])}, and the data have {len(others)}, first"
-            f" {', '.join(others[:3])}: leave out data=, or give those that it was trained on"
-        )
 
 
 def own_encoders(model: Any) -> DAMSM:
