@@ -23,8 +23,9 @@ from gan_experiments.losses.damsm import attended, matching, sentence_scores, wo
 from gan_experiments.losses.perceptual import Lite0Parts
 from gan_experiments.metrics import r_precision
 from gan_experiments.metrics.measures.r_precision import RPrecision, margins
+from gan_experiments.metrics.of_captions import HeldOutCaptions
 from gan_experiments.metrics.passports import unlike
-from gan_experiments.metrics.r_precision import HeldOutCaptions, RPrecisionEvaluator
+from gan_experiments.metrics.r_precision import RPrecisionEvaluator
 from gan_experiments.models.damsm import DAMSM, alike
 from gan_experiments.networks.damsm import ImageEncoder, TextEncoder
 from gan_experiments.networks.text import Text
