@@ -55,6 +55,7 @@ MODELS = sorted(path.stem for path in (REPOSITORY / "conf" / "model").glob("*.ya
 SMALL = {"width": 4, "blocks": 1, "layers": 2, "growth": 4, "latent_dim": 8, "n_critic": 2, "depth": 1, "shared_dim": 4}
 SMALL |= {"reference_batch": 4, "steps": 2, "unrolling_steps": 2, "bottleneck": 8, "embedding": 8}
 SMALL |= {"w_dim": 8, "channel_base": 128, "channel_max": 8, "mapping_layers": 2}
+SMALL |= {"content_dim": 2, "motion_dim": 2}
 """Values that make any variant small, for whichever of these keys it has and does not leave at 0."""
 WITHOUT_WEIGHTS = {"srgan": ["perceptual=none", "model.pixel_weight=4"], "esrgan": ["perceptual=none"]}
 WITHOUT_WEIGHTS |= {"attngan": ["model.damsm_weight=0"]}
@@ -128,7 +129,7 @@ def small_data(folder: Path, choice: str) -> list[str]:
     """The words for a few images at 32 x 32 of a choice of data= that SMALL_DATA names, written beside the folder."""
     root = folder.parent / choice
     words = SMALL_DATA[choice](root)
-    where = [] if choice in ("torch", "hub") else [f"data.root={root}"]
+    where = [] if choice in ("torch", "hub", "moving_digits") else [f"data.root={root}"]
     return [*where, "data.resolution=32", "data.batch_size=2", *words]
 
 
@@ -187,6 +188,10 @@ def _dataset(root: Path) -> list[str]:
     return ["data.dataset._target_=torchvision.datasets.ImageFolder", f"+data.dataset.root={root}"]
 
 
+def _moving_digits(root: Path) -> list[str]:
+    return ["data.clips=8", "data.length=16"]
+
+
 def _hub(root: Path) -> list[str]:
     write_images(root, 6)
     return [f"data.name={root}"]
@@ -207,6 +212,7 @@ SMALL_DATA: dict[str, Callable[[Path], list[str]]] = {
     "table": _table,
     "torch": _dataset,
     "hub": _hub,
+    "moving_digits": _moving_digits,
 }
 """Writes a few images for a choice of data= that takes files of any form; gives the words beside the root."""
 

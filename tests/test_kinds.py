@@ -37,7 +37,9 @@ OF_POINTS = {
     "metrics/measures/mode_coverage.py",
 }
 """What is of points by its subject: what they are, their data, their networks, their scores."""
-KNOWN_BY = r"\b(?:POINTS|Points|of_points|scatter)\b|[(\[]2, 1, 1|\(1, 1\)|of the plane|(?:-1\]|resolution) > 1\b"
+KNOWN_BY = (
+    r"\b(?:POINTS|Points|of_points|scatter)\b|(?<!stride=)[(\[]2, 1, 1|\(1, 1\)|of the plane|(?:-1\]|resolution) > 1\b"
+)
 
 
 def _code(path: Path) -> str:

@@ -320,6 +320,9 @@ def test_every_model_trains_on_rectangles_or_says_why_not(model: str, tmp_path: 
         assert "type data." in said
     assert module.images_seen == cfg.images
     cells = module.sheet(module.sheet_inputs(data.fixed(2), 2))
+    assert cells.shape[2:] == data.kind.shape(data)
+    if not isinstance(data.kind, type(IMAGE)):
+        return
     assert cells.shape[2:] == (cfg.data.channels, *size)
     sheet = IMAGE.sheet(cells, smallest=1)
     across = sheet.shape[2] // (size[1] + 2)

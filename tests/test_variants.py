@@ -43,7 +43,7 @@ def test_sheets_and_samples(model: str, tmp_path: Path) -> None:
     data.setup("fit")
     cells = module.sheet(module.sheet_inputs(data.fixed(4), 4))
     assert cells.shape[0] == 4
-    assert cells.shape[2:] == (cfg.data.channels, cfg.data.resolution, cfg.data.resolution)
+    assert cells.shape[2:] == data.kind.shape(data)
     if cfg.data.resolution > 1:  # points have no bounds
         assert cells.min() >= -1
         assert cells.max() <= 1

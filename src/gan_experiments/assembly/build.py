@@ -38,6 +38,7 @@ from gan_experiments.data.shown import real_sheet
 from gan_experiments.distributed import Launcher
 from gan_experiments.drawing import save_png
 from gan_experiments.engine.module import AdversarialModule, RunSettings
+from gan_experiments.layers.layout import lay_out
 from gan_experiments.layers.sync_batch_norm import OverAllRanks
 from gan_experiments.loggers.run_logger import run_loggers
 from gan_experiments.runs import resolvers, resume, run_folder, trust
@@ -197,7 +198,6 @@ def begin_with(cfg: DictConfig, model: AdversarialModule, data: DataModule | Non
     if model.pretrained:
         if data is not None:
             data.setup("fit")
-            pretrained.require_words(model.pretrained, data)
         names = data.class_names if data is not None else ()
         lines += pretrained.take_up(model, model.pretrained, cfg.model, names)
     if getattr(model, "encoders_of", None):
@@ -276,7 +276,7 @@ def build_model(cfg: DictConfig) -> AdversarialModule:
     L.seed_everything(cfg.seed, verbose=False)
     model = make(cfg.model)
     if cfg.trainer.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+        lay_out(model)
     if cfg.trainer.precision == "64-true":
         model = model.double()  # Lightning would do so only after it has loaded a checkpoint into float32
     model.run = RunSettings(

@@ -33,6 +33,7 @@ from gan_experiments.callbacks.callback import RunCallback
 from gan_experiments.contracts import Batch
 from gan_experiments.data.cache import cache_root
 from gan_experiments.engine.module import AdversarialModule
+from gan_experiments.layers.layout import lay_out
 from gan_experiments.runs import resume
 
 AUTO = "auto"
@@ -205,7 +206,7 @@ def _times(cfg: DictConfig, left: list[str]) -> tuple[list[Setting], str]:
     for count in range(ROUNDS):
         for precision, layout in itertools.product(precisions, layouts):
             clock = _Clock(cycle_of(model), warm=count > 0)
-            model = model.to(memory_format=torch.channels_last if layout else torch.contiguous_format)
+            lay_out(model, bool(layout))
             if (precision, layout) in failed:
                 continue
             try:

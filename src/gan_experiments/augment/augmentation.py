@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
+from gan_experiments.layers.clips import as_clips, as_frames, per_clip
+
 Draw = Callable[..., Tensor]
 """`draw(torch.rand, n, 1, 1, 1)` returns this rank's n rows of the numbers drawn for the whole batch."""
 
@@ -19,6 +21,13 @@ class Augmentation(nn.Module):
 
     needs_zero_at_chance = False
     """Whether it uses the signs of the logits, so that a logit of 0 must mean a probability of one half."""
+
+    def each(self, samples: Tensor, draw: Draw) -> Tensor:
+        """Augment images [N, C, H, W], or clips [N, C, T, H, W], whose frames are all augmented alike."""
+        if samples.ndim == 4:
+            return self(samples, draw)
+        length = samples.shape[2]
+        return as_clips(self(as_frames(samples), per_clip(draw, length)), length)
 
     def faults(self, channels: int) -> Iterator[str]:
         """Yield why images of so many channels cannot be augmented, a line each."""

@@ -92,14 +92,7 @@ class Captioned(ImageData):
     @property
     @override
     def conditions(self) -> Captions:
-        return self._conditions("train")
-
-    @override
-    def conditions_of(self, split: str) -> Captions | None:
-        return None if split == "train" else self._conditions(split)
-
-    def _conditions(self, split: str) -> Captions:
-        told = self.told(split)
+        told = self.told()
         if told.codes is None:
             return Captions(told.tokens, self.vocabulary)
         return Embedded(told.codes, self.vocabulary, told.tokens)

@@ -38,7 +38,7 @@ from gan_experiments.data.module import DataModule
 from gan_experiments.data.rasters import AXES, OWN, WINDOWS
 from gan_experiments.data.sources import FRAMES, NO_CHOICE, Files, Settings, splits_of
 from gan_experiments.data.splits import ALL, FOLDERS, Choice, Lists, Patterns
-from gan_experiments.kinds import IMAGE, Bands
+from gan_experiments.kinds import IMAGE, Bands, Kind
 
 CROPS = ("centre", "random")
 FITS = ("crop", "pad", "stretch")
@@ -56,7 +56,7 @@ class ImageData(DataModule):
     """
 
     provides: frozenset[str] = frozenset({"real", "label"})
-    kind = IMAGE
+    kind: Kind = IMAGE
     items: str = "images"
     """What `describe` calls the items."""
     any_channels: ClassVar[bool] = False

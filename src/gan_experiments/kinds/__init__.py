@@ -9,13 +9,28 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from gan_experiments.kinds.clip import CLIP, FRAME_OF_CLIP, Clip
 from gan_experiments.kinds.image import IMAGE, Bands, Image
 from gan_experiments.kinds.kind import Kind
 from gan_experiments.kinds.points import POINTS, Points, scatter
 
-__all__ = ["IMAGE", "KINDS", "POINTS", "Bands", "Image", "Kind", "Points", "kind_of", "named", "scatter"]
+__all__ = [
+    "CLIP",
+    "FRAME_OF_CLIP",
+    "IMAGE",
+    "KINDS",
+    "POINTS",
+    "Bands",
+    "Clip",
+    "Image",
+    "Kind",
+    "Points",
+    "kind_of",
+    "named",
+    "scatter",
+]
 
-KINDS: tuple[Kind, ...] = (IMAGE, POINTS)
+KINDS: tuple[Kind, ...] = (IMAGE, POINTS, CLIP)
 """One of each kind that is known by its name alone."""
 
 

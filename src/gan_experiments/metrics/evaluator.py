@@ -18,7 +18,7 @@ from gan_experiments.bounds import Batch, Depth, OneOf, Place, Rhythm, Scored, S
 from gan_experiments.contracts import LAWS, ConfigError
 from gan_experiments.data.cache import cache_root
 from gan_experiments.data.module import DataModule
-from gan_experiments.kinds import IMAGE, Kind
+from gan_experiments.kinds import FRAME_OF_CLIP, IMAGE, Clip, Image, Kind
 from gan_experiments.metrics import names
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.metric import GenerativeMetric, Measurement, Values, values_of
@@ -335,8 +335,13 @@ class Evaluator:
         return found
 
     def see_as(self, kind: Kind) -> None:
-        """Score what this kind views of its samples. Raises ConfigError if the extractor looks at others."""
-        if not isinstance(kind, self.extractor.reads):
+        """Score what this kind views of its samples, a frame of each clip if the extractor looks at images.
+
+        Raises ConfigError if the extractor looks at samples of another kind.
+        """
+        if isinstance(kind, Clip) and self.extractor.reads is Image:
+            kind = FRAME_OF_CLIP
+        elif not isinstance(kind, self.extractor.reads):
             raise ConfigError(
                 f"the scores of {self.extractor.name} are of {self.extractor.reads.name}, and these are {kind.name};"
                 " type another metrics="

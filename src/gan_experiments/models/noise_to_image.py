@@ -143,8 +143,9 @@ class NoiseToImage(Game):
         ]
 
     def updates(self, batch: Batch, player: str) -> list[PlayerUpdate]:
-        """Return one update, with fakes of its own."""
-        return [self.player_update(batch, of_generator=player == "generator", own_fakes=True)]
+        """Return one update, with fakes of its own, and those beside it."""
+        update = self.player_update(batch, of_generator=player == "generator", own_fakes=True)
+        return [update, *update.beside]
 
     def player_update(self, batch: Batch, of_generator: bool = False, own_fakes: bool = False) -> PlayerUpdate:
         """Return one update; a variant that draws other fakes returns one of a class of its own."""
@@ -152,12 +153,12 @@ class NoiseToImage(Game):
 
     def _discriminator_update(self, batch: Batch) -> dict[str, Tensor]:
         update = self.player_update(batch)
-        return self.with_techniques(self.discriminator_loss(update), [update])
+        return self.with_techniques(self.discriminator_loss(update), [update, *update.beside])
 
     def _generator_update(self, batch: Batch) -> dict[str, Tensor]:
         update = self.player_update(batch, of_generator=True)
         replaced = any(technique.replaces_generator_loss for technique in self.techniques.values())
-        return self.with_techniques({} if replaced else self.generator_loss(update), [update])
+        return self.with_techniques({} if replaced else self.generator_loss(update), [update, *update.beside])
 
     def discriminator_loss(self, update: PlayerUpdate) -> dict[str, Tensor]:
         """Tell real from fake. They pass through the discriminator separately, so that batch norm does not mix them."""
@@ -252,10 +253,15 @@ class NoiseToImage(Game):
 
     def logits_and_features(self, images: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return the same logits, and the features [n, F] that they were computed from; None if none are exposed."""
-        seen = self.shown(images if self.augment is None else self.augment(images, self.draw))
-        discriminator: Any = self.discriminator
-        judged = getattr(discriminator, "classes", 0) or getattr(discriminator, "conditional", False)
-        inputs = (seen, *self.told_discriminator(label)) if judged else (seen,)
+        return self.judged_by(self.discriminator, images, label)
+
+    def judged_by(
+        self, discriminator: Any, images: Tensor, label: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the logits and features of one of several discriminators."""
+        seen = self.shown(images if self.augment is None else self.augment.each(images, self.draw))
+        told = getattr(discriminator, "classes", 0) or getattr(discriminator, "conditional", False)
+        inputs = (seen, *self.told_discriminator(label)) if told else (seen,)
         drawing = self._drawing(discriminator)
         if not hasattr(discriminator, "features"):
             return discriminator(*inputs, **drawing), None
@@ -348,6 +354,11 @@ class PlayerUpdate(Comparison):
         Update.__init__(self, model, player, {player: getattr(model, player)})
         self.batch, self.name = batch, "discriminator"
         self.reuse_fakes = model.reuse_fakes and not own_fakes
+
+    @property
+    def beside(self) -> list[PlayerUpdate]:
+        """The updates of further discriminators in the same step."""
+        return []
 
     @cached_property
     def real(self) -> Tensor:  # type: ignore[override]

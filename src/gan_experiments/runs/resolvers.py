@@ -44,6 +44,7 @@ def times(a: float, b: Any) -> int | list[int]:
 
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "times": times,
+    "sum": lambda *numbers: sum(map(int, numbers)),
     "below": lambda a, b, x, y: x if (max(a) if isinstance(a, Sequence) else a) < b else y,
     "r1_gamma": lambda r, batch: 2e-4 * (math.prod(r) if isinstance(r, Sequence) else r**2) / batch,
     "outputs": output_dir,
@@ -53,8 +54,8 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
 }
 """The resolvers that configs can use, by name.
 
-`${times:a,b}` (rounded to an integer), `${below:a,b,x,y}` (x if a < b, else y; of a resolution [height,width] the
-longer side counts), `${r1_gamma:resolution,batch}` (StyleGAN2-ADA's rule, 0.0002 · pixels / batch), `${outputs:}` (the
-run folder), `${run_name:}`, `${sweep_name:}` (null for a run outside a sweep), `${job_folder:words}`. None reads the
-environment or a file.
+`${times:a,b}` (rounded to an integer), `${sum:a,b,...}`, `${below:a,b,x,y}` (x if a < b, else y; of a resolution
+[height,width] the longer side counts), `${r1_gamma:resolution,batch}` (StyleGAN2-ADA's rule, 0.0002 · pixels / batch),
+`${outputs:}` (the run folder), `${run_name:}`, `${sweep_name:}` (null for a run outside a sweep),
+`${job_folder:words}`. None reads the environment or a file.
 """

@@ -37,6 +37,45 @@ class WeightClipping(Technique):
                     parameter.clamp_(-self.bound, self.bound)
 
 
+class SingularValueClipping(Technique):
+    """The singular values of the critic's weights clipped to 1 or less (Saito et al. 2017, arXiv:1611.06624, §4.1).
+
+    At every `interval`-th batch each weight of two dimensions or more, as the matrix of its outputs by the rest, loses
+    what is above 1 of its singular values; the scale γ of batch norm is clipped to [0.01 σ, σ], where σ is the root of
+    its running variance.
+    """
+
+    lipschitz = True
+
+    def __init__(self, interval: Rhythm = 5) -> None:
+        super().__init__()
+        self.interval = interval
+
+    @torch.no_grad()
+    def after_step(self, model: Game, phase: Phase) -> None:
+        """Clip the weights after the discriminator's step."""
+        if phase.player != "discriminator" or (model.batches + 1) % self.interval:
+            return
+        for network in model.networks_of("discriminator").values():
+            trained = {id(parameter) for parameter in model.trained_parameters(network)}
+            for layer in network.modules():
+                weight = getattr(layer, "weight", None)
+                if weight is None or id(weight) not in trained:
+                    continue
+                if weight.ndim > 1:
+                    weight.copy_(without_large_singular_values(weight.flatten(1)).view_as(weight))
+                elif isinstance(variance := getattr(layer, "running_var", None), Tensor):
+                    deviation = variance.sqrt()
+                    weight.copy_(torch.minimum(torch.maximum(weight, 0.01 * deviation), deviation))
+
+
+def without_large_singular_values(matrix: Tensor) -> Tensor:
+    """Return a matrix with its singular values clipped to 1."""
+    wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
+    u, values, v = torch.linalg.svd(wide, full_matrices=False)
+    return (u * values.clamp(max=1)) @ v
+
+
 class SpectralNorm(Technique):
     """Every weight of D divided by its largest singular value (Miyato et al. 2018, arXiv:1802.05957)."""
 

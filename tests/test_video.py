@@ -1,0 +1,311 @@
+"""Clips: moving digits, the kind of sample, MoCoGAN's networks against the official code, the scores of clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from support import compose, small
+from torch import nn
+
+from gan_experiments import films
+from gan_experiments.assembly import build
+from gan_experiments.augment.ada import ADA
+from gan_experiments.augment.diffaugment import DiffAugment
+from gan_experiments.contracts import ConfigError
+from gan_experiments.data.moving_digits import MovingDigits
+from gan_experiments.kinds import CLIP, Clip
+from gan_experiments.layers.clips import as_clips, as_frames
+from gan_experiments.metrics.clip_extractors import MovingDigitsExtractor
+from gan_experiments.models.mocogan import FrameUpdate
+from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from gan_experiments.networks.few_frames import FewFramesDiscriminator
+from gan_experiments.networks.mocogan import (
+    MoCoGANGenerator,
+    MoCoGANImageDiscriminator,
+    MoCoGANVideoDiscriminator,
+)
+from gan_experiments.networks.stylegan2 import StyleGAN2Generator
+from gan_experiments.provenance import Mark
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+# -------------------------------------------------------------------- data
+
+
+def test_a_digit_sets_out_in_the_direction_of_its_class_and_bounces_off_the_edges() -> None:
+    data = MovingDigits(64, clips=400, classes=8, length=48, speed=[0.02, 0.04])
+    clips = data.reference()
+    places = clips.places[:, 0]  # [N, T, 2], down and to the right
+    room = 64 - clips.side
+    assert places.min() >= 0
+    assert places.max() <= room
+    steps = places.diff(dim=1)
+    assert (steps.norm(dim=2) <= 64 * 0.04 + 1e-4).all()
+    angle = 2 * torch.pi * clips.labels / 8
+    towards = torch.stack([angle.sin(), angle.cos()], dim=1)
+    assert ((steps[:, 0] * towards).sum(1) >= 64 * 0.02 - 1e-3).all()
+    turned = (steps[:, :-1] * steps[:, 1:] < -1e-4).any(1).any(1)
+    assert turned.float().mean() > 0.9, "48 frames are long enough to meet an edge"
+    assert clips.class_names[:3] == ["right", "down and right", "down"]
+
+
+def test_a_frame_shows_the_digit_where_it_is() -> None:
+    data = MovingDigits(32, clips=20)
+    clips = data.reference()
+    clips.places = clips.places.round()
+    seen = clips.images(0, 20)
+    for row in range(20):
+        for time in (0, 9):
+            down, right = clips.places[row, 0, time].int().tolist()
+            frame = torch.zeros(32, 32)
+            frame[down : down + 14, right : right + 14] = clips.shapes[clips.which[row, 0]]
+            assert (frame * 255 - seen[row, 0, time].float()).abs().max() <= 0.51
+
+
+def test_held_out_clips_are_of_other_digits_and_the_seed_decides() -> None:
+    data, same, other = (MovingDigits(32, clips=2000, seed=seed) for seed in (0, 0, 1))
+    shapes = {split: data.reference(split).shapes.flatten(1) for split in ("train", "test")}
+    assert len(shapes["train"]) == 4500
+    both = torch.cat([*shapes.values()]).unique(dim=0)
+    assert len(both) == len(shapes["train"].unique(dim=0)) + len(shapes["test"].unique(dim=0))
+    assert len(data.reference("test")) == 200
+    assert torch.equal(data.stream().batch(3)["real"], same.stream().batch(3)["real"])
+    assert data.fingerprint == same.fingerprint != other.fingerprint
+    assert not torch.equal(data.reference().images(0, 4), other.reference().images(0, 4))
+
+
+def test_two_digits_without_directions_of_their_own() -> None:
+    data = MovingDigits(64, clips=10, digits=2, classes=0)
+    assert data.provides == {"real"}
+    assert data.reference().digit.shape == (10, 2)
+    with pytest.raises(ConfigError, match=r"data.classes=3: digits set out in 4 directions or 8"):
+        MovingDigits(classes=3)
+
+
+# -------------------------------------------------------------------- the kind
+
+
+def test_a_clip_is_shown_as_a_strip_and_played_as_gif_and_mp4(tmp_path: Path) -> None:
+    cells = torch.rand(6, 1, 1, 16, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    strip = CLIP.sheet(cells[:1], smallest=8)
+    assert strip.shape == (3, 36, 2 + 8 * 34)
+    times = torch.linspace(0, 15, 8).round().long()
+    assert torch.equal(strip[0, 2:34, 2:34], ((cells[0, 0, 0, times[0]] + 1) * 127.5 + 0.5).byte())
+    kind = Clip(rate=5.0)
+    mark = Mark(model="MoCoGAN", seed=7)
+    for suffix in kind.plays:
+        kind.play(cells, tmp_path / f"sheet{suffix}", mark)
+    with Image.open(tmp_path / "sheet.gif") as gif:
+        assert gif.n_frames == 16
+        assert gif.info["duration"] == 200
+    assert b'"seed": 7' in (tmp_path / "sheet.mp4").read_bytes()
+    frames = torch.stack([*films.frames_of(tmp_path / "sheet.mp4")])
+    assert frames.shape[0] == 16
+    kind.save(cells[0, 0], tmp_path / "one.gif", None)
+    with Image.open(tmp_path / "one.gif") as gif:
+        assert (gif.size, gif.n_frames) == ((32, 32), 16)
+
+
+@pytest.mark.parametrize("augment", [DiffAugment(), ADA(p=1.0, policy="bgc")])
+def test_all_frames_of_a_clip_are_augmented_alike(augment: nn.Module) -> None:
+    still = torch.rand(3, 3, 1, 16, 16).expand(-1, -1, 5, -1, -1) * 2 - 1
+    rng = torch.Generator().manual_seed(0)
+
+    def draw(sampler, n, *shape, shared=False):
+        return sampler((n, *shape), generator=rng)
+
+    seen = augment.each(still, draw)
+    assert seen.shape == still.shape
+    assert not torch.allclose(seen, still, atol=0.05)
+    assert torch.allclose(seen, seen[:, :, :1].expand_as(seen), atol=1e-5)
+
+
+# -------------------------------------------------------------------- networks
+
+
+def test_mocogan_has_the_official_numbers_of_parameters() -> None:
+    """Counted of the authors' modules (github sergeytulyakov/mocogan, src/models.py)."""
+    with torch.device("meta"):
+        made = {
+            "generator": MoCoGANGenerator(DCGANGenerator(66, 64, 3, 64), 50, 10, 16, classes=6),
+            "without categories": MoCoGANGenerator(DCGANGenerator(60, 64, 3, 64), 50, 10, 16),
+            "image": MoCoGANImageDiscriminator(64, 3),
+            "image, whole": MoCoGANImageDiscriminator(64, 3, patches=False),
+            "video": MoCoGANVideoDiscriminator(64, 16, 3, categories=6),
+            "video without categories": MoCoGANVideoDiscriminator(64, 16, 3),
+            "video patches": MoCoGANVideoDiscriminator(64, 16, 3, patches=True),
+        }
+    assert {name: parameters(network) for name, network in made.items()} == {
+        "generator": 3_298_836,
+        "without categories": 3_249_684,
+        "image": 663_296,
+        "image, whole": 2_765_568,
+        "video": 11_253_504,
+        "video without categories": 11_056_896,
+        "video patches": 2_650_880,
+    }
+    assert parameters(made["generator"].recurrent) == 660
+
+
+def filled(network: nn.Module) -> nn.Module:
+    """Weights that a formula gives."""
+    with torch.no_grad():
+        for index, weight in enumerate(network.parameters()):
+            wave = torch.sin(torch.arange(weight.numel(), dtype=torch.float64) * 0.7 + index)
+            weight.copy_((0.15 * wave).view_as(weight) + (weight.ndim == 1))
+    return network.double()
+
+
+def test_mocogan_computes_what_the_official_code_does() -> None:
+    """The numbers are those of the authors' modules, with the same weights and noise, run beside these."""
+    generator = filled(MoCoGANGenerator(DCGANGenerator(10, 64, 1, 2), 4, 3, 16, classes=3))
+    video = filled(MoCoGANVideoDiscriminator(64, 16, 1, width=2, categories=3))
+    image = filled(MoCoGANImageDiscriminator(64, 1, width=2))
+    z = torch.cos(torch.arange(2 * generator.latent_dim, dtype=torch.float64)).view(2, -1)
+    label, times = torch.tensor([0, 2]), torch.tensor([3, 12])
+    clips = generator(z, label)
+    features = video.features(clips)
+    loss = F.softplus(-video.head(features)).mean() + F.cross_entropy(video.categorise(features), label)
+    loss = loss + F.softplus(-image(generator.frames(z, label, times))).mean()
+    loss.backward()
+    norms = [
+        sum(weight.grad.square().sum() for weight in network.parameters()).sqrt().item()
+        for network in (generator.recurrent, generator.images, video, image)
+    ]
+    assert clips.double().square().mean().item() == pytest.approx(OFFICIAL["clips"], rel=1e-9)
+    assert loss.item() == pytest.approx(OFFICIAL["loss"], rel=1e-9)
+    assert norms == pytest.approx(OFFICIAL["norms"], rel=1e-7)
+
+
+OFFICIAL = {
+    "clips": 0.15946922089391757,
+    "loss": 1.8860054201874128,
+    "norms": [4.432389503105363, 194.50734655547126, 73.94075835065156, 7.070613930560253],
+}
+
+
+def test_the_content_of_a_clip_is_the_same_in_all_frames_and_longer_noise_makes_longer_clips() -> None:
+    generator = MoCoGANGenerator(DCGANGenerator(12, 16, 1, 4), 5, 3, 6, classes=4)
+    z = torch.randn(3, generator.latent_dim + 2 * 3)
+    codes = generator.codes(z, torch.tensor([0, 1, 3]))
+    assert codes.shape == (3, 8, 12)
+    assert torch.equal(codes[:, :, :9], codes[:, :1, :9].expand(-1, 8, -1))
+    assert torch.equal(codes[:, 0, 5:9], torch.eye(4)[[0, 1, 3]])
+    assert (codes[:, 1:, 9:] != codes[:, :-1, 9:]).all()
+    assert generator(z, torch.tensor([0, 1, 3])).shape == (3, 1, 8, 16, 16)
+    generator.eval()
+    whole, some = (
+        generator(z, torch.tensor([0, 1, 3])),
+        generator.frames(z, torch.tensor([0, 1, 3]), torch.tensor([7, 0, 2])),
+    )
+    assert torch.allclose(some, whole[torch.arange(3), :, torch.tensor([7, 0, 2])], atol=1e-6)
+    with pytest.raises(ConfigError, match=r"= 5 \+ 4 \+ 3 numbers; type model.generator.images.latent_dim=12"):
+        MoCoGANGenerator(DCGANGenerator(11, 16, 1, 4), 5, 3, 6, classes=4)
+
+
+def test_the_frames_of_a_style_generator_share_their_noise() -> None:
+    images = StyleGAN2Generator(6, 16, 1, w_dim=8, channel_base=64, channel_max=8, mapping_layers=2)
+    for name, weight in images.named_parameters():
+        if name.endswith("strength"):
+            nn.init.constant_(weight, 5.0)
+    generator = MoCoGANGenerator(images, 4, 2, 5)
+    z = torch.randn(2, 4)[:, None].expand(-1, 1, -1).flatten(1)
+    z = torch.cat([z, torch.zeros(2, 12)], dim=1)
+    nn.init.zeros_(generator.recurrent.weight_hh)
+    nn.init.zeros_(generator.recurrent.bias_ih)
+    nn.init.zeros_(generator.recurrent.bias_hh)
+    rng = torch.Generator().manual_seed(0)
+    clips = generator(z, None, lambda sampler, n, *shape, shared=False: sampler((n, *shape), generator=rng))
+    assert torch.allclose(clips, clips[:, :, :1].expand_as(clips), atol=1e-5), "nothing moves, and no grain flickers"
+
+
+def test_few_frames_are_seen_in_their_order_with_the_gaps_between_them() -> None:
+    seen: list[torch.Tensor] = []
+
+    class Looking(nn.Module):
+        def features(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return images.flatten(1)
+
+    clips = torch.arange(12.0)[None, None, :, None, None].expand(2, 1, -1, 4, 4)
+    discriminator = FewFramesDiscriminator(Looking(), length=12, frames=3)
+    discriminator.features(clips)
+    assert seen[0][0, :, 0, 0].tolist() == pytest.approx([0, 6, 11, 6 / 12, 5 / 12], abs=1e-6)
+    rng = torch.Generator().manual_seed(1)
+    discriminator.features(clips, lambda sampler, n, *shape: sampler((n, *shape), generator=rng))
+    times, gaps = seen[1][:, :3, 0, 0], seen[1][:, 3:, 0, 0]
+    assert (times.diff(dim=1) > 0).all()
+    assert torch.allclose(times.diff(dim=1) / 12, gaps)
+    whole = FewFramesDiscriminator(DCGANDiscriminator(16, 5, 4, classes=4, conditioning="auxiliary"), length=12)
+    assert (whole.categories, whole(torch.rand(2, 1, 12, 16, 16)).shape) == (4, (2,))
+
+
+# -------------------------------------------------------------------- the model
+
+
+def test_mocogan_shows_its_frames_to_one_discriminator_and_clips_to_the_other(tmp_path: Path) -> None:
+    cfg = small(tmp_path / "run", "mocogan")
+    model, data = build.build_model(cfg), build.make(cfg.data)
+    batch = data.on_after_batch_transfer(data.stream().batch(0))
+    model._rng = torch.Generator().manual_seed(0)
+    update = model.player_update(batch)
+    assert (update.real.shape, update.fake.shape) == ((2, 1, 16, 32, 32), (2, 1, 16, 32, 32))
+    frames = update.frames
+    assert isinstance(frames, FrameUpdate)
+    assert (frames.real.shape, frames.fake.shape) == ((6, 1, 32, 32), (6, 1, 32, 32))
+    of_clips = as_frames(batch["real"]).unflatten(0, (2, 16))
+    for row, frame in enumerate(frames.real):
+        assert (of_clips[row // 3] == frame).flatten(1).all(1).sum() == 1
+    terms = model.discriminator_loss(update)
+    assert set(terms) == {"adversarial", "adversarial_image", "category"}
+    assert terms["adversarial_image"].item() == pytest.approx(
+        (F.softplus(-frames.real_logits).mean() + F.softplus(frames.fake_logits).mean()).item()
+    )
+    model.generator_loss(model.player_update(batch, of_generator=True))["category"].backward()
+    assert model.generator.recurrent.weight_hh.grad.abs().sum() > 0
+
+
+def test_without_classes_nothing_is_told_of_categories(tmp_path: Path) -> None:
+    cfg = small(tmp_path / "run", "mocogan", "data.classes=0")
+    model = build.build_model(cfg)
+    assert model.needs == {"real"}
+    assert model.categories == 0
+
+
+# -------------------------------------------------------------------- scores
+
+
+def test_the_classifier_of_moving_digits_knows_clips_it_has_not_seen() -> None:
+    data = MovingDigits(32, clips=5000, classes=8)
+    clips = data.reference("test")
+    extractor = MovingDigitsExtractor()
+    features, logits = extractor.extract(clips.images(0, 500))
+    joint = logits.exp().unflatten(1, (8, 10))
+    assert torch.allclose(joint.sum((1, 2)), torch.ones(500), atol=1e-4)
+    direction, digit = joint.sum(2).argmax(1), joint.sum(1).argmax(1)
+    assert (direction == clips.labels).double().mean() > 0.9
+    assert (digit == clips.digit[:, 0]).double().mean() > 0.6
+    assert 0.5 < features.square().mean() < 2
+    assert (extractor.names("fvd"), extractor.names("precision")) == ("fvd_digits", "precision_moving_digits")
+    large = as_clips(F.interpolate(as_frames(clips.images(0, 50).float()), 64).byte(), 16)
+    again = extractor.extract(large)[1].exp().unflatten(1, (8, 10)).sum(2).argmax(1)
+    assert (again == direction[:50]).double().mean() > 0.8, "clips of another size are resized"
+
+
+def test_i3d_is_looked_for_and_missed_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"metrics=i3d needs I3D's weights .*fetch https://\S+ as i3d_torchscript.pt"):
+        build.make(compose(tmp_path, "data=moving_digits", "metrics=i3d").metrics.extractor)
+    (tmp_path / "x.pt").write_bytes(b"no")
+    with pytest.raises(ConfigError, match=r"is no TorchScript of I3D"):
+        build.make(
+            compose(
+                tmp_path, "data=moving_digits", "metrics=i3d", f"metrics.extractor.weights={tmp_path}/x.pt"
+            ).metrics.extractor
+        )
