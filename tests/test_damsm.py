@@ -15,7 +15,7 @@ import torch
 from support import small, train
 from torch import nn
 
-from gan_experiments.assembly import build, subjects, trained
+from gan_experiments.assembly import build, pretrained, subjects, trained
 from gan_experiments.assembly.encoders import settle
 from gan_experiments.captions import Vocabulary
 from gan_experiments.contracts import ConfigError
@@ -23,8 +23,9 @@ from gan_experiments.losses.damsm import attended, matching, sentence_scores, wo
 from gan_experiments.losses.perceptual import Lite0Parts
 from gan_experiments.metrics import r_precision
 from gan_experiments.metrics.measures.r_precision import RPrecision, margins
+from gan_experiments.metrics.of_captions import HeldOutCaptions
 from gan_experiments.metrics.passports import unlike
-from gan_experiments.metrics.r_precision import HeldOutCaptions, RPrecisionEvaluator
+from gan_experiments.metrics.r_precision import RPrecisionEvaluator
 from gan_experiments.models.damsm import DAMSM, alike
 from gan_experiments.networks.damsm import ImageEncoder, TextEncoder
 from gan_experiments.networks.text import Text
@@ -315,13 +316,47 @@ def test_r_precision_is_measured_of_runs(encoders: Path, taken: Path, monkeypatc
         scored(encoders, "data=captioned_digits", "data.limit=50", "data.most_words=5", "data.seed=0")
 
 
+def test_scores_of_a_held_out_split_are_of_its_captions(taken: Path) -> None:
+    """They were of images of the training's captions, beside real images of others."""
+    cfg = asked(taken, "metrics=digits", "metrics.split=test", "metrics.scores=[fid]", "metrics.batch_size=50")
+    (subject,) = subjects.of_run(cfg, trained.open_run(str(taken), "cpu"))
+    usual = subject.sample.labels(0, 10)
+    scores = verb.scored(cfg, subject, tell=str)[-1]
+    data = build.open_data(subject.config.data)
+    theirs, mine = (set(map(tuple, rows.tolist())) for rows in (data.told("test").tokens, subject.sample.labels(0, 10)))
+    assert mine <= theirs
+    assert not torch.equal(subject.sample.labels(0, 10), usual)
+    assert scores["fid_digits"].passport["conditions"] == "of the split test"
+    again = asked(taken, "metrics=digits", "metrics.scores=[fid]", "metrics.batch_size=50")
+    (subject,) = subjects.of_run(again, trained.open_run(str(taken), "cpu"))
+    assert "conditions" not in verb.scored(again, subject, tell=str)[-1]["fid_digits"].passport
+    assert torch.equal(subject.sample.labels(0, 10), usual)
+
+
+def test_pretrained_networks_of_other_words_are_refused(taken: Path, tmp_path: Path) -> None:
+    """With as many words a caption would only have meant another one."""
+    words = trained.open_run(str(taken)).model.conditions.vocabulary.words
+    cfg = small(tmp_path / "run", "gan_int_cls", "data.limit=100", f"model.pretrained={taken}")
+    data = build.open_data(cfg.data)
+    pretrained.require_words(str(taken), data)
+    data.vocabulary = replace(data.vocabulary, words=(*words[1:], words[0]))
+    data._told.clear()
+    with pytest.raises(ConfigError, match=rf"that run reads {len(words)} words, first .* train both on the same"):
+        pretrained.require_words(str(taken), data)
+
+
 def scored(run: Path, *words: str) -> Any:
     """The R-precision of a run by the verb, of 20 images."""
-    given = [f"run={run}", "metrics=r_precision", "metrics.num_fake=20", "device=cpu", *words]
-    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
-        cfg = hydra.compose("evaluate", overrides=given)
+    cfg = asked(run, "metrics=r_precision", *words)
     (subject,) = subjects.of_run(cfg, trained.open_run(str(run), "cpu", images=False))
     return verb.scored(cfg, subject, tell=str)[-1]["r_precision"]
+
+
+def asked(run: Path, *words: str) -> Any:
+    """The config of `evaluate` for 20 images of a run."""
+    given = [f"run={run}", "metrics.num_fake=20", "device=cpu", *words]
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
+        return hydra.compose("evaluate", overrides=given)
 
 
 @pytest.mark.parametrize("model", ["gan_int_cls", "stackgan_1", "damsm"])

@@ -270,6 +270,16 @@ class Embedded(Captions):
         return {**told, "captions": {**told["captions"], "embeddings": self.rows[places]}}
 
 
+def require_same_words(model: Conditions, data: Conditions) -> None:
+    """Raise ConfigError if a model's captions have another vocabulary than those of the data."""
+    words, others = ((known.vocabulary.words if isinstance(known, Captions) else ()) for known in (model, data))
+    if words != others:
+        raise ConfigError(
+            f"the model reads {len(words)} words, first {', '.join(words[:3])}, and the data have {len(others)}, first"
+            f" {', '.join(others[:3])}: leave out data=, or give those that it was trained on"
+        )
+
+
 def restored(saved: Mapping[str, Any]) -> Conditions:
     """Return the conditions of which a checkpoint keeps the `state`."""
     if captions := saved.get("captions"):

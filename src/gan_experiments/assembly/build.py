@@ -198,6 +198,7 @@ def begin_with(cfg: DictConfig, model: AdversarialModule, data: DataModule | Non
     if model.pretrained:
         if data is not None:
             data.setup("fit")
+            pretrained.require_words(model.pretrained, data)
         names = data.class_names if data is not None else ()
         lines += pretrained.take_up(model, model.pretrained, cfg.model, names)
     if getattr(model, "encoders_of", None):

@@ -25,6 +25,7 @@ from gan_experiments.engine.averages import WeightAverage
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.kinds import Clip, Image, kind_of
 from gan_experiments.layers.spectral_norm import SpectralNorm
+from gan_experiments.metrics.of_captions import CaptionEvaluator
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.metrics.r_precision import RPrecisionEvaluator
 from gan_experiments.models.image_to_image import ImageToImage
@@ -487,7 +488,7 @@ def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module]) -> Iterator[str
 def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
     """Yield why a model cannot be scored by these metrics."""
     given, paired = f"metrics={_choice('metrics') or '...'}", issubclass(_class(metrics), PairedEvaluator)
-    of_captions = issubclass(_class(metrics), RPrecisionEvaluator)
+    of_captions = issubclass(_class(metrics), CaptionEvaluator)
     reads = getattr(_class(metrics.get("extractor") or metrics), "reads", Image)
     frames = isinstance(model.kind, Clip) and reads is Image and not paired  # images are scored, a frame of each clip
     if model.makes_images and not (frames or isinstance(model.kind, reads)):
@@ -498,7 +499,8 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
     elif of_captions and not isinstance(model, TextToImage):
         yield f"{given} is of images made of captions, and this model reads none; type another metrics="
     elif of_captions:
-        if not metrics.encoders and getattr(model, "image_encoder", None) is None:
+        by_encoders = issubclass(_class(metrics), RPrecisionEvaluator)
+        if by_encoders and not metrics.encoders and getattr(model, "image_encoder", None) is None:
             yield f"{given} needs encoders to judge by: type metrics.encoders= a run of model=damsm"
     elif not isinstance(model, ImageToImage):
         if paired:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from gan_experiments.assembly.meta import without_memory
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.module import DataModule
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.layers.conditional_batch_norm import ClassConditionalBatchNorm2d, ConditionalBatchNorm2d
 from gan_experiments.layers.virtual_batch_norm import ReferenceBatch
@@ -52,6 +53,8 @@ class Source:
     trained: Mapping[str, State]
     averaged: Mapping[str, State]
     class_names: Sequence[str]
+    words: Sequence[str] = ()
+    """The words of its captions, if it reads some."""
 
     @property
     def alone(self) -> bool:
@@ -78,6 +81,7 @@ def source(given: str, names: Sequence[str], key: str = KEY) -> Source:
         states("{}."),
         states("averages.{}.network."),
         saved.get("class_names", []),
+        (saved.get("captions") or {}).get("words", ()),
     )
 
 
@@ -177,6 +181,20 @@ def require(model: AdversarialModule, given: str, nodes: Mapping[str, Any]) -> N
     `nodes` are the configs of the model's networks, by name. The model may be on the meta device.
     """
     _taken(model, given, nodes, ())
+
+
+def require_words(given: str, data: DataModule) -> None:
+    """Raise ConfigError if the run reads captions of other words than those of the data.
+
+    Its networks know words by their numbers: a caption would mean another one.
+    """
+    words = tuple(source(given, ()).words)
+    known = getattr(data.conditions, "vocabulary", None)
+    if words and known is not None and words != known.words:
+        raise ConfigError(
+            f"{KEY}={given}: that run reads {len(words)} words, first {', '.join(words[:3])}, and the data have"
+            f" {len(known.words)}, first {', '.join(known.words[:3])}; train both on the same captions"
+        )
 
 
 def take_up(model: AdversarialModule, given: str, nodes: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:

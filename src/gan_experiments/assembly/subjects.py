@@ -27,7 +27,7 @@ from gan_experiments.runs import resume
 STANDING = 1 << 31  # index of the first chunk of noise for batch norm's statistics, beyond the scored ones
 
 
-@dataclass(frozen=True)
+@dataclass
 class Subject:
     """Images to be scored, which `sample` makes.
 

@@ -123,10 +123,10 @@ class Scores(RunCallback):
         judge, seed = self.evaluator, module.run.seed
         assert judge is not None, "there is one"
         if not (isinstance(module, ImageToImage) and isinstance(judge, Evaluator)):
-            sampler = module.sampler(seed, ema)  # type: ignore[operator]
+            sampler, real = module.sampler(seed, ema), judge.real(data)  # type: ignore[operator]
             if isinstance(sampler, Sampler):
-                sampler = replace(sampler, law=getattr(judge, "labels", "data"))
-            return judge, sampler, judge.real(data), getattr(sampler, "passport", {})
+                sampler = replace(sampler, law=getattr(judge, "labels", "data")).against(data, real.split)
+            return judge, sampler, real, getattr(sampler, "passport", {})
         judge.see_as(data.kind)
         sample, real = module.translated(data, seed, ema, judge.split, judge.batch_size, judge.num_fake)
         return judge.limited(sample.number), sample, real, sample.facts

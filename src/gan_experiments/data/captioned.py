@@ -92,7 +92,14 @@ class Captioned(ImageData):
     @property
     @override
     def conditions(self) -> Captions:
-        told = self.told()
+        return self._conditions("train")
+
+    @override
+    def conditions_of(self, split: str) -> Captions | None:
+        return None if split == "train" else self._conditions(split)
+
+    def _conditions(self, split: str) -> Captions:
+        told = self.told(split)
         if told.codes is None:
             return Captions(told.tokens, self.vocabulary)
         return Embedded(told.codes, self.vocabulary, told.tokens)

@@ -166,6 +166,10 @@ class DataModule(LightningDataModule, ABC):
         """
         return Classes(self.classes if "label" in self.provides else 0, tuple(self.class_counts))
 
+    def conditions_of(self, split: str) -> Conditions | None:
+        """Return what samples are conditioned on that are compared with a split, if that is not `conditions`."""
+        return None
+
     def noise(self, n: int, keys: Iterable[str]) -> Batch:
         """Return a batch of n items of random numbers, to measure time and memory with; no file is read.
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_experiments.conditions import Conditions, require_same_words
 from gan_experiments.contracts import ConfigError
 
 if TYPE_CHECKING:
+    from gan_experiments.data.module import DataModule
     from gan_experiments.models.noise_to_image import NoiseToImage
 
 
@@ -37,6 +39,25 @@ class Sampler:
     ema: bool
     truncation: float | None
     law: str = "data"
+    held_out: Conditions | None = None
+    """Conditions of a split that was not trained on, to draw from; None for those of the training."""
+    split: str = "train"
+
+    def against(self, data: DataModule, split: str) -> Sampler:
+        """Return a sampler of what the real samples of a split are conditioned on, such as held-out captions.
+
+        Raises ConfigError for captions of other words than the model's.
+        """
+        held_out = data.conditions_of(split)
+        if held_out is None or not isinstance(self.model.conditions, type(held_out)):
+            return self
+        require_same_words(self.model.conditions, held_out)
+        return replace(self, held_out=held_out, split=split)
+
+    @property
+    def conditions(self) -> Conditions:
+        """What samples are conditioned on."""
+        return self.held_out or self.model.conditions
 
     def __call__(self, index: int, n: int) -> Tensor:
         """Generate the images [n, C, H, W] in [-1, 1] of chunk `index`."""
@@ -50,12 +71,13 @@ class Sampler:
 
     def labels(self, index: int, n: int) -> Tensor | None:
         """Draw the classes int64 [n] of chunk `index`; None for a generator without classes."""
-        return self.model.conditions(n, self.chunk_seed(index), self.law)
+        return self.conditions(n, self.chunk_seed(index), self.law)
 
     @property
     def passport(self) -> dict[str, str]:
         """What a score's passport says of the conditions, see `Conditions.passport`."""
-        return self.model.conditions.passport(self.law)
+        drawn_of = {"conditions": f"of the split {self.split}"} if self.held_out else {}
+        return {**self.conditions.passport(self.law), **drawn_of}
 
     def along(self, z: Tensor) -> Tensor:
         """Generate the images [n, C, H, W] of places z [n, latent_dim], without clipping them to the kind's bounds.

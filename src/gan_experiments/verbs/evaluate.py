@@ -172,9 +172,13 @@ def _evaluator(cfg: DictConfig, subject: Subject) -> Any:
 
 
 def _real(cfg: DictConfig, subject: Subject, judge: Judge) -> Any:
-    """Return the real images: those of `real=`, of `data=`, else of the run's own data."""
+    """Return the real images: those of `real=`, of `data=`, else of the run's own data.
+
+    Captions of a held-out split are what its images are compared with.
+    """
     from gan_experiments.assembly import build
     from gan_experiments.data.stored import StoredImages
+    from gan_experiments.models.latents import Sampler
 
     if cfg.real is not None:
         return StoredImages(cfg.real, "real")
@@ -182,7 +186,12 @@ def _real(cfg: DictConfig, subject: Subject, judge: Judge) -> Any:
         return subject.real
     node = cfg.get("data") or (subject.config and subject.config.data)
     assert node, "faults asks for one"
-    return judge.real(build.open_data(node))
+    data = build.open_data(node)
+    real = judge.real(data)
+    if isinstance(subject.sample, Sampler):
+        subject.sample = subject.sample.against(data, real.split)
+        subject.facts = subject.facts | subject.sample.passport
+    return real
 
 
 def _classes(cfg: DictConfig, subject: Subject, evaluator: Evaluator, real: Any) -> Tensor | None:
