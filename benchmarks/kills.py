@@ -2,10 +2,11 @@
 
     python benchmarks/kills.py                                  # about 20 minutes on one core
     python benchmarks/kills.py --kills 10 --ranks 2 --out outputs/kills-2
+    python benchmarks/kills.py model=damsm metrics=none --kills 8 --images 9_600 --out outputs/kills-damsm
 
-Trains DCGAN on the digits once from beginning to end. Then the same again, killed (SIGKILL, every process of it) at a
-random moment after its start and started again with `resume=true`, so many times; then to its end. Says how far the two
-ends are apart: everything that the last checkpoint holds, the scores, and every recorded loss.
+Trains DCGAN on the digits, or what is typed, once from beginning to end. Then the same again, killed (SIGKILL, every
+process of it) at a random moment after its start and started again with `resume=true`, so many times; then to its end.
+Says how far the two ends are apart: everything that the last checkpoint holds, the scores, and every recorded loss.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
+DCGAN = ["model.generator.width=8", "model.discriminator.width=8"]
 WORDS = [
-    "model.generator.width=8",
-    "model.discriminator.width=8",
     "trainer.log_every=5",
     "logger=csv",
     "metrics.num_fake=200",
@@ -95,6 +95,7 @@ def compare(one: Path, other: Path) -> dict[str, Any]:
 def main() -> None:
     """Train, kill, resume, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", default=DCGAN, help="as model=attngan ..., in place of a narrow DCGAN")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--images", type=int, default=700_000)
     parser.add_argument("--ranks", type=int, choices=(1, 2), default=1)
@@ -104,7 +105,12 @@ def main() -> None:
     options = parser.parse_args()
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    words = [*WORDS, f"images={options.images}", f"trainer={'cpu' if options.ranks == 1 else 'ddp_cpu'}"]
+    words = [
+        *WORDS,
+        *options.words,
+        f"images={options.images}",
+        f"trainer={'cpu' if options.ranks == 1 else 'ddp_cpu'}",
+    ]
     if not (out / "whole" / "outcome.json").exists():
         finish([*words, "resume=true"], out / "whole")
     moments = random.Random(options.seed)
