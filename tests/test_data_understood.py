@@ -488,7 +488,13 @@ def test_a_direction_by_name_or_number(caplog: pytest.LogCaptureFixture) -> None
 # What is shown
 
 
-SETS = {**SMALL_DATA, "digits": lambda root: [], "ring": lambda root: [], "grid": lambda root: []}
+SETS = {
+    **SMALL_DATA,
+    "digits": lambda root: [],
+    "ring": lambda root: [],
+    "grid": lambda root: [],
+    "drums": lambda root: [],
+}
 
 
 @pytest.mark.parametrize("choice", SETS)
@@ -499,7 +505,8 @@ def test_a_sheet_of_what_the_network_is_shown(choice: str, tmp_path: Path, monke
         said.extend([below, titles])
         return drawing.captioned(cells, below, titles)
 
-    monkeypatch.setattr("gan_experiments.kinds.image.captioned", captioned)
+    for kind in ("image", "wave"):
+        monkeypatch.setattr(f"gan_experiments.kinds.{kind}.captioned", captioned)
     words = small_data(tmp_path / "run", choice) if choice in SMALL_DATA else []
     data = build.make(compose(tmp_path / "run", f"data={choice}", *words, "metrics=none").data)
     data.prepare_data()
@@ -522,7 +529,7 @@ def test_a_sheet_of_what_the_network_is_shown(choice: str, tmp_path: Path, monke
         assert {name for title in said[1] for name in title.split(", ") if name} <= set(names)
         assert any(said[1]) == bool(names)
     assert build.understood(data)[0] == data.describe()
-    if choice in SMALL_DATA and choice != "glyphs":
+    if choice in SMALL_DATA and choice not in ("glyphs", "waves"):
         assert "8-bit RGB" in "\n".join(build.understood(data))
 
 

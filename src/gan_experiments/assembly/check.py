@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from hydra.utils import get_class, get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError
 from torch import nn
 
 from gan_experiments import bounds, processes
-from gan_experiments.assembly import build, options, pretrained
+from gan_experiments.assembly import build, options, pretrained, scoring
 from gan_experiments.assembly.meta import Shapes, without_memory
 from gan_experiments.assembly.signatures import SPECIAL, Signature, signature, silent
 from gan_experiments.contracts import ConfigError
@@ -104,7 +105,7 @@ def require_options(cfg: DictConfig, verb: str) -> None:
 
 def faults(cfg: DictConfig) -> Iterator[str]:
     """Yield each fault of a config: what was given, what is needed, what to type."""
-    unreadable = [*_groups(cfg)]
+    unreadable = [*_groups(cfg)] or [*_other_kind(cfg)]
     yield from unreadable
     if unreadable:
         return
@@ -135,6 +136,24 @@ def _groups(cfg: DictConfig) -> Iterator[str]:
         elif not isinstance(cfg.get(group), DictConfig):
             yield f"{group} is null or not there: leave out {group}=null and ~{group}"
     yield from keys_gone(cfg, "run")
+
+
+def _other_kind(cfg: DictConfig) -> Iterator[str]:
+    """Yield that the data are of another kind than the model's samples, if these get no size of them."""
+    try:
+        generator = cfg.model.get("generator")
+        maker = _class(generator if generator and "_target_" in generator else cfg.model)
+        data = kind_of(_class(cfg.data))
+        if type(data) is type(kind_of(maker)):
+            return
+        OmegaConf.to_container(cfg.model, resolve=True)
+    except InterpolationKeyError:
+        yield (
+            f"data={_choice('data') or cfg.data._target_} has {data.name} and"
+            f" model={_choice('model') or cfg.model._target_} makes {kind_of(maker).name}; {_how(maker, cfg)}"
+        )
+    except Exception:  # reported by _arguments
+        return
 
 
 def _unknown_keys(cfg: DictConfig) -> Iterator[str]:
@@ -490,6 +509,8 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
     given, paired = f"metrics={_choice('metrics') or '...'}", issubclass(_class(metrics), PairedEvaluator)
     of_captions = issubclass(_class(metrics), CaptionEvaluator)
     reads = getattr(_class(metrics.get("extractor") or metrics), "reads", Image)
+    if metrics._target_ == resume.AUTOMATIC and isinstance(model.kind, (*scoring.OF_KINDS,)):
+        return
     frames = isinstance(model.kind, Clip) and reads is Image and not paired  # images are scored, a frame of each clip
     if model.makes_images and not (frames or isinstance(model.kind, reads)):
         yield f"{given} is of {reads.name}, and this model makes {model.kind.name}; leave metrics= out, or type none"
@@ -598,7 +619,7 @@ def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfi
         yield f"model.discriminator cannot read images {expected[1:]} ({_short(error)})"
 
 
-def _how(generator: nn.Module, cfg: DictConfig) -> str:
+def _how(generator: nn.Module | type, cfg: DictConfig) -> str:
     """Return what to type if a generator makes other samples than those of the data."""
     kind = kind_of(generator)
     if type(kind) is type(kind_of(_class(cfg.data))):

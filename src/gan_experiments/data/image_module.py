@@ -211,25 +211,7 @@ class ImageData(DataModule):
         return Settings(resolution or self.resolution, self.channels, crop, self.max_pixels, fit=self.fit)
 
     def _checked(self, images: ImageArray) -> ImageArray:
-        found, about = len(images.class_names), images.about
-        names = f" ({', '.join(images.class_names[:5])}{', ...' if found > 5 else ''})" if found else ""
-        if not self.classes:
-            if found:
-                about.notes = [*about.notes, f"{found:,} classes{names} are not used, as data.classes=0"]
-            images.labels, images.class_names, about.empty = None, [], []
-            return images
-        if found != self.classes:
-            empty = [f"no image in {', '.join(about.empty[:5])}"] if about.empty else []
-            why = "".join(f"; {reason}" for reason in [*empty, *about.notes])
-            raise ConfigError(
-                f"data.classes={self.classes}, but {self.title} has {found} classes{names}{why}: "
-                f"type data.classes={found}"
-            )
-        if images.labels is None or (images.labels < 0).any():
-            raise ConfigError(
-                f"data.classes={self.classes}, but some images of {self.title} lie in no class folder: "
-                "move them into one or type data.classes=0"
-            )
+        images.labels = checked_classes(images, images.labels, self.classes, self.title)
         return images
 
 
@@ -391,6 +373,32 @@ class FromFiles(ImageData):
 
     def _settings(self, crop: Shape | None = None, resolution: Shape | None = None, split: str = "train") -> Settings:
         return replace(super()._settings(crop, resolution), range=self._range(split))
+
+
+def checked_classes(found: Any, labels: Tensor | None, classes: int, title: str, item: str = "image") -> Tensor | None:
+    """Return the labels of items, None if `classes` is 0; then what is `found` gets no class names.
+
+    `found` has `class_names` and `about`. Raises ConfigError if it has another number of classes, or items in none.
+    """
+    number, about = len(found.class_names), found.about
+    names = f" ({', '.join(found.class_names[:5])}{', ...' if number > 5 else ''})" if number else ""
+    if not classes:
+        if number:
+            about.notes = [*about.notes, f"{number:,} classes{names} are not used, as data.classes=0"]
+        found.class_names, about.empty = [], []
+        return None
+    if number != classes:
+        empty = [f"no {item} in {', '.join(about.empty[:5])}"] if about.empty else []
+        why = "".join(f"; {reason}" for reason in [*empty, *about.notes])
+        raise ConfigError(
+            f"data.classes={classes}, but {title} has {number} classes{names}{why}: type data.classes={number}"
+        )
+    if labels is None or (labels < 0).any():
+        raise ConfigError(
+            f"data.classes={classes}, but some {item}s of {title} lie in no class folder: "
+            "move them into one or type data.classes=0"
+        )
+    return labels
 
 
 def larger(load_resolution: Shape | None, resolution: Shape) -> int | tuple[int, int] | None:

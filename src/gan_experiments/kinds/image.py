@@ -67,7 +67,8 @@ class Image(Kind):
         return np.ascontiguousarray(samples.movedim(1, -1).cpu().numpy())
 
     def pictures(self, images: Tensor) -> Tensor:
-        """Return uint8 images [n, C, H, W] with the channels of picture files: grey, RGB or RGBA."""
+        """Return images [n, C, H, W] as uint8 with the channels of picture files: grey, RGB or RGBA."""
+        images = to_uint8(images)
         return self.viewed(images) if self.shown or images.shape[1] not in (1, 3, 4) else images
 
     def viewed(self, images: Tensor) -> Tensor:

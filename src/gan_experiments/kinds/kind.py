@@ -74,6 +74,13 @@ class Kind(ABC):
         """Return samples [n, ...] as the extractors of scores see them."""
         return samples
 
+    def pictures(self, samples: Tensor) -> Tensor:
+        """Return samples [n, ...] as uint8 pictures [n, C, h, w] with the channels of picture files, one for each.
+
+        Raises TypeError if one sample alone makes no picture.
+        """
+        raise TypeError(f"{self.name} have no pictures of their own")
+
     def seen_as(self, channels: int) -> str:
         """Say what the scores see of samples with so many channels; "" for all."""
         return ""

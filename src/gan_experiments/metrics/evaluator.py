@@ -347,6 +347,7 @@ class Evaluator:
                 " type another metrics="
             )
         self.kind = kind
+        self.extractor.see(kind)
 
     def number_of(self, real: RealImages) -> int:
         """Return how many of these real images are used; raises ConfigError if there are too few."""

@@ -95,6 +95,9 @@ class Extractor(nn.Module):
         """Return the name under which the score "fid", "kid", ... is reported when computed from these features."""
         return score if score in self.published else score + self.suffix
 
+    def see(self, kind: Kind) -> None:
+        """Prepare for samples of this kind: of waves, for their rate."""
+
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [N, D] and logits [N, K], float32, of samples as their kind views them, on the same device.
 

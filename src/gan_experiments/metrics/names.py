@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from gan_experiments.metrics.metric import GenerativeMetric
 
+ALSO = {"fad": "fid"}
+"""Other names of scores: of sounds FID is called FAD, the Frechet audio distance (Kilgour et al. 2019)."""
 MEASURES = "gan_experiments.metrics.measures"
 
 
@@ -46,6 +48,8 @@ def class_of(name: str) -> type[GenerativeMetric] | None:
     A reported name is the short name, with any details after an underscore.
     """
     name = name.removeprefix("intra_")
+    first, _, rest = name.partition("_")
+    name = f"{ALSO.get(first, first)}_{rest}" if rest else ALSO.get(first, first)
     fitting = [score for score in scores() if name == score or name.startswith(f"{score}_")]
     return scores()[max(fitting, key=len)] if fitting else None
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from gan_experiments import drawing, files
+from gan_experiments.kinds import Kind
 from gan_experiments.metrics.evaluator import Evaluator, Measured, RealImages, Sample
 from gan_experiments.metrics.names import higher_is_better
 from gan_experiments.metrics.neighbours import nearest, nearest_real, realism
@@ -48,7 +49,7 @@ def write_sheets(
     grade = realism(features, fake, reach[:, k - 1]).nan_to_num(-1.0)
 
     def fakes(rows: Tensor) -> list[Tensor]:
-        return [evaluator.kind.viewed(image) for image in pick(sample, rows, len(fake), evaluator.batch_size)]
+        return [drawn(evaluator.kind, one) for one in pick(sample, rows, len(fake), evaluator.batch_size)]
 
     left, right, _ = nearest_pairs(measured, evaluator, sample, real)
     pairs = torch.stack([F.pad(left, (GAP, 0), value=1), F.pad(right, (0, GAP), value=1)], dim=1)
@@ -81,12 +82,17 @@ def nearest_pairs(
     rows = [measured.rows[i] for i in which[order].tolist()]
     fakes = pick(sample, order, len(measured.fake), evaluator.batch_size)
     both = [*fakes, *(real.images(row, row + 1)[0] for row in rows)]
-    left, right = alike([evaluator.kind.viewed(image) for image in both]).chunk(2)
+    left, right = alike([drawn(evaluator.kind, one) for one in both]).chunk(2)
     return left, right, distance[order].tolist()
 
 
+def drawn(kind: Kind, sample: Tensor) -> Tensor:
+    """Return a sample [...] as a uint8 picture [1 or 3, h, w]."""
+    return drawing.viewed(kind.pictures(sample[None]))[0]
+
+
 def pick(sample: Sample, rows: Tensor, total: int, batch_size: int) -> list[Tensor]:
-    """Return the images [C, H, W] at these indices, made again; each chunk is made once."""
+    """Return the samples [...] at these indices, made again; each chunk is made once."""
     made: dict[int, Tensor] = {}
     for index in dict.fromkeys((rows // batch_size).tolist()):
         start = index * batch_size

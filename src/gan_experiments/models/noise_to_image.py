@@ -19,7 +19,7 @@ from gan_experiments.conditions import Classes, Conditions, class_number
 from gan_experiments.contracts import LAWS, Batch, ConfigError
 from gan_experiments.engine.module import evaluating
 from gan_experiments.engine.phases import Phase
-from gan_experiments.kinds import Kind, kind_of
+from gan_experiments.kinds import Image, Kind, kind_of
 from gan_experiments.losses.adversarial import AdversarialLoss, RelativisticPaired
 from gan_experiments.models import latents
 from gan_experiments.models.game import Comparison, Game, Update
@@ -111,6 +111,8 @@ class NoiseToImage(Game):
             )
         if self.augment and not isinstance(self.augment, Augmentation):
             yield f"augment._target_: {type(self.augment).__name__} is no Augmentation, see augment/augmentation.py"
+        elif self.augment and not isinstance(self.kind, Image):
+            yield f"augment: it is of images, and this model makes {self.kind.name}; type augment=none"
         elif self.augment and self.augment.needs_zero_at_chance and not self.loss.zero_is_chance:
             yield (
                 f"augment=ada: {type(self.loss).__name__} gives logits whose sign does not tell how sure the"
