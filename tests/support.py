@@ -202,6 +202,24 @@ def _waves(root: Path) -> list[str]:
     return ["data.window=random"]
 
 
+def _clips(root: Path) -> list[str]:
+    for index in range(3):
+        write_film(root / f"{index}.gif", 16, index)
+    return ["data.length=16"]
+
+
+def write_film(path: Path, frames: int, seed: int = 0, size: int = 40) -> Path:
+    """An animated GIF, APNG or WebP of a few colours that move."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    picture = torch.nn.functional.interpolate(coarse[None], size=size, mode="nearest")[0]
+    pixels = [(picture.roll(time, 2) * 255).byte().permute(1, 2, 0).numpy() for time in range(frames)]
+    first, *rest = [Image.fromarray(frame) for frame in pixels]
+    lossless = {"lossless": True} if path.suffix == ".webp" else {}
+    first.save(path, save_all=True, append_images=rest, duration=100, loop=0, **lossless)
+    return path
+
+
 def _hub(root: Path) -> list[str]:
     write_images(root, 6)
     return [f"data.name={root}"]
@@ -224,6 +242,7 @@ SMALL_DATA: dict[str, Callable[[Path], list[str]]] = {
     "hub": _hub,
     "moving_digits": _moving_digits,
     "waves": _waves,
+    "clips": _clips,
 }
 """Writes a few images for a choice of data= that takes files of any form; gives the words beside the root."""
 

@@ -133,7 +133,7 @@ def _model_for(data: str) -> str:
     provides = get_class(configs.of_choice("data", data)._target_).provides
     if data in ("ring", "grid"):
         return "unrolled_gan"
-    if data == "moving_digits":
+    if data in ("moving_digits", "clips"):
         return "mocogan"
     if data in ("drums", "waves"):
         return "wavegan"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from support import compose, small
+from support import compose, small, write_film
 from torch import nn
 
 from gan_experiments import films
@@ -16,10 +17,16 @@ from gan_experiments.assembly import build
 from gan_experiments.augment.ada import ADA
 from gan_experiments.augment.diffaugment import DiffAugment
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.batches import to_float
+from gan_experiments.data.clips import Clips, ClipSettings, frames_in
 from gan_experiments.data.moving_digits import MovingDigits
+from gan_experiments.drawing import save_png, to_uint8
 from gan_experiments.kinds import CLIP, Clip
 from gan_experiments.layers.clips import as_clips, as_frames
 from gan_experiments.metrics.clip_extractors import MovingDigitsExtractor
+from gan_experiments.metrics.likeness import psnr
+from gan_experiments.metrics.paired import PairedEvaluator
+from gan_experiments.metrics.ranks import Ranks
 from gan_experiments.models.mocogan import FrameUpdate
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_experiments.networks.few_frames import FewFramesDiscriminator
@@ -29,7 +36,12 @@ from gan_experiments.networks.mocogan import (
     MoCoGANVideoDiscriminator,
 )
 from gan_experiments.networks.stylegan2 import StyleGAN2Generator
+from gan_experiments.networks.tgan import TGANDiscriminator, TGANGenerator
+from gan_experiments.networks.vgan import VGANDiscriminator, VGANGenerator, VGANPredictor
 from gan_experiments.provenance import Mark
+from gan_experiments.techniques.weights import without_large_singular_values
+
+ONE = Ranks(0, 1, torch.device("cpu"))
 
 
 def parameters(network: nn.Module) -> int:
@@ -87,6 +99,57 @@ def test_two_digits_without_directions_of_their_own() -> None:
     assert data.reference().digit.shape == (10, 2)
     with pytest.raises(ConfigError, match=r"data.classes=3: digits set out in 4 directions or 8"):
         MovingDigits(classes=3)
+
+
+def test_clips_are_cut_out_of_films_of_many_forms(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Twenty frames give two clips of eight, whatever holds them; what is short or broken is left out and named."""
+    root = tmp_path / "films"
+    for name in ("a.gif", "b.apng", "c.webp"):
+        write_film(root / "moving" / name, 20, seed=1)
+    frames = frames_in(root / "moving" / "b.apng", ClipSettings(40, 3))
+    films.save_mp4(frames, root / "coded" / "d.mp4", 10.0, None)
+    for time, frame in enumerate(frames):
+        save_png(frame, root / "stills" / "one" / f"{time:03d}.png", None)
+    write_film(root / "moving" / "short.gif", 7)
+    (root / "coded" / "broken.mp4").write_bytes(b"no film")
+    data = Clips(str(root), 40, length=8, classes=3, cache=str(tmp_path / "cache"))
+    clips = data.reference()
+    assert clips.pixels.shape == (10, 3, 8, 40, 40)
+    assert data.class_counts == [2, 6, 2]
+    assert data.class_names == ["coded", "moving", "stills"]
+    assert clips.skipped == 2
+    told = " ".join(record.getMessage() for record in caplog.records)
+    assert "short.gif" in told
+    assert "7 frames, and data.length=8 are needed" in told
+    truth = frames[:8].transpose(0, 1)
+    for row in (2, 6, 8):  # of GIF, whose colours are few, of WebP and of PNG
+        assert (clips.pixels[row].int() - truth.int()).abs().float().mean() < (4 if row == 2 else 0.01)
+    assert (clips.pixels[0].int() - truth.int()).abs().float().mean() < 12, "of the film, which is compressed"
+    assert torch.equal(
+        Clips(str(root), 40, length=8, classes=3, cache=str(tmp_path / "cache")).reference().pixels, clips.pixels
+    )
+    few = Clips(str(root), 20, length=4, stride=3, windows="first", cache=str(tmp_path / "cache")).reference()
+    assert few.pixels.shape == (5, 3, 4, 20, 20)
+    flipped = Clips(str(root), 40, length=8, flip=True, batch_size=10, cache=str(tmp_path / "cache"))
+    batch = flipped.stream().batch(0)
+    made = flipped.on_after_batch_transfer(dict(batch))["real"]
+    plain = to_float(batch["real"])
+    assert torch.equal(made, torch.where(batch["flip"].view(-1, 1, 1, 1, 1), plain.flip(-1), plain))
+    assert batch["flip"].any()
+
+
+def test_splits_are_folders_and_nothing_is_a_film(tmp_path: Path) -> None:
+    for name, number in (("train", 3), ("test", 2)):
+        for index in range(number):
+            write_film(tmp_path / "films" / name / f"{index}.gif", 4, index)
+    data = Clips(str(tmp_path / "films"), 16, length=4, cache=str(tmp_path / "cache"))
+    assert (len(data.reference()), len(data.reference("test"))) == (3, 2)
+    assert data.held_out().batch(1)["real"].shape == (1, 3, 4, 16, 16)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ConfigError, match=r"data.root=\S+ holds no films: give a folder of films"):
+        Clips(str(tmp_path / "none")).reference()
+    with pytest.raises(ConfigError, match="is no folder"):
+        Clips(str(tmp_path / "nowhere")).reference()
 
 
 # -------------------------------------------------------------------- the kind
@@ -309,3 +372,99 @@ def test_i3d_is_looked_for_and_missed_in_one_line(tmp_path: Path) -> None:
                 tmp_path, "data=moving_digits", "metrics=i3d", f"metrics.extractor.weights={tmp_path}/x.pt"
             ).metrics.extractor
         )
+
+
+# -------------------------------------------------------------------- two streams, and prediction
+
+
+def test_vgan_and_tgan_have_the_official_numbers_of_parameters() -> None:
+    """Of the layers of videogan's main.lua and main_conditional.lua, and of tgan's models/ (see docs/models)."""
+    with torch.device("meta"):
+        vgan, predictor, tgan = VGANGenerator(), VGANPredictor(), TGANGenerator()
+        judges = VGANDiscriminator(), TGANDiscriminator()
+    parts = [parameters(part) for part in (vgan.background, vgan.trunk, vgan.foreground, vgan.mask)]
+    assert parts == [3_577_667, 12_651_328, 12_291, 4_097]
+    assert parameters(predictor.encoder) == 11_021_696
+    assert (parameters(tgan.temporal), parameters(tgan)) == (825_444, 4_448_135)
+    assert [parameters(judge) for judge in judges] == [11_057_858, 11_032_385]
+
+
+def test_a_mask_of_nothing_stands_still_and_one_of_all_is_the_foreground() -> None:
+    generator = VGANGenerator(8, 16, 8, 1, 4)
+    z = torch.randn(2, 8)
+    streams = generator.streams(z)
+    assert torch.equal(generator.eval()(z), generator.streams(z).clips)
+    still = streams._replace(mask=torch.zeros_like(streams.mask)).clips
+    assert torch.equal(still, streams.background[:, :, None].expand_as(still))
+    assert torch.equal(streams._replace(mask=torch.ones_like(streams.mask)).clips, streams.foreground)
+    with pytest.raises(ConfigError, match=r"needs a length that 4 divides; type data.length=8"):
+        VGANGenerator(8, 16, 9, 1, 4)
+
+
+def test_the_mask_costs_its_mean(tmp_path: Path) -> None:
+    cfg = small(tmp_path / "run", "vgan")
+    model, data = build.build_model(cfg), build.make(cfg.data)
+    model._rng = torch.Generator().manual_seed(0)
+    update = model.player_update(data.on_after_batch_transfer(data.stream().batch(0)), of_generator=True)
+    assert model.generator_loss(update)["mask"].item() == pytest.approx(0.1 * update.mask.mean().item())
+    assert update.mask.shape == (2, 1, 16, 32, 32)
+
+
+def test_singular_values_are_clipped_to_one_and_scales_to_the_deviation(tmp_path: Path) -> None:
+    matrix = torch.randn(6, 20, generator=torch.Generator().manual_seed(0))
+    clipped = without_large_singular_values(matrix)
+    before, after = torch.linalg.svdvals(matrix), torch.linalg.svdvals(clipped)
+    assert torch.allclose(after, before.clamp(max=1), atol=1e-6)
+    assert torch.allclose(without_large_singular_values(clipped), clipped, atol=1e-6)
+    assert torch.allclose(without_large_singular_values(matrix / 100), matrix / 100, atol=1e-7)
+    cfg = small(tmp_path / "run", "tgan", "technique.singular_value_clipping.interval=2")
+    model = build.build_model(cfg)
+    for layer in model.discriminator.modules():
+        if getattr(layer, "weight", None) is not None and layer.weight.ndim > 1:
+            nn.init.normal_(layer.weight)
+        elif getattr(layer, "running_var", None) is not None:
+            layer.running_var.copy_(torch.tensor(4.0))
+            layer.weight.data.copy_(torch.linspace(-1, 5, len(layer.weight)))
+    (phase,) = (phase for phase in model.phases() if phase.player == "discriminator")
+    values = torch.linalg.svdvals(model.discriminator.last.weight.flatten(1))
+    model.after_step(phase)
+    assert torch.equal(torch.linalg.svdvals(model.discriminator.last.weight.flatten(1)), values), "at the second batch"
+    model.batches = 1
+    model.after_step(phase)
+    for layer in model.discriminator.modules():
+        if getattr(layer, "weight", None) is not None and layer.weight.ndim > 1:
+            assert torch.linalg.svdvals(layer.weight.flatten(1)).max() <= 1 + 1e-5
+        elif getattr(layer, "running_var", None) is not None:
+            assert layer.weight.min().item() == pytest.approx(0.02)
+            assert layer.weight.max().item() == pytest.approx(2.0)
+
+
+def test_a_prediction_begins_with_what_is_given_and_is_scored_on_what_follows(tmp_path: Path) -> None:
+    cfg = small(
+        tmp_path / "run", "vgan_prediction", "model.generator.given=3", "data.clips=30", "model.future_weight=2"
+    )
+    model, data = build.build_model(cfg), build.make(cfg.data)
+    batch = data.on_after_batch_transfer(data.stream().batch(0))
+    made = model.translate(batch)
+    assert torch.equal(made[:, :, :3], batch["real"][:, :, :3])
+    others = {"real": batch["real"].clone()}
+    others["real"][:, :, 3:] = 0
+    assert torch.equal(model.translate(others), made), "it looks at no other frames"
+    terms = model.generator_loss(batch)
+    fake = model.predicted(batch)
+    assert terms["future"].item() == pytest.approx(2 * F.l1_loss(fake[:, :, 3:], batch["real"][:, :, 3:]).item())
+    item = data.held_out().batch(0)
+    fakes, truth = model.sampler(0, ema=False).pair(item, 0)
+    assert (fakes.shape, truth.shape) == ((13, 1, 32, 32), (13, 1, 32, 32))
+    held, _ = model.sampler(0, ema=False).as_it_is(item, 0)
+    assert torch.equal(held, item["real"][0, :, 2].expand(13, 1, 32, 32))
+    judge = PairedEvaluator(num_fake=2)
+    scores = judge.measure(model.sampler(0, ema=False), judge.real(data), "cpu", ema=False).scores
+    several = [psnr(to_uint8(a).double(), to_uint8(b).double()) for a, b in zip(fakes, truth, strict=True)]
+    (one,) = judge._table(model.sampler(0, ema=False).pair, dataclasses.replace(data.held_out(), number=1), ONE)[0][
+        "psnr"
+    ]
+    assert one == pytest.approx(sum(several) / 13)
+    assert set(scores) == {"psnr", "ssim", "l1"}
+    with pytest.raises(ConfigError, match="it has 2 frames, and this model goes on from 3"):
+        model.predict(torch.zeros(2, 1, 32, 32, dtype=torch.uint8))

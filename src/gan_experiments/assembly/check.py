@@ -511,7 +511,7 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
     reads = getattr(_class(metrics.get("extractor") or metrics), "reads", Image)
     if metrics._target_ == resume.AUTOMATIC and isinstance(model.kind, (*scoring.OF_KINDS,)):
         return
-    frames = isinstance(model.kind, Clip) and reads is Image and not paired  # images are scored, a frame of each clip
+    frames = isinstance(model.kind, Clip) and reads is Image  # images are scored, a frame of each clip
     if model.makes_images and not (frames or isinstance(model.kind, reads)):
         yield f"{given} is of {reads.name}, and this model makes {model.kind.name}; leave metrics= out, or type none"
     elif not model.makes_images:

@@ -178,7 +178,7 @@ def flips(seed: int, number: int, batch_size: int) -> Tensor:
 
 
 def to_float(pixels: Tensor, flip: Tensor | None = None, channels_last: bool = False) -> Tensor:
-    """Map uint8 [N, C, H, W] to the default float dtype in [-1, 1], mirrored where `flip`, bool [N], is True.
+    """Map uint8 [N, C, ..., H, W] to the default float dtype in [-1, 1], mirrored where `flip`, bool [N], is True.
 
     Floats are taken to be in [-1, 1] and are not mirrored.
     """
@@ -186,9 +186,9 @@ def to_float(pixels: Tensor, flip: Tensor | None = None, channels_last: bool = F
         return pixels.to(torch.get_default_dtype())
     if flip is not None:
         # torch.where(flip, mirrored, pixels) by its bits: on a CPU eight times as fast.
-        mask = flip.to(torch.uint8).neg().view(-1, 1, 1, 1)  # 255 or 0
+        mask = flip.to(torch.uint8).neg().view(-1, *[1] * (pixels.ndim - 1))  # 255 or 0
         pixels = pixels.flip(-1).bitwise_xor_(pixels).bitwise_and_(mask).bitwise_xor_(pixels)
-    if channels_last:
+    if channels_last and pixels.ndim == 4:
         # Half the time of .to(memory_format=torch.channels_last), for the same strides.
         pixels = torch.stack(pixels.unbind(1), -1).permute(0, 3, 1, 2)
     return pixels.to(torch.get_default_dtype()).sub_(127.5).div_(127.5)

@@ -372,7 +372,7 @@ def _open(folder: Path, split: str, labelled: bool = True) -> ImageArray:
     # Copy-on-write: torch takes no read-only arrays.
     images, labels = np.load(folder / "images.npy", mmap_mode="c"), np.load(folder / "labels.npy")
     number = facts["number"]
-    if (images.dtype, images.ndim, len(images)) != (np.uint8, 4, number):
+    if (images.dtype, len(images)) != (np.uint8, number) or images.ndim not in (4, 5):
         raise ValueError(f"images.npy does not hold {number} images")
     if (labels.dtype, labels.shape) != (np.int64, (number,)):
         raise ValueError(f"labels.npy does not hold {number} labels")

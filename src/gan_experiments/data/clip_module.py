@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from gan_experiments.bounds import NotNegative
 from gan_experiments.contracts import Batch
+from gan_experiments.data.batches import HeldOut, to_float
 from gan_experiments.data.image_module import ImageData
 from gan_experiments.kinds import CLIP, Clip
 
@@ -16,10 +17,7 @@ Length = Annotated[int, Field(ge=2, le=1000)]
 
 
 class ClipData(ImageData):
-    """A set of real clips of `length` frames, `rate` a second; the other arguments are those of `ImageData`.
-
-    `channels_last` is of images, and clips stay as they are.
-    """
+    """A set of real clips of `length` frames, `rate` a second; the other arguments are those of `ImageData`."""
 
     kind = CLIP
     items = "clips"
@@ -30,9 +28,11 @@ class ClipData(ImageData):
         self.kind = Clip(rate=rate)
 
     @override
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        last, self.channels_last = self.channels_last, False
-        try:
-            return super().on_after_batch_transfer(batch, dataloader_idx)
-        finally:
-            self.channels_last = last
+    def held_out(self, split: str | None = None) -> HeldOut:
+        """Return the clips of `split`, by default "test", one by one: their first frames tell what is to follow."""
+        clips = self.reference(split or "test")
+
+        def batch(row: int) -> Batch:
+            return {"real": to_float(clips.images(row, row + 1))}
+
+        return HeldOut(clips.split, clips.fingerprint, len(clips), batch)

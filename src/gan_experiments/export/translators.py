@@ -15,6 +15,7 @@ from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.export.pixels import Finish, Start
 from gan_experiments.export.signature import STYLED, Options, Port, Rows, Wrapped
 from gan_experiments.export.twin import twin_of, used_by
+from gan_experiments.kinds import Image
 from gan_experiments.models.image_to_image import LABEL, ImageToImage
 
 BATCHES = (1, 7, 8)  # of each of two sizes
@@ -62,6 +63,11 @@ def wrapped(model: ImageToImage, data: Any, options: Options) -> Wrapped:
     `data` is the config of the model's data. Raises ConfigError for options that the model does not have.
     """
     options.refuse("truncation is of models that draw samples from noise", "truncation")
+    if not isinstance(model.kind, Image):
+        raise ConfigError(
+            f"this model makes {model.kind.name} of others, and translators of images are exported; load it in Python,"
+            " gx.load(...)"
+        )
     return _Translation(model, data, options).wrapped()
 
 

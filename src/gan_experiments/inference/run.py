@@ -87,7 +87,7 @@ class Run(trained.TrainedRun, Generates):
         return Facts(
             TRANSLATE,
             model.model_name,
-            (Bands if bands else Image).name,
+            (Bands if bands else Image).name if isinstance(model.kind, Image) else model.kind.name,
             model.images_seen,
             data.channels,
             sides(model.only) if model.only else None,

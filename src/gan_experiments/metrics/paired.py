@@ -177,8 +177,9 @@ class PairedEvaluator:
             fake, truth = pair(real.batch(rows[place]), rows[place])
             found = dict.fromkeys(self.names, math.nan)
             if fake.isfinite().all():  # uint8 would hide NaN
-                seen = self.kind.viewed(fake)[0], self.kind.viewed(truth)[0]
-                found = self._values(f"{real.split} {rows[place]}", *seen)
+                seen = zip(self.kind.viewed(fake), self.kind.viewed(truth), strict=True)  # of a clip, each frame
+                each = [self._values(f"{real.split} {rows[place]}", *both) for both in seen]
+                found = {score: sum(values[score] for values in each) / len(each) for score in self.names}
             table[place] = torch.tensor([*found.values(), truth.shape[1]], dtype=torch.float64)
         table = ranks.tell(ranks.collect(table.to(ranks.meeting_place)).cpu())
         *columns, channels = table.T.tolist()

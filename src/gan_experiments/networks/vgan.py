@@ -80,17 +80,29 @@ class VGANGenerator(nn.Module):
 
 
 class VGANPredictor(VGANGenerator):
-    """First frames `[N, C, H, W]` to clips `[N, C, length, H, W]` that begin with them (section 3.4, "future").
+    """The first `given` frames `[N, C, given, H, W]` to clips `[N, C, length, H, W]` that begin so (section 3.4).
 
-    An encoder of as many convolutions takes the place of the noise, and all layers have twice as many channels.
+    An encoder, of as many convolutions of the frames as channels of one image, takes the place of the noise, and all
+    layers have twice as many channels. The paper gives one frame.
     """
 
     def __init__(
-        self, resolution: Resolution = 64, length: Depth = 32, channels: Width = 3, width: Width = 128
+        self,
+        resolution: Resolution = 64,
+        length: Depth = 32,
+        channels: Width = 3,
+        width: Width = 128,
+        given: Depth = 1,
     ) -> None:
         nn.Module.__init__(self)
+        self.given = given
         frames, _, widths = _sizes(resolution, length, width, "VGANPredictor")
-        layers: list[nn.Module] = [nn.Conv2d(channels, widths[-1], 4, 2, 1), nn.ReLU(True)]
+        if given >= length:
+            raise ConfigError(
+                f"model.generator.given={given}: clips have {length} frames, and none is left to predict; type"
+                f" model.generator.given={length // 4}"
+            )
+        layers: list[nn.Module] = [nn.Conv2d(given * channels, widths[-1], 4, 2, 1), nn.ReLU(True)]
         for narrow, wide in itertools.pairwise([*widths[::-1]]):
             layers += [nn.Conv2d(narrow, wide, 4, 2, 1), nn.BatchNorm2d(wide, 1e-3), nn.ReLU(True)]
         self.encoder = nn.Sequential(*layers)
@@ -102,8 +114,8 @@ class VGANPredictor(VGANGenerator):
 
     @override
     def streams(self, first: Tensor) -> Streams:
-        """Return the streams of clips that begin with `first`, `[N, C, H, W]`."""
-        h = self.encoder(first)
+        """Return the streams of clips that begin with the frames `first`, `[N, C, given, H, W]`."""
+        h = self.encoder(first.flatten(1, 2))
         return self._of(h, h[:, :, None])
 
 

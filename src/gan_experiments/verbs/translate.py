@@ -83,6 +83,7 @@ def _translate(cfg: DictConfig) -> int:
     from gan_experiments.data.decode import UnreadableImageError
     from gan_experiments.data.photos import sheet_of
     from gan_experiments.inference.run import open_run
+    from gan_experiments.kinds import Clip
     from gan_experiments.loggers import lineage
     from gan_experiments.models.image_to_image import ImageToImage
     from gan_experiments.runs import quoting
@@ -94,6 +95,8 @@ def _translate(cfg: DictConfig) -> int:
             f"run={cfg.run}: this model draws images from noise; type {quoting.of_verb('sample', run=cfg.run)}"
         )
     to = run.direction("" if cfg.to is None else str(cfg.to))
+    if isinstance(run.model.kind, Clip):
+        return _predict(cfg, run)
     out = Path(str(cfg.out)).expanduser() if cfg.out else run.folder / FOLDER / files.clean_name(to)
     jobs, sheet = _plan(cfg, out, run.folder / FOLDER), sheet_of(out)
     wanted = set(files.to_write([*(job.result for job in jobs), *([sheet] if cfg.sheet else [])], cfg.existing))
@@ -125,6 +128,56 @@ def _translate(cfg: DictConfig) -> int:
     if faults:
         more = [f"... and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
         raise ConfigError(*faults[:NAMED], *more)
+    return 0
+
+
+def _predict(cfg: DictConfig, run: Run) -> int:
+    """Write a clip that goes on from the first frames of each film in `images=`, and a sheet of them. Return 0."""
+    import torch
+
+    from gan_experiments import drawing, files
+    from gan_experiments.assembly import report
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.data import clips
+    from gan_experiments.data.limits import UnreadableImageError
+    from gan_experiments.loggers import lineage
+
+    model, kind = run.model, run.model.kind
+    if unread := [f"{key}={cfg[key]}" for key in ("mask", "label") if cfg[key] is not None]:
+        raise ConfigError(
+            f"{unread[0]}: this model goes on from the first frames of films and reads none; leave it out"
+        )
+    found = clips.first_frames(cfg.images, model.given, "images")
+    out = Path(str(cfg.out)).expanduser() if cfg.out else run.folder / FOLDER / "future"
+    results = [out / f"{files.clean_name(path.stem)}{kind.suffix}" for path in found]
+    if len(set(results)) < len(results):
+        raise ConfigError(f"images={cfg.images}: several films have the same name: predict them one at a time")
+    sheet = out.with_name(f"{out.name}-sheet.png")
+    played = [sheet.with_suffix(suffix) for suffix in kind.plays] if cfg.sheet else []
+    wanted = set(files.to_write([*results, *([sheet] if cfg.sheet else []), *played], cfg.existing))
+    settings = clips.ClipSettings(run.cfg.data.resolution, run.cfg.data.channels, fit=run.cfg.data.get("fit", "crop"))
+    mark, faults, cells = run.mark(cfg.provenance, cfg.seed, "future"), list[str](), list[torch.Tensor]()
+    for path, result in zip(found, results, strict=True):
+        try:
+            made = model.predict(clips.frames_in(path, settings, model.given), cfg.ema).cpu()
+        except (UnreadableImageError, ConfigError) as error:
+            faults.append(f"{report.shown(path)} is left out: {error}")
+            continue
+        if result in wanted:
+            kind.save(made, result, mark)
+        cells.append(torch.stack([model.held(made[None].to(run.model.device))[0].cpu(), made]))
+    if cells and cfg.sheet:
+        shown = torch.stack(cells[: cfg.sheet])
+        if sheet in wanted:
+            drawing.save_png(kind.sheet(shown), sheet, mark)
+        for path in wanted & {*played}:
+            kind.play(shown, path, mark)
+        print(report.shown(sheet))
+    if cells:
+        print(f"{report.shown(out)}  ({len(cells)} clips)")
+        lineage.record_use("translate", run.folder, run.file)
+    if faults:
+        raise ConfigError(*faults[:NAMED])
     return 0
 
 
