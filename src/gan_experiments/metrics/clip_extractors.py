@@ -115,6 +115,10 @@ class MovingDigitsExtractor(ClipExtractor):
         return self.net(x)
 
 
+def _i3d() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / I3D_FILE
+
+
 class I3DExtractor(ClipExtractor):
     """The I3D of published Frechet video distances, trained on Kinetics-400 (Unterthiner et al. 2018, 1812.01717).
 
@@ -130,7 +134,7 @@ class I3DExtractor(ClipExtractor):
 
     def __init__(self, weights: Place | None = None) -> None:
         super().__init__()
-        path = Path(torch.hub.get_dir()) / "checkpoints" / I3D_FILE if weights is None else Path(weights).expanduser()
+        path = _i3d() if weights is None else Path(weights).expanduser()
         if not path.is_file():
             raise ConfigError(
                 f"metrics=i3d needs I3D's weights and there is no {path}: fetch {URL_I3D}?dl=1 as {I3D_FILE} into"
@@ -147,6 +151,11 @@ class I3DExtractor(ClipExtractor):
                 " metrics=digits_clips"
             ) from error
         self.requires_grad_(False)
+
+    @staticmethod
+    def missing() -> bool:
+        """Return True if the weights are not in torch's cache folder."""
+        return not _i3d().is_file()
 
     @override
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:

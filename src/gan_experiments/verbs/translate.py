@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -142,7 +142,8 @@ def _predict(cfg: DictConfig, run: Run) -> int:
     from gan_experiments.data.limits import UnreadableImageError
     from gan_experiments.loggers import lineage
 
-    model, kind = run.model, run.model.kind
+    model: Any = run.model
+    kind = model.kind
     if unread := [f"{key}={cfg[key]}" for key in ("mask", "label") if cfg[key] is not None]:
         raise ConfigError(
             f"{unread[0]}: this model goes on from the first frames of films and reads none; leave it out"
