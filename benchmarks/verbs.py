@@ -25,6 +25,7 @@ VERBS: dict[str, list[str]] = {
     "translate": ["images=photos"],
     "evaluate": ["metrics=digits", *FEW],
     "evaluate by_class": ["metrics=digits", "by_class=true", *FEW],
+    "evaluate pictures": ["metrics=digits", "pictures=true", *FEW],
     "evaluate standing": ["metrics=digits", "standing_statistics=1", *FEW],
     "usefulness": ["n=8", "steps=1", "seeds=1", "parts=[1]"],
     "explore truncation": ["what=truncation", "what.rows=2"],
@@ -38,6 +39,9 @@ VERBS: dict[str, list[str]] = {
     "export": ["format=safetensors"],
 }
 """The words of each verb, beside those that name the run; a second word tells two uses of a verb apart."""
+
+OF_KINDS = {"waves": "drums"}
+"""The scores of models that make no images."""
 
 
 def main() -> int:
@@ -62,7 +66,9 @@ def main() -> int:
                 verb = name.partition(" ")[0]
                 runs = {"interpolate": ["a=run", "b=run"], "compare": ["run"]}.get(verb, ["run=run", "device=cpu"])
                 runs = [word for word in runs if not (verb == "export" and word.startswith("device"))]
-                done = support.run(*runs, *VERBS[name], verb=verb, folder=variant.folder.parent)
+                scores = OF_KINDS.get(variant.model.kind.name, "digits")
+                words = [word.replace("metrics=digits", f"metrics={scores}") for word in VERBS[name]]
+                done = support.run(*runs, *words, verb=verb, folder=variant.folder.parent)
                 lines = [line for line in done.stderr.splitlines() if line.strip()]
                 right = done.returncode == 0 or (done.returncode == 2 and len(lines) == 1)
                 row.append("done" if done.returncode == 0 else "refused" if right else "NEITHER")

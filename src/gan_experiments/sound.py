@@ -56,8 +56,8 @@ def mel_filters(bins: int, rate: int, bands: int, low: float, high: float) -> Te
 def mel_bands(waves: Tensor, rate: int, hop: int, window: int, bands: int) -> Tensor:
     """Return the amplitude in mel bands, [n, bands, 1 + L // hop], of waves float [n, L] in [-1, 1].
 
-    Windows of `window` samples (Hann) begin `hop` samples apart, centred, with silence around. A sine of amplitude 1
-    has about 1/2 in its band. The bands reach from 20 Hz to half the rate.
+    Windows of `window` samples (Hann) begin `hop` samples apart, centred, with silence around. Those of a sine of
+    amplitude 1 have the sum 1. The bands reach from 20 Hz to half the rate.
     """
     hann = torch.hann_window(window, device=waves.device, dtype=waves.dtype)
     found = torch.stft(waves, window, hop, window=hann, center=True, pad_mode="constant", return_complex=True)
@@ -121,7 +121,7 @@ def drawn(waves: Tensor, rate: int, columns: int = 128, bands: int = 40, tall: i
     mono = waves.float().cpu().mean(dim=1)
     length = mono.shape[1]
     hop, window = windows_of(length, columns)
-    levels = decibels(2 * mel_bands(mono, rate, hop, window, bands))
+    levels = decibels(mel_bands(mono, rate, hop, window, bands))
     levels = F.interpolate(levels[:, None], (bands, columns), mode="nearest")[:, 0].flip(1)
     shade = ((levels + 80) / 80).clamp(0, 1).nan_to_num() * (len(MAGMA) - 1)
     below = shade.floor().long().clamp(max=len(MAGMA) - 2)

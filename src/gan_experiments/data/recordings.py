@@ -220,7 +220,7 @@ def decode(raw: bytes, form: Form) -> np.ndarray:
     if form.normalise:
         heard = heard / loudest
     full = sound.FULL
-    return np.rint(heard * full).clip(-full, full - 1).astype(np.int16)
+    return np.ascontiguousarray(np.rint(heard * full).clip(-full, full - 1).astype(np.int16))
 
 
 def require_soundfile() -> Any:

@@ -40,11 +40,11 @@ class Wave(Kind):
         return samples.clamp(-1, 1)
 
     def vectors(self, samples: Tensor) -> Tensor:
-        """Return the level of each wave in 8 mel bands at 8 times: 0 for -100 dB, 1 for full scale."""
+        """Return the level of each wave in 8 mel bands at 8 times: 0 for -60 dB and less, 1 for 0 dB."""
         mono = samples.float().mean(dim=1)
         hop, window = sound.windows_of(mono.shape[1], 64)
-        levels = sound.decibels(sound.mel_bands(mono, round(self.rate), hop, window, 40)) / 100 + 1
-        return F.adaptive_avg_pool2d(levels, (BANDS, TIMES)).flatten(1)
+        levels = sound.decibels(sound.mel_bands(mono, round(self.rate), hop, window, 40)) / 60 + 1
+        return F.adaptive_avg_pool2d(levels.clamp(min=0), (BANDS, TIMES)).flatten(1)
 
     def sheet(
         self,

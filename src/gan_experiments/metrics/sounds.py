@@ -111,6 +111,8 @@ class VGGish(nn.Module):
     Its parameters have the names of torchvggish's file of weights. The last layer has no ReLU.
     """
 
+    hidden = 4096
+
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -122,12 +124,10 @@ class VGGish(nn.Module):
             else:
                 layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
+        wide = self.hidden
         self.embeddings = nn.Sequential(
-            nn.Linear(6 * 4 * 512, 4096),
-            nn.ReLU(inplace=True),
-            nn.Linear(4096, 4096),
-            nn.ReLU(inplace=True),
-            nn.Linear(4096, 128),
+            *(nn.Linear(6 * 4 * 512, wide), nn.ReLU(inplace=True), nn.Linear(wide, wide), nn.ReLU(inplace=True)),
+            nn.Linear(wide, 128),
         )
 
     def forward(self, heard: Tensor) -> Tensor:
