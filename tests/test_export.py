@@ -31,6 +31,7 @@ from gan_experiments.export.signature import Options
 from gan_experiments.inference import run as inference
 from gan_experiments.inference.contract import Generates
 from gan_experiments.inference.run import Run
+from gan_experiments.kinds import Image as ImageKind
 from gan_experiments.layers.spectral_norm import SpectralNorm
 from gan_experiments.models.growing import Growing
 from gan_experiments.models.image_to_image import ImageToImage
@@ -93,6 +94,10 @@ def test_every_model_is_a_module_and_a_file_that_do_the_same(
     monkeypatch.setattr(translators, "BATCHES", (1, 2))
     run = run_of(tmp_path, model)
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items() if torch.is_tensor(tensor)}
+    if isinstance(run.model, ImageToImage) and not isinstance(run.model.kind, ImageKind):
+        with pytest.raises(ConfigError, match="and translators of images are exported"):
+            module.wrap(run.model, run.cfg.data, Options())
+        return
     wrapped = module.wrap(run.model, run.cfg.data, Options(pixels="float"))
     twin.separate_(wrapped.module)
     with torch.no_grad():

@@ -22,7 +22,18 @@ from gan_experiments.export.twin import twin_of
 
 SAVED = "run_config"
 """The key of the metadata with what a checkpoint says of its run, without its counters and its places on the disk."""
-OF_THE_DATA = ("_target_", "resolution", "channels", "classes", "bands", "range", "scale", "batch_size")
+OF_THE_DATA = (
+    "_target_",
+    "resolution",
+    "channels",
+    "classes",
+    "bands",
+    "range",
+    "scale",
+    "batch_size",
+    "length",
+    "rate",
+)
 
 
 def saved_of(model: AdversarialModule) -> dict[str, Any]:
