@@ -161,9 +161,7 @@ def test_the_noise_of_densities_ends_and_poses_are_told(tmp_path: Path) -> None:
 
 
 def test_what_is_not_told_cannot_be_weighed(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"model\.discriminator\.told=0: .* need 2 numbers; type model"
-    ):
+    with pytest.raises(ConfigError, match=r"model\.discriminator\.told=0: .* need 2 numbers; type model"):
         train(small(tmp_path / "run", "pi_gan", "model.discriminator.told=0"))
 
 
