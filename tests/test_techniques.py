@@ -41,6 +41,17 @@ def test_the_matrix_of_translators(model: str, tmp_path: Path) -> None:
     assert {choice: column.alone(choice) for choice in TECHNIQUES} == read_page()[model]
 
 
+@pytest.mark.parametrize("model", [*VARIANTS, *TRANSLATORS])
+def test_what_a_penalty_on_batch_norm_advises_can_be_typed(model: str, tmp_path: Path) -> None:
+    """Of several discriminators each is named once; what has no other norm is left out."""
+    column = Column(model, tmp_path / "run")
+    reasons = column.reasons("technique", "r1")
+    if any(" has batch norm" in reason for reason in reasons):
+        words = re.findall(r"type (model\.\S+)", " ".join(reasons))
+        assert words or all(reason.endswith("leave the penalty out, or take a critic without it") for reason in reasons)
+        assert not words or not column.reasons("technique", "r1", tuple(words))
+
+
 def test_the_page_is_what_models_and_techniques_declare() -> None:
     """What a technique needs and a model does not offer is refused for that reason, and nothing else is."""
     of_needs = {f"{reason}; leave it out": need for need, reason in NEEDS.items()}

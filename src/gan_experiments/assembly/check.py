@@ -465,10 +465,9 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
         if isinstance(layers[-1], (nn.Sigmoid, nn.LogSigmoid)):
             yield f"model.{name} ends in a sigmoid and the losses take logits: leave out its last layer"
         if _promised(cfg, "per_sample_penalty") and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in layers):
-            other = "batch_norm=false or take a critic with layer norm"
             yield (
                 f"model.{name} has batch norm, which mixes the samples that a gradient penalty looks at one by one;"
-                f" type model.{name}.{'norm=instance' if cfg.model[name].get('norm') == 'batch' else other}"
+                f" {_without_batch_norm(name, cfg.model[name], network)}"
             )
     if {"generator", "discriminator"} == set(networks) and issubclass(_class(cfg.model), NoiseToImage):
         yield from _fit_together(networks["generator"], networks["discriminator"], cfg)
@@ -534,6 +533,15 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
             )
     elif not paired:
         yield f"{given}: this model does not draw images from noise; type metrics=paired or metrics=none"
+
+
+def _without_batch_norm(name: str, node: DictConfig, network: nn.Module) -> str:
+    """Return what to type for a gradient penalty on a discriminator with batch norm."""
+    if node.get("norm") == "batch":
+        return f"type model.{name}.norm=instance"
+    if "batch_norm" in signature(type(network)).hints:
+        return f"type model.{name}.batch_norm=false or take a critic with layer norm"
+    return "leave the penalty out, or take a critic without it"
 
 
 def _to_begin_with(cfg: DictConfig, model: AdversarialModule) -> Iterator[str]:

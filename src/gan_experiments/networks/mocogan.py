@@ -116,6 +116,7 @@ class MoCoGANImageDiscriminator(_Noisy):
         width: Width = 64,
         patches: bool = True,
         noise: NotNegative = 0.0,
+        batch_norm: bool = True,
     ) -> None:
         halvings = doublings_from_4(resolution, "MoCoGANImageDiscriminator")
         widths = [width * 2**i for i in range(3 if patches else halvings)]
@@ -124,7 +125,8 @@ class MoCoGANImageDiscriminator(_Noisy):
         ]
         for narrow, wide in itertools.pairwise(widths):
             convolution = nn.Conv2d(narrow, wide, 4, 2, 1, bias=False)
-            layers.append(nn.Sequential(convolution, nn.BatchNorm2d(wide), nn.LeakyReLU(0.2, True)))
+            norm = nn.BatchNorm2d(wide) if batch_norm else nn.Identity()
+            layers.append(nn.Sequential(convolution, norm, nn.LeakyReLU(0.2, True)))
         size, step, padding = (4, 2, 1) if patches else (start_of(resolution, halvings), 1, 0)
         super().__init__(layers, nn.Conv2d(widths[-1], 1, size, step, padding, bias=False), noise)
         self.patches = patches
@@ -162,6 +164,7 @@ class MoCoGANVideoDiscriminator(_Noisy):
         categories: Classes = 0,
         patches: bool = False,
         noise: NotNegative = 0.0,
+        batch_norm: bool = True,
     ) -> None:
         name = "MoCoGANVideoDiscriminator"
         halvings = doublings_from_4(resolution, name)
@@ -181,7 +184,8 @@ class MoCoGANVideoDiscriminator(_Noisy):
         layers: list[nn.Module] = [nn.Sequential(_halving(channels, width), nn.LeakyReLU(0.2, True))]
         for narrow, wide in itertools.pairwise(widths):
             convolution = _halving(narrow, wide)
-            layers.append(nn.Sequential(convolution, nn.BatchNorm3d(wide), nn.LeakyReLU(0.2, True)))
+            norm = nn.BatchNorm3d(wide) if batch_norm else nn.Identity()
+            layers.append(nn.Sequential(convolution, norm, nn.LeakyReLU(0.2, True)))
         whole = (left, *start_of(resolution, halvings))
         last = _halving(widths[-1], 1) if patches else nn.Conv3d(widths[-1], 1 + categories, whole, bias=False)
         super().__init__(layers, last, noise)

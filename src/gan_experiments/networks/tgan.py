@@ -98,6 +98,7 @@ class TGANDiscriminator(nn.Module):
         channels: Width = 3,
         width: Width = 64,
         spread: Positive = 0.01,
+        batch_norm: bool = True,
     ) -> None:
         super().__init__()
         stages = doublings_from_4(resolution, "TGANDiscriminator")
@@ -109,7 +110,7 @@ class TGANDiscriminator(nn.Module):
         widths = [width << i for i in range(stages)]
         layers: list[nn.Module] = [nn.Conv3d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2, True)]
         for narrow, wide in itertools.pairwise(widths):
-            norm = _scaled(nn.BatchNorm3d(wide, EPS))
+            norm = _scaled(nn.BatchNorm3d(wide, EPS)) if batch_norm else nn.Identity()
             layers += [nn.Conv3d(narrow, wide, 4, 2, 1), norm, nn.LeakyReLU(0.2, True)]
         self.layers = nn.Sequential(*layers)
         self.last = nn.Conv2d(widths[-1], 1, start_of(resolution, stages))

@@ -128,12 +128,14 @@ class VGANDiscriminator(nn.Module):
         length: Depth = 32,
         channels: Width = 3,
         width: Width = 64,
+        batch_norm: bool = True,
     ) -> None:
         super().__init__()
         frames, start, widths = _sizes(resolution, length, width, "VGANDiscriminator")
         layers: list[nn.Module] = [nn.Conv3d(channels, widths[-1], 4, 2, 1), nn.LeakyReLU(0.2, True)]
         for narrow, wide in itertools.pairwise([*widths[::-1]]):
-            layers += [nn.Conv3d(narrow, wide, 4, 2, 1), nn.BatchNorm3d(wide, 1e-3), nn.LeakyReLU(0.2, True)]
+            norm = nn.BatchNorm3d(wide, 1e-3) if batch_norm else nn.Identity()
+            layers += [nn.Conv3d(narrow, wide, 4, 2, 1), norm, nn.LeakyReLU(0.2, True)]
         self.layers = nn.Sequential(*layers)
         self.last = nn.Conv3d(widths[0], 2, (frames, *start))
         _initialise(self)
