@@ -467,7 +467,7 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
         if _promised(cfg, "per_sample_penalty") and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in layers):
             yield (
                 f"model.{name} has batch norm, which mixes the samples that a gradient penalty looks at one by one;"
-                f" {_without_batch_norm(name, cfg.model[name], network)}"
+                f" {_without_batch_norm(name, cfg.model[name])}"
             )
     if {"generator", "discriminator"} == set(networks) and issubclass(_class(cfg.model), NoiseToImage):
         yield from _fit_together(networks["generator"], networks["discriminator"], cfg)
@@ -535,11 +535,11 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
         yield f"{given}: this model does not draw images from noise; type metrics=paired or metrics=none"
 
 
-def _without_batch_norm(name: str, node: DictConfig, network: nn.Module) -> str:
+def _without_batch_norm(name: str, node: DictConfig) -> str:
     """Return what to type for a gradient penalty on a discriminator with batch norm."""
     if node.get("norm") == "batch":
         return f"type model.{name}.norm=instance"
-    if "batch_norm" in signature(type(network)).hints:
+    if "batch_norm" in signature(get_object(node._target_)).hints:
         return f"type model.{name}.batch_norm=false or take a critic with layer norm"
     return "leave the penalty out, or take a critic without it"
 
