@@ -37,13 +37,13 @@ SMALL: dict[str, list[str]] = {
         *("model.optimizers.generator.lr=5e-4", "model.optimizers.discriminator.lr=5e-4"),
     ],
     "vgan": [
-        "images=12_000",
+        "images=4_000",
         "data.batch_size=16",
         *("model.generator.width=16", "model.discriminator.width=16"),
         *("model.optimizers.generator.lr=5e-4", "model.optimizers.discriminator.lr=5e-4"),
     ],
     "tgan": [
-        "images=12_000",
+        "images=4_000",
         "data.batch_size=16",
         *("model.generator.width=16", "model.discriminator.width=16", "model.generator.temporal_width=64"),
         *("model.optimizers.generator.lr=3e-4", "model.optimizers.discriminator.lr=3e-4"),
