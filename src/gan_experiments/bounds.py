@@ -155,6 +155,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "caption": Text | Sequence[Text] | None,
         "truncation": _TRUNCATION,
         "singles": bool,
+        "format": Text | None,
         "depth": Annotated[int, OneOf(8, 16)],
         "labels": Annotated[str, OneOf("data", "uniform")] | None,
         "interpolation": Annotated[int, Field(ge=0, le=1000)],

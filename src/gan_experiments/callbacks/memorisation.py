@@ -7,7 +7,6 @@ from pathlib import Path
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gan_experiments.bounds import Cells, Place, Whole
@@ -18,7 +17,7 @@ from gan_experiments.data.batches import to_float
 from gan_experiments.data.module import DataModule
 from gan_experiments.drawing import save_png
 from gan_experiments.engine.module import AdversarialModule
-from gan_experiments.kinds import IMAGE
+from gan_experiments.kinds import IMAGE, Kind
 from gan_experiments.models.noise_to_image import NoiseToImage
 
 COPY = 0.5
@@ -57,12 +56,13 @@ class Found:
 class Memorisation(RunCallback):
     """The samples of a run beside their nearest training images, `samples/nearest.png`, and the share of copies.
 
-    It looks once, at the end, and only at generators of images from noise. Distances are those of the kind's small
-    vectors, of images at 8x8 pixels, without brightness and contrast (see `pattern`), to a training image or, if the
-    data flip, to its mirror image. A sample's distance is divided by that from its training image to the nearest other
-    one, because a blurred image is near to many; Carlini et al. 2023, arXiv:2301.13188, find copies by such a quotient.
-    The share is set against that of the training images, each compared with all others. The numbers are logged as
-    `memorisation/...`, and are in `scores.json` if the run has scores.
+    It looks once, at the end, and only at generators of images or volumes from noise. Distances are those by which the
+    kind recognises copies (see `Kind.traits`), of images at 8x8 pixels without brightness and contrast, of volumes 1 -
+    intersection over union, to a training image or, if the data flip, to its mirror image. A sample's distance is
+    divided by that from its training image to the nearest other one, because a blurred image is near to many; Carlini
+    et al. 2023, arXiv:2301.13188, find copies by such a quotient. The share is set against that of the training images,
+    each compared with all others. The numbers are logged as `memorisation/...`, and are in `scores.json` if the run has
+    scores.
 
     Args:
         folder: the run folder.
@@ -79,7 +79,7 @@ class Memorisation(RunCallback):
     def on_train_end(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Look, if all images have been seen and the training images are few."""
         data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
-        if not (module.at_end() and isinstance(module, NoiseToImage) and data.kind == IMAGE):
+        if not (module.at_end() and isinstance(module, NoiseToImage) and data.kind.recognised):
             return
         if (data.size or self.most + 1) > self.most or not trainer.is_global_zero:
             return
@@ -90,12 +90,12 @@ class Memorisation(RunCallback):
             fake = torch.cat([sampler(i, min(CHUNK, self.n - at)).cpu() for i, at in enumerate(starts)])
             known = [to_float(real.images(at, min(at + CHUNK, len(real)))) for at in range(0, len(real), CHUNK)]
             vectors, mirrored = (
-                torch.cat([pattern(data.kind.vectors(images.flip(-1) if turn else images)) for images in known])
+                torch.cat([data.kind.traits(images.flip(-1) if turn else images) for images in known])
                 for turn in (False, True)
             )
             flips = bool(getattr(data, "flip", False))
             reals = [vectors, mirrored] if flips else [vectors]
-            self.found, part, which = compared(pattern(data.kind.vectors(fake)), reals)
+            self.found, part, which = compared(data.kind.traits(fake), reals, data.kind)
             rows = part.argsort()[torch.linspace(0, len(part) - 1, min(SHOWN, self.n)).long()].unique_consecutive()
             unit = "" if self.found.copies is None else " of the next"
             beside = torch.cat([to_float(real.images(row, row + 1)) for row in which[rows].tolist()])
@@ -111,20 +111,15 @@ class Memorisation(RunCallback):
             scores.write()
 
 
-def pattern(vectors: Tensor) -> Tensor:
-    """Return vectors [n, d] without their mean and of length 1: a copy in paler or darker colours is one too."""
-    return F.normalize(vectors - vectors.mean(dim=1, keepdim=True), dim=1)
-
-
-def compared(fake: Tensor, reals: list[Tensor]) -> tuple[Found, Tensor, Tensor]:
-    """Compare vectors of samples [m, d] with those of training images [n, d], and of these mirrored if they are.
+def compared(fake: Tensor, reals: list[Tensor], kind: Kind = IMAGE) -> tuple[Found, Tensor, Tensor]:
+    """Compare traits of samples [m, d] with those of training images [n, d], and of these mirrored if they are.
 
     Returns what was found, each sample's distance as a part of that to the next, float [m], or the distance itself if
     no two training images differ, and the row of its training image, int64 [m].
     """
-    among = _distances(reals[0], reals)
+    among = _distances(reals[0], reals, kind)
     among[among <= 1e-6 * reals[0].norm(dim=1).max().clamp(min=1)] = torch.inf  # itself, and those equal to it
-    near, which = _distances(fake, reals).min(dim=1)
+    near, which = _distances(fake, reals, kind).min(dim=1)
     n = len(among)
     next_to = among.min(dim=1).values
     if not next_to.isfinite().all():
@@ -140,7 +135,6 @@ def compared(fake: Tensor, reals: list[Tensor]) -> tuple[Found, Tensor, Tensor]:
     return Found(n, len(fake), copies, real, part.median().item()), part, which
 
 
-def _distances(rows: Tensor, reals: list[Tensor]) -> Tensor:
-    """Return the distances [m, n], float64, of vectors to training images, each the least to its two sides."""
-    found = [torch.cdist(rows.double(), of.double(), compute_mode="donot_use_mm_for_euclid_dist") for of in reals]
-    return torch.stack(found).amin(dim=0)
+def _distances(rows: Tensor, reals: list[Tensor], kind: Kind) -> Tensor:
+    """Return the distances [m, n], float64, of traits to training images, each the least to its two sides."""
+    return torch.stack([kind.apart(rows, of) for of in reals]).amin(dim=0)

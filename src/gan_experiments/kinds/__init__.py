@@ -13,6 +13,7 @@ from gan_experiments.kinds.clip import CLIP, FRAME_OF_CLIP, Clip
 from gan_experiments.kinds.image import IMAGE, Bands, Image
 from gan_experiments.kinds.kind import Kind
 from gan_experiments.kinds.points import POINTS, Points, scatter
+from gan_experiments.kinds.volume import VOLUME, Volume
 from gan_experiments.kinds.wave import WAVE, Wave
 
 __all__ = [
@@ -21,19 +22,21 @@ __all__ = [
     "IMAGE",
     "KINDS",
     "POINTS",
+    "VOLUME",
     "WAVE",
     "Bands",
     "Clip",
     "Image",
     "Kind",
     "Points",
+    "Volume",
     "Wave",
     "kind_of",
     "named",
     "scatter",
 ]
 
-KINDS: tuple[Kind, ...] = (IMAGE, POINTS, CLIP, WAVE)
+KINDS: tuple[Kind, ...] = (IMAGE, POINTS, CLIP, VOLUME, WAVE)
 """One of each kind that is known by its name alone."""
 
 

@@ -33,6 +33,7 @@ class Image(Kind):
     name = "images"
     dims = 4
     suffix = ".png"
+    recognised = True
     quantisation = "uint8, to the nearest level"
     shown: tuple[int, ...] = ()
     """The bands that are shown, counted from 1; empty for images that are grey or in colours."""
@@ -115,6 +116,7 @@ class Bands(Image):
 
     name = "images of several bands"
     suffix = ".npy"
+    recognised = False
 
     @classmethod
     def of(cls, channels: int, shown: Sequence[int] | None = None) -> Bands:

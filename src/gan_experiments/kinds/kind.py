@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gan_experiments.contracts import Batch
@@ -25,8 +27,12 @@ class Kind(ABC):
     """The number of dimensions of a tensor of samples, including n."""
     suffix: ClassVar[str] = ""
     """The file suffix of a single sample; empty if samples are not saved one by one."""
+    others: ClassVar[tuple[str, ...]] = ()
+    """The other suffixes of files that a single sample can be saved to."""
     plays: ClassVar[tuple[str, ...]] = ()
     """The file suffixes of what is written beside each sheet, because a still picture cannot show it (see `play`)."""
+    recognised: ClassVar[bool] = False
+    """Whether copies of training samples are looked for, see `traits` and `apart`."""
     behind: ClassVar[int] = 0
     """The number of real samples that the verb `sample` draws behind the generated ones on its sheets."""
     quantisation: ClassVar[str] = ""
@@ -45,6 +51,18 @@ class Kind(ABC):
     @abstractmethod
     def vectors(self, samples: Tensor) -> Tensor:
         """Return a small vector for each sample [n, ...], float [n, d]; their distances tell how alike samples are."""
+
+    def traits(self, samples: Tensor) -> Tensor:
+        """Return what copies are recognised by, float [n, d]: by default `vectors` without their mean, of length 1.
+
+        So a copy in paler or darker colours is one too.
+        """
+        vectors = self.vectors(samples)
+        return F.normalize(vectors - vectors.mean(dim=1, keepdim=True), dim=1)
+
+    def apart(self, traits: Tensor, others: Tensor) -> Tensor:
+        """Return the distances float64 [n, m] of the traits [n, d] of some samples to those [m, d] of others."""
+        return torch.cdist(traits.double(), others.double(), compute_mode="donot_use_mm_for_euclid_dist")
 
     @abstractmethod
     def sheet(

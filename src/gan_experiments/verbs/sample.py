@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from gan_experiments.conditions import Embedded
     from gan_experiments.inference.run import Run
+    from gan_experiments.kinds import Kind
     from gan_experiments.models.noise_to_image import NoiseToImage
 
 
@@ -33,6 +34,7 @@ def sample(cfg: DictConfig) -> int:
     kind = model.kind
     if cfg.singles and not kind.suffix:
         raise ConfigError(f"singles=true: {kind.name} are not saved one by one; leave it out")
+    suffix = _suffix(cfg, kind)
     if cfg.depth == 16 and not cfg.singles:
         raise ConfigError("depth=16 is of single images: type singles=true, or leave it out")
     if cfg.depth == 16 and not isinstance(kind, Image):
@@ -41,7 +43,7 @@ def sample(cfg: DictConfig) -> int:
     label, columns = _labels(run, cfg) if isinstance(model, NoiseToImage) else (None, None)
     if label is not None:
         cfg.n = len(label)  # as many of each caption
-    singles = _singles(run, cfg, label, out / "images") if cfg.singles else []
+    singles = _singles(run, cfg, label, out / "images", suffix) if cfg.singles else []
     sheet, walk = out / "sheet.png", out / "interpolation.gif"
     played = [sheet.with_suffix(suffix) for suffix in kind.plays]
     wanted = set(files.to_write([sheet, *played, *singles, *([walk] if cfg.interpolation else [])], cfg.existing))
@@ -83,6 +85,20 @@ def _write_singles(
         if path in wanted:  # of input, output and reconstruction, the output
             of_one = run.mark(cfg.provenance, cfg.seed, names[index] if names else "")
             run.model.kind.save(cell[min(1, len(cell) - 1)], path, of_one, *values)
+
+
+def _suffix(cfg: DictConfig, kind: Kind) -> str:
+    """Return the suffix of the files of single samples: that of `format=`, or the kind's own."""
+    from gan_experiments.contracts import ConfigError
+
+    if cfg.format is None:
+        return kind.suffix
+    known = [one[1:] for one in (kind.suffix, *kind.others) if one]
+    if not cfg.singles:
+        raise ConfigError(f"format={cfg.format} is of single samples: type singles=true, or leave it out")
+    if cfg.format not in known:
+        raise ConfigError(f"format={cfg.format}: {kind.name} are saved as {', '.join(known)}; type one of these")
+    return f".{cfg.format}"
 
 
 def _values(run: Run) -> tuple[float, float]:
@@ -131,12 +147,12 @@ def _walk(model: NoiseToImage, cfg: DictConfig, label: Tensor | None) -> list[Te
     return [model.sample(z, cfg.ema, label, cfg.truncation)[:, None] for z in walk]
 
 
-def _singles(run: Run, cfg: DictConfig, label: Tensor | None, folder: Path) -> list[Path]:
+def _singles(run: Run, cfg: DictConfig, label: Tensor | None, folder: Path, suffix: str) -> list[Path]:
     """Return a path for each image, in a folder of its class if there are classes."""
     from gan_experiments import files
     from gan_experiments.conditions import Captions
 
-    names = [f"{index:06d}{run.model.kind.suffix}" for index in range(cfg.n)]
+    names = [f"{index:06d}{suffix}" for index in range(cfg.n)]
     if label is None:
         return [folder / name for name in names]
     if isinstance(run.conditions, Captions):

@@ -1,0 +1,84 @@
+"""Shaded pictures of volumes: parallel rays, the first surface that each meets, light from the upper left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+VIEWS = ((35.0, 20.0), (215.0, 20.0))
+"""The angles that a sheet shows, in degrees: yaw, how far the eye has gone to the right around the volume, and pitch,
+how far it has risen above it. Yaw 0 looks at the front."""
+SIDE = 72
+"""The side of a view in pixels."""
+REACH = 1.5
+"""The side of the square that a view shows, in sides of the volume: less than √3, so that shapes are not tiny."""
+LIGHT = (-0.45, -0.65, -0.6)
+"""The direction from the surface to the light, seen by the eye: left, up and towards it."""
+CLAY = (0.80, 0.66, 0.52)
+"""The colour of the surface in RGB, of 1."""
+AMBIENT = 0.35
+
+
+def turned(yaw: float, pitch: float) -> Tensor:
+    """Return the rotation [3, 3] that maps right, down and forwards as an eye sees them to the volume's (x, y, z).
+
+    x is to the right, y down and z to the back of a volume [D, H, W], whose indices are (z, y, x). Angles are degrees.
+    """
+    a, b = math.radians(yaw), math.radians(pitch)
+    around = torch.tensor([[math.cos(a), 0, -math.sin(a)], [0, 1, 0], [math.sin(a), 0, math.cos(a)]])
+    above = torch.tensor([[1, 0, 0], [0, math.cos(b), math.sin(b)], [0, -math.sin(b), math.cos(b)]])
+    return around @ above
+
+
+@torch.no_grad()
+def rendered(volumes: Tensor, yaw: float, pitch: float, side: int = SIDE, level: float = 0.0) -> Tensor:
+    """Render volumes [n, 1, D, H, W] from one angle, uint8 [n, 3, side, side], on white.
+
+    The surface is where the values, which lie in [-1, 1], cross `level`; what lies beyond the volume is empty. Values
+    that are not finite are empty too.
+    """
+    field = F.pad(volumes.float().cpu().nan_to_num(-1, -1, -1) - level, [1] * 6, value=-1.0 - level)
+    soft = F.avg_pool3d(F.pad(field, [1] * 6, mode="replicate"), 3, stride=1)  # for the normals
+    n, _, deep, high, wide = field.shape
+    longest = max(deep, high, wide) - 2
+    steps = math.ceil(REACH * longest * 1.15)
+    rotation = turned(yaw, pitch)
+    across = (torch.arange(side) + 0.5) / side - 0.5
+    along = (torch.arange(steps) + 0.5) / steps - 0.5
+    forwards, down, right = torch.meshgrid(along * 1.15, across, across, indexing="ij")
+    eye = torch.stack([right, down, forwards], -1) * REACH * longest  # in voxels from the centre
+    scale = 2 / torch.tensor([wide, high, deep], dtype=torch.float32)
+    places = eye @ rotation.T * scale
+    step = (rotation[:, 2] * REACH * longest * 1.15 / steps) * scale
+    pictures = torch.full((n, 3, side, side), 255, dtype=torch.uint8)
+    light = torch.tensor(LIGHT) / torch.tensor(LIGHT).norm()
+    for index in range(n):
+        values = F.grid_sample(field[index : index + 1], places[None], align_corners=False)[0, 0]
+        solid = values > 0  # [steps, side, side]
+        hit = solid.any(0)
+        if not hit.any():
+            continue
+        first = solid.int().argmax(0)[hit]
+        rows, columns = hit.nonzero().T
+        inside, outside = values[first, rows, columns], values[(first - 1).clamp_min(0), rows, columns].clamp_max(0)
+        back = (inside / (inside - outside).clamp_min(1e-6))[:, None]
+        at = places[first, rows, columns] - back * step
+        nudges = torch.eye(3) * scale * 1.0
+        around = (at[:, None] + torch.stack([nudges, -nudges])[:, None]).permute(0, 2, 1, 3)[None]  # [1, 2, 3, m, 3]
+        found = F.grid_sample(soft[index : index + 1], around, align_corners=False)[0, 0]
+        normal = F.normalize((found[1] - found[0]).T @ rotation, dim=1)  # out of the surface, as the eye sees it
+        shade = AMBIENT + (1 - AMBIENT) * (normal @ light).clamp_min(0)
+        depth = eye[first, rows, columns, 2] / (REACH * longest)
+        shade = shade * (1.05 - 0.35 * (depth + 0.5))
+        colour = (torch.tensor(CLAY)[:, None] * shade * 255).round().clamp(0, 255).to(torch.uint8)
+        pictures[index, :, rows, columns] = colour
+    return pictures
+
+
+def views(volumes: Tensor, angles: Sequence[tuple[float, float]] = VIEWS, side: int = SIDE) -> Tensor:
+    """Render volumes [n, 1, D, H, W] from several angles, side by side: uint8 [n, 3, side, side * angles]."""
+    return torch.cat([rendered(volumes, yaw, pitch, side) for yaw, pitch in angles], dim=-1)
