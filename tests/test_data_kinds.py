@@ -22,7 +22,7 @@ from gan_experiments.runs import configs
 
 CHOICES = {path.stem for path in (REPOSITORY / "conf" / "data").glob("*.yaml")}
 FIXED_FORM = {"mnist", "fashion_mnist", "cifar10", "celeba"}  # see test_data_images.py
-INLINE = {"digits", "captioned_digits", "ring", "grid", "drums"}  # with the package
+INLINE = {"digits", "captioned_digits", "ring", "grid", "drums", "shapes"}  # with the package
 
 
 def described(batch: Batch) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:

@@ -210,7 +210,7 @@ def test_every_verb_that_reads_a_persons_images_has_the_setting(verb: str) -> No
 def test_every_data_set_of_a_persons_files_has_the_setting(name: str) -> None:
     node = configs.of_choice("data", name)
     if "root" in node and issubclass(get_class(node._target_), ImageData):
-        packed = name in ("mnist", "fashion_mnist", "cifar10", "glyphs")
+        packed = name in ("mnist", "fashion_mnist", "cifar10", "glyphs", "voxels")
         assert ("max_pixels" in node) is not packed
 
 

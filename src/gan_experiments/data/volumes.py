@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from gan_experiments.bounds import BelowOne, Classes, Count, Depth, OneOf, Place, Seed, Workers, sides
+from gan_experiments.bounds import BelowOne, Classes, Count, Depth, OneOf, Place, Seed, Width, Workers, shown, sides
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.archives import Places, words
 from gan_experiments.data.batches import BatchStream, Stream
@@ -59,8 +59,12 @@ class VolumeData(ImageData):
     kind = VOLUME
     items = "volumes"
 
-    def __init__(self, resolution: Side, turns: bool = False, **settings: Any) -> None:
-        super().__init__(resolution, 1, **settings)
+    def __init__(self, resolution: Side, channels: Width = 1, turns: bool = False, **settings: Any) -> None:
+        if channels != 1:
+            raise ConfigError(f"data.channels={channels}: voxels are occupied or not, type data.channels=1")
+        if not isinstance(resolution, int):
+            raise ConfigError(f"data.resolution={shown(resolution)}: volumes are cubes, type data.resolution=32")
+        super().__init__(resolution=resolution, channels=1, **settings)
         self.turns = turns
 
     def _volume_settings(self, up: str = "y") -> VolumeSettings:
@@ -108,6 +112,7 @@ class Shapes(VolumeData):
     def __init__(
         self,
         resolution: Side = 32,
+        channels: Width = 1,
         classes: Classes = 3,
         turns: bool = False,
         flip: bool = True,
@@ -118,6 +123,7 @@ class Shapes(VolumeData):
     ) -> None:
         super().__init__(
             resolution,
+            channels,
             turns,
             classes=classes,
             flip=flip,
@@ -228,6 +234,7 @@ class Voxels(VolumeData, FromFiles):
         root: Places = "data",
         resolution: Side = 32,
         up: Annotated[str, OneOf(*UP)] = "y",
+        channels: Width = 1,
         test_root: Places | None = None,
         classes: Classes = 0,
         turns: bool = False,
@@ -246,6 +253,7 @@ class Voxels(VolumeData, FromFiles):
     ) -> None:
         super().__init__(
             resolution,
+            channels,
             turns,
             classes=classes,
             flip=flip,
