@@ -1,4 +1,4 @@
-"""Shaded pictures of volumes: parallel rays, the first surface that each meets, light from the upper left."""
+"""Shaded pictures of volumes: rays, the first surface that each meets, light from the upper left."""
 
 from __future__ import annotations
 
@@ -34,31 +34,49 @@ def turned(yaw: float, pitch: float) -> Tensor:
     return around @ above
 
 
-@torch.no_grad()
 def rendered(volumes: Tensor, yaw: float, pitch: float, side: int = SIDE, level: float = 0.0) -> Tensor:
-    """Render volumes [n, 1, D, H, W] from one angle, uint8 [n, 3, side, side], on white.
+    """Render volumes [n, 1, D, H, W] from one angle, uint8 [n, 3, side, side], on white, by parallel rays.
 
     The surface is where the values, which lie in [-1, 1], cross `level`; what lies beyond the volume is empty. Values
     that are not finite are empty too.
+    """
+    eye, length = turned(yaw, pitch), REACH * 1.15
+    across = ((torch.arange(side) + 0.5) / side - 0.5) * REACH
+    down, right = torch.meshgrid(across, across, indexing="ij")
+    origins = torch.stack([right, down, torch.full_like(right, -length / 2)], -1) @ eye.T
+    return seen_along(volumes, origins, eye[:, 2].expand_as(origins), length, eye, level)
+
+
+@torch.no_grad()
+def seen_along(
+    volumes: Tensor,
+    origins: Tensor,
+    directions: Tensor,
+    length: float,
+    eye: Tensor | None = None,
+    level: float = 0.0,
+) -> Tensor:
+    """Render volumes [n, 1, D, H, W] along rays of a length, uint8 [n, 3, height, width], on white.
+
+    `origins` and unit `directions` [height, width, 3] are in the volume's (x, y, z), in its longest sides from its
+    centre. The light moves with the `eye`, a rotation as of `turned`, and what is far is darker; without it the light
+    stands still, in front of the volume, so that a place looks alike from everywhere.
     """
     field = F.pad(volumes.float().cpu().nan_to_num(-1, -1, -1) - level, [1] * 6, value=-1.0 - level)
     soft = F.avg_pool3d(F.pad(field, [1] * 6, mode="replicate"), 3, stride=1)  # for the normals
     n, _, deep, high, wide = field.shape
     longest = max(deep, high, wide) - 2
-    steps = math.ceil(REACH * longest * 1.15)
-    rotation = turned(yaw, pitch)
-    across = (torch.arange(side) + 0.5) / side - 0.5
-    along = (torch.arange(steps) + 0.5) / steps - 0.5
-    forwards, down, right = torch.meshgrid(along * 1.15, across, across, indexing="ij")
-    eye = torch.stack([right, down, forwards], -1) * REACH * longest  # in voxels from the centre
+    steps = math.ceil(length * longest)
     scale = 2 / torch.tensor([wide, high, deep], dtype=torch.float32)
-    places = eye @ rotation.T * scale
-    step = (rotation[:, 2] * REACH * longest * 1.15 / steps) * scale
-    pictures = torch.full((n, 3, side, side), 255, dtype=torch.uint8)
+    along = (torch.arange(steps) + 0.5) / steps * length
+    places = (origins + along[:, None, None, None] * directions) * longest * scale
+    step = directions * (length / steps * longest) * scale
+    pictures = torch.full((n, 3, *origins.shape[:2]), 255, dtype=torch.uint8)
     light = torch.tensor(LIGHT) / torch.tensor(LIGHT).norm()
+    nudges = torch.eye(3) * scale
     for index in range(n):
         values = F.grid_sample(field[index : index + 1], places[None], align_corners=False)[0, 0]
-        solid = values > 0  # [steps, side, side]
+        solid = values > 0  # [steps, height, width]
         hit = solid.any(0)
         if not hit.any():
             continue
@@ -66,14 +84,13 @@ def rendered(volumes: Tensor, yaw: float, pitch: float, side: int = SIDE, level:
         rows, columns = hit.nonzero().T
         inside, outside = values[first, rows, columns], values[(first - 1).clamp_min(0), rows, columns].clamp_max(0)
         back = (inside / (inside - outside).clamp_min(1e-6))[:, None]
-        at = places[first, rows, columns] - back * step
-        nudges = torch.eye(3) * scale * 1.0
+        at = places[first, rows, columns] - back * step[rows, columns]
         around = (at[:, None] + torch.stack([nudges, -nudges])[:, None]).permute(0, 2, 1, 3)[None]  # [1, 2, 3, m, 3]
         found = F.grid_sample(soft[index : index + 1], around, align_corners=False)[0, 0]
-        normal = F.normalize((found[1] - found[0]).T @ rotation, dim=1)  # out of the surface, as the eye sees it
-        shade = AMBIENT + (1 - AMBIENT) * (normal @ light).clamp_min(0)
-        depth = eye[first, rows, columns, 2] / (REACH * longest)
-        shade = shade * (1.05 - 0.35 * (depth + 0.5))
+        normal = F.normalize((found[1] - found[0]).T, dim=1)  # out of the surface
+        shade = AMBIENT + (1 - AMBIENT) * ((normal if eye is None else normal @ eye) @ light).clamp_min(0)
+        if eye is not None:
+            shade = shade * (1.05 - 0.35 * along[first] / length)
         colour = (torch.tensor(CLAY)[:, None] * shade * 255).round().clamp(0, 255).to(torch.uint8)
         pictures[index, :, rows, columns] = colour
     return pictures
