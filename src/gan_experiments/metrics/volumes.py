@@ -38,13 +38,13 @@ class VolumeExtractor(Extractor):
     name = "volumes"
     suffix = "_volumes"
     weights_hash = "none"
-    resize = "means of 4x4x4 voxels, and of the silhouettes along three axes at 8x8"
+    resize = "occupied or not, means at 4x4x4, and of the silhouettes along three axes at 8x8"
     features = 256
     classes = 0
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [N, 256] and no logits, [N, 0], of uint8 volumes [N, 1, D, H, W]."""
-        occupied = images.to(torch.float32) / 255
+        occupied = (images > 127).to(torch.float32)
         parts = [F.adaptive_avg_pool3d(occupied, 4)]
         parts += [F.adaptive_avg_pool2d(occupied.amax(dim=axis), 8) for axis in (2, 3, 4)]
         return torch.cat([part.flatten(1) for part in parts], dim=1), images.new_zeros(len(images), 0).float()
