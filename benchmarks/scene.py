@@ -1,6 +1,6 @@
 """Whether three planes and a decoder can hold a shape: EG3D's renderer fitted to pictures of one, with known cameras.
 
-    python benchmarks/scene.py                 # a chair of data=shapes, 24 views of 32x32; some minutes of one core
+    python benchmarks/scene.py                 # a chair of data=shapes, 24 views of 32x32; a minute of one core
     python benchmarks/scene.py --shape 3 --steps 400 --out scene.png
 
 Prints the PSNR of views that were fitted and of views that were not, and writes pairs of these: true, rendered. It is

@@ -40,7 +40,7 @@ VERBS: dict[str, list[str]] = {
 }
 """The words of each verb, beside those that name the run; a second word tells two uses of a verb apart."""
 
-OF_KINDS = {"waves": "drums"}
+OF_KINDS = {"waves": "drums", "volumes": "volumes"}
 """The scores of models that make no images."""
 
 
