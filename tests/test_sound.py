@@ -11,14 +11,17 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import pytest
 import soundfile
 import torch
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 from support import compose, ready, small, train
 from torch import Tensor
 
+import gan_experiments as gx
 from gan_experiments import kinds, provenance, sound
 from gan_experiments.assembly import build, scoring
 from gan_experiments.callbacks.health import share_of_twins
@@ -29,6 +32,8 @@ from gan_experiments.data.waves import Drums, Waves
 from gan_experiments.kinds import WAVE, Wave
 from gan_experiments.metrics import names, sounds
 from gan_experiments.provenance import Mark
+from gan_experiments.runs import configs
+from gan_experiments.verbs import export
 
 RATE = 8000
 
@@ -409,3 +414,25 @@ def test_vggish_takes_the_file_of_torchvggish(tmp_path: Path, monkeypatch: pytes
     features, logits = extractor.extract(sound.to_int16(torch.randn(2, 1, 32_000) / 5))
     assert (features.shape, logits.shape) == ((2, 128), (2, 0))
     assert not torch.allclose(features[0], features[1])
+
+
+# ------------------------------------------------------------------------------------------------ in other programs
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
+def test_an_exported_generator_gives_the_sounds_of_the_run(suffix: str, tmp_path: Path) -> None:
+    cfg = small(
+        tmp_path / "run", "wavegan_conditional", "images=4", "data.length=64", "data.channels=2", "data.speeds=1"
+    )
+    model: Any = train(cfg, every=4)
+    Path(cfg.output, "config.yaml").write_text(OmegaConf.to_yaml(cfg))
+    with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
+        form = {"onnx": "onnx", "pt2": "torch"}[suffix]
+        words = [f"run={cfg.output}", f"format={form}", f"out={tmp_path / f'g.{suffix}'}"]
+        export.export(hydra.compose("export", words))
+    opened = gx.load(tmp_path / f"g.{suffix}", trust="torch.export")
+    made = torch.as_tensor(opened.sample(3, seed=5, label=[0, 1, 2], form="tensor"))
+    assert made.shape == (3, 2, 64)
+    wanted = model.sample(model.fixed_noise(3, 5), True, torch.arange(3))
+    assert (made - wanted).abs().max() < 1e-5
+    assert opened.kind == Wave(rate=8000.0)

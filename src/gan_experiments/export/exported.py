@@ -153,7 +153,7 @@ class Exported(Generates):
         ]
         samples = torch.cat(parts)
         if not isinstance(self.kind, Image):
-            return samples[:, :, None, None]
+            return samples[:, :, None, None] if samples.ndim == 2 else samples
         images = self._channels_first(samples)
         return images if exact else to_uint8(images)
 

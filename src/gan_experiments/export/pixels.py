@@ -32,15 +32,18 @@ class Start(nn.Module):
 
 
 class Finish(nn.Module):
-    """Float samples [n, C, H, W] in [-1, 1] -> images as the file gives them; points [n, 2, 1, 1] -> [n, 2]."""
+    """Float samples [n, C, H, W] in [-1, 1] -> images as the file gives them.
 
-    def __init__(self, options: Options, points: bool = False) -> None:
+    `bare` samples, which are no images, stay as they are: waves [n, C, L]; points [n, 2, 1, 1] -> [n, 2].
+    """
+
+    def __init__(self, options: Options, bare: bool = False) -> None:
         super().__init__()
-        self.eight, self.last, self.points = options.pixels == "uint8", options.layout == "nhwc", points
+        self.eight, self.last, self.bare = options.pixels == "uint8", options.layout == "nhwc", bare
 
     @override
     def forward(self, samples: Tensor) -> Tensor:
-        if self.points:
-            return samples.flatten(1)
+        if self.bare:
+            return samples.flatten(1) if samples.shape[2:].numel() == 1 else samples
         images = to_uint8(samples) if self.eight else samples
         return images.permute(0, 2, 3, 1).contiguous() if self.last else images
