@@ -117,7 +117,9 @@ class Column:
             name for name, rows in after._history.items() if name.endswith(f"/{choice}") and not any(v for _, v in rows)
         ]
         later = any(node.get("interval", 1) > len(self.batches) for node in file_of(group, choice).values())
-        assert idle or later or any(not torch.equal(*pair) for pair in zip(weights(before), weights(after), strict=True))
+        assert (
+            idle or later or any(not torch.equal(*pair) for pair in zip(weights(before), weights(after), strict=True))
+        )
         return [*reasons, MARK]
 
     @functools.cache  # noqa: B019
