@@ -21,7 +21,7 @@ from gan_experiments.contracts import BATCH_KEYS, ConfigError
 from gan_experiments.data.decode import Range, Reading
 from gan_experiments.drawing import to_uint8
 from gan_experiments.inference import pictures
-from gan_experiments.kinds import IMAGE, Bands, Image, Kind, Points, named
+from gan_experiments.kinds import IMAGE, Bands, Image, Kind, named
 from gan_experiments.models import latents
 from gan_experiments.models.image_to_image import Direction, direction_of
 from gan_experiments.provenance import Mark
@@ -233,7 +233,7 @@ class Generates(ABC):
         """
         to, seed = self.direction("" if to is None else str(to)), whole("seed", seed, 0)
         pictures.require_form(form)
-        if not isinstance(self.kind, (Image, Points)):
+        if self.facts.task == TRANSLATE and not isinstance(self.kind, Image):
             raise ConfigError(
                 f"this model makes {self.kind.name} of others, and this is of images; type gan-experiments translate"
                 " run=... images=..."
