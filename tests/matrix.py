@@ -39,6 +39,7 @@ TRANSLATORS = [
     model for model in GENERATIVE if model not in (*VARIANTS, "context_encoder_random", "rrdb_psnr")
 ]  # these two are others with other networks
 ALIKE = ("least_squares_cyclegan", "least_squares_bicyclegan", "r1_auto", "r1_cifar", "r1_paper256", "r1_volumes")
+ALIKE = (*ALIKE, "r1_pi_gan", "top_k_pi_gan")
 """Choices that differ from others by constants alone."""
 CHOICES = [
     (group, path.stem)

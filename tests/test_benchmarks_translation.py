@@ -23,7 +23,10 @@ from gan_experiments.models.image_to_image import ImageToImage
 
 def test_every_variant_that_turns_images_into_images_has_a_task() -> None:
     turning = {m for m in MODELS if issubclass(get_class(composed(f"model={m}").model._target_), ImageToImage)}
-    assert turning - set(translation.TASKS) == {"context_encoder_random"}
+    assert turning - set(translation.TASKS) == {
+        "context_encoder_random",
+        "vgan_prediction",
+    }  # of clips: benchmarks/video.py
 
 
 @pytest.mark.parametrize("model", translation.TASKS)

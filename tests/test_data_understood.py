@@ -502,11 +502,11 @@ SETS = {
 def test_a_sheet_of_what_the_network_is_shown(choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[list[str]] = []
 
-    def captioned(cells: torch.Tensor, below: list[str], titles: list[str]) -> torch.Tensor:
+    def captioned(cells: torch.Tensor, below: list[str], titles: list[str], *side: int) -> torch.Tensor:
         said.extend([below, titles])
-        return drawing.captioned(cells, below, titles)
+        return drawing.captioned(cells, below, titles, *side)
 
-    for kind in ("image", "wave"):
+    for kind in ("image", "wave", "clip"):
         monkeypatch.setattr(f"gan_experiments.kinds.{kind}.captioned", captioned)
     words = small_data(tmp_path / "run", choice) if choice in SMALL_DATA else []
     data = build.make(compose(tmp_path / "run", f"data={choice}", *words, "metrics=none").data)
@@ -525,12 +525,12 @@ def test_a_sheet_of_what_the_network_is_shown(choice: str, tmp_path: Path, monke
         assert said[0] == keys[choice]
         assert set(said[1]) <= {" ".join(words_of(one)) for some in data.captions_of("train") for one in some}
     else:
-        assert said[0] == keys.get(choice, [""])
+        assert said[0] == keys.get(choice, [""] * (8 if choice in ("clips", "moving_digits") else 1))
         names = ["Male", "Young"] if choice == "domains_celeba" else data.class_names
         assert {name for title in said[1] for name in title.split(", ") if name} <= set(names)
         assert any(said[1]) == bool(names)
     assert build.understood(data)[0] == data.describe()
-    if choice in SMALL_DATA and choice not in ("glyphs", "waves", "voxels"):
+    if choice in SMALL_DATA and choice not in ("glyphs", "waves", "voxels", "clips", "moving_digits"):
         assert "8-bit RGB" in "\n".join(build.understood(data))
 
 

@@ -470,8 +470,9 @@ def test_a_path_length_in_w(runs: Path, tmp_path: Path) -> None:
 MISTAKES = {
     "nothing": (
         ("run=styled",),
-        "what= is not given: type what= one of attention, attributes, captions, edit, mixing, project, sefa",
+        "what= is not given: type what= one of attention, attributes, captions, edit, mixing, orbit, project, sefa",
     ),
+    "no scenes": (("run=plain", "what=orbit"), "draws images and no scenes to walk around; type what=walk"),
     "no run": (("what=walk",), "run is not given"),
     "no such run": (("run=nowhere", "what=walk"), "run=nowhere"),
     "a number": (("run=styled", "what=walk", "what.places=1"), "what.places=1: a whole number from 2"),
@@ -582,7 +583,18 @@ def test_points_and_translators_are_refused(tmp_path: Path) -> None:
 
 def test_every_kind_is_in_the_conf_folder_and_takes_its_keys() -> None:
     kinds = sorted(path.stem for path in (REPOSITORY / "conf" / "what").glob("*.yaml"))
-    assert kinds == ["attention", "attributes", "captions", "edit", "mixing", "project", "sefa", "truncation", "walk"]
+    assert kinds == [
+        "attention",
+        "attributes",
+        "captions",
+        "edit",
+        "mixing",
+        "orbit",
+        "project",
+        "sefa",
+        "truncation",
+        "walk",
+    ]
     with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
         for kind in kinds:
             node = hydra.compose("explore", [f"what={kind}"]).what

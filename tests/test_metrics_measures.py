@@ -324,14 +324,14 @@ def test_a_score_is_one_class_and_a_config_can_name_it(tmp_path: Path) -> None:
 
 
 def test_every_score_declares_what_others_ask() -> None:
-    assert (*USUAL, "mind") == SCORES
+    assert (*USUAL, "fvd", "mind") == SCORES
     settings = {*inspect.signature(Evaluator).parameters, *inspect.signature(PairedEvaluator).parameters}
     for kind in names.classes().values():
         assert issubclass(kind, Metric)
         assert set(kind.keys) <= set(inspect.signature(kind).parameters)
         assert set(kind.keys.values()) <= settings
         assert kind.higher_is_better in (True, False)
-        assert kind.of in ("features", "neighbours", "logits", "pairs", "paths", "points", "captions")
+        assert kind.of in ("features", "neighbours", "logits", "pairs", "paths", "points", "captions", "volumes")
         assert getattr(metrics, kind.__name__) is kind
 
 

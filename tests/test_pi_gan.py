@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from support import small, train
 
 from gan_experiments.assembly import build
 from gan_experiments.contracts import ConfigError
+from gan_experiments.exploration.latent_space import LatentSpace
+from gan_experiments.exploration.orbit import Orbit
 from gan_experiments.layers.rays import camera_on_sphere, pixel_rays, weights_of, where_it_counts
 from gan_experiments.networks import pi_gan
 from gan_experiments.networks.pi_gan import PiGANDiscriminator, PiGANGenerator
@@ -183,3 +186,14 @@ def test_a_turntable(tmp_path: Path) -> None:
     assert torch.equal(generator.seen(z, generator.poses(z)).images, generator(z))
     other = generator.seen(z, generator.poses(z) + 0.3).images
     assert not torch.allclose(other, generator(z), atol=1e-3)
+
+
+def test_a_turntable_is_written(tmp_path: Path) -> None:
+    """Of two scenes, each above its depth."""
+    model: Any = build.build_model(small(tmp_path / "run", "pi_gan"))
+    space = LatentSpace(model, ema=False)
+    assert Orbit(cells=2, steps=4, views=3).explore(space, tmp_path) == 0
+    with Image.open(tmp_path / "orbit.gif") as film, Image.open(tmp_path / "orbit.png") as sheet:
+        assert film.n_frames == 4
+        assert sheet.width > sheet.height * 3 / 4 - 10
+    assert sorted(path.name for path in tmp_path.glob("orbit.*")) == [*Orbit().writes(space)]

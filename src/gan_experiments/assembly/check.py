@@ -399,7 +399,9 @@ def _no_data_module(cfg: DictConfig) -> Iterator[str]:
 
 def _other_data(cfg: DictConfig, needs: frozenset[str]) -> str:
     names = sorted(path.stem for path in (conf_dir() / "data").glob("*.yaml"))
-    fitting = [name for name in names if needs <= _class(of_choice("data", name)).provides]
+    own = type(kind_of(_class(cfg.model.generator) if "generator" in cfg.model else None))
+    classes = {name: _class(of_choice("data", name)) for name in names}
+    fitting = [name for name, data in classes.items() if needs <= data.provides and type(data.kind) is own]
     return (
         f"data={_choice('data') or cfg.data._target_} gives batches of {', '.join(sorted(_class(cfg.data).provides))};"
         f" model={_choice('model') or cfg.model._target_} trains on {', '.join(sorted(needs))};"

