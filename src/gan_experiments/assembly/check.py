@@ -399,7 +399,10 @@ def _no_data_module(cfg: DictConfig) -> Iterator[str]:
 
 def _other_data(cfg: DictConfig, needs: frozenset[str]) -> str:
     names = sorted(path.stem for path in (conf_dir() / "data").glob("*.yaml"))
-    own = type(kind_of(_class(cfg.model.generator) if "generator" in cfg.model else None))
+    try:
+        own = type(kind_of(_class(cfg.model.generator)))
+    except Exception:  # of several generators, all of images; or a mistake of its own line
+        own = Image
     classes = {name: _class(of_choice("data", name)) for name in names}
     fitting = [name for name, data in classes.items() if needs <= data.provides and type(data.kind) is own]
     return (
