@@ -38,8 +38,10 @@ VARIANTS = [model for model in MODELS if issubclass(model_class(model), NoiseToI
 TRANSLATORS = [
     model for model in GENERATIVE if model not in (*VARIANTS, "context_encoder_random", "rrdb_psnr")
 ]  # these two are others with other networks
-ALIKE = ("least_squares_cyclegan", "least_squares_bicyclegan", "r1_auto", "r1_cifar", "r1_paper256", "r1_volumes")
-ALIKE = (*ALIKE, "r1_pi_gan", "top_k_pi_gan")
+ALIKE = (
+    *("least_squares_cyclegan", "least_squares_bicyclegan"),
+    *("r1_auto", "r1_cifar", "r1_paper256", "r1_pi_gan", "r1_volumes", "top_k_pi_gan"),
+)
 """Choices that differ from others by constants alone."""
 CHOICES = [
     (group, path.stem)

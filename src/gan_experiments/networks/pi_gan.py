@@ -29,6 +29,8 @@ POSE = 2
 """The last numbers of z, of the yaw and of the pitch."""
 AT_A_TIME = 1 << 26
 """The largest number of hidden values of a layer at a time: a quarter of a GB. More images are made one by one."""
+EDGE = 1e-5
+"""How near to the poles cameras come, where which way is up is not known."""
 Draw = Callable[..., Tensor]
 
 
@@ -127,7 +129,9 @@ class PiGANGenerator(nn.Module):
         yaw, pitch: the deviations, or the greatest distances from the front, in radians.
         background: what lies behind the scene: nothing, "white", or the colour of the "last" sample.
         density: what makes a density of what the network says.
-        density_noise: the deviation of the noise of densities that are drawn with a `draw`; the model lowers it.
+
+    Attributes:
+        density_noise: the deviation of the noise of densities that are drawn with a `draw`; the model sets it.
     """
 
     drawn = True
@@ -238,10 +242,6 @@ class PiGANGenerator(nn.Module):
         if draw is not None and self.density_noise:
             densities = densities + self.density_noise * draw(torch.randn, *densities.shape)
         return F.relu(densities) if self.density == "relu" else F.softplus(densities)
-
-
-EDGE = 1e-5
-"""How near to the poles cameras come, where which way is up is not known."""
 
 
 class CoordConv2d(nn.Conv2d):
