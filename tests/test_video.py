@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from omegaconf import OmegaConf
 from support import compose, small, write_film
 from torch import nn
 
@@ -40,6 +41,7 @@ from gan_experiments.networks.tgan import TGANDiscriminator, TGANGenerator
 from gan_experiments.networks.vgan import VGANDiscriminator, VGANGenerator, VGANPredictor
 from gan_experiments.provenance import Mark
 from gan_experiments.techniques.weights import without_large_singular_values
+from gan_experiments.verbs import sample
 
 ONE = Ranks(0, 1, torch.device("cpu"))
 
@@ -171,9 +173,20 @@ def test_a_clip_is_shown_as_a_strip_and_played_as_gif_and_mp4(tmp_path: Path) ->
     assert b'"seed": 7' in (tmp_path / "sheet.mp4").read_bytes()
     frames = torch.stack([*films.frames_of(tmp_path / "sheet.mp4")])
     assert frames.shape[0] == 16
-    kind.save(cells[0, 0], tmp_path / "one.gif", None)
+    for suffix in (kind.suffix, *kind.others):
+        kind.save(cells[0, 0], tmp_path / f"one{suffix}", mark)
     with Image.open(tmp_path / "one.gif") as gif:
         assert (gif.size, gif.n_frames) == ((32, 32), 16)
+    again = torch.stack([*films.frames_of(tmp_path / "one.mp4")], dim=1)
+    assert (again.int() - to_uint8(cells[0, 0]).int()).abs().float().mean() < 12, "compressed"
+    assert b'"seed": 7' in (tmp_path / "one.mp4").read_bytes()
+
+
+def test_single_clips_are_written_as_gif_or_mp4() -> None:
+    asked = OmegaConf.create({"singles": True, "format": "mp4"})
+    assert sample._suffix(asked, CLIP) == ".mp4"
+    with pytest.raises(ConfigError, match="format=glb: clips are saved as gif, mp4; type one of these"):
+        sample._suffix(OmegaConf.create({"singles": True, "format": "glb"}), CLIP)
 
 
 @pytest.mark.parametrize("augment", [DiffAugment(), ADA(p=1.0, policy="bgc")])

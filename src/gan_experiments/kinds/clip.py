@@ -38,6 +38,7 @@ class Clip(Kind):
     name = "clips"
     dims = 5
     suffix = ".gif"
+    others = (".mp4",)
     plays = (".gif", ".mp4") if films.installed() else (".gif",)
     quantisation = "uint8, to the nearest level"
 
