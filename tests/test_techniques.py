@@ -21,6 +21,7 @@ from gan_experiments.assembly import build, check
 from gan_experiments.callbacks.record import Record
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.spectral_norm import SpectralNorm
+from gan_experiments.losses.logits import scales
 from gan_experiments.losses.regularisers import top_k
 from gan_experiments.models.noise_to_image import NoiseToImage, PlayerUpdate
 from gan_experiments.models.technique import NEEDS
@@ -63,6 +64,7 @@ def test_the_page_is_what_models_and_techniques_declare() -> None:
             lacking = [need for need in NEEDS if need in needs[choice] - offers]
             assert [of_needs[reason] for reason in cells[choice] if reason in of_needs] == lacking[:1], (model, choice)
             assert not lacking or MARK not in cells[choice]
+            assert not any("Error" in reason for reason in cells[choice]), "a fault, and no reason for a person"
 
 
 def model_of(folder: Path, model: str, *overrides: str) -> tuple[NoiseToImage, Any]:
@@ -335,6 +337,20 @@ def test_each_discriminator_and_scale_has_averages_of_its_own(model: str, others
     means = [averages.real_mean.item() for averages in (lecam.lecam, *lecam.others.values())]
     assert means == pytest.approx([one.mean().item() for one in logits], rel=1e-5)
     assert len({round(mean, 6) for mean in means}) == len(means)
+
+
+@pytest.mark.parametrize(
+    ("model", "n"), [("stackgan_1", 1), ("stackgan_2", 2), ("stackgan_v2", 6), ("stackgan_v2_unconditional", 3)]
+)
+def test_each_logit_of_captions_and_scales_has_averages_of_its_own(model: str, n: int, tmp_path: Path) -> None:
+    module, data = model_of(tmp_path, model, "technique=[lecam]")
+    lecam = module.techniques["lecam"]
+    update = update_of(module, data)
+    assert lecam.term(update).isfinite()
+    averages = [lecam.lecam, *lecam.others.values()]
+    means = [one.mean().item() for one in scales(update.real_logits)]
+    assert len(averages) == n
+    assert [one.real_mean.item() for one in averages] == pytest.approx(means, rel=1e-5)
 
 
 def test_the_most_convincing_images_keep_all_their_patches() -> None:

@@ -121,7 +121,7 @@ class MultiScaleDiscriminator(nn.Module):
         self.patches = nn.ModuleList(
             PatchDiscriminator(channels, round(width / 2**scale), layers, norm) for scale in range(scales)
         )
-        self.scales, self.smallest = scales, 3 * 2 ** (layers + scales - 1)
+        self.n_logits, self.smallest = scales, 3 * 2 ** (layers + scales - 1)
         init_xavier(self, gain=0.02)
 
     def chains(self) -> list[list[nn.Module]]:

@@ -230,6 +230,7 @@ class StackGANDiscriminator(nn.Module):
         )
         size = top * math.prod(start_of(resolution, stages))
         self.outputs = nn.ModuleList(nn.Linear(size, 1) for _ in range(self.conditional + self.unconditional))
+        self.n_logits = len(self.outputs)
         init_normal(self, std=0.02)
 
     def features(self, images: Tensor, text: Text | None = None) -> Tensor:

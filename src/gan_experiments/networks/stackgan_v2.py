@@ -160,6 +160,7 @@ class StackGANv2Discriminator(nn.Module):
             StackGANDiscriminator(text_features, size, channels, width, unconditional)
             for size in sizes_of(resolution, scales)
         )
+        self.n_logits = sum(scale.n_logits for scale in self.scales)  # type: ignore[misc]
         init_orthogonal(self)
 
     def shrunk(self, images: Tensor) -> list[Tensor]:

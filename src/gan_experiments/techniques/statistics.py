@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class LeCam(Technique):
     """λ [relu(D(x) - ᾱ_F)² + relu(ᾱ_R - D(G(z)))²], ᾱ the average logits (Tseng et al. 2021, arXiv:2104.03310).
 
-    See `losses.regularisers.LeCam` for `decay` and `start`. Each discriminator, and each of its scales, has averages of
-    its own. Patches are compared one by one.
+    See `losses.regularisers.LeCam` for `decay` and `start`. Each discriminator has averages of its own for each of its
+    `n_logits` (scales, or with and without a caption). Patches are compared one by one.
     """
 
     players = ("discriminator",)
@@ -31,21 +31,23 @@ class LeCam(Technique):
     def __init__(self, weight: NotNegative = 0.3, decay: Share = 0.99, start: Whole = 0) -> None:
         super().__init__()
         self.weight = weight
-        self.lecam = regularisers.LeCam(decay, start)  # of the first discriminator, and of its first scale
+        self.lecam = regularisers.LeCam(decay, start)  # of the first discriminator's first logits
         self.others = nn.ModuleDict()
 
     def join(self, model: Game) -> None:
-        """Create the averages of the other discriminators and scales."""
+        """Create the averages of the other discriminators and logits."""
         for name, network in model.networks_of("discriminator").items():
-            for scale in range(int(getattr(network, "scales", 1))):
-                self.others[f"{name}_{scale}"] = regularisers.LeCam(self.lecam.decay, self.lecam.start)
-        del self.others[next(iter(self.others))]
+            for index in range(getattr(network, "n_logits", 1)):
+                self.others[f"{name}_{index}"] = regularisers.LeCam(self.lecam.decay, self.lecam.start)
+        self.first = next(iter(self.others))
+        del self.others[self.first]
 
     def term(self, update: Comparison) -> Tensor:
         """Return the weighted term; the averages already include this batch."""
         terms, seen = [], update.model.images_seen
-        for scale, logits in enumerate(zip(scales(update.real_logits), scales(update.fake_logits), strict=True)):
-            lecam: Any = dict(self.others.items()).get(f"{update.name}_{scale}", self.lecam)
+        for index, logits in enumerate(zip(scales(update.real_logits), scales(update.fake_logits), strict=True)):
+            name = f"{update.name}_{index}"
+            lecam: Any = self.lecam if name == self.first else self.others[name]
             lecam.update(*logits, seen)
             terms.append(lecam(*logits, seen))
         return self.weight * sum_of(terms)
