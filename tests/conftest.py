@@ -28,9 +28,11 @@ import torch
 import yaml
 from PIL import Image
 
+from gan_experiments import processes
 from gan_experiments.runs import resolvers
 
 torch.set_num_threads(1)
+processes.keep_freed_memory()
 yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a quarter less for each of thousands of configs
 resolvers.register_resolvers()
 composing.once()

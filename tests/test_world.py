@@ -238,3 +238,24 @@ def test_a_kill_in_the_middle_of_writing_a_checkpoint_loses_nothing(tmp_path: Pa
     assert not half.exists()
     train(small(tmp_path / "whole", "dcgan"), every=10**9)
     assert difference(state(folder), state(tmp_path / "whole")) == {}
+
+
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    """40 MB that are written, freed and asked for again cost 10,000 page faults each time by default, and then none."""
+    code = """
+import resource, numpy
+from gan_experiments import processes
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        numpy.full(10_000_000, 1, dtype=numpy.float32)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+first = faults()
+processes.keep_freed_memory()
+faults()
+print(first, faults())
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    before, after = map(int, said.stdout.split())
+    assert after < before / 10

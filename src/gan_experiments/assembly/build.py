@@ -375,6 +375,7 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[Any], loggers: list[Any])
 
 
 def _trainer(cfg: DictConfig, callbacks: Sequence[Any], loggers: list[Any]) -> L.Trainer:
+    processes.keep_freed_memory()
     node = decided(cfg).trainer
     plugins: list[Any] = [OverAllRanks()] if node.sync_batchnorm else []
     if processes.slurm():  # `Stopping` requeues: Lightning would save in the middle of a batch

@@ -39,6 +39,7 @@ def main(verb: Callable[[DictConfig], int], config: str) -> None:
     """
     before = signals.handle(signals.stop)
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # waiting threads soon free their cores; read when torch loads
+    processes.keep_freed_memory()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here as exceptions
     logging.raiseExceptions = False  # or on a full disk each line of each log, also W&B's, would print a traceback
     if processes.sweep():
