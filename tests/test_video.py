@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from omegaconf import OmegaConf
+from PIL import Image
 from support import compose, small, write_film
 from torch import nn
 
