@@ -124,6 +124,9 @@ def test_two_folders_class_by_class(digits: tuple[Path, Path], tmp_path: Path) -
     assert len(by_class) == 10
     assert told["scores"]["intra_fid_digits"]["value"] == pytest.approx(sum(by_class) / 10)
     assert told["scores"]["fid_digits"]["passport"]["ema"] is None
+    right = [values["accuracy_digits"] for values in told["by_class"].values()]  # folders are what is asked for
+    assert told["scores"]["accuracy_digits"]["value"] == pytest.approx(sum(right) / 10)
+    assert min(right) > 0.8
     assert told["scores"]["memorised_digits"]["passport"]["warnings"]
     assert Image.open(tmp_path / "here" / "pictures-00000000" / "classes.png").height > 10 * 32
 

@@ -318,8 +318,8 @@ def test_the_digits_classifier_knows_digits_it_has_not_seen(digits):
         ),
         (
             {"scores": []},
-            "metrics.scores=[]: type some of [fid,kid,is,precision,recall,density,coverage,memorised,fvd,mind], or"
-            " metrics=none",
+            "metrics.scores=[]: type some of [fid,kid,is,precision,recall,density,coverage,memorised,accuracy,fvd,"
+            "mind], or metrics=none",
         ),
         ({"num_fake": 1}, "metrics.num_fake=1 is too few: type metrics.num_fake=2 or more"),
         ({"batch_size": 0}, "metrics.batch_size=0 is too few: type metrics.batch_size=1 or more"),

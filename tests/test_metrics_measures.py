@@ -24,11 +24,13 @@ from torchmetrics.image.inception import InceptionScore as TheirInceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from gan_experiments import metrics
+from gan_experiments.contracts import ConfigError
 from gan_experiments.data.images import Digits
 from gan_experiments.metrics import (
     L1,
     PSNR,
     SSIM,
+    ConditionalAccuracy,
     DensityCoverage,
     FrechetDistance,
     InceptionScore,
@@ -42,9 +44,11 @@ from gan_experiments.metrics import (
     names,
 )
 from gan_experiments.metrics import metric as metric_module
+from gan_experiments.metrics.clip_extractors import MovingDigitsExtractor
 from gan_experiments.metrics.evaluator import SCORES, USUAL, Evaluator
 from gan_experiments.metrics.extractors import DigitsExtractor
 from gan_experiments.metrics.metric import FeatureMetric, gather, in_order
+from gan_experiments.metrics.module_extractors import ModuleExtractor
 from gan_experiments.metrics.neighbours import SquaredDistances
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.metrics.scores import kernel_distance
@@ -272,6 +276,67 @@ def test_paths_and_points() -> None:
     assert modes.compute() == {"modes": 1, "high_quality": 0.5}
 
 
+# -------------------------------------------------------------------------------- of classes that were asked for
+
+
+def test_accuracy_counts_what_is_taken_for_the_class_asked_for() -> None:
+    metric = ConditionalAccuracy()
+    metric.update(torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]]), torch.tensor([0, 0]))
+    metric.update(torch.tensor([[0.0, 3.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([1, 2]))
+    assert metric.compute() == 3 / 4
+    metric.update(torch.tensor([[0.0, torch.nan, 0.0]]), torch.tensor([1]))
+    assert metric.compute().isnan()
+    with pytest.raises(ValueError, match="no fake samples"):
+        ConditionalAccuracy().compute()
+
+
+class Asked:
+    """Real digits in chunks of 50, each asked for as what it is, or for every fifth as the next one."""
+
+    def __init__(self, names: list[str], wrong: int = 5) -> None:
+        digits = Digits().reference()
+        self.pixels, labels = digits.pixels[:200], digits.labels[:200].long()
+        self.labels = torch.where(torch.arange(200) % wrong == 0, (labels + 1) % 10, labels)
+        self.names = names
+
+    def __call__(self, index: int, n: int) -> Tensor:
+        return self.pixels[50 * index :][:n]
+
+    def asked(self, n: int, batch_size: int) -> tuple[Tensor, list[str]]:
+        return self.labels[:n], self.names
+
+
+def test_an_extractor_that_knows_the_classes_scores_what_was_asked_for(tmp_path: Path) -> None:
+    real = Images(Digits().reference().pixels[200:400])
+    judge = Evaluator(DigitsExtractor(), ["fid", "accuracy"], num_fake=200, batch_size=50, cache=str(tmp_path))
+    found = judge.measure(Asked(list("0123456789")), real, "cpu", ema=True, bootstrap=3).scores["accuracy_digits"]
+    assert 0.75 < found.value < 0.82, "160 of 200 are what was asked for, and nearly all of them are known"
+    assert found.interval is not None
+    assert found.passport["estimator"].startswith("share of 200 whose most probable class")
+    unknown = judge.measure(Asked([*"012345678", "nine"]), real, "cpu", ema=True).scores
+    assert [*unknown] == ["fid_digits"], "nine is no class that the classifier knows"
+    judge = Evaluator(DigitsExtractor(), ["accuracy"], num_fake=200, batch_size=50, cache=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"scores=\[accuracy\]: these samples are of no classes that digits knows"):
+        judge.measure(Asked([*"012345678", "nine"]), real, "cpu", ema=True)
+
+
+def test_the_classifier_of_clips_is_asked_for_directions_alone() -> None:
+    logits = torch.full((1, 80), -9.0)
+    logits[0, 2 * 10 + 7], logits[0, 4 * 10 : 5 * 10] = 1.0, -1.0  # down with a 7, or left with any digit
+    found = MovingDigitsExtractor().class_logits(logits)
+    assert found.shape == (1, len(MovingDigitsExtractor.class_names))
+    assert MovingDigitsExtractor.class_names[int(found.argmax())] == "left"
+
+
+def test_a_network_of_ones_own_has_names_for_its_classes() -> None:
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert ModuleExtractor(net, "own", classes=True, class_names=["red", "green", "blue"]).class_names[2] == "blue"
+    with pytest.raises(ConfigError, match="class_names has 2 names, and own tells 3 classes"):
+        ModuleExtractor(net, "own", classes=True, class_names=["red", "green"])
+    with pytest.raises(ConfigError, match="'accuracy' needs a classifier whose classes have names, and own is none"):
+        Evaluator(ModuleExtractor(net, "own", classes=True), ["fid", "accuracy"])
+
+
 # -------------------------------------------------------------------------------- MIND
 
 
@@ -324,14 +389,24 @@ def test_a_score_is_one_class_and_a_config_can_name_it(tmp_path: Path) -> None:
 
 
 def test_every_score_declares_what_others_ask() -> None:
-    assert (*USUAL, "fvd", "mind") == SCORES
+    assert (*USUAL, "accuracy", "fvd", "mind") == SCORES
     settings = {*inspect.signature(Evaluator).parameters, *inspect.signature(PairedEvaluator).parameters}
     for kind in names.classes().values():
         assert issubclass(kind, Metric)
         assert set(kind.keys) <= set(inspect.signature(kind).parameters)
         assert set(kind.keys.values()) <= settings
         assert kind.higher_is_better in (True, False)
-        assert kind.of in ("features", "neighbours", "logits", "pairs", "paths", "points", "captions", "volumes")
+        assert kind.of in (
+            "features",
+            "neighbours",
+            "logits",
+            "classes",
+            "pairs",
+            "paths",
+            "points",
+            "captions",
+            "volumes",
+        )
         assert getattr(metrics, kind.__name__) is kind
 
 

@@ -26,6 +26,7 @@ from gan_experiments.engine.averages import WeightAverage
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.kinds import Clip, Image, kind_of
 from gan_experiments.layers.spectral_norm import SpectralNorm
+from gan_experiments.metrics import names
 from gan_experiments.metrics.of_captions import CaptionEvaluator
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.metrics.r_precision import RPrecisionEvaluator
@@ -530,6 +531,7 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
     elif not isinstance(model, ImageToImage):
         if paired:
             yield f"{given} compares pairs, and noise makes none; type metrics=none"
+        yield from _first_score(metrics, model)
     elif not model.directions[model.direction("")].truth:
         if paired:
             yield (
@@ -538,6 +540,16 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
             )
     elif not paired:
         yield f"{given}: this model does not draw images from noise; type metrics=paired or metrics=none"
+
+
+def _first_score(metrics: DictConfig, model: Any) -> Iterator[str]:
+    """Yield why the first score, which decides the best checkpoint, is none of this model."""
+    first = next(iter(metrics.get("scores") or ()), "")
+    if first in names.of("classes") and not getattr(model, "classes", 0):
+        yield (
+            f"metrics.scores=[{first},...]: the first score decides the best checkpoint, and this model is told no"
+            f" classes, which {first} needs; name another one first"
+        )
 
 
 def _without_batch_norm(name: str, node: DictConfig) -> str:

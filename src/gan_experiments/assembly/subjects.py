@@ -63,11 +63,8 @@ class Subject:
         """Return the classes of the first `n` images, int64 [n]; None if they have none."""
         if self.stored is not None:
             return None if self.stored.labels is None else self.stored.labels[:n]
-        if not isinstance(self.sample, Sampler) or not self.sample.model.classes:
-            return None
-        starts = range(0, n, batch_size)
-        chunks = [self.sample.labels(index, min(batch_size, n - start)) for index, start in enumerate(starts)]
-        return None if chunks[0] is None else torch.cat([chunk for chunk in chunks if chunk is not None])
+        asked = self.sample.asked(n, batch_size) if isinstance(self.sample, Sampler) else None
+        return None if asked is None else asked[0]
 
     @property
     def tag(self) -> str:
@@ -79,6 +76,21 @@ class Subject:
     def class_names(self) -> list[str]:
         """The names of a folder's classes; empty for a generator, which has the classes of its data."""
         return self.stored.class_names if self.stored is not None else []
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Images of files in chunks, as an `evaluator.Sample`."""
+
+    stored: StoredImages | HeldImages
+    batch_size: int
+
+    def __call__(self, index: int, n: int) -> Tensor | list[Tensor]:
+        return self.stored.images(index * self.batch_size, index * self.batch_size + n)
+
+    def asked(self, n: int, batch_size: int) -> tuple[Tensor, list[str]] | None:
+        """Return the classes of the first n images, which are their folders; None if they are in none."""
+        return None if self.stored.labels is None else (self.stored.labels[:n], list(self.stored.class_names))
 
 
 def of_folder(cfg: DictConfig, batch_size: int) -> Subject:
@@ -96,11 +108,9 @@ def of_images(cfg: DictConfig, stored: StoredImages | HeldImages, batch_size: in
             f"n={number}: fake={cfg.fake} holds {len(stored)} images; type n={len(stored)} or leave it out"
         )
 
-    def sample(index: int, n: int) -> Tensor | list[Tensor]:
-        return stored.images(index * batch_size, index * batch_size + n)
-
     device = trained.device_of(cfg.device)
     name = Path(cfg.fake).stem
+    sample = _Stored(stored, batch_size)
     return Subject(name, sample, device, Path("outputs") / "scores" / name, number=number, stored=stored)
 
 

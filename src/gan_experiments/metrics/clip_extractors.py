@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from gan_experiments.bounds import Place
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.moving_digits import DIRECTIONS
 from gan_experiments.kinds import Clip
 from gan_experiments.layers.clips import as_clips, as_frames
 from gan_experiments.metrics.extractors import Extractor
@@ -91,6 +92,7 @@ class MovingDigitsExtractor(ClipExtractor):
     resize = f"mean over channels, {FRAMES} frames evenly spread, antialiased bilinear to {SIDE}x{SIDE}"
     features = MovingDigitsClassifier.features
     classes = MovingDigitsClassifier.classes
+    class_names = DIRECTIONS
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,6 +105,11 @@ class MovingDigitsExtractor(ClipExtractor):
     @override
     def names(self, score: str) -> str:
         return "fvd_digits" if score == "fvd" else super().names(score)
+
+    @override
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """Return the log-probability [N, 8] of each direction, with any digit."""
+        return logits.unflatten(1, (MovingDigitsClassifier.directions, -1)).logsumexp(dim=2)
 
     @override
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from gan_experiments.metrics.ranks import Ranks, cpu_threads
 from gan_experiments.metrics.real_statistics import RealStatistics, alone
 
 USUAL = ("fid", "kid", "is", "precision", "recall", "density", "coverage", "memorised")
-SCORES = (*USUAL, *(name for name in names.of("features", "neighbours", "logits") if name not in USUAL))
+SCORES = (*USUAL, *(name for name in names.of("features", "neighbours", "logits", "classes") if name not in USUAL))
 """All scores of an extractor's features or logits, the usual ones first."""
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "torch-fidelity")
 
@@ -50,6 +50,14 @@ class RealImages(Protocol):
 
 
 Sample = Callable[[int, int], Tensor | list[Tensor]]
+
+
+@runtime_checkable
+class OfClasses(Protocol):
+    """The interface of a `Sample` whose samples may be of classes that were asked for."""
+
+    def asked(self, n: int, batch_size: int) -> tuple[Tensor, list[str]] | None:
+        """Return the classes int64 [n] of the first n samples, and the names of all classes; None without classes."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +172,10 @@ class Evaluator:
             if not extractor.classes:
                 why = f"needs a classifier's logits, and {extractor.name} gives none"
                 faults.append(f"metrics.scores: '{name}' {why}; leave '{name}' out")
+        for name in set(scores) & set(names.of("classes")):
+            if not extractor.class_names:
+                why = f"needs a classifier whose classes have names, and {extractor.name} is none"
+                faults.append(f"metrics.scores: '{name}' {why}; leave '{name}' out")
         if labels not in LAWS:
             faults.append(f"metrics.labels={labels}: type metrics.labels={' or '.join(LAWS)}")
         least = {
@@ -254,6 +266,7 @@ class Evaluator:
         ranks = Ranks(rank, world_size, torch.device(device))
         rows = self._real_rows(real)
         classes = self._classes(labels, real, rows)
+        asked = self._asked(sample)
         self.extractor.to(ranks.device)
         values: Values | Exception = {}
         by_class: dict[str, Values] = {}
@@ -261,12 +274,11 @@ class Evaluator:
         guesses = None
         halves = self._halves(bootstrap) if ranks.rank == 0 else []
         with cpu_threads(self.threads):
-            features, logits = self._pass(sample, self.num_fake, ranks, "fake", logits=bool(self._logit_metrics))
+            features, logits = self._pass(sample, self.num_fake, ranks, "fake", logits=self._needs_logits)
             try:
                 if ranks.rank == 0:
                     guesses = logits.argmax(dim=1) if logits.shape[1] else None
-                    values = self._of_logits(logits)
-                    intervals |= interval(values, [self._of_logits(logits[half], half=True) for half in halves])
+                    values, intervals, by_class = self._of_predictions(logits, asked, classes, halves)
             except Exception as error:  # raised on all ranks below: the others are waiting
                 values = error
             del logits  # frees memory for the real features
@@ -279,7 +291,7 @@ class Evaluator:
                     values |= found
                     for name, (mine, theirs) in classes.items():
                         alike = RealStatistics.of(statistics.features[theirs]).with_neighbours(self._reach(theirs))
-                        by_class[name] = self._of_features(features[mine], alike)
+                        by_class[name] = self._of_features(features[mine], alike) | by_class.get(name, {})
             except Exception as error:
                 values = error
         values, by_class, intervals = ranks.tell((values, by_class, intervals))
@@ -289,12 +301,11 @@ class Evaluator:
         scores = {}
         measured = Measurement(self.num_fake, len(rows), len(real), real.split, self.extractor.features)
         metric_of = {name: metric for metric in self._metrics for name in metric.chosen}
-        for name in self.scores:
-            value, std = values[name]
+        for name, (value, std) in ((name, values[name]) for name in self.scores if name in values):
             known_as = self.extractor.names(name)
             notes = _notes(metric_of[name], name, value, measured)
             scores[known_as] = Score(known_as, value, std, passport | notes, intervals.get(name))
-            if by_class and metric_of[name].of != "logits":
+            if by_class and metric_of[name].of not in ("logits", "classes"):
                 alone = torch.tensor([found[name][0] for found in by_class.values()], dtype=torch.float64)
                 notes = {**notes, "estimator": f"mean and std over {len(alone)} classes of the {notes['estimator']}"}
                 mean, spread = alone.mean().item(), alone.std(correction=0).item()
@@ -322,6 +333,25 @@ class Evaluator:
                 )
             found[names[c]] = mine, theirs
         return found
+
+    def _asked(self, sample: Sample) -> tuple[Tensor, Tensor] | None:
+        """Return the classes that samples were asked for, int64 [num_fake], and where the extractor has each class.
+
+        None if there are no classes, and if the extractor does not know all of them: they are then not scored. Raises
+        ConfigError if no other score is left.
+        """
+        if not self._class_metrics:
+            return None
+        found = sample.asked(self.num_fake, self.batch_size) if isinstance(sample, OfClasses) else None
+        known = list(self.extractor.class_names)
+        if found is None or set(found[1]) - set(known):
+            if len(self._class_metrics) == len(self._metrics):
+                raise ConfigError(
+                    f"metrics.scores=[{','.join(self.scores)}]: these samples are of no classes that"
+                    f" {self.extractor.name} knows; type another score"
+                )
+            return None
+        return found[0], torch.tensor([known.index(name) for name in found[1]])
 
     def _halves(self, number: int) -> list[Tensor]:
         generator = torch.Generator().manual_seed(self.seed)
@@ -421,8 +451,16 @@ class Evaluator:
         return [metric for metric in self._metrics if metric.of == "logits"]
 
     @property
+    def _class_metrics(self) -> list[Any]:
+        return [metric for metric in self._metrics if metric.of == "classes"]
+
+    @property
+    def _needs_logits(self) -> bool:
+        return bool(self._logit_metrics or self._class_metrics)
+
+    @property
     def _feature_metrics(self) -> list[Any]:
-        return [metric for metric in self._metrics if metric.of != "logits"]
+        return [metric for metric in self._metrics if metric.of not in ("logits", "classes")]
 
     def _reach(self, images: Sequence[int] | Tensor) -> int:
         """Return the number of nearest neighbours of each of these real images that the scores need."""
@@ -452,6 +490,29 @@ class Evaluator:
     def _of_logits(self, logits: Tensor, half: bool = False) -> Values:
         metrics = [metric.halved() if half else metric for metric in self._logit_metrics]
         return {name: value for metric in metrics for name, value in metric.values(logits).items()}
+
+    def _of_predictions(
+        self,
+        logits: Tensor,
+        asked: tuple[Tensor, Tensor] | None,
+        classes: dict[str, tuple[Tensor, Tensor]],
+        halves: Sequence[Tensor],
+    ) -> tuple[Values, dict[str, tuple[float, float]], dict[str, Values]]:
+        """Return the scores of logits [n, K], their intervals, and those of each class; see `_asked`, `_classes`."""
+        values = self._of_logits(logits)
+        intervals = interval(values, [self._of_logits(logits[half], half=True) for half in halves])
+        if asked is None:
+            return values, intervals, {}
+        label, places = asked
+        named = self.extractor.class_logits(logits)[:, places.to(logits.device)]
+        right = self._of_classes(named, label)
+        intervals |= interval(right, [self._of_classes(named[half], label[half]) for half in halves])
+        by_class = {name: self._of_classes(named[mine], label[mine]) for name, (mine, _) in classes.items()}
+        return values | right, intervals, by_class
+
+    def _of_classes(self, logits: Tensor, label: Tensor) -> Values:
+        """Score logits [n, classes] by the classes that were asked for, int64 [n]."""
+        return {name: value for metric in self._class_metrics for name, value in metric.values(logits, label).items()}
 
     def _of_features(self, fake: Tensor, real: RealStatistics, half: bool = False) -> Values:
         return values_of((metric.halved() if half else metric for metric in self._feature_metrics), real, fake)

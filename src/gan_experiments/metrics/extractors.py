@@ -76,6 +76,7 @@ class Extractor(nn.Module):
         resize: the resizing of images, in words.
         features: the number D of features.
         classes: the number K of logits, 0 for a network that does not classify.
+        class_names: the names of the classes that `class_logits` tells apart, none if they are unknown.
     """
 
     reads: ClassVar[type[Kind]] = Image
@@ -86,6 +87,7 @@ class Extractor(nn.Module):
     resize: str
     features: int
     classes: int
+    class_names: tuple[str, ...] = ()
 
     def train(self, mode: bool = True) -> Extractor:
         """Stay in evaluation mode, also when a parent module is put into training mode."""
@@ -97,6 +99,10 @@ class Extractor(nn.Module):
 
     def see(self, kind: Kind) -> None:
         """Prepare for samples of this kind: of waves, for their rate."""
+
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """Return the logits [N, len(class_names)] of the named classes, given all logits [N, K]."""
+        return logits
 
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [N, D] and logits [N, K], float32, of samples as their kind views them, on the same device.
@@ -321,6 +327,7 @@ class DigitsExtractor(Extractor):
     resize = "mean over channels, antialiased bilinear to 32x32"
     features = DigitsClassifier.features
     classes = DigitsClassifier.classes
+    class_names = tuple("0123456789")
 
     def __init__(self) -> None:
         super().__init__()

@@ -56,7 +56,8 @@ class GenerativeMetric(Metric):
     Class attributes:
         scores: the short names, as in `metrics.scores=[fid,kid]`.
         higher_is_better: whether higher is better, for all of them.
-        of: their input: "features", "neighbours" (of features), "logits", "pairs" (of images), "points" or "paths".
+        of: their input: "features", "neighbours" (of features), "logits", "classes" (logits and the classes asked
+            for), "pairs" (of images), "points" or "paths".
         published_with: the name of the extractor with which papers report them; with it the names have no suffix.
         keys: for each parameter of the constructor that a config sets, its key below `metrics`.
 

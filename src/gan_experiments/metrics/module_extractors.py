@@ -48,6 +48,7 @@ class ModuleExtractor(Extractor):
         layer: the name of a submodule whose output is the features, such as "avgpool"; None for the network's own
             output. An output [N, D, H, W] is averaged over positions; of tokens [N, T, D] the first one is used.
         classes: whether the network's output is logits [N, K], which the Inception Score needs.
+        class_names: the names of the K classes in their order, as the data have them, which the accuracy needs.
         size: height and width in pixels to which images are resized, antialiased bicubic, without keeping the aspect
             ratio.
         mean, std: of red, green and blue in [0, 1]: the mean is subtracted, then the result is divided by std.
@@ -62,6 +63,7 @@ class ModuleExtractor(Extractor):
         weights: Place | None = None,
         layer: str | None = None,
         classes: bool = False,
+        class_names: list[str] | None = None,
         size: Width = 224,
         mean: tuple[Finite, Finite, Finite] = (0.485, 0.456, 0.406),
         std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225),
@@ -83,6 +85,12 @@ class ModuleExtractor(Extractor):
         require_layers(net, self.layers, f"metrics.extractor.layer={layer}", name)
         self.float().requires_grad_(False).eval()
         self.features, self.classes = measure(self)
+        self.class_names = tuple(map(str, class_names or ()))
+        if self.class_names and len(self.class_names) != self.classes:
+            raise ConfigError(
+                f"metrics.extractor.class_names has {len(self.class_names)} names, and {name} tells {self.classes}"
+                " classes; give one for each, and classes=true"
+            )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [N, D] and logits [N, K], or [N, 0], of uint8 images [N, C, H, W], grey or RGB."""

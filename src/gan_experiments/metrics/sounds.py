@@ -27,7 +27,8 @@ class DrumsClassifier(nn.Module):
 
     rate, bands, hop, window = 8000, 40, 64, 256
     features = 64
-    classes = 6
+    class_names = ("kick", "snare", "hat", "tom", "cymbal", "tabla")
+    classes = len(class_names)
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,6 +92,7 @@ class DrumsExtractor(SoundExtractor):
     resize = "mean over channels, resampled to 8000 Hz; 40 mel bands from 20 to 4000 Hz in dB"
     features = DrumsClassifier.features
     classes = DrumsClassifier.classes
+    class_names = DrumsClassifier.class_names
 
     def __init__(self) -> None:
         super().__init__()

@@ -73,6 +73,18 @@ class Sampler:
         """Draw the classes int64 [n] of chunk `index`; None for a generator without classes."""
         return self.conditions(n, self.chunk_seed(index), self.law)
 
+    def asked(self, n: int, batch_size: int) -> tuple[Tensor, list[str]] | None:
+        """Return the classes int64 [n] of the first n samples in chunks of `batch_size`, and the names of all classes.
+
+        None for a generator without classes.
+        """
+        if not self.model.classes:
+            return None
+        chunks = [self.labels(index, min(batch_size, n - start)) for index, start in enumerate(range(0, n, batch_size))]
+        return torch.cat([chunk for chunk in chunks if chunk is not None]), [
+            self.model.class_name(label) for label in range(self.model.classes)
+        ]
+
     @property
     def passport(self) -> dict[str, str]:
         """What a score's passport says of the conditions, see `Conditions.passport`."""
