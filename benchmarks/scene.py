@@ -19,9 +19,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import Tensor, nn
 
-from gan_experiments import drawing
+from gan_experiments import cameras, drawing
 from gan_experiments.data.volumes import Shapes
-from gan_experiments.layers import cameras
 from gan_experiments.layers.volume_rendering import render
 from gan_experiments.rendering import seen_along
 

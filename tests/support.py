@@ -47,6 +47,7 @@ from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import Batch
 from gan_experiments.data.image_module import ImageData
+from gan_experiments.data.posed import cameras_around
 from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.launch import entry, sweeps
 from gan_experiments.runs import configs, run_folder
@@ -130,7 +131,7 @@ def small_data(folder: Path, choice: str) -> list[str]:
     """The words for a few images at 32 x 32 of a choice of data= that SMALL_DATA names, written beside the folder."""
     root = folder.parent / choice
     words = SMALL_DATA[choice](root)
-    where = [] if choice in ("torch", "hub", "moving_digits") else [f"data.root={root}"]
+    where = [] if choice in ("torch", "hub", "moving_digits", "posed_shapes") else [f"data.root={root}"]
     size = "data.length=256" if choice == "waves" else "data.resolution=32"
     return [*where, size, "data.batch_size=2", *words]
 
@@ -194,6 +195,19 @@ def _moving_digits(root: Path) -> list[str]:
     return ["data.clips=8", "data.length=16"]
 
 
+def _posed(root: Path) -> list[str]:
+    """Images with cameras, in the form of EG3D's data."""
+    write_images(root, 6)
+    cameras = cameras_around(6).tolist()
+    labels = [[f"{index}.png", camera] for index, camera in enumerate(cameras)]
+    (root / "dataset.json").write_text(json.dumps({"labels": labels}))
+    return []
+
+
+def _posed_shapes(root: Path) -> list[str]:
+    return ["data.limit=6"]
+
+
 def _waves(root: Path) -> list[str]:
     root.mkdir(parents=True, exist_ok=True)
     for index in range(6):
@@ -252,6 +266,8 @@ SMALL_DATA: dict[str, Callable[[Path], list[str]]] = {
     "hub": _hub,
     "moving_digits": _moving_digits,
     "waves": _waves,
+    "posed": _posed,
+    "posed_shapes": _posed_shapes,
     "clips": _clips,
     "voxels": _voxels,
 }

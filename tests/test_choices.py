@@ -46,6 +46,7 @@ INLINE = (
     "grid",
     "drums",
     "shapes",
+    "posed_shapes",
 )  # data that come with the package
 NO_WEIGHTS = "fetch https://"
 ANSWERS = {
@@ -161,6 +162,7 @@ def needs_files(model: str) -> bool:
         "Grid",
         "Drums",
         "Shapes",
+        "PosedShapes",
     )
 
 

@@ -20,7 +20,7 @@ LAYERS = [  # from the ground up; a file imports from its own room or from a row
     {"contracts", "bounds", "imports"},
     {"files", "provenance"},
     {"processes"},
-    {"signals", "drawing", "rendering", "films", "sound", "schedules", "captions"},
+    {"signals", "drawing", "rendering", "films", "sound", "schedules", "captions", "cameras"},
     {"kinds", "conditions"},
     {"runs"},
     {"distributed"},

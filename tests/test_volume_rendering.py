@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_experiments.layers import cameras
+from gan_experiments import cameras
 from gan_experiments.layers.volume_rendering import OFFICIAL_AXES, at_planes, important, march, render, stratified
 
 FRONT = cameras.on_sphere(torch.zeros(1), torch.zeros(1), 2.7)

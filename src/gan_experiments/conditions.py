@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
+from gan_experiments import cameras as camera_poses
 from gan_experiments.captions import Vocabulary, words_of
 from gan_experiments.contracts import AS_THE_DATA, UNIFORM, ConfigError
 
@@ -123,14 +124,43 @@ class Classes(Conditions):
         return {"labels": AS_THE_DATA if self.counts and law == "data" else UNIFORM}
 
 
+ACROSS = 8
+"""Samples of a condition in a row of a sheet."""
+
+
 @dataclass(frozen=True, eq=False)
 class Rows(Conditions):
     """Conditions taken from `rows` [N, ...] of the data.
 
-    A seed shuffles the rows; each comes once before any is repeated. A function draws them with replacement.
+    A seed shuffles the rows; each comes once before any is repeated. A function draws them with replacement. Each row
+    of a sheet shows samples of one condition.
     """
 
     rows: Tensor
+
+    SAVED: ClassVar[int] = 1000
+    """The number of conditions that a checkpoint keeps, to draw from without the data."""
+
+    @property
+    def known(self) -> bool:
+        """Always True."""
+        return True
+
+    def columns(self, n: int) -> int:
+        """Return the number of samples of each condition on a sheet: 8, or fewer on a small one."""
+        return next((columns for columns in (ACROSS, 4, 2) if n >= 2 * columns), 1)
+
+    def of_sheet(self, n: int, seed: int) -> Tensor:
+        """Return the conditions of a sheet, one for each row."""
+        columns = self.columns(n)
+        drawn = self(-(-n // columns), seed)
+        assert drawn is not None
+        return drawn.repeat_interleave(columns, dim=0)[:n]
+
+    def saved_rows(self) -> Tensor:
+        """Return the places of the rows that a checkpoint keeps, int64 [at most SAVED], evenly spread."""
+        number = min(len(self.rows), self.SAVED)
+        return torch.arange(number) * len(self.rows) // number
 
     def __call__(self, count: int, draws: Draws, law: str = "data") -> Tensor | None:
         """Draw rows [count, ...]; raises ConfigError for the law "uniform"."""
@@ -170,10 +200,6 @@ def class_number(asked: object, classes: int, names: Sequence[str], key: str = "
     raise ConfigError(f"{key}={asked}: type a number of 0 to {classes - 1}{some}")
 
 
-ACROSS = 8
-"""Samples of a caption in a row of a sheet."""
-
-
 @dataclass(frozen=True, eq=False)
 class Captions(Rows):
     """Captions of the data, as tokens int64 [N, length]; `vocabulary` says which words these are.
@@ -182,25 +208,6 @@ class Captions(Rows):
     """
 
     vocabulary: Vocabulary
-
-    SAVED: ClassVar[int] = 1000
-    """The number of captions that a checkpoint keeps, to draw from without the data."""
-
-    @property
-    def known(self) -> bool:
-        """Always True."""
-        return True
-
-    def columns(self, n: int) -> int:
-        """Return the number of samples of each caption on a sheet: 8, or fewer on a small one."""
-        return next((columns for columns in (ACROSS, 4, 2) if n >= 2 * columns), 1)
-
-    def of_sheet(self, n: int, seed: int) -> Tensor:
-        """Return the captions of a sheet, one for each row."""
-        columns = self.columns(n)
-        drawn = self(-(-n // columns), seed)
-        assert drawn is not None
-        return drawn.repeat_interleave(columns, dim=0)[:n]
 
     def titles(self, conditions: Tensor | None, columns: int | None) -> list[str]:
         """Return the captions of the rows."""
@@ -223,8 +230,7 @@ class Captions(Rows):
 
     def state(self) -> dict[str, Any]:
         """Return the vocabulary and some captions, evenly spread."""
-        number = min(len(self.rows), self.SAVED)
-        rows = self.rows[torch.arange(number) * len(self.rows) // number]
+        rows = self.rows[self.saved_rows()]
         told = {"words": list(self.vocabulary.words), "length": self.vocabulary.length, "rows": rows.to(torch.int32)}
         return {**super().state(), "captions": told}
 
@@ -264,10 +270,39 @@ class Embedded(Captions):
 
     def state(self) -> dict[str, Any]:
         """Return the vocabulary and some captions with their embeddings, evenly spread."""
-        number = min(len(self.rows), self.SAVED)
-        places = torch.arange(number) * len(self.rows) // number
+        places = self.saved_rows()
         told = Captions(self.tokens[places], self.vocabulary).state()
         return {**told, "captions": {**told["captions"], "embeddings": self.rows[places]}}
+
+
+@dataclass(frozen=True, eq=False)
+class Cameras(Rows):
+    """Cameras of the data, float [N, 25]: poses and intrinsics as in `cameras.py`."""
+
+    def titles(self, conditions: Tensor | None, columns: int | None) -> list[str]:
+        """Return from where the cameras of the rows look: yaw and pitch in degrees."""
+        return [] if conditions is None else camera_poses.titled(conditions[::columns])
+
+    def of_angles(self, yaw: Tensor, pitch: Tensor) -> Tensor:
+        """Return cameras [n, 25] at angles [n] in radians, as far away and as wide as those of the data are."""
+        return camera_poses.turned_to(self.rows, yaw, pitch)
+
+    def state(self) -> dict[str, Any]:
+        """Return some cameras, evenly spread."""
+        return {**super().state(), "cameras": self.rows[self.saved_rows()].float()}
+
+    def passport(self, law: str) -> dict[str, str]:
+        """Return that the cameras are drawn from those of the data."""
+        return {"cameras": AS_THE_DATA}
+
+
+FRONTAL = Cameras(
+    camera_poses.joined(
+        camera_poses.on_sphere(torch.zeros(1), torch.zeros(1), camera_poses.RADIUS),
+        camera_poses.intrinsics_of(camera_poses.FIELD),
+    )
+)
+"""The conditions of a model whose data are unknown: one camera in front, as far away and as wide as EG3D's are."""
 
 
 def require_same_words(model: Conditions, data: Conditions) -> None:
@@ -282,6 +317,8 @@ def require_same_words(model: Conditions, data: Conditions) -> None:
 
 def restored(saved: Mapping[str, Any]) -> Conditions:
     """Return the conditions of which a checkpoint keeps the `state`."""
+    if (cameras := saved.get("cameras")) is not None:
+        return Cameras(torch.as_tensor(cameras, dtype=torch.float32))
     if captions := saved.get("captions"):
         words = Vocabulary(tuple(captions["words"]), int(captions["length"]))
         tokens = torch.as_tensor(captions["rows"], dtype=torch.int64)

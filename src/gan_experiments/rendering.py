@@ -55,12 +55,14 @@ def seen_along(
     length: float,
     eye: Tensor | None = None,
     level: float = 0.0,
+    paint: Sequence[Sequence[float]] | None = None,
 ) -> Tensor:
     """Render volumes [n, 1, D, H, W] along rays of a length, uint8 [n, 3, height, width], on white.
 
     `origins` and unit `directions` [height, width, 3] are in the volume's (x, y, z), in its longest sides from its
     centre. The light moves with the `eye`, a rotation as of `turned`, and what is far is darker; without it the light
-    stands still, in front of the volume, so that a place looks alike from everywhere.
+    stands still, in front of the volume, so that a place looks alike from everywhere. `paint` are the colours in RGB,
+    of 1, of the bottom and of the top of the volume, in place of clay; the light is then soft, and reaches the back.
     """
     field = F.pad(volumes.float().cpu().nan_to_num(-1, -1, -1) - level, [1] * 6, value=-1.0 - level)
     soft = F.avg_pool3d(F.pad(field, [1] * 6, mode="replicate"), 3, stride=1)  # for the normals
@@ -88,10 +90,16 @@ def seen_along(
         around = (at[:, None] + torch.stack([nudges, -nudges])[:, None]).permute(0, 2, 1, 3)[None]  # [1, 2, 3, m, 3]
         found = F.grid_sample(soft[index : index + 1], around, align_corners=False)[0, 0]
         normal = F.normalize((found[1] - found[0]).T, dim=1)  # out of the surface
-        shade = AMBIENT + (1 - AMBIENT) * ((normal if eye is None else normal @ eye) @ light).clamp_min(0)
+        lit = (normal if eye is None else normal @ eye) @ light
+        shade = AMBIENT + (1 - AMBIENT) * (lit.clamp_min(0) if paint is None else (1 + lit) / 2)
         if eye is not None:
             shade = shade * (1.05 - 0.35 * along[first] / length)
-        colour = (torch.tensor(CLAY)[:, None] * shade * 255).round().clamp(0, 255).to(torch.uint8)
+        colours = torch.tensor(CLAY)[:, None]
+        if paint is not None:
+            height = (1 - at[:, 1] * high / (high - 2)) / 2
+            bottom, top = (torch.tensor(colour)[:, None] for colour in paint)
+            colours = bottom + (top - bottom) * height.clamp(0, 1)
+        colour = (colours * shade * 255).round().clamp(0, 255).to(torch.uint8)
         pictures[index, :, rows, columns] = colour
     return pictures
 

@@ -111,7 +111,7 @@ def _of_pillow(
     if image.format != "JPEG" or image.mode not in ("L", "RGB") or channels not in (1, 3):
         return [_frame(image, raw, kind, channels, frame, reading) for frame in frames], crop
     width, height = size = _upright(image)
-    piece = _piece((height, width), wanted, crop, how)
+    piece = piece_of((height, width), wanted, crop, how)
     if any(part < 4 * side for part, side in zip(piece, wanted, strict=True)):
         # Twice as fast as PIL, and equal to it.
         mode = ImageReadMode.GRAY if channels == 1 else ImageReadMode.RGB
@@ -122,7 +122,7 @@ def _of_pillow(
     least = max(2 * side * short // part for part, side in zip(piece, wanted, strict=True))
     image.draft(None, (least, least))
     if crop is not None:
-        kept = _piece((height, width), wanted, crop, "stretch")
+        kept = piece_of((height, width), wanted, crop, "stretch")
         crop = [max(1, round(side * min(image.size) / short)) for side in kept]
     return [(_pixels(ImageOps.exif_transpose(image), channels), Seen(size, kind))], crop
 
@@ -309,7 +309,7 @@ def fit(pixels: Tensor, resolution: Shape, crop: Shape | None = None, how: str =
     """
     images, wanted = pixels if pixels.ndim == 4 else pixels[None], sides(resolution)
     size = (images.shape[-2], images.shape[-1])
-    piece = _piece(size, wanted, crop, how)
+    piece = piece_of(size, wanted, crop, how)
     for dim, (length, part) in enumerate(zip(size, piece, strict=True), 2):
         images = images.narrow(dim, (length - part) // 2, part)
     if how == "pad":
@@ -322,8 +322,8 @@ def fit(pixels: Tensor, resolution: Shape, crop: Shape | None = None, how: str =
     return images if pixels.ndim == 4 else images[0]
 
 
-def _piece(size: tuple[int, int], wanted: tuple[int, int], crop: Shape | None, how: str) -> tuple[int, int]:
-    """Return height and width of the part in the middle of an image of a size that `fit` keeps."""
+def piece_of(size: tuple[int, int], wanted: tuple[int, int], crop: Shape | None, how: str) -> tuple[int, int]:
+    """Return height and width of the part in the middle of an image of this size (height, width) that `fit` keeps."""
     limit = size if crop is None else sides(crop)
     height, width = (min(length, side) for length, side in zip(size, limit, strict=True))
     if how != "crop":

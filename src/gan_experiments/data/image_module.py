@@ -192,7 +192,7 @@ class ImageData(DataModule):
         """Return `n` items, the same at each call: of labels 0, 1, 2, ... in turn, or without labels evenly spread."""
         images = self.reference("train")
         if images.labels is None:
-            return {"real": to_float(images.pixels[spread_rows(n, len(images))])}
+            return self.at(spread_rows(n, len(images)))
         present = images.labels.unique()  # `limit` can leave a class without images
         return self.of_classes(present[torch.arange(n) % len(present)])
 
@@ -205,7 +205,13 @@ class ImageData(DataModule):
             members = torch.nonzero(images.labels == c)[:, 0]
             places = torch.nonzero(labels == c)[:, 0]
             rows[places] = members[torch.arange(len(places)) % len(members)]
-        return {"real": to_float(images.pixels[rows]), "label": images.labels[rows]}
+        return self.at(rows)
+
+    def at(self, rows: Tensor) -> Batch:
+        """Return the training items at `rows`, int64 [n], as a model gets them."""
+        images = self.reference("train")
+        batch = {"real": to_float(images.pixels[rows])}
+        return batch if images.labels is None else {**batch, "label": images.labels[rows]}
 
     def _settings(self, crop: Shape | None = None, resolution: Shape | None = None) -> Settings:
         return Settings(resolution or self.resolution, self.channels, crop, self.max_pixels, fit=self.fit)

@@ -15,8 +15,8 @@ from gan_experiments.data.module import DataModule
 def real_sheet(data: DataModule) -> Tensor:
     """Draw the first items of a data module as a model gets them, after crop and flip, on a sheet uint8 [3, h, w].
 
-    The layout is that of the data's kind, see `Kind.data_sheet`. An item's title is its caption, its class or its
-    domains, if any.
+    The layout is that of the data's kind, see `Kind.data_sheet`. An item's title is its caption, its camera, its class
+    or its domains, if any.
     """
     stream = data.stream()
     batch = _rows(data, stream, data.kind.fitting(_batch(data, stream, 0)))
@@ -38,9 +38,10 @@ def _rows(data: DataModule, stream: Stream, n: int) -> Batch:
 
 
 def _titles(data: DataModule, batch: Batch) -> list[str]:
-    """Return each item's caption, or the name of its class, or of its domains; "" if it has none of these."""
-    if "caption" in batch:
-        return data.conditions.titles(batch["caption"], 1)
+    """Return each item's caption or camera, or the name of its class, or of its domains; "" if it has none of these."""
+    for key in ("caption", "camera"):
+        if key in batch:
+            return data.conditions.titles(batch[key], 1)
     n = len(next(iter(batch.values())))
     names = list(getattr(data, "attributes", None) or data.class_names)
     if "domain" in batch:
