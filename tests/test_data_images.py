@@ -30,6 +30,7 @@ from gan_experiments.data.download import download
 from gan_experiments.data.image_module import ImageData
 from gan_experiments.data.images import CIFAR10, MNIST, CelebA, Digits, FashionMNIST, Folder, read_idx
 from gan_experiments.data.moving_digits import MovingDigits
+from gan_experiments.data.posed import PosedShapes
 from gan_experiments.data.volumes import Shapes
 from gan_experiments.runs import configs
 
@@ -510,7 +511,9 @@ def test_every_config_is_a_data_module(path: Path, monkeypatch: pytest.MonkeyPat
     assert data.provides <= BATCH_KEYS.keys()
     if path.stem not in needed:
         assert str(getattr(data, "root", "/somewhere")).startswith("/somewhere")
-        assert isinstance(data, Digits | MovingDigits | Shapes) or config.data.root.startswith("/somewhere")
+        assert isinstance(data, Digits | MovingDigits | PosedShapes | Shapes) or config.data.root.startswith(
+            "/somewhere"
+        )
 
 
 def test_every_set_has_a_config() -> None:

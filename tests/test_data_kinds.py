@@ -11,7 +11,7 @@ import torch
 from hydra.utils import get_class
 from support import REPOSITORY, SMALL_DATA, compose, ready, small_data
 
-from gan_experiments import contracts
+from gan_experiments import cameras, contracts
 from gan_experiments.assembly import build, check
 from gan_experiments.contracts import BATCH_KEYS, Batch
 from gan_experiments.data import module
@@ -88,5 +88,7 @@ def test_batches_are_as_the_data_say(choice: str, tmp_path: Path) -> None:
     for key, rows in {**batch, **noise}.items():
         if key in ("domain", "mask"):
             assert set(rows.unique().tolist()) <= {0.0, 1.0}
+        elif key == "camera":
+            assert cameras.faults_of(rows) is None
         elif rows.is_floating_point() and isinstance(data, ImageData):
             assert -1 <= rows.min() < rows.max() <= 1

@@ -22,6 +22,7 @@ from support import SMALL_DATA, compose, small_data
 
 from gan_experiments import drawing
 from gan_experiments.assembly import build, report
+from gan_experiments.cameras import titled
 from gan_experiments.captions import words_of
 from gan_experiments.conditions import number_of
 from gan_experiments.contracts import ConfigError
@@ -527,10 +528,11 @@ def test_a_sheet_of_what_the_network_is_shown(choice: str, tmp_path: Path, monke
     else:
         assert said[0] == keys.get(choice, [""] * (8 if choice in ("clips", "moving_digits") else 1))
         names = ["Male", "Young"] if choice == "domains_celeba" else data.class_names
-        assert {name for title in said[1] for name in title.split(", ") if name} <= set(names)
+        names = titled(data.conditions.rows) if choice in ("posed", "posed_shapes") else names
+        assert {name for title in said[1] for name in title.split(", ") if name} <= {*names}
         assert any(said[1]) == bool(names)
     assert build.understood(data)[0] == data.describe()
-    if choice in SMALL_DATA and choice not in ("glyphs", "waves", "voxels", "clips", "moving_digits"):
+    if choice in SMALL_DATA and choice not in ("glyphs", "waves", "voxels", "clips", "moving_digits", "posed_shapes"):
         assert "8-bit RGB" in "\n".join(build.understood(data))
 
 
