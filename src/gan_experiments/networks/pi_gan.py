@@ -127,6 +127,7 @@ class PiGANGenerator(nn.Module):
         poses: the law of the poses: "normal" with the deviations, "uniform" within them, or "sphere", uniform over
             that part of the sphere.
         yaw, pitch: the deviations, or the greatest distances from the front, in radians.
+        elevation: how far above the horizon the middle of the poses is, in radians.
         background: what lies behind the scene: nothing, "white", or the colour of the "last" sample.
         density: what makes a density of what the network says.
 
@@ -153,6 +154,7 @@ class PiGANGenerator(nn.Module):
         poses: Literal["normal", "uniform", "sphere"] = "normal",
         yaw: NotNegative = 0.3,
         pitch: NotNegative = 0.155,
+        elevation: float = 0.0,
         background: Literal["nothing", "white", "last"] = "nothing",
         density: Literal["relu", "softplus"] = "relu",
     ) -> None:
@@ -162,7 +164,7 @@ class PiGANGenerator(nn.Module):
         doublings = doublings_from_4(resolution, "PiGANGenerator", smallest=8)
         self.grown, self.start = float(doublings), start_of(resolution, doublings)
         self.samples, self.hierarchical, self.view, self.near, self.far = samples, hierarchical, view, near, far
-        self.law, self.yaw, self.pitch = poses, yaw, pitch
+        self.law, self.yaw, self.pitch, self.elevation = poses, yaw, pitch, elevation
         self.background, self.density, self.density_noise = background, density, 0.0
         self.siren = SIREN(content_dim, channels, width, depth, mapping_width, box)
 
@@ -173,9 +175,9 @@ class PiGANGenerator(nn.Module):
             yaw, pitch = (torch.erf(one / math.sqrt(2)) for one in (yaw, pitch))  # uniform in (-1, 1)
         yaw = math.pi / 2 + self.yaw * yaw
         if self.law == "sphere":
-            pitch = (-pitch * self.pitch * 2 / math.pi).clamp(-1 + EDGE, 1 - EDGE).arccos()
+            pitch = ((self.elevation - pitch * self.pitch) * 2 / math.pi).clamp(-1 + EDGE, 1 - EDGE).arccos()
         else:
-            pitch = math.pi / 2 + self.pitch * pitch
+            pitch = math.pi / 2 - self.elevation + self.pitch * pitch
         return torch.stack([pitch.clamp(EDGE, math.pi - EDGE), yaw], 1)
 
     def forward(self, z: Tensor, draw: Draw | None = None) -> Tensor:
