@@ -472,7 +472,9 @@ MISTAKES = {
         ("run=styled",),
         "what= is not given: type what= one of attention, attributes, captions, edit, mixing, orbit, project, sefa",
     ),
-    "no scenes": (("run=plain", "what=orbit"), "draws images and no scenes to walk around; type what=walk"),
+    "no scenes": (("run=plain", "what=orbit"), "draws images and no scenes to walk around; leave it out"),
+    "no shapes": (("run=plain", "what=shape"), "draws images and no scenes to walk around; leave it out"),
+    "no camera": (("run=plain", "what=walk", "camera=[30,10]"), "draws images and no scenes to walk around"),
     "no run": (("what=walk",), "run is not given"),
     "no such run": (("run=nowhere", "what=walk"), "run=nowhere"),
     "a number": (("run=styled", "what=walk", "what.places=1"), "what.places=1: a whole number from 2"),
@@ -592,6 +594,7 @@ def test_every_kind_is_in_the_conf_folder_and_takes_its_keys() -> None:
         "orbit",
         "project",
         "sefa",
+        "shape",
         "truncation",
         "walk",
     ]

@@ -6,18 +6,26 @@ import math
 from pathlib import Path
 from typing import Any
 
+import hydra
+import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from support import small, train
 
 from gan_experiments.assembly import build
+from gan_experiments.cameras import angles_of
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.posed import PosedFolder
 from gan_experiments.exploration.latent_space import LatentSpace
 from gan_experiments.exploration.orbit import Orbit
+from gan_experiments.exploration.shape import Shape
 from gan_experiments.layers.rays import camera_on_sphere, pixel_rays, weights_of, where_it_counts
 from gan_experiments.networks import pi_gan
 from gan_experiments.networks.pi_gan import PiGANDiscriminator, PiGANGenerator
+from gan_experiments.runs import configs
+from gan_experiments.verbs import sample
 
 
 def count(network: torch.nn.Module) -> int:
@@ -183,9 +191,13 @@ def test_real_images_are_not_faded(tmp_path: Path) -> None:
 def test_a_turntable(tmp_path: Path) -> None:
     """From its own side each scene looks as its z says; other generators have none."""
     generator, _, z = drawn()
-    assert torch.equal(generator.seen(z, generator.poses(z)).images, generator(z))
-    other = generator.seen(z, generator.poses(z) + 0.3).images
-    assert not torch.allclose(other, generator(z), atol=1e-3)
+    pitch, yaw = (math.pi / 2 - generator.poses(z)).unbind(1)
+    view = generator.seen(z, generator.cameras(yaw, pitch))
+    assert torch.allclose(view.images, generator(z), atol=1e-9)
+    assert not torch.allclose(generator.seen(z, generator.cameras(yaw + 0.3, pitch)).images, generator(z), atol=1e-3)
+    solid = view.opacity > 0.5
+    assert solid.any()
+    assert ((view.depth >= generator.near) & (view.depth <= generator.far))[solid].all()
 
 
 def test_a_turntable_is_written(tmp_path: Path) -> None:
@@ -197,3 +209,104 @@ def test_a_turntable_is_written(tmp_path: Path) -> None:
         assert film.n_frames == 4
         assert sheet.width > sheet.height * 3 / 4 - 10
     assert sorted(path.name for path in tmp_path.glob("orbit.*")) == [*Orbit().writes(space)]
+    with pytest.raises(ConfigError, match=r"what\.format=avi: type what\.format=gif or mp4"):
+        Orbit(format="avi")
+
+
+def test_the_path_of_a_turntable(tmp_path: Path) -> None:
+    """All around a scene that is seen from all sides, at its middle height; else on an ellipse around the front."""
+    front: Any = build.build_model(small(tmp_path / "run", "pi_gan"))
+    yaw, pitch = Orbit(steps=8).path(LatentSpace(front, ema=False)).unbind(1)
+    assert yaw.abs().max().item() == pytest.approx(0.6)
+    assert pitch.abs().max().item() == pytest.approx(0.3)
+    words = ("poses=uniform", "yaw=3.1416", "elevation=0.3")
+    around: Any = build.build_model(small(tmp_path / "run", "pi_gan", *(f"model.generator.{word}" for word in words)))
+    yaw, pitch = Orbit(steps=8).path(LatentSpace(around, ema=False)).unbind(1)
+    assert torch.allclose(yaw.diff(), torch.tensor(math.pi / 4))
+    assert torch.allclose(pitch, torch.tensor(0.3))
+
+
+class Ball(torch.nn.Module):
+    """A scene of a ball of radius 0.2 in a box of 1, at the top right in front, whatever the latent."""
+
+    box, middle = 1.0, torch.tensor([0.1, 0.2, 0.05])
+
+    def seen(self, latents: torch.Tensor, cameras: torch.Tensor) -> None:
+        """What a scene has."""
+
+    def densities(self, latents: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """As dense as it is near the middle, 100 at the surface."""
+        return 100 + 1000 * (0.2 - (points - self.middle).norm(dim=-1))
+
+
+def test_a_mesh_of_a_scene(tmp_path: Path) -> None:
+    """A ball is where it is and as large as it is, its surface outwards; the usual level is as the page says."""
+    trimesh = pytest.importorskip("trimesh")
+    pytest.importorskip("skimage")
+    model: Any = build.build_model(small(tmp_path / "run", "pi_gan"))
+    space = LatentSpace(model, ema=False)
+    space.network = Ball()
+    assert Shape(cells=1, resolution=32, level=100).explore(space, tmp_path) == 0
+    mesh = trimesh.load(tmp_path / "shape-00.ply")
+    assert mesh.is_watertight
+    assert mesh.volume == pytest.approx(4 / 3 * math.pi * 0.2**3, rel=0.02)
+    assert mesh.centroid == pytest.approx(Ball.middle.numpy(), abs=2e-3)
+    usual = math.log(2) * 64
+    assert Shape(cells=1, resolution=32).explore(space, tmp_path / "usual") == 0
+    radius = 0.2 + (100 - usual) / 1000
+    assert trimesh.load(tmp_path / "usual" / "shape-00.ply").volume == pytest.approx(
+        4 / 3 * math.pi * radius**3, rel=0.02
+    )
+    with Image.open(tmp_path / "shape.png") as picture:
+        dark = torch.tensor(list(picture.convert("L").getdata())).view(picture.height, picture.width) < 250
+    assert dark.any()
+    with pytest.raises(ConfigError, match=r"what\.level=1000: no scene is so dense; the greatest density is 2\d\d"):
+        Shape(cells=1, resolution=32, level=1000).explore(space, tmp_path)
+
+
+def test_scenes_seen_from_a_camera(tmp_path: Path) -> None:
+    """In explorations, from one camera, whatever z says; other generators refuse it."""
+    model: Any = build.build_model(small(tmp_path / "run", "pi_gan"))
+    space = LatentSpace(model, ema=False, camera=[30, 10])
+    z = space.noise(2)
+    yaw, pitch = torch.tensor([30.0]).deg2rad(), torch.tensor([10.0]).deg2rad()
+    seen = space.network.seen(z, space.network.cameras(yaw, pitch).expand(2, -1)).images
+    assert torch.equal(space.images(z, None), seen)
+    z[:, -2:] = 0  # the camera of z
+    assert torch.equal(space.images(z, None), seen)
+    with pytest.raises(ConfigError, match=r"camera=\[30\]: a camera's yaw .* type for example camera=\[30,15\]"):
+        LatentSpace(model, ema=False, camera=[30])
+    plain: Any = build.build_model(small(tmp_path / "run", "dcgan"))
+    with pytest.raises(ConfigError, match=r"camera=\[30, 10\]: DCGANGenerator draws images and no scenes"):
+        LatentSpace(plain, ema=False, camera=[30, 10])
+
+
+def test_samples_from_cameras(tmp_path: Path) -> None:
+    """All from one, or each from one of a file; single images have theirs beside them, which data=posed reads."""
+    train(cfg := small(tmp_path / "run", "pi_gan", "data.resolution=16"), every=16)
+    (tmp_path / "run" / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
+    words = [f"run={tmp_path / 'run'}", "device=cpu", "n=3", "singles=true", "ema=false"]
+
+    def drawn_by(*more: str) -> Path:
+        out = tmp_path / f"drawn-{len([*tmp_path.glob('drawn-*')])}"
+        with hydra.initialize_config_dir(str(configs.conf_dir()), version_base="1.3"):
+            assert sample.sample(hydra.compose("sample", [*words, *more, f"out={out}"])) == 0
+        return out
+
+    data = PosedFolder(str(drawn_by("camera=[90,20]") / "images"), 16, cache=str(tmp_path / "cache"))
+    assert len(data.training()) == 3
+    yaw, pitch = angles_of(data.cameras_of("train"))
+    assert torch.allclose(yaw, torch.tensor(math.pi / 2))
+    assert torch.allclose(pitch, torch.tensor(math.pi / 9))
+    np.save(tmp_path / "two.npy", data.cameras_of("train")[:2].numpy())
+    again = PosedFolder(str(drawn_by(f"cameras={tmp_path / 'two.npy'}") / "images"), 16, cache=str(tmp_path / "cache"))
+    assert torch.equal(again.training().pixels, data.training().pixels)
+    bad: dict[str, Any] = {"flat": np.zeros(24), "empty": np.zeros((0, 25)), "wrong": np.ones((2, 25))}
+    for name, said in {"flat": "it holds [1,24]", "empty": "it holds [0,25]", "wrong": "row 0 is no camera"}.items():
+        np.save(tmp_path / f"{name}.npy", bad[name])
+        with pytest.raises(ConfigError) as refused:
+            drawn_by(f"cameras={tmp_path / name}.npy")
+        assert said in str(refused.value)
+    for text in ("cameras=none.json", "camera=[1]", "camera=north"):
+        with pytest.raises(ConfigError, match=text.split("=")[0]):
+            drawn_by(text)

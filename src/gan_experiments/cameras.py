@@ -58,17 +58,21 @@ def parted(cameras: Tensor) -> tuple[Tensor, Tensor]:
     return cameras[:, :16].unflatten(1, (4, 4)), cameras[:, 16:].unflatten(1, (3, 3))
 
 
-def rays(cameras: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
-    """Return the origins and unit directions, each [n, R², 3], of the rays through all pixels, row by row from the top.
+def rays(cameras: Tensor, size: int | tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the origins and unit directions, each [n, H · W, 3], of the rays through all pixels, rows from the top.
 
-    `cameras` are [n, 25], and R is the `resolution`.
+    `cameras` are [n, 25], whose intrinsics are in parts of the image's sides; `size` is H and W, or the side of a
+    square.
     """
+    height, width = (size, size) if isinstance(size, int) else size
     poses, intrinsics = parted(cameras)
-    centres = (torch.arange(resolution).to(cameras) + 0.5) / resolution
-    y, x = torch.meshgrid(centres, centres, indexing="ij")
-    pixels = torch.stack([x.flatten(), y.flatten(), torch.ones_like(x.flatten())])  # [3, R²]
-    seen = torch.linalg.solve(intrinsics, pixels)  # where they lie at depth 1, [n, 3, R²]
-    directions = F.normalize((poses[:, :3, :3] @ seen).transpose(1, 2), dim=2)
+    across, down = ((torch.arange(number).to(cameras) + 0.5) / number for number in (width, height))
+    v, u = (places.flatten() for places in torch.meshgrid(down, across, indexing="ij"))
+    focal_x, skew, x0, _, focal_y, y0 = (each[:, None] for each in intrinsics[:, :2].flatten(1).unbind(1))
+    y = (v - y0) / focal_y  # at depth 1, [n, H · W]
+    x = (u - x0 - skew * y) / focal_x
+    seen = torch.stack([x, y, torch.ones_like(x)], 2)
+    directions = F.normalize(seen @ poses[:, :3, :3].mT, dim=2)
     return poses[:, None, :3, 3].expand_as(directions), directions
 
 

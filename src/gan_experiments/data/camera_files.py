@@ -8,9 +8,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import torch
 from PIL import ImageOps
@@ -21,10 +22,11 @@ from gan_experiments.bounds import sides
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.decode import Shape, piece_of
 from gan_experiments.data.labels import LISTING
-from gan_experiments.data.limits import UnreadableImageError
+from gan_experiments.data.limits import UnreadableImageError, why
 from gan_experiments.data.sources import Files, spread
 from gan_experiments.data.splits import SPLITS
 from gan_experiments.data.texts import decoded
+from gan_experiments.files import write_text
 
 UP = ("auto", "y", "z")
 _TRANSFORMS = re.compile(r"transforms(?:_(?P<split>\w+))?\.json", re.IGNORECASE)
@@ -237,3 +239,33 @@ def fitted(posing: Posing, resolution: Shape, how: str) -> Tensor:
             camera[focal] *= length / kept
             camera[centre] = (camera[centre] * length - (length - kept) // 2) / kept
     return camera
+
+
+def read(path: Path, where: str) -> Tensor:
+    """Return the cameras float32 [n, 25] of a file, `where` in messages: .npy of [n, 25], or .json.
+
+    A .json is a list of lists of 25 numbers, or EG3D's dataset.json. Raises ConfigError for anything else.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            found = np.load(path)
+        else:
+            content = json.loads(path.read_text())
+            listed = content.get("labels") if isinstance(content, dict) else content
+            found = np.array([one[1] if len(one) == 2 else one for one in listed], dtype=np.float64)
+        cameras = torch.from_numpy(np.asarray(found, dtype=np.float64))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: it is no .npy or .json of cameras ({why(error)})") from None
+    cameras = cameras[None] if cameras.ndim == 1 else cameras
+    if cameras.ndim != 2 or cameras.shape[1] != camera_poses.NUMBERS or not len(cameras):
+        shape = ",".join(map(str, cameras.shape))
+        raise ConfigError(f"{where}: it holds [{shape}] numbers, and [n,{camera_poses.NUMBERS}] are needed")
+    if (fault := camera_poses.faults_of(cameras)) is not None:
+        raise ConfigError(f"{where}: row {fault[0]} is no camera: {fault[1]}")
+    return cameras.float()
+
+
+def write(cameras: Tensor, images: Sequence[Path]) -> None:
+    """Write the cameras float [n, 25] of images, which lie in one folder, as EG3D's dataset.json beside them."""
+    labels = [[image.name, camera] for image, camera in zip(images, cameras.tolist(), strict=True)]
+    write_text(images[0].with_name(LISTING), json.dumps({"labels": labels}))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from gan_experiments.conditions import Captions
+from gan_experiments.conditions import Cameras, Captions
 from gan_experiments.contracts import ConfigError
 from gan_experiments.kinds import Image
+from gan_experiments.models import scenes
 from gan_experiments.models.noise_to_image import NoiseToImage
 from gan_experiments.networks.text import Text
 
@@ -26,11 +27,13 @@ class LatentSpace:
 
     The latent of an image is ws [styles, w_dim], one w for each style, if the generator has styles; else z
     [latent_dim]. A conditional generator makes images of the class `only`, a label or a name, or without it of all
-    classes in order; a text-to-image one makes them of `caption`, or without it of captions of the data. `truncation`
-    is ψ for w, or the largest |z|; None for none. `mark` is what pictures of the images say of their making.
+    classes in order; a text-to-image one makes them of `caption`, or without it of captions of the data; one that
+    renders scenes has them seen from `camera`, [yaw, pitch] in degrees, or without it from where each is seen by
+    itself. `truncation` is ψ for w, or the largest |z|; None for none. `mark` is what pictures of the images say of
+    their making.
 
-    Raises ConfigError if there is no such class, no word of the caption is known, the truncation is invalid, or the
-    samples are not images.
+    Raises ConfigError if there is no such class, no word of the caption is known, the camera or the truncation is
+    invalid, or the samples are not images.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class LatentSpace:
         only: int | str | None = None,
         seed: int = 0,
         caption: str | None = None,
+        camera: Sequence[float] | None = None,
     ) -> None:
         self.network: Any = model.network("generator", ema).eval()
         self.network.requires_grad_(False)
@@ -57,6 +61,14 @@ class LatentSpace:
             if not isinstance(self.conditions, Captions):
                 raise ConfigError(f"caption={caption}: this generator reads no captions; leave it out")
             self.only, self.only_name = self.conditions.of_words([caption])[0], caption
+        self.camera: Tensor | None = None
+        if camera is not None:
+            scenes.require(self.network, f"camera={camera}")
+            (seen_from,) = scenes.cameras_at(self.network, self.conditions, *scenes.at_degrees(camera))
+            if self.conditions is None:
+                self.camera = seen_from.to(self.device, self.dtype)
+            else:
+                self.only, (self.only_name,) = seen_from, self.conditions.titles(seen_from[None], 1)
         self.mark = model.mark(seed=seed)
         if truncation is not None and (isinstance(truncation, bool) or not isinstance(truncation, int | float)):
             raise ConfigError(f"truncation={truncation}: a number is needed; type for example truncation=0.7")
@@ -155,7 +167,10 @@ class LatentSpace:
         `noise` replaces the buffers of these names in the synthesis network.
         """
         if self.styled:
-            return functional_call(self.network.synthesis, dict(noise or {}), (latents,))
+            seen_from = (None, labels) if isinstance(self.conditions, Cameras) else ()
+            return functional_call(self.network.synthesis, dict(noise or {}), (latents, *seen_from))
+        if self.camera is not None:
+            return self.network.seen(latents, self.camera.expand(len(latents), -1)).images
         return self.network(latents, *self.told(labels))
 
     @torch.no_grad()

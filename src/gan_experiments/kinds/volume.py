@@ -120,11 +120,7 @@ class Volume(Kind):
             with files.whole(path) as unfinished, open(unfinished, "wb") as file:
                 np.savez_compressed(file, allow_pickle=False, voxels=voxels, **told)
             return
-        mesh = surface_of(voxels)
-        if mark is not None:
-            mesh.metadata["gan_experiments"] = json.dumps(asdict(mark))
-        with files.whole(path) as unfinished:
-            unfinished.write_bytes(_exported(mesh, path.suffix[1:], mark))
+        save_mesh(surface_of(voxels), path, mark)
 
 
 VOLUME = Volume()
@@ -136,17 +132,34 @@ def surface_of(voxels: np.ndarray) -> Any:
     Its x axis is to the right, y upwards and z to the front, and the volume is a cube of side 1 around the origin.
     Raises ConfigError if the libraries of the extra `mesh` are not installed.
     """
+    return surface_at(voxels[::-1, ::-1].astype(np.float32), 127.5, 1.0)
+
+
+def surface_at(field: np.ndarray, level: float, side: float) -> Any:
+    """Return where a field [Z, Y, X] crosses a level, as a `trimesh.Trimesh`, by marching cubes; empty if nowhere.
+
+    The field is that of the middles of the cells of a cube of this side around the origin, and 0 beyond it. Raises
+    ConfigError if the libraries of the extra `mesh` are not installed.
+    """
     try:
         import trimesh
         from skimage.measure import marching_cubes
     except ImportError:
         raise ConfigError("meshes need trimesh and scikit-image: pip install 'gan-experiments[mesh]'") from None
-    padded = np.pad(voxels.astype(np.float32), 1)
-    if padded.max() < 128:
+    padded = np.pad(field, 1)
+    if padded.max() <= level:
         return trimesh.Trimesh()
-    vertices, faces, _, _ = marching_cubes(padded, 127.5)
-    vertices = ((vertices - 0.5) / np.array(voxels.shape) - 0.5)[:, ::-1] * np.array([1, -1, -1])
-    return trimesh.Trimesh(vertices, faces, process=False)  # two axes turned and two swapped: it is not mirrored
+    vertices, faces, _, _ = marching_cubes(padded, level)
+    vertices = ((vertices - 0.5) / np.array(field.shape) - 0.5)[:, ::-1] * side
+    return trimesh.Trimesh(vertices, faces, process=False)
+
+
+def save_mesh(mesh: Any, path: Path, mark: Mark | None) -> None:
+    """Write a `trimesh.Trimesh` as its suffix says, obj, ply, stl or glb; the `mark` says how it was made."""
+    if mark is not None:
+        mesh.metadata["gan_experiments"] = json.dumps(asdict(mark))
+    with files.whole(path) as unfinished:
+        unfinished.write_bytes(_exported(mesh, path.suffix[1:], mark))
 
 
 def _exported(mesh: Any, suffix: str, mark: Mark | None) -> bytes:

@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from gan_experiments import cameras as camera
 from gan_experiments.bounds import Count, Depth, NotNegative, Positive, Resolution, Whole, Width, settled
 from gan_experiments.layers.growing import stage_of
 from gan_experiments.layers.rays import camera_on_sphere, pixel_rays, weights_of, where_it_counts
@@ -108,10 +109,11 @@ class SIREN(nn.Module):
 
 
 class View(NamedTuple):
-    """Images `[N, C, H, W]` in [-1, 1] and how far away what they show is, `[N, 1, H, W]`."""
+    """Images `[N, C, H, W]` in [-1, 1], how far away on its ray what they show is, and how opaque, `[N, 1, H, W]`."""
 
     images: Tensor
     depth: Tensor
+    opacity: Tensor
 
 
 class PiGANGenerator(nn.Module):
@@ -180,23 +182,60 @@ class PiGANGenerator(nn.Module):
             pitch = math.pi / 2 - self.elevation + self.pitch * pitch
         return torch.stack([pitch.clamp(EDGE, math.pi - EDGE), yaw], 1)
 
-    def forward(self, z: Tensor, draw: Draw | None = None) -> Tensor:
-        """Render images; with a `draw` the places on the rays are drawn, as in training."""
-        return self.seen(z, self.poses(z), draw).images
+    def forward(self, z: Tensor, cameras: Tensor | None = None, draw: Draw | None = None) -> Tensor:
+        """Render images as the cameras of z see the scenes, or other cameras `[N, 25]`.
 
-    def seen(self, z: Tensor, poses: Tensor, draw: Draw | None = None) -> View:
-        """Render the scenes of noise from poses `[N, 2]`, whatever z says of them."""
-        styles, cameras = self.siren.styles(z[:, : self.content_dim]), camera_on_sphere(poses[:, 1], poses[:, 0])
+        With a `draw` the places on the rays are drawn, as in training.
+        """
+        if cameras is not None:
+            return self.seen(z, cameras, draw).images
+        poses = self.poses(z)
+        own = camera_on_sphere(poses[:, 1], poses[:, 0])
+        directions = pixel_rays(*self._size(), self.view, own) @ own[:, :3, :3].mT  # [N, H W, 3]
+        return self._along(z, own, directions, draw).images
+
+    def cameras(self, yaw: Tensor, pitch: Tensor) -> Tensor:
+        """Return cameras `[N, 25]` at angles `[N]` in radians that see as those of z do; see `cameras.on_sphere`."""
+        tangent = math.tan(math.radians(self.view) / 2)
+        focal = [(side - 1) * max(self._size()) / (2 * side**2 * tangent) for side in self._size()]
+        down, across = focal
+        rows = [[across, 0, 0.5], [0, down, 0.5], [0, 0, 1]]
+        intrinsics = torch.tensor(rows, dtype=yaw.dtype, device=yaw.device)
+        return camera.joined(camera.on_sphere(yaw, pitch, 1.0), intrinsics)
+
+    def seen(self, z: Tensor, cameras: Tensor, draw: Draw | None = None) -> View:
+        """Render the scenes of noise from cameras `[N, 25]`, whatever z says of them."""
+        cameras = cameras.to(z)
+        directions = camera.rays(cameras, self._size())[1]
+        return self._along(z, camera.parted(cameras)[0], directions, draw)
+
+    def densities(self, z: Tensor, points: Tensor) -> Tensor:
+        """Return how dense the scenes of noise are at points `[N, P, 3]` in the box around the origin, `[N, P]`."""
+        return self._positive(self.siren(points, torch.zeros_like(points), self._styles(z))[1], None)
+
+    @property
+    def box(self) -> float:
+        """The side of the cube that holds the scene."""
+        return self.siren.box
+
+    def _size(self) -> tuple[int, int]:
         height, width = (side << stage_of(self.grown)[0] for side in self.start)
-        at_once = max(1, AT_A_TIME // (height * width * self.samples * self.siren.width))
+        return height, width
+
+    def _styles(self, z: Tensor) -> Styles:
+        return self.siren.styles(z[:, : self.content_dim])
+
+    def _along(self, z: Tensor, cameras: Tensor, directions: Tensor, draw: Draw | None) -> View:
+        """Render along rays `[N, H W, 3]` from the places of poses `[N, 4, 4]`."""
+        styles = self._styles(z)
+        at_once = max(1, AT_A_TIME // (directions.shape[1] * self.samples * self.siren.width))
         if torch.is_grad_enabled() or draw is not None or torch.compiler.is_exporting():
-            return self._rendered(styles, cameras, height, width, draw)
-        parts = zip(*(rows.split(at_once) for rows in (*styles, cameras)), strict=True)
-        views = [self._rendered(Styles(*styles), camera, height, width, None) for *styles, camera in parts]
+            return self._rendered(styles, cameras, directions, draw)
+        parts = zip(*(rows.split(at_once) for rows in (*styles, cameras, directions)), strict=True)
+        views = [self._rendered(Styles(*styles), pose, rays, None) for *styles, pose, rays in parts]
         return View(*(torch.cat(some) for some in zip(*views, strict=True)))
 
-    def _rendered(self, styles: Styles, cameras: Tensor, height: int, width: int, draw: Draw | None) -> View:
-        directions = pixel_rays(height, width, self.view, cameras) @ cameras[:, :3, :3].mT  # [N, H W, 3]
+    def _rendered(self, styles: Styles, cameras: Tensor, directions: Tensor, draw: Draw | None) -> View:
         places = torch.linspace(self.near, self.far, self.samples, dtype=cameras.dtype, device=cameras.device)
         places = places.expand(*directions.shape[:2], -1)
         if draw is not None:
@@ -216,13 +255,14 @@ class PiGANGenerator(nn.Module):
             densities = torch.cat([more[1], densities], -1).gather(-1, order)
             colours = torch.cat([more[0], colours], 2).gather(2, order[..., None].expand(-1, -1, -1, self.channels))
         weights = weights_of(self._positive(densities, draw), places)
-        left = 1 - weights.sum(-1, keepdim=True)
+        opacity = weights.sum(-1, keepdim=True)
+        left = 1 - opacity
         if self.background == "last":
             weights = torch.cat([weights[..., :-1], weights[..., -1:] + left], -1)
         seen = (weights[..., None] * colours).sum(2)
         seen = seen + left if self.background == "white" else seen
-        depth = (weights * places).sum(-1, keepdim=True)
-        return View(*(rows.mT.unflatten(2, (height, width)) for rows in (2 * seen - 1, depth)))
+        depth = (weights * places).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True).clamp_min(EDGE)
+        return View(*(rows.mT.unflatten(2, self._size()) for rows in (2 * seen - 1, depth, opacity)))
 
     def _at(self, places: Tensor, directions: Tensor, cameras: Tensor, styles: Styles) -> tuple[Tensor, Tensor]:
         """Return colours `[N, R, S, C]` and raw densities `[N, R, S]` at places `[N, R, S]` of rays `[N, R, 3]`."""

@@ -39,7 +39,7 @@ def explore(cfg: DictConfig) -> int:
             found = (run.folder / "explored").glob(f"**/{glob.escape(name)}")
             cfg.what[key] = str(max(found, key=lambda path: path.stat().st_mtime, default=name))
     what = build.make(cfg.what)
-    generator = LatentSpace(model, cfg.ema, cfg.truncation, cfg["class"], cfg.seed, cfg.caption)
+    generator = LatentSpace(model, cfg.ema, cfg.truncation, cfg["class"], cfg.seed, cfg.caption, cfg.camera)
     generator.mark = run.mark(cfg.provenance, cfg.seed, generator.only_name)
     usual = run.folder / "explored" / f"{model.images_seen:08d}"
 

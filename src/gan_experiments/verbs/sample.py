@@ -52,7 +52,7 @@ def sample(cfg: DictConfig) -> int:
     names = [] if label is None else run.names_of(label)
     mark = run.mark(cfg.provenance, cfg.seed, names[0] if len({*names}) == 1 else "", composite=real is not None)
     if sheet in wanted:
-        titles = [] if label is None else run.conditions.titles(label, columns)
+        titles = [] if label is None or columns is None else run.conditions.titles(label, columns)
         drawing.save_png(kind.sheet(torch.stack(cells), columns, real=real, titles=titles), sheet, mark)
     print(report.shown(sheet))
     for path in played:
@@ -60,7 +60,7 @@ def sample(cfg: DictConfig) -> int:
             kind.play(torch.stack(cells), path, mark)
         print(report.shown(path))
     if singles:
-        _write_singles(run, cfg, singles, wanted, cells, names)
+        _write_singles(run, cfg, singles, wanted, cells, names, label)
         print(f"{report.shown(out / 'images')}  ({len(cells)} {kind.name})")
     if cfg.interpolation and isinstance(model, NoiseToImage):
         if walk in wanted:
@@ -72,14 +72,24 @@ def sample(cfg: DictConfig) -> int:
 
 
 def _write_singles(
-    run: Run, cfg: DictConfig, singles: list[Path], wanted: set[Path], cells: list[Tensor], names: list[str]
+    run: Run,
+    cfg: DictConfig,
+    singles: list[Path],
+    wanted: set[Path],
+    cells: list[Tensor],
+    names: list[str],
+    told: Tensor | None,
 ) -> None:
-    """Write each wanted sample to its file, and the `names` of captions beside."""
+    """Write each wanted sample to its file, and beside them the captions, or cameras, that were `told`."""
     from gan_experiments import processes
+    from gan_experiments.cameras import NUMBERS
     from gan_experiments.conditions import Captions
+    from gan_experiments.data import camera_files
 
-    if isinstance(run.conditions, Captions) and names:
+    if isinstance(run.conditions, Captions):
         _write_captions(names, singles, singles[0].parent.with_name("captions.txt"))
+    elif told is not None and told.shape[1:] == (NUMBERS,):
+        camera_files.write(told, singles)
     values = [_values(run)] if cfg.depth == 16 else []
     for index, (path, cell) in enumerate(zip(processes.watched(singles, "files"), cells, strict=False)):
         if path in wanted:  # of input, output and reconstruction, the output
@@ -119,9 +129,9 @@ def _drawn(run: Run, cfg: DictConfig, label: Tensor | None) -> list[Tensor]:
 
     model = run.model
     if not isinstance(model, NoiseToImage):
-        for key in ("class", "labels", "caption"):
+        for key in ("class", "labels", "caption", "camera", "cameras"):
             if cfg[key] is not None:
-                what = "captions" if key == "caption" else "classes"
+                what = {"caption": "captions", "camera": "cameras", "cameras": "cameras"}.get(key, "classes")
                 raise ConfigError(f"{key}={cfg[key]}: this model translates images and knows no {what}; leave it out")
         if cfg.interpolation:
             raise ConfigError("interpolation: this model translates images and has no latent space; leave it out")
@@ -150,15 +160,33 @@ def _walk(model: NoiseToImage, cfg: DictConfig, label: Tensor | None) -> list[Te
 def _singles(run: Run, cfg: DictConfig, label: Tensor | None, folder: Path, suffix: str) -> list[Path]:
     """Return a path for each image, in a folder of its class if there are classes."""
     from gan_experiments import files
-    from gan_experiments.conditions import Captions
 
     names = [f"{index:06d}{suffix}" for index in range(cfg.n)]
-    if label is None:
-        return [folder / name for name in names]
-    if isinstance(run.conditions, Captions):
+    if label is None or label.ndim > 1:  # captions and cameras name no folders
         return [folder / name for name in names]
     classes = files.clean_names(run.model.class_names or run.data().class_names)
     return [folder / classes[number] / name for number, name in zip(label.tolist(), names, strict=True)]
+
+
+def _cameras(run: Run, cfg: DictConfig) -> Tensor | None:
+    """Return the cameras float [n, 25] of `camera=` or `cameras=`; None without these."""
+    import torch
+
+    from gan_experiments.contracts import ConfigError
+    from gan_experiments.data.camera_files import read
+    from gan_experiments.models import scenes
+
+    given = [key for key in ("camera", "cameras") if cfg[key] is not None]
+    if not given:
+        return None
+    (key, *others), generator = given, run.model.network("generator", cfg.ema)
+    scenes.require(generator, f"{key}={cfg[key]}")
+    if others or cfg["class"] is not None or cfg.caption is not None or cfg.labels is not None:
+        raise ConfigError(f"{key}={cfg[key]}: it says all that samples are told; leave out the others of these")
+    if key == "camera":
+        return scenes.cameras_at(generator, run.conditions, *scenes.at_degrees(cfg.camera)).expand(cfg.n, -1)
+    cameras = read(Path(cfg.cameras).expanduser(), f"cameras={cfg.cameras}")
+    return cameras[torch.arange(cfg.n) % len(cameras)]
 
 
 def _embeddings(cfg: DictConfig, known: Embedded) -> Tensor:
@@ -203,8 +231,11 @@ def _labels(run: Run, cfg: DictConfig) -> tuple[Tensor | None, int | None]:
     each class has its columns. Single images are a data set: if the data's classes are unequally frequent, they are
     drawn in the same proportions.
     """
-    from gan_experiments.conditions import ACROSS, Captions, Embedded
+    from gan_experiments.conditions import ACROSS, Cameras, Captions, Embedded
     from gan_experiments.contracts import ConfigError
+
+    if (seen_from := _cameras(run, cfg)) is not None:
+        return seen_from, None
 
     if (captions := _captions(cfg)) is not None:
         if not isinstance(run.conditions, Captions):
@@ -217,6 +248,10 @@ def _labels(run: Run, cfg: DictConfig) -> tuple[Tensor | None, int | None]:
     asked = cfg["class"]
     if asked is not None and isinstance(run.conditions, Captions):
         raise ConfigError(f"class={asked}: this generator reads captions and knows no classes; type caption=...")
+    if asked is not None and isinstance(run.conditions, Cameras):
+        raise ConfigError(f"class={asked}: this generator is told cameras and knows no classes; type camera=[30,15]")
+    if cfg.singles and isinstance(run.conditions, Cameras):  # a data set
+        return run.conditions(cfg.n, cfg.seed), None
     law = cfg.labels or ("data" if cfg.singles and not run.conditions.even else None)
     columns = None if law or asked is not None else run.conditions.columns(cfg.n)
     return run.labels(cfg.n, cfg.seed, asked, law, key="class"), columns
