@@ -251,7 +251,7 @@ def read(path: Path, where: str) -> Tensor:
             found = np.load(path)
         else:
             content = json.loads(path.read_text())
-            listed = content.get("labels") if isinstance(content, dict) else content
+            listed: Any = content.get("labels") if isinstance(content, dict) else content
             found = np.array([one[1] if len(one) == 2 else one for one in listed], dtype=np.float64)
         cameras = torch.from_numpy(np.asarray(found, dtype=np.float64))
     except (OSError, ValueError, TypeError) as error:
