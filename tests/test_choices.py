@@ -73,6 +73,7 @@ ANSWERS = {
     "metrics=i3d": "is of clips, and this model makes images; leave metrics= out",
     "metrics=modes": "is of points of the plane, and this model makes images",
     "metrics=vggish": NO_WEIGHTS,
+    "metrics=reprojection": "is of rendered scenes, and this model draws images",
     "metrics=volumes": "is of volumes, and this model makes images",
     "metrics=paired": "compares pairs, and noise makes none; type metrics=none",
     "perceptual=vgg19": NO_WEIGHTS,

@@ -56,6 +56,7 @@ ANSWERS = {
     "perceptual=lite0": LITE0,
     "what=orbit": "draws images and no scenes to walk around",
     "what=shape": "draws images and no scenes to walk around",
+    "metrics=reprojection": "is of rendered scenes, and this model draws images",
     "camera=": "draws images and no scenes to walk around",
     "cameras=": "draws images and no scenes to walk around",
     "class=up": "class=up: this generator knows no classes",

@@ -99,6 +99,14 @@ def turned_to(cameras: Tensor, yaw: Tensor, pitch: Tensor) -> Tensor:
     return joined(on_sphere(yaw.double(), pitch.double(), radius), intrinsics).float()
 
 
+def turned_around(cameras: Tensor, angle: float) -> Tensor:
+    """Return cameras [n, 25] that were moved by an angle in radians around the vertical axis, to the right."""
+    cosine, sine = math.cos(angle), math.sin(angle)
+    turn = torch.tensor([[cosine, 0, sine, 0], [0, 1, 0, 0], [-sine, 0, cosine, 0], [0, 0, 0, 1.0]]).to(cameras)
+    poses, intrinsics = parted(cameras)
+    return joined(turn @ poses, intrinsics)
+
+
 def mirrored(cameras: Tensor) -> Tensor:
     """Return the cameras [n, 25] that see the mirrored world as cameras [n, 25] see the world, mirrored left to right.
 

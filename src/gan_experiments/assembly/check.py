@@ -28,8 +28,10 @@ from gan_experiments.kinds import Clip, Image, kind_of
 from gan_experiments.layers.spectral_norm import SpectralNorm
 from gan_experiments.metrics import names
 from gan_experiments.metrics.of_captions import CaptionEvaluator
+from gan_experiments.metrics.of_scenes import SceneEvaluator
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.metrics.r_precision import RPrecisionEvaluator
+from gan_experiments.models import scenes
 from gan_experiments.models.image_to_image import ImageToImage
 from gan_experiments.models.noise_to_image import NoiseToImage
 from gan_experiments.models.text_to_image import TextToImage
@@ -522,12 +524,8 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
     elif not model.makes_images:
         if not of_captions:
             yield f"{given} is of generated images, and this model makes none; type metrics=r_precision or metrics=none"
-    elif of_captions and not isinstance(model, TextToImage):
-        yield f"{given} is of images made of captions, and this model reads none; type another metrics="
-    elif of_captions:
-        by_encoders = issubclass(_class(metrics), RPrecisionEvaluator)
-        if by_encoders and not metrics.encoders and getattr(model, "image_encoder", None) is None:
-            yield f"{given} needs encoders to judge by: type metrics.encoders= a run of model=damsm"
+    elif of_captions or issubclass(_class(metrics), SceneEvaluator):
+        yield from _of_what_only_some_do(metrics, model, given)
     elif not isinstance(model, ImageToImage):
         if paired:
             yield f"{given} compares pairs, and noise makes none; type metrics=none"
@@ -540,6 +538,19 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
             )
     elif not paired:
         yield f"{given}: this model does not draw images from noise; type metrics=paired or metrics=none"
+
+
+def _of_what_only_some_do(metrics: DictConfig, model: Any, given: str) -> Iterator[str]:
+    """Yield why a model cannot be scored by metrics of captions or of scenes."""
+    if issubclass(_class(metrics), SceneEvaluator):
+        if not scenes.renders(getattr(model, "generator", None)):
+            yield f"{given} is of rendered scenes, and this model draws images; type another metrics="
+    elif not isinstance(model, TextToImage):
+        yield f"{given} is of images made of captions, and this model reads none; type another metrics="
+    elif issubclass(_class(metrics), RPrecisionEvaluator):
+        own = getattr(model, "image_encoder", None)
+        if not metrics.encoders and own is None:
+            yield f"{given} needs encoders to judge by: type metrics.encoders= a run of model=damsm"
 
 
 def _first_score(metrics: DictConfig, model: Any) -> Iterator[str]:

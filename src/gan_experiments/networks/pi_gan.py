@@ -203,6 +203,11 @@ class PiGANGenerator(nn.Module):
         intrinsics = torch.tensor(rows, dtype=yaw.dtype, device=yaw.device)
         return camera.joined(camera.on_sphere(yaw, pitch, 1.0), intrinsics)
 
+    def own_cameras(self, z: Tensor) -> Tensor:
+        """Return the cameras `[N, 25]` of noise."""
+        pitch, yaw = (math.pi / 2 - self.poses(z)).unbind(1)
+        return self.cameras(yaw, pitch)
+
     def seen(self, z: Tensor, cameras: Tensor, draw: Draw | None = None) -> View:
         """Render the scenes of noise from cameras `[N, 25]`, whatever z says of them."""
         cameras = cameras.to(z)
