@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gan_experiments import rendering
-from gan_experiments.assembly import build
+from gan_experiments.assembly import build, scoring
 from gan_experiments.callbacks import memorisation
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.limits import UnreadableImageError
@@ -336,6 +336,13 @@ def test_scores_of_copies_of_a_part_and_of_dust(tmp_path: Path) -> None:
 
 def _weights(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_automatic_scores_of_a_run_are_of_its_volumes(tmp_path: Path) -> None:
+    """As `evaluate run=... metrics=auto` asks for them, without data of its own."""
+    asked = compose(tmp_path, "metrics=auto")
+    asked.data = {}
+    assert scoring.required(asked, compose(tmp_path, "model=gan3d"))._target_.endswith("VolumeEvaluator")
 
 
 def test_the_networks_have_the_papers_sizes() -> None:

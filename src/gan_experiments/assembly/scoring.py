@@ -67,8 +67,14 @@ def _class_of(choice: str) -> Any:
     return get_class(configs.of_choice("metrics", choice).extractor._target_)
 
 
-def required(cfg: DictConfig) -> Any:
-    """Return the metrics of a config for a verb that needs them. Raises ConfigError if `metrics=auto` finds none."""
+def required(cfg: DictConfig, trained: DictConfig | None = None) -> Any:
+    """Return the metrics of a config for a verb that needs them. Raises ConfigError if `metrics=auto` finds none.
+
+    `trained` is the config of the run that is scored: where `cfg` names no data, its data say what samples are.
+    """
+    if automatic(cfg) and not cfg.get("data") and trained and trained.get("data"):
+        cfg = copy.deepcopy(cfg)
+        OmegaConf.update(cfg, "data", trained.data, force_add=True)
     found, missing = settled(cfg)
     if missing and not found.metrics:
         raise ConfigError(f"metrics=auto: {missing}, or type another metrics=")

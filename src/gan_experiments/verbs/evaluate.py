@@ -155,7 +155,7 @@ def _evaluator(cfg: DictConfig, subject: Subject) -> Any:
     from gan_experiments.contracts import ConfigError
     from gan_experiments.metrics.evaluator import Evaluator
 
-    settings = scoring.required(cfg) or (subject.config and scoring.required(subject.config))
+    settings = scoring.required(cfg, subject.config) or (subject.config and scoring.required(subject.config))
     if not settings:
         raise ConfigError(
             f"run={cfg.run} was trained with metrics=none: type metrics=digits or metrics=inception, for a model that"
