@@ -89,7 +89,7 @@ def _row(folder: Path, cases: list[Case], features: list[str]) -> list[str]:
             then_one = gap(alone, {k: v for k, v in last.items() if isinstance(v, torch.Tensor)})
             biases = f"{largest(difference(tensors(alone), made[0])):.0e}" if cancelled(alone) else ""
     case = cases[-1]  # with its batch norm, where it has some
-    straight(case, folder / case.model)
+    straight(case, folder / case.model, stops=STOPS)
     again = [resumed(case, folder / case.model, stop).parents[1] for stop in STOPS]
     stops = max(_between(folder / case.model, other) for other in again)
     row = [cells.get(feature, "-") for feature in features]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Container
@@ -24,6 +23,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_experiments.assembly import build
+from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.ranks import RankGuard
 from gan_experiments.contracts import TrainingFailure
 from gan_experiments.engine.module import AdversarialModule
@@ -132,20 +132,25 @@ def _features(model: str) -> list[str]:
     return [c.feature for c in found if not (c.compares_samples and c.feature.startswith("accumulation"))]
 
 
-class KeepEach(L.Callback):
-    """Keeps the checkpoint of each batch, as a kill right after it would leave it: `<batches>.ckpt`."""
+class KeepSome(Checkpoints):
+    """Keeps the checkpoints after some numbers of batches, as a kill right after them would leave these."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "checkpoints"
+    def __init__(self, folder: Path, stops: Container[int]) -> None:
+        super().__init__(folder, every=10**9)
+        self.stops = stops
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:  # type: ignore[override]
-        if trainer.is_global_zero:
-            shutil.copy(self.folder / "last.ckpt", self.folder / f"{module.batches}.ckpt")
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
+        """Save `<batches>.ckpt` too."""
+        if module.batches in self.stops:
+            self.save(trainer, module, self.folder / f"{module.batches}.ckpt")
+        super().on_train_batch_end(trainer, module)
 
 
-def straight(case: Case, folder: Path, ranks: int = 1, keeps: bool = True, **how: Any) -> AdversarialModule:
-    """An unbroken run, which leaves a checkpoint of each batch if it `keeps` them."""
-    return case.train(folder, ranks, every=1, extra=[KeepEach(folder)], **how) if keeps else case.train(folder, ranks)
+def straight(
+    case: Case, folder: Path, ranks: int = 1, stops: Container[int] | None = (), **how: Any
+) -> AdversarialModule:
+    """An unbroken run, which leaves checkpoints of its end and after some numbers of batches; without `stops` none."""
+    return case.train(folder, ranks, extra=[] if stops is None else [KeepSome(folder, stops)], **how)
 
 
 def resumed(case: Case, folder: Path, stop: int, ranks: int = 1, source: Path | None = None, **how: Any) -> Path:
@@ -228,7 +233,7 @@ def _rank(rank: int, port: int, where: str, some: list[Case], resume: Container[
     for case in some:
         folder = place(Path(where), case)
         reductions = count_reductions()
-        module = straight(case, folder / "two", 2, keeps=resumes(case, resume))
+        module = straight(case, folder / "two", 2, (2,) if resumes(case, resume) else None)
         made = {"tensors": tensors(module), "reductions": reductions(), "steps": module.trainer.global_step}
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(made, folder / f"rank-{rank}.pt")

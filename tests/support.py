@@ -377,7 +377,14 @@ def _load() -> None:
     check.require(compose(Path("r"), "callbacks=default", "logger=wandb"))  # keeps signatures, bounds and layers' sizes
 
 
-LATE = ("matplotlib.pyplot", "jinja2", "requests", "hydra._internal.logging_config", "torch.utils.serialization")
+LATE = (
+    "matplotlib.pyplot",
+    "jinja2",
+    "requests",
+    "hydra._internal.logging_config",
+    "torch.utils.serialization",
+    "scipy.ndimage",
+)
 """What other packages import when they are first used."""
 
 

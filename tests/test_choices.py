@@ -29,6 +29,7 @@ from gan_experiments.callbacks.callback import find
 from gan_experiments.callbacks.health import Health
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.images import Digits
+from gan_experiments.kinds.volume import Volume
 from gan_experiments.launch import study
 from gan_experiments.loggers import wandb_run
 from gan_experiments.metrics import extractors
@@ -89,6 +90,8 @@ ANSWERS = {
 def nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No weights, no data, no key of W&B, and a place of its own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Volume, "turning", 2)
+    monkeypatch.setattr(Volume, "shown", 2)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_MODE", "disabled")

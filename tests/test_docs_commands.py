@@ -19,10 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from support import REPOSITORY, compose, run, serving, shrink
 
+from gan_experiments.kinds.volume import Volume
 from gan_experiments.launch import entry
 from gan_experiments.runs import resume
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+FOLDER = r"(hydra\.run\.dir|output)=outputs/"  # where a run is kept says nothing of what it does
 PLACE = "outputs/2026-11-22/12-00-00"
 """The run folder that the pages speak of."""
 OF_THE_RUN = {"mask=": "context_encoder_random", "to=a": "cyclegan", "paired": "pix2pix", "translate": "cyclegan"}
@@ -109,7 +111,7 @@ def meaning(command: str) -> tuple[str, ...]:
     return (
         started[0] if started else "",
         verb,
-        *(re.sub(rf"^(run|[ab])=(latest|run|{PLACE})$", r"\1=R", w) for w in words),
+        *(re.sub(rf"^(run|[ab])=(latest|run|{PLACE})$", r"\1=R", w) for w in words if not re.match(FOLDER, w)),
     )
 
 
@@ -144,6 +146,7 @@ def tiny(cfg: DictConfig) -> None:
         cfg.truncation = cfg.truncation[:2]
     if "port" in cfg:
         cfg.port = 0
+    Volume.turning = Volume.shown = 2
     if "callbacks" in cfg and "samples" in cfg.callbacks:
         cfg.callbacks.samples.n = 4
 

@@ -288,6 +288,7 @@ def test_the_samples_of_every_variant_are_looked_at(
     """Said where samples should differ by now, and only there: before, one variant is looked at for all."""
     for name, warm_up in (("early", 1_000_000), ("late", 0))[model != "dcgan" :]:
         cfg = small(tmp_path / name, model)
+        cfg.images = 2 * cfg.data.batch_size
         looking = Health(every=cfg.data.batch_size, warm_up=warm_up, patience=2)
         train(cfg, extra=[Grey(), looking])
         alarms = [line for line in caplog.messages if "the samples have collapsed: 100%" in line]

@@ -367,7 +367,7 @@ def test_stopped_and_resumed_and_on_two_ranks(tmp_path: Path) -> None:
     on_two_ranks(tmp_path, cases, resume=(), others=False)
     for case in cases:
         folder = place(tmp_path, case)
-        alone = straight(case, folder / "one")
+        alone = straight(case, folder / "one", stops=[2])
         last = folder / "one" / "checkpoints" / "last.ckpt"
         assert difference(state(last), state(resumed(case, folder / "one", 2))) == {}
         made = [torch.load(folder / f"rank-{rank}.pt")["tensors"] for rank in (0, 1)]
