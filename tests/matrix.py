@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import json
 import pickle
 import re
@@ -91,13 +92,18 @@ class Column:
     def cells(self) -> dict[str, list[str]]:
         """Why each choice makes no sense on the variant; an empty list where it has trained two batches.
 
-        Techniques are trained together where one does not hide what another does.
+        Choices are trained together where one does not hide what another does.
         """
         found = {choice: self.reasons(group, choice) for group, choice in CHOICES}
-        for trial in trials([(group, choice) for group, choice in CHOICES if not found[choice]]):
+        left = trials([(group, choice) for group, choice in CHOICES if not found[choice]])
+        while left:
+            trial = left.pop()
             try:
                 self.train(*trial)
-            except ConfigError as error:  # what only the weights themselves can tell
+            except ConfigError as error:  # what only the weights themselves can tell, or two choices of each other
+                if len(trial) > 1:
+                    left += [[choice] for choice in trial]
+                    continue
                 ((group, choice),) = trial
                 found[choice] = self.in_general(error.faults, group, choice)
         return found
@@ -200,12 +206,16 @@ APART = ("spectral_norm", "feature_matching")
 
 
 def trials(accepted: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
-    """What is trained together: techniques of different names that leave the players, the losses and the layers."""
+    """What is trained together: techniques that leave the players, the losses and the layers; one of all other groups.
+
+    Of those other groups, and of techniques of one name, a trial has one each.
+    """
     together: dict[str, tuple[str, str]] = {}
     resting, others = [], []
+    alone: dict[str, list[tuple[str, str]]] = {"technique": [], "loss": [], "augment": []}
     for group, choice in accepted:
         if group != "technique" or choice in APART:
-            others.append([(group, choice)])
+            alone[group].append((group, choice))
             continue
         ((name, node),) = file_of(group, choice).items()
         kind: Any = get_class(node["_target_"])
@@ -215,7 +225,8 @@ def trials(accepted: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
             others.append([(group, choice)])
         else:
             together[str(name)] = (group, choice)
-    return [trial for trial in ([*together.values()], resting, *others) if trial]
+    mixed = [[choice for choice in row if choice] for row in itertools.zip_longest(*alone.values())]
+    return [trial for trial in ([*together.values()], resting, *others, *mixed) if trial]
 
 
 def in_general(reason: str, model: str, cfg: DictConfig) -> str:
