@@ -80,6 +80,18 @@ def test_batches_of_posed_shapes() -> None:
     assert "distance 2.7, field of view 13.4°" in data.understood()[-1]
 
 
+def test_classes_by_side() -> None:
+    """Sectors of the yaw, the first from the front on to the right; how many has to be said."""
+    data = PosedShapes(8, classes=4, classes_are="sides", **FEW)
+    images, yaw = data.training(), cameras.angles_of(data.cameras_of("train"))[0].rad2deg() % 360
+    assert images.labels is not None
+    assert images.labels.tolist() == (yaw // 90).int().tolist()
+    assert data.class_names == [f"from {angle} degrees on" for angle in (0, 90, 180, 270)]
+    assert data.fingerprint != PosedShapes(8, **FEW).fingerprint
+    with pytest.raises(ConfigError, match=r"of how many\? type data\.classes=24"):
+        PosedShapes(8, classes_are="sides")
+
+
 def test_cameras_are_drawn_from_the_data() -> None:
     """By a seed each once before any comes again; a checkpoint keeps them; a row of a sheet has one of them."""
     data = PosedShapes(8, **FEW)

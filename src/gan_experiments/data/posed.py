@@ -191,6 +191,7 @@ PITCHES = (0.0, 40.0)
 """From how high cameras look at the shapes, in degrees."""
 PAINT = ((0.42, 0.30, 0.58), (0.98, 0.74, 0.36))
 """The colours of a shape at the bottom and at the top of its cube."""
+CLASSES_ARE = ("shapes", "sides")
 FINER = 2
 """Rays for each pixel, along each side."""
 VERSION = 1
@@ -202,7 +203,8 @@ class PosedShapes(Posed):
 
     The cameras are EG3D's: they look at the origin from a distance of 2.7 with a field of view of 18.837 degrees across
     the diagonal, from all sides and from 0 to 40 degrees above the horizon. A shape's cube has a side of 0.4. The
-    renders are made once, into the cache.
+    renders are made once, into the cache. Classes are those of the shapes; with `classes_are` "sides" they are
+    `classes` equal sectors around the vertical axis in which the camera is, for models that are told no cameras.
     """
 
     def __init__(
@@ -211,12 +213,17 @@ class PosedShapes(Posed):
         channels: Width = 3,
         classes: Classes = 0,
         views: Annotated[int, Field(ge=1, le=1000)] = 24,
+        classes_are: Annotated[str, OneOf(*CLASSES_ARE)] = "shapes",
         **settings: Any,
     ) -> None:
         super().__init__(resolution, channels, classes=classes, **settings)
         if len({*sides(self.resolution)}) > 1:
             raise ConfigError(f"data.resolution={list(sides(self.resolution))}: renders are squares, type 32")
-        self.views = views
+        if classes_are not in CLASSES_ARE:
+            raise ConfigError(f"data.classes_are={classes_are}: type data.classes_are={' or '.join(CLASSES_ARE)}")
+        if classes_are == "sides" and not self.classes:
+            raise ConfigError("data.classes_are=sides: of how many? type data.classes=24 for sectors of 15 degrees")
+        self.views, self.classes_are = views, classes_are
 
     @cached_property
     def _source(self) -> ShapeViews:
@@ -225,7 +232,14 @@ class PosedShapes(Posed):
     @override
     def load(self, split: str) -> ImageArray:
         """Render the shapes, or open the cache of their renders."""
-        return cached(self._source, self._settings(), self.cache, split)
+        images = cached(self._source, self._settings(), self.cache, split)
+        if self.classes_are == "sides":
+            sector = 2 * math.pi / self.classes
+            yaw = camera_poses.angles_of(self._source.cameras)[0] % (2 * math.pi)
+            images.labels = (yaw / sector).long().clamp_max(self.classes - 1)
+            images.class_names = [f"from {math.degrees(sector * side):g} degrees on" for side in range(self.classes)]
+            images.fingerprint = f"{images.fingerprint}-{self.classes}-sides"
+        return images
 
     @override
     def cameras_of(self, split: str) -> Tensor:
