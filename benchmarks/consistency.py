@@ -5,10 +5,10 @@
     python benchmarks/consistency.py outputs/eg3d outputs/cdcgan       # and one of images:
     gan-experiments model=cdcgan data=posed_shapes data.classes_are=sides data.classes=24
 
-Each scene is seen from two cameras, 15 degrees apart. A GAN of images has no depths, so each pixel that is not white is
-given the depth at which the second view has the most similar colour: this is the least reprojection error that any depths
-would have. `own` is the score `reprojection`, by the depths that the model says, `best` that least one, `other` the least
-one between views of different scenes: what views have that do not agree.
+Each scene is seen from two cameras, 15 degrees apart. A GAN of images has no depths, so each pixel that is not white
+is given the depth at which the second view has the most similar colour: this is the least reprojection error that any
+depths would have. `own` is the score `reprojection`, by the depths that the model says, `best` that least one, `other`
+the least one between views of different scenes: what views have that do not agree.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from gan_experiments.metrics.of_scenes import SceneEvaluator
 from gan_experiments.models import scenes
 
 DEGREES, DEPTHS, REACH, WHITE = 15.0, 48, 0.14, 0.9
-"""Degrees between the cameras, depths tried, how far they go from the middle in parts of the cameras' distance, and from
-where on a pixel is white, of 1."""
+"""Degrees between the cameras, depths tried, how far they go from the middle in parts of the cameras' distance, and the
+least value of a white pixel, of 1."""
 
 
 def best(here: Tensor, there: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -57,9 +57,8 @@ def shown(name: str, own: Tensor | None, *views: Tensor) -> None:
     """Print a row, of views and cameras as `best` takes them."""
     here, there, first, second = views
     found = [own, best(*views), best(here, there.roll(1, 0), first, second)]
-    print(
-        f"{name:30} " + " ".join(f"{'-' if x is None else f'{x.nanmean().item():.4f}':>8}" for x in found), flush=True
-    )
+    columns = ("-" if errors is None else f"{errors.nanmean().item():.4f}" for errors in found)
+    print(f"{name:30} " + " ".join(f"{column:>8}" for column in columns), flush=True)
 
 
 def renders(n: int, side: int) -> tuple[Tensor, ...]:
@@ -69,10 +68,9 @@ def renders(n: int, side: int) -> tuple[Tensor, ...]:
     first = source.cameras
     second = cameras.turned_around(first, math.radians(DEGREES))
     pairs = zip(volumes, first, second, strict=True)
-    seen = (
-        torch.stack([seen_from(volume[None], torch.stack(pair), side) for volume, *pair in pairs]).float() / 127.5 - 1
-    )
-    return seen[:, 0], seen[:, 1], first, second
+    seen = torch.stack([seen_from(volume[None], torch.stack(pair), side) for volume, *pair in pairs])
+    here, there = (seen.float() / 127.5 - 1).unbind(1)
+    return here, there, first, second
 
 
 @torch.no_grad()
