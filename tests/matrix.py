@@ -41,7 +41,7 @@ TRANSLATORS = [
 ]  # these two are others with other networks
 ALIKE = (
     *("least_squares_cyclegan", "least_squares_bicyclegan"),
-    *("r1_auto", "r1_cifar", "r1_paper256", "r1_pi_gan", "r1_volumes", "top_k_pi_gan"),
+    *("r1_auto", "r1_cifar", "r1_eg3d", "r1_paper256", "r1_pi_gan", "r1_volumes", "top_k_pi_gan"),
 )
 """Choices that differ from others by constants alone."""
 CHOICES = [

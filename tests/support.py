@@ -58,6 +58,7 @@ SMALL = {"width": 4, "blocks": 1, "layers": 2, "growth": 4, "latent_dim": 8, "n_
 SMALL |= {"reference_batch": 4, "steps": 2, "unrolling_steps": 2, "bottleneck": 8, "embedding": 8}
 SMALL |= {"w_dim": 8, "channel_base": 128, "channel_max": 8, "mapping_layers": 2}
 SMALL |= {"content_dim": 2, "motion_dim": 2, "mapping_width": 4, "samples": 3}
+SMALL |= {"plane_resolution": 16, "plane_channels": 2, "decoder_width": 4, "points": 8}
 """Values that make any variant small, for whichever of these keys it has and does not leave at 0."""
 WITHOUT_WEIGHTS = {"srgan": ["perceptual=none", "model.pixel_weight=4"], "esrgan": ["perceptual=none"]}
 WITHOUT_WEIGHTS |= {"attngan": ["model.damsm_weight=0"]}

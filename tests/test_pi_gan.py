@@ -21,7 +21,8 @@ from gan_experiments.data.posed import PosedFolder
 from gan_experiments.exploration.latent_space import LatentSpace
 from gan_experiments.exploration.orbit import Orbit
 from gan_experiments.exploration.shape import Shape
-from gan_experiments.layers.rays import camera_on_sphere, pixel_rays, weights_of, where_it_counts
+from gan_experiments.layers.rays import camera_on_sphere, pixel_rays
+from gan_experiments.layers.volume_rendering import weights_of, where_it_counts
 from gan_experiments.networks import pi_gan
 from gan_experiments.networks.pi_gan import PiGANDiscriminator, PiGANGenerator
 from gan_experiments.runs import configs

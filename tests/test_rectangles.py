@@ -322,6 +322,8 @@ def test_every_model_trains_on_rectangles_or_says_why_not(model: str, tmp_path: 
             points = "data.resolution=[16,32] data.channels=2: a point of the plane is an image of one pixel"
             assert points in said or "data.resolution=[16,32]: volumes are cubes" in said
             return
+        if "renders are squares" in said:  # photographs with cameras need not be, see test_eg3d.py
+            return
         assert "[16,32]" in said
         assert "type data." in said
     assert module.images_seen == cfg.images

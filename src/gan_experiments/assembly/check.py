@@ -18,7 +18,7 @@ from torch import nn
 
 from gan_experiments import bounds, processes
 from gan_experiments.assembly import build, options, pretrained, scoring
-from gan_experiments.assembly.meta import Shapes, without_memory
+from gan_experiments.assembly.meta import Shapes, told, without_memory
 from gan_experiments.assembly.signatures import SPECIAL, Signature, signature, silent
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.module import DataModule
@@ -635,22 +635,24 @@ def _needs_labels(cfg: DictConfig, networks: list[str]) -> str:
 
 def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfig) -> Iterator[str]:
     expected = [2, *kind_of(_class(cfg.data)).shape(cfg.data)]
-    labels: dict[str, tuple[torch.Tensor, ...]] = {}
+    given: dict[str, tuple[torch.Tensor, ...]] = {}
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         classes = int(getattr(network, "classes", 0))
         if classes and classes != cfg.data.classes:
             yield f"model.{name} has {classes} classes and data {cfg.data.classes}; set both by data.classes"
             return
-        labels[name] = (torch.zeros(2, dtype=torch.int64, device="meta"),) if classes else ()
+        given[name] = told(network)
     try:
         z = torch.empty([2, int(generator.latent_dim)], device="meta")  # type: ignore[arg-type]
         with Shapes():
-            images = generator(z, *labels["generator"])
+            images = generator(z, *given["generator"])
             made = list(images.shape)
         if made != expected:
             yield f"model.generator makes images {made[1:]} and data has {expected[1:]}; {_how(generator, cfg)}"
         with Shapes():
-            discriminator(torch.empty(expected, device="meta"), *labels["discriminator"])
+            seen = torch.empty(expected, device="meta")
+            beside = [seen] if getattr(discriminator, "dual", False) else []
+            discriminator(torch.cat([seen, *beside], 1), *given["discriminator"])
     except Exception as error:
         yield f"model.discriminator cannot read images {expected[1:]} ({_short(error)})"
 

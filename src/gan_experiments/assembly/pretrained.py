@@ -25,7 +25,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from gan_experiments.assembly.meta import without_memory
+from gan_experiments.assembly.meta import told, without_memory
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.module import DataModule
 from gan_experiments.engine.module import AdversarialModule
@@ -646,9 +646,10 @@ def _sizes(network: nn.Module, name: str, node: Mapping[str, Any]) -> dict[str, 
         found.setdefault(path, (*sides, *channels))  # type: ignore[arg-type]
 
     hooks = [module.register_forward_hook(functools.partial(note, path)) for path, module in network.named_modules()]
-    label = [torch.zeros(2, dtype=torch.int64, device="meta")] if getattr(network, "classes", 0) else []
+    label = told(network)
     resolution, channels = node.get("resolution"), node.get("channels", 3)
     sides = list(resolution) if isinstance(resolution, list) else [resolution, resolution]
+    channels *= 2 if getattr(network, "dual", False) and "discriminator" in name else 1  # it sees pairs
     shape = [channels, *sides] if "discriminator" in name else [getattr(network, "latent_dim", 0)]
     try:
         with without_memory():

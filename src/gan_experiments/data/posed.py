@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from gan_experiments import cameras as camera_poses
-from gan_experiments.bounds import Classes, OneOf, Positive, Resolution, Width, sides
+from gan_experiments.bounds import Classes, OneOf, Positive, Resolution, Width, shown, sides
 from gan_experiments.conditions import Cameras
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.archives import Places
@@ -218,7 +218,7 @@ class PosedShapes(Posed):
     ) -> None:
         super().__init__(resolution, channels, classes=classes, **settings)
         if len({*sides(self.resolution)}) > 1:
-            raise ConfigError(f"data.resolution={list(sides(self.resolution))}: renders are squares, type 32")
+            raise ConfigError(f"data.resolution={shown(self.resolution)}: renders are squares; type data.resolution=32")
         if classes_are not in CLASSES_ARE:
             raise ConfigError(f"data.classes_are={classes_are}: type data.classes_are={' or '.join(CLASSES_ARE)}")
         if classes_are == "sides" and not self.classes:

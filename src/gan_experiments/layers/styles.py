@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.layers.equalised import EqualisedLinear, PixelNorm
-from gan_experiments.layers.labels import one_hot
+from gan_experiments.layers.labels import one_hot, required_label
 
 DECAY = 0.995  # of the moving average of w, per batch
 
@@ -22,18 +22,22 @@ class Mapping(nn.Module):
 
     `layers` linear layers of `w_dim` units with leaky ReLU, which learn at a hundredth of the learning rate. z is
     divided by the root of its mean square. With `classes` the label's embedding of `w_dim` values is normalised alike
-    and concatenated to z (as in StyleGAN2-ADA). `latent_dim=0` maps labels alone and has no `average`. Raises
-    ConfigError for a missing label.
+    and concatenated to z (as in StyleGAN2-ADA). With `numbers` in their place labels are so many numbers, float
+    `[N, numbers]`, such as those of a camera. `latent_dim=0` maps labels alone and has no `average`, which otherwise
+    keeps a share of `decay` at each batch. Raises ConfigError for a missing label.
     """
 
     average: Tensor
 
-    def __init__(self, latent_dim: int, w_dim: int, layers: int = 8, classes: int = 0) -> None:
+    def __init__(
+        self, latent_dim: int, w_dim: int, layers: int = 8, classes: int = 0, numbers: int = 0, decay: float = DECAY
+    ) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes, self.numbers, self.decay = classes, numbers, decay
         self.norm = PixelNorm()
-        self.embedding = EqualisedLinear(classes, w_dim) if classes else None
-        inputs = latent_dim + (w_dim if classes else 0)
+        told = classes or numbers
+        self.embedding = EqualisedLinear(told, w_dim) if told else None
+        inputs = latent_dim + (w_dim if told else 0)
         self.layers = nn.ModuleList(
             EqualisedLinear(w_dim if i else inputs, w_dim, lr_multiplier=0.01) for i in range(layers)
         )
@@ -44,7 +48,12 @@ class Mapping(nn.Module):
     def forward(self, z: Tensor | None, label: Tensor | None = None) -> Tensor:
         parts = [] if z is None else [self.norm(z)]
         if self.embedding is not None:
-            parts.append(self.norm(self.embedding(one_hot(label, self.classes, self.embedding.weight, "Mapping"))))
+            like = self.embedding.weight
+            if self.numbers:
+                told = required_label(label, "Mapping").to(like.dtype)
+            else:
+                told = one_hot(label, self.classes, like, "Mapping")
+            parts.append(self.norm(self.embedding(told)))
         w = torch.cat(parts, dim=1)
         for layer in self.layers:
             w = F.leaky_relu(layer(w), 0.2) * 2**0.5
@@ -53,7 +62,7 @@ class Mapping(nn.Module):
     @torch.no_grad()
     def track(self, w: Tensor) -> None:
         """Update the moving average `[w_dim]` of w by a batch `[N, w_dim]`; the engine averages over ranks."""
-        self.average.lerp_(w.mean(0).to(self.average), 1 - DECAY)  # w may come from autocast
+        self.average.lerp_(w.mean(0).to(self.average), 1 - self.decay)  # w may come from autocast
 
 
 class StyledGenerator(nn.Module):
@@ -79,6 +88,10 @@ class StyledGenerator(nn.Module):
     ) -> Tensor:
         """Map z `[N, latent_dim]` and optional labels int64 `[N]` to images `[N, channels, H, W]`."""
         ws = self.truncate(self.mapping(z, label), truncation) if draw is None else self.mixed(z, label, draw)
+        return self.made(ws, label, draw)
+
+    def made(self, ws: Tensor, label: Tensor | None, draw: Draw | None = None) -> Tensor:
+        """Return the images of ws `[N, styles, w_dim]`; labels count for nothing here, they made w."""
         return self.synthesis(ws, draw)
 
     def mixed(self, z: Tensor, label: Tensor | None, draw: Draw) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gan_experiments.distributed import mean_over_ranks
+from gan_experiments.losses.logits import sum_of
 
 
 def gradient_penalty(
@@ -51,14 +52,15 @@ def dragan_penalty(
     return _distance_of_norms(discriminator, points, center)
 
 
-def r1_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def r1_penalty(discriminator: Callable[..., Tensor], *images: Tensor) -> Tensor:
     """½ · mean of ‖∇D(x)‖², to be multiplied by γ alone (Mescheder et al. 2018, eq. 9); on fakes it is R2 (eq. 10).
 
     `images` are `[N, ...]`, before any augmentation: pass `lambda x: D(augment(x))` where D's input is augmented. They
-    are detached, so no gradient reaches the generator.
+    are detached, so no gradient reaches the generator. Of a discriminator of several images the gradient is that of all
+    of them.
     """
-    gradient = _gradient(discriminator, _leaf(images))
-    return 0.5 * gradient.flatten(1).square().sum(dim=1).mean()
+    gradients = _gradients(discriminator, *map(_leaf, images))
+    return 0.5 * sum_of([gradient.flatten(1).square().sum(dim=1).mean() for gradient in gradients])
 
 
 def _per_sample(alpha: Tensor, images: Tensor) -> Tensor:
@@ -69,7 +71,8 @@ def _per_sample(alpha: Tensor, images: Tensor) -> Tensor:
 
 
 def _distance_of_norms(discriminator: Callable[[Tensor], Tensor], points: Tensor, center: float) -> Tensor:
-    norms = _gradient(discriminator, points).flatten(1).norm(dim=1)  # [N]
+    (gradient,) = _gradients(discriminator, points)
+    norms = gradient.flatten(1).norm(dim=1)  # [N]
     return (norms - center).square().mean()
 
 
@@ -85,11 +88,10 @@ def _leaf(images: Tensor) -> Tensor:
     return images.detach().to(torch.promote_types(images.dtype, torch.float32))
 
 
-def _gradient(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Return the gradient of each sample's logits with respect to that sample, `[N, ...]`, itself differentiable."""
-    images = images.requires_grad_()
-    with torch.autocast(device_type=images.device.type, enabled=False), eager():
-        logits = discriminator(images)
+def _gradients(discriminator: Callable[..., Tensor], *images: Tensor) -> tuple[Tensor, ...]:
+    """Return the gradients `[N, ...]` of each sample's logits with respect to its images, which are differentiable."""
+    leaves = [one.requires_grad_() for one in images]
+    with torch.autocast(device_type=leaves[0].device.type, enabled=False), eager():
+        logits = discriminator(*leaves)
         # A sum, not a mean, which would divide each sample's gradient by N.
-        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradient
+        return torch.autograd.grad(logits.sum(), leaves, create_graph=True)

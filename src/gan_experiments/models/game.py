@@ -227,6 +227,21 @@ class Comparison(Update):
         """The discriminator's features [n, F] of the fakes; None if it exposes none."""
         return self._fake[1]
 
+    @property
+    def real_parts(self) -> tuple[Tensor, ...]:
+        """What the real images are made of, [n, ...] each, by which penalties differentiate: the images themselves."""
+        return (self.real,)
+
+    @property
+    def fake_parts(self) -> tuple[Tensor, ...]:
+        """The same of the fakes."""
+        return (self.fake,)
+
+    def of_parts(self, *parts: Tensor) -> Tensor:
+        """Return the images [n, C, H, W] that are made of such parts."""
+        (images,) = parts
+        return images
+
     def judge_as_real(self, images: Tensor) -> Any:
         """Return the discriminator's logits for images [n, C, H, W] in place of the real ones."""
         return self._look(images)[0]

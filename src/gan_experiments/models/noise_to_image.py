@@ -261,7 +261,7 @@ class NoiseToImage(Game):
         self, discriminator: Any, images: Tensor, label: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the logits and features of one of several discriminators."""
-        seen = self.shown(images if self.augment is None else self.augment.each(images, self.draw))
+        seen = self.shown(self.with_augmentation(images))
         told = getattr(discriminator, "classes", 0) or getattr(discriminator, "conditional", False)
         inputs = (seen, *self.told_discriminator(label)) if told else (seen,)
         drawing = self._drawing(discriminator)
@@ -269,6 +269,10 @@ class NoiseToImage(Game):
             return discriminator(*inputs, **drawing), None
         features = discriminator.features(*inputs, **drawing)
         return discriminator.head(features, *inputs[1:]), features
+
+    def with_augmentation(self, images: Tensor) -> Tensor:
+        """Return images [n, C, H, W] augmented, each by itself; the same without an augmentation."""
+        return self.augment.each(images, self.draw) if self.augment else images
 
     def _drawing(self, network: nn.Module) -> dict[str, Any]:
         return {"draw": self.draw} if getattr(network, "drawn", False) else {}

@@ -23,8 +23,9 @@ from torch.utils.checkpoint import checkpoint
 from gan_experiments import cameras as camera
 from gan_experiments.bounds import Count, Depth, NotNegative, Positive, Resolution, Whole, Width, settled
 from gan_experiments.layers.growing import stage_of
-from gan_experiments.layers.rays import camera_on_sphere, pixel_rays, weights_of, where_it_counts
+from gan_experiments.layers.rays import camera_on_sphere, pixel_rays
 from gan_experiments.layers.resolution import doublings_from_4, start_of, widths_of
+from gan_experiments.layers.volume_rendering import weights_of, where_it_counts
 
 POSE = 2
 """The last numbers of z, of the yaw and of the pitch."""

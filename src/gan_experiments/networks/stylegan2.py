@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gan_experiments.bounds import Classes, Count, Depth, Few, Resolution, Share, Width, settled
+from gan_experiments.bounds import Classes, Count, Depth, Few, Resolution, Share, Whole, Width, settled
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.dropout import Draw
 from gan_experiments.layers.equalised import EqualisedLinear
@@ -65,7 +65,7 @@ class StyleGAN2Generator(StyledGenerator):
     ) -> None:
         doublings = doublings_from_4(resolution, "StyleGAN2Generator")
         widths = widths_of(channel_base, channel_max, doublings)
-        halves = _halves(half_resolutions, half, doublings, "StyleGAN2Generator")
+        halves = halves_of(half_resolutions, half, doublings, "StyleGAN2Generator")
         clamp = CLAMP if half_resolutions else None
         super().__init__(
             Mapping(latent_dim, w_dim, mapping_layers, classes),
@@ -76,7 +76,7 @@ class StyleGAN2Generator(StyledGenerator):
         )
         self.resolution = settled(resolution)
         if torch.float16 in halves:
-            _keep_gradients_finite(self)
+            keep_gradients_finite(self)
 
 
 class StyleGAN2Synthesis(nn.Module):
@@ -118,7 +118,7 @@ class StyleGAN2Synthesis(nn.Module):
 class SynthesisBlock(nn.Module):
     """Maps `[N, inputs, H/2, W/2]` to `[N, outputs, H, W]` and an image `[N, channels, H, W]`; `size` is H and W.
 
-    The first block, of 0 `inputs`, keeps the size.
+    The first block, of 0 `inputs`, keeps the size, as do those without `up`.
     """
 
     def __init__(
@@ -130,10 +130,11 @@ class SynthesisBlock(nn.Module):
         size: tuple[int, int],
         half: torch.dtype | None,
         clamp: float | None,
+        up: bool = True,
     ) -> None:
         super().__init__()
         self.half_dtype, self.clamp = half, clamp
-        self.conv0 = StyledConv2d(inputs, outputs, w_dim, size, True, clamp) if inputs else None
+        self.conv0 = StyledConv2d(inputs, outputs, w_dim, size, up, clamp) if inputs else None
         self.conv1 = StyledConv2d(outputs, outputs, w_dim, size, False, clamp)
         self.to_rgb = ModulatedConv2d(outputs, channels, 1, w_dim, demodulate=False)
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -185,7 +186,8 @@ class StyleGAN2Discriminator(nn.Module):
     4x4 the standard deviation over groups of `group` samples is concatenated to the maps. `conditioning` is "none" or
     "projection": the inner product with the label, one of `classes`, mapped by `mapping_layers` layers. Channels, half
     precision and errors are those of the generator. It also raises ConfigError for another architecture or
-    conditioning, and for conditioning without classes.
+    conditioning, and for conditioning without classes. With `numbers` the label is so many numbers, float
+    `[N, numbers]`, and not a class.
     """
 
     def __init__(
@@ -201,6 +203,7 @@ class StyleGAN2Discriminator(nn.Module):
         mapping_layers: Depth = 8,
         half_resolutions: Few = 0,
         half: str = "bfloat16",
+        numbers: Whole = 0,
     ) -> None:
         super().__init__()
         name = "StyleGAN2Discriminator"
@@ -211,7 +214,7 @@ class StyleGAN2Discriminator(nn.Module):
             )
         doublings = doublings_from_4(resolution, name)
         widths = widths_of(channel_base, channel_max, doublings)[::-1]
-        self.halves = _halves(half_resolutions, half, doublings, name)[:0:-1]
+        self.halves = halves_of(half_resolutions, half, doublings, name)[:0:-1]
         clamp = CLAMP if half_resolutions else None
         self.from_rgb = ActivatedConv2d(channels, widths[0], 1, clamp=clamp)
         self.blocks = nn.ModuleList(
@@ -222,10 +225,11 @@ class StyleGAN2Discriminator(nn.Module):
         self.deviation = MinibatchStandardDeviation(group)
         self.conv = ActivatedConv2d(wide + 1, wide, 3, clamp=clamp)
         self.linear = EqualisedLinear(wide * math.prod(start_of(resolution, doublings)), wide)
-        self.output = EqualisedLinear(wide, wide if self.classes else 1)
-        self.mapping = Mapping(0, wide, mapping_layers, classes) if self.classes else None
+        self.numbers, told = numbers, self.classes or numbers
+        self.output = EqualisedLinear(wide, wide if told else 1)
+        self.mapping = Mapping(0, wide, mapping_layers, self.classes, numbers) if told else None
         if torch.float16 in self.halves:
-            _keep_gradients_finite(self)
+            keep_gradients_finite(self)
 
     def features(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         """Return the last layer's input, `[N, channels, R, R]` -> `[N, F]`; the label is used in the head only."""
@@ -311,14 +315,16 @@ class ShrinkingConv1x1(nn.Module):
         return F.conv2d(self.downsample(x), (self.weight * self.scale).to(x.dtype))
 
 
-def _halves(number: int, half: str, doublings: int, network: str) -> list[torch.dtype | None]:
+def halves_of(number: int, half: str, doublings: int, network: str) -> list[torch.dtype | None]:
     """Return the dtypes at 4 pixels, 8, 16, ...; None is that of the parameters, which 4 pixels always have."""
     if half not in HALVES:
         raise ConfigError(f"{network} has no half={half}: type half= one of {', '.join(HALVES)}")
     return [HALVES[half] if i > max(doublings - number, 0) else None for i in range(doublings + 1)]
 
 
-def _keep_gradients_finite(network: nn.Module) -> None:
+def keep_gradients_finite(network: nn.Module) -> None:
+    """Replace infinite gradients of its parameters by ±1e5 and NaN by 0, as float16 needs it."""
+
     def bounded(
         gradient: Tensor | None,
     ) -> Tensor | None:  # None: a penalty does not depend on the parameter

@@ -1,4 +1,4 @@
-"""Reading of weights that NVIDIA's StyleGAN2-ADA has written, without running any code from the file.
+"""Reading of weights that NVIDIA's StyleGAN2-ADA and EG3D have written, without running any code from the file.
 
 Its `network-snapshot-*.pkl` and published `*.pkl` are Python pickles. They contain code of their author, which runs
 when they are opened in the usual way. The unpickler here knows only tensors, plain containers and numbers, and reads a
@@ -29,10 +29,11 @@ State = dict[str, Tensor]
 
 @dataclass
 class Network:
-    """A network in a file: its parameters and buffers by name, and the arguments that it was made with, if known."""
+    """A network in a file: its parameters and buffers by name, and if known its arguments and other attributes."""
 
     state: State
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(path: Path, key: str) -> dict[str, Network]:
@@ -105,7 +106,10 @@ class _Attributes(dict[str, Any]):
 class _Module:
     """A module of NVIDIA's, reduced to its attributes."""
 
-    attributes: Mapping[str, Any]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.attributes = state
 
     def tensors(self, prefix: str = "") -> State:
         """Return parameters and buffers, including those of submodules, by their names in a state dict."""
@@ -140,6 +144,15 @@ KNOWN: dict[tuple[str, str], Any] = {
     ("builtins", "set"): set,
 }
 """Everything that a pickle may ask for. None of it runs code from the file."""
+PARTS = {
+    ("training.triplane", "OSGDecoder"),
+    ("training.volumetric_rendering.renderer", "ImportanceRenderer"),
+    ("training.volumetric_rendering.ray_marcher", "MipRayMarcher2"),
+    ("training.volumetric_rendering.ray_sampler", "RaySampler"),
+    ("torch.nn.modules.container", "Sequential"),
+    ("torch.nn.modules.activation", "Softplus"),
+}
+"""Modules of EG3D that a pickle names. They become trees of tensors too, without their code."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -148,6 +161,8 @@ class _Unpickler(pickle.Unpickler):
             raise ConfigError(
                 "a pickle of the TensorFlow StyleGAN2; convert it by legacy.py of stylegan2-ada-pytorch first"
             )
+        if (module, name) in PARTS:
+            return _Module
         if (module, name) not in KNOWN:
             raise ConfigError(f"asks for {module}.{name}, which is none of the parts of a network; it is not opened")
         return KNOWN[module, name]
@@ -158,7 +173,11 @@ def _pickled(path: Path) -> dict[str, Network]:
         loaded = _Unpickler(file).load()
     modules = {name: loaded.get(name) for name in NETWORKS} if isinstance(loaded, Mapping) else {}
     return {
-        name: Network(module.tensors(), module.attributes.get("_init_kwargs", {}))
+        name: Network(
+            module.tensors(),
+            module.attributes.get("_init_kwargs", {}),
+            {key: value for key, value in module.attributes.items() if not key.startswith("_")},
+        )
         for name, module in modules.items()
         if isinstance(module, _Module)
     }

@@ -36,27 +36,33 @@ WIDTH = r"synthesis\.b\d+\.conv1\.bias"
 
 def generator(network: Network) -> State:
     """Return these weights as the state dict of a `StyleGAN2Generator`. Raises ConfigError for another network."""
-    return _renamed(network.state, GENERATOR, lambda pixels: pixels.bit_length() - 3)
+    return renamed(network.state, GENERATOR, lambda pixels: pixels.bit_length() - 3)
 
 
 def discriminator(network: Network, resolution: int) -> State:
     """Return these weights as the state dict of a `StyleGAN2Discriminator`. Raises ConfigError for another network."""
-    return _renamed(network.state, DISCRIMINATOR, lambda pixels: resolution.bit_length() - pixels.bit_length())
+    return renamed(network.state, DISCRIMINATOR, lambda pixels: resolution.bit_length() - pixels.bit_length())
 
 
-def _renamed(state: State, names: tuple[tuple[str, str], ...], number: Callable[[int], int]) -> State:
-    renamed = {}
+def renamed(
+    state: State, names: tuple[tuple[str, str], ...], number: Callable[[int], int], source: str = "StyleGAN2-ADA"
+) -> State:
+    """Return a state with our names for those that the patterns `names` know, the index of a block by its pixels.
+
+    Raises ConfigError for a name that none of them knows; `source` is whose networks they are.
+    """
+    found_all = {}
     for name, tensor in state.items():
         if name.rpartition(".")[2] == "resample_filter":
             continue  # always [1, 3, 3, 1]
         for pattern, ours in names:
             if found := re.fullmatch(pattern, name):
                 words = [number(int(word[1:])) if re.fullmatch(r"b\d+", word) else word for word in found.groups()]
-                renamed[ours.format(*words)] = tensor.detach().clone()
+                found_all[ours.format(*words)] = tensor.detach().clone()
                 break
         else:
-            raise ConfigError(f"has {name}, which StyleGAN2-ADA's networks have not (of architecture orig or resnet)")
-    return renamed
+            raise ConfigError(f"has {name}, which {source}'s networks have not (of architecture orig or resnet)")
+    return found_all
 
 
 def settings(made: Network, judge: Network | None) -> dict[str, Any]:
@@ -82,17 +88,25 @@ def settings(made: Network, judge: Network | None) -> dict[str, Any]:
         "model.generator.w_dim": state["synthesis.b4.conv1.affine.weight"].shape[1],
         "model.generator.channel_base": channel_base,
         "model.generator.channel_max": channel_max,
-        "model.generator.mapping_layers": _layers(state),
+        "model.generator.mapping_layers": layers(state),
     }
     if judge is not None:
-        told = judge.arguments.get("epilogue_kwargs", {})
-        found["model.discriminator.architecture"] = "resnet" if f"b{resolution}.skip.weight" in judge.state else "orig"
-        group = told.get("mbstd_group_size") if isinstance(told, Mapping) else None
-        found["model.discriminator.group"] = group if type(group) is int and group > 0 else 4
+        found |= of_discriminator(judge, resolution)
         if label is not None:
-            found["+model.discriminator.mapping_layers"] = _layers(judge.state)
+            found["+model.discriminator.mapping_layers"] = layers(judge.state)
     return found
 
 
-def _layers(state: State) -> int:
+def of_discriminator(judge: Network, resolution: int) -> dict[str, Any]:
+    """Return the config keys of a discriminator's architecture and group."""
+    told = judge.arguments.get("epilogue_kwargs", {})
+    group = told.get("mbstd_group_size") if isinstance(told, Mapping) else None
+    return {
+        "model.discriminator.architecture": "resnet" if f"b{resolution}.skip.weight" in judge.state else "orig",
+        "model.discriminator.group": group if type(group) is int and group > 0 else 4,
+    }
+
+
+def layers(state: State) -> int:
+    """Return the number of layers of a mapping."""
     return sum(re.fullmatch(r"mapping\.fc\d+\.weight", name) is not None for name in state)

@@ -48,7 +48,7 @@ class PathLength(Technique):
         with torch.autocast(update.real.device.type, enabled=False), eager():
             z, label = update.inputs(-(-len(update.real) // self.shrink))
             ws = generator.mixed(z, label, draw)
-            images = generator.synthesis(ws, draw)
+            images = generator.made(ws, label, draw)
             lengths = path_lengths(images, ws, draw(torch.randn, *images.shape))
             mean = self.mean.lerp(mean_over_ranks(lengths.mean()), self.decay)
             self.mean.copy_(mean.detach())

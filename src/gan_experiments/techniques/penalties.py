@@ -91,7 +91,11 @@ class R1(Technique):
 
     def term(self, update: Comparison) -> Tensor:
         """Return the weighted term, at the real images before augmentation."""
-        return self.gamma * r1_penalty(lambda images: per_image(update.judge_as_real(images)), update.real)
+
+        def judged(*parts: Tensor) -> Tensor:
+            return per_image(update.judge_as_real(update.of_parts(*parts)))
+
+        return self.gamma * r1_penalty(judged, *update.real_parts)
 
 
 class R2(R1):
@@ -99,7 +103,11 @@ class R2(R1):
 
     def term(self, update: Comparison) -> Tensor:
         """Return the weighted term, at the fakes before augmentation."""
-        return self.gamma * r1_penalty(lambda images: per_image(update.judge_as_fake(images)), update.fake)
+
+        def judged(*parts: Tensor) -> Tensor:
+            return per_image(update.judge_as_fake(update.of_parts(*parts)))
+
+        return self.gamma * r1_penalty(judged, *update.fake_parts)
 
 
 class Drift(Technique):
