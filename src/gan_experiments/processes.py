@@ -215,7 +215,7 @@ def keep_freed_memory() -> None:
     """Let the C library keep the memory of freed tensors for the next ones, where it is glibc.
 
     By default it gives large ones back at once, and each step of a training on a CPU gets new pages, which the kernel
-    has to clear: measured, from an eighth to more than half of a step's time. glibc's own environment variables win.
+    has to clear: that can be more than half of a step's time (docs/speed.md). glibc's own environment variables win.
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or not sys.platform.startswith("linux"):
         return
