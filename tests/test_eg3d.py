@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import functools
+import pickle
 import re
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
 import torch
+from omegaconf import OmegaConf
 from support import compose, difference, small, train
 from torch import Tensor, nn
 
 from gan_experiments import cameras
-from gan_experiments.assembly import check
+from gan_experiments.assembly import check, trained
 from gan_experiments.augment.ada import ADA
 from gan_experiments.contracts import ConfigError
 from gan_experiments.layers.volume_rendering import limits_of
 from gan_experiments.losses.penalties import r1_penalty
 from gan_experiments.models.eg3d import blurred
 from gan_experiments.networks.eg3d import EG3DDiscriminator, EG3DGenerator, paired
+from gan_experiments.official import files
+from gan_experiments.verbs import convert
 
 
 def count(network: nn.Module) -> int:
@@ -275,3 +281,68 @@ def test_official_sizes_are_experiments(tmp_path: Path) -> None:
         with torch.device("meta"):
             networks = [hydra.utils.instantiate(cfg.model[player]) for player in ("generator", "discriminator")]
         assert tuple(map(count, networks)) == sizes
+
+
+# ------------------------------------------------------------------------------------------ weights of the authors
+
+
+class OSGDecoder:
+    """A module of theirs that carries no source with it: a pickle names its class."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self._parameters, self._buffers, self._modules = tensors, {}, {}
+
+
+class Persistent:
+    """One that does: what a pickle would run to make it."""
+
+    def __init__(self, **state: Any) -> None:
+        self.state = state
+
+    def __reduce__(self) -> Any:
+        return _reconstruct_persistent_obj, ({"module_src": "raise SystemExit", "state": self.state},)
+
+
+def _reconstruct_persistent_obj(meta: Any) -> Any:
+    raise AssertionError("the code of the file was run")
+
+
+def test_their_weights_become_a_run(tmp_path: Path) -> None:
+    """Of tensors alone, those for 128 pixels are taken for cars. The run makes the same images, and turns."""
+    given = EG3DGenerator(
+        4, 128, w_dim=8, channel_base=64, channel_max=8, told_cameras=False, plane_resolution=16, plane_channels=2,
+        features=4, decoder_width=3, samples=64, further=64, near=0.1, far=2.6, box=1.6, white=True, upsampled_from=64,
+        upsampling_widths=(4, 3), official_planes=True,
+    )  # fmt: skip
+    judge = EG3DDiscriminator(128, channel_base=128, channel_max=4)
+    states = {"G_ema": official_names({"generator": given}), "D": official_names({"discriminator": judge})}
+    torch.save(states, tmp_path / "cars.pt")
+    cfg = {"weights": str(tmp_path / "cars.pt"), "out": str(tmp_path / "run"), "existing": "refuse"}
+    assert convert.convert(OmegaConf.create(cfg)) == 0
+    model: Any = trained.open_run(str(tmp_path / "run"), "cpu").model
+    assert model.discriminator.state_dict().keys() == judge.state_dict().keys()
+    camera = model.conditions(1, 0)
+    assert camera[0, [3, 7, 11]].tolist() == pytest.approx([0, 0, 1.7])
+    z = torch.randn(1, 4)
+    with torch.no_grad():
+        assert torch.equal(model.network("generator")(z, camera), given.eval()(z, camera))
+
+
+def test_a_pickle_says_how_rays_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No class of theirs is needed, and none of their code is run."""
+    for thing, module in ((OSGDecoder, "training.triplane"), (_reconstruct_persistent_obj, "torch_utils.persistence")):
+        stand_in = types.ModuleType(module)
+        monkeypatch.setitem(sys.modules, module.partition(".")[0], types.ModuleType(module.partition(".")[0]))
+        monkeypatch.setitem(sys.modules, module, stand_in)
+        monkeypatch.setattr(thing, "__module__", module)
+        setattr(stand_in, thing.__name__, thing)
+    inside = OSGDecoder({"weight": torch.ones(2)})
+    whole = Persistent(
+        _parameters={}, _buffers={}, _modules={"decoder": inside}, _init_kwargs={"img_resolution": 128},
+        rendering_kwargs={"ray_start": "auto"}, neural_rendering_resolution=96,
+    )  # fmt: skip
+    (tmp_path / "network.pkl").write_bytes(pickle.dumps({"G_ema": whole}))
+    network = files.read(tmp_path / "network.pkl", "weights")["G_ema"]
+    assert network.state.keys() == {"decoder.weight"}
+    assert network.attributes["rendering_kwargs"] == {"ray_start": "auto"}
+    assert (network.arguments["img_resolution"], network.attributes["neural_rendering_resolution"]) == (128, 96)

@@ -15,6 +15,7 @@ from gan_experiments.official import stylegan2
 from gan_experiments.official.files import Network, State
 
 PLANES = 3
+_WIDE = re.compile(r"b\d+\.conv0?\.bias").fullmatch
 OWN = (
     (r"superresolution\.block(\d+)\.(conv[01])\.(weight|affine\.weight|affine\.bias)", "{0}.{1}.conv.{2}"),
     (r"superresolution\.block(\d+)\.(conv[01])\.bias", "{0}.{1}.bias"),
@@ -67,7 +68,8 @@ def settings(made: Network, judge: Network | None) -> dict[str, Any]:
     inner = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
     plain = stylegan2.settings(Network(inner), None)
     resolution = _resolution(made, judge)
-    rendered = {**(CARS if resolution == 128 else FACES), "white_back": resolution == 128}
+    cars = resolution == 128
+    rendered = {**(CARS if cars else FACES), "white_back": cars, "c_gen_conditioning_zero": cars}
     if isinstance(given := made.attributes.get("rendering_kwargs", told.get("rendering_kwargs")), Mapping):
         rendered = {"white_back": False, "c_gen_conditioning_zero": False} | dict(given)
     if rendered.get("disparity_space_sampling"):
@@ -100,6 +102,9 @@ def settings(made: Network, judge: Network | None) -> dict[str, Any]:
     }
     if judge is not None:
         found |= stylegan2.of_discriminator(judge, resolution)
+        sizes = {int(name[1:].partition(".")[0]): len(tensor) for name, tensor in judge.state.items() if _WIDE(name)}
+        found["model.discriminator.channel_base"] = sizes[resolution] * resolution
+        found["model.discriminator.channel_max"] = max(sizes.values())
         found["model.discriminator.mapping_layers"] = stylegan2.layers(judge.state)
     return found
 
