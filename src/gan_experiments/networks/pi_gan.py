@@ -133,6 +133,7 @@ class PiGANGenerator(nn.Module):
         elevation: how far above the horizon the middle of the poses is, in radians.
         background: what lies behind the scene: nothing, "white", or the colour of the "last" sample.
         density: what makes a density of what the network says.
+        density_scale: factor of all densities. The scene is `box` wide, so that a surface needs densities far above 1.
 
     Attributes:
         density_noise: the deviation of the noise of densities that are drawn with a `draw`; the model sets it.
@@ -160,6 +161,7 @@ class PiGANGenerator(nn.Module):
         elevation: float = 0.0,
         background: Literal["nothing", "white", "last"] = "nothing",
         density: Literal["relu", "softplus"] = "relu",
+        density_scale: Positive = 1.0,
     ) -> None:
         super().__init__()
         self.content_dim, self.latent_dim = content_dim, content_dim + POSE
@@ -169,6 +171,7 @@ class PiGANGenerator(nn.Module):
         self.samples, self.hierarchical, self.view, self.near, self.far = samples, hierarchical, view, near, far
         self.law, self.yaw, self.pitch, self.elevation = poses, yaw, pitch, elevation
         self.background, self.density, self.density_noise = background, density, 0.0
+        self.density_scale = density_scale
         self.siren = SIREN(content_dim, channels, width, depth, mapping_width, box)
 
     def poses(self, z: Tensor) -> Tensor:
@@ -289,7 +292,7 @@ class PiGANGenerator(nn.Module):
     def _positive(self, densities: Tensor, draw: Draw | None) -> Tensor:
         if draw is not None and self.density_noise:
             densities = densities + self.density_noise * draw(torch.randn, *densities.shape)
-        return F.relu(densities) if self.density == "relu" else F.softplus(densities)
+        return self.density_scale * (F.relu(densities) if self.density == "relu" else F.softplus(densities))
 
 
 class CoordConv2d(nn.Conv2d):
