@@ -240,6 +240,19 @@ class Ball(torch.nn.Module):
         return 100 + 1000 * (0.2 - (points - self.middle).norm(dim=-1))
 
 
+def test_scaled_densities() -> None:
+    """The same scene, denser: what is seen is nearer."""
+    torch.manual_seed(0)
+    thin = PiGANGenerator(4, 8, 3, 8, 1, 8, samples=4, background="white")
+    thick = PiGANGenerator(4, 8, 3, 8, 1, 8, samples=4, background="white", density_scale=30)
+    torch.nn.init.ones_(thin.siren.density.bias)
+    thick.load_state_dict(thin.state_dict())
+    z, points = torch.randn(2, 6), torch.rand(2, 5, 3) * 0.1
+    assert torch.allclose(thick.densities(z, points), 30 * thin.densities(z, points))
+    views = [network.seen(z, network.own_cameras(z)) for network in (thin, thick)]
+    assert views[1].depth.mean() < views[0].depth.mean() - 0.01
+
+
 def test_a_mesh_of_a_scene(tmp_path: Path) -> None:
     """A ball is where it is and as large as it is, its surface outwards; the usual level is as the page says."""
     trimesh = pytest.importorskip("trimesh")
