@@ -1,6 +1,6 @@
-"""Rays through a scene: where they go, where they are sampled, and what they see (Mildenhall et al. 2020, NeRF).
+"""Cameras on the unit sphere and the rays of their pixels, as pi-GAN's code has them; other cameras are in cameras.py.
 
-Mildenhall, Srinivasan, Tancik, Barron, Ramamoorthi, Ng, 2020, arXiv:2003.08934, sections 4 and 5.2.
+Chan et al. 2021, arXiv:2012.00926. Places on rays and what rays gather there are in layers/volume_rendering.py.
 """
 
 from __future__ import annotations
