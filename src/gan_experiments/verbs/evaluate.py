@@ -317,17 +317,19 @@ def _evaluate_pairs(cfg: DictConfig) -> int:
 def _print(scores: dict[str, Score], by_class: dict[str, dict[str, float]]) -> None:
     from gan_experiments.metrics.passports import doubts
 
+    width = max(26, *(len(name) + 2 for name in scores))
     for score in scores.values():
         spread = f" ± {score.std:.4g}" if score.std is not None else ""
         sure = f"   95%: {score.interval[0]:.5g} to {score.interval[1]:.5g}" if score.interval else ""
-        print(f"{score.name:26}{score.value:.5g}{spread}{sure}")
+        print(f"{score.name:{width}}{score.value:.5g}{spread}{sure}")
     for doubt in doubts({name: score.passport for name, score in scores.items()}):
         print(doubt)
     if by_class:
         names = list(next(iter(by_class.values())))
-        print(f"\n{'class':20}" + "".join(f"{name:>20}" for name in names))
+        wide = max(20, *(len(name) + 2 for name in names))
+        print(f"\n{'class':20}" + "".join(f"{name:>{wide}}" for name in names))
         for label, values in by_class.items():
-            print(f"{label:20}" + "".join(f"{values[name]:20.5g}" for name in names))
+            print(f"{label:20}" + "".join(f"{values[name]:{wide}.5g}" for name in names))
 
 
 def _log(subject: Subject, scores: dict[str, Score], measured: Measured, evaluator: Any, real: Any) -> None:
