@@ -17,6 +17,7 @@ from gan_experiments.data.batches import to_float
 from gan_experiments.drawing import to_uint8
 from gan_experiments.export import formats, weights
 from gan_experiments.export import metadata as described
+from gan_experiments.export.generators import CAMERA
 from gan_experiments.inference.contract import SAMPLE, TILE, Facts, Generates
 from gan_experiments.inference.run import Run, open_run
 from gan_experiments.kinds import Image
@@ -134,9 +135,9 @@ class Exported(Generates):
         """Generate samples, see `Generates`. Raises ConfigError for what the file does not hold."""
         self.require_task(SAMPLE)
         self._require_held(ema, exact and isinstance(self.kind, Image))
-        condition = next((name for name in (LABEL, CAPTION) if name in self.ports), None)
+        condition = next((name for name in (LABEL, CAPTION, CAMERA) if name in self.ports), None)
         if condition and labels is None:
-            raise ConfigError(f"this generator needs the {condition} of each sample, int64 [n, ...]; see labels()")
+            raise ConfigError(f"this generator needs the {condition} of each sample, [n, ...]; see labels()")
         rows = {"z": z.float()}
         if condition and labels is not None:
             rows[condition] = labels

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gan_experiments.conditions import Captions, Embedded
+from gan_experiments.cameras import NUMBERS
+from gan_experiments.conditions import Cameras, Captions, Embedded
 from gan_experiments.contracts import ConfigError
 from gan_experiments.export.pixels import Finish
 from gan_experiments.export.signature import PLAIN, STYLED, Options, Port, Rows, Wrapped
@@ -21,6 +22,8 @@ from gan_experiments.models.noise_to_image import NoiseToImage
 from gan_experiments.models.text_to_image import CAPTION
 
 BATCHES = (1, 7, 24)
+CAMERA = "camera"
+"""The name of the input of cameras."""
 
 
 class Drawing(nn.Module):
@@ -34,7 +37,8 @@ class Drawing(nn.Module):
     def forward(self, *given: Tensor) -> Tensor:
         inputs = dict(zip(self.names, given, strict=True))
         truncation = inputs.get("truncation", self.truncation)
-        return self.finish(self.twin.sample(inputs["z"], False, inputs.get(LABEL, inputs.get(CAPTION)), truncation))
+        told = next((inputs[name] for name in (LABEL, CAPTION, CAMERA) if name in inputs), None)
+        return self.finish(self.twin.sample(inputs["z"], False, told, truncation))
 
 
 def wrapped(model: NoiseToImage, options: Options) -> Wrapped:
@@ -58,11 +62,14 @@ def wrapped(model: NoiseToImage, options: Options) -> Wrapped:
         length = model.conditions.vocabulary.length
         meaning = "the words of a caption: 0 after its end, 1 for unknown ones, 2 + the place in the list of words"
         inputs.append(Port(CAPTION, "int64", ("n", length), meaning))
+    if isinstance(model.conditions, Cameras):
+        meaning = "the camera of each sample: camera to world, 4x4 row by row, and intrinsics, 3x3, as EG3D has them"
+        inputs.append(Port(CAMERA, "float32", ("n", NUMBERS), meaning))
     if options.truncation == "input":
         inputs.append(Port("truncation", "float32", (), "ψ: 1 leaves w as it is, 0 is the mean w"))
     z = model.fixed_noise(sum(BATCHES), seed=0)
     label = model.conditions.of_sheet(len(z), seed=0)
-    condition = CAPTION if isinstance(model.conditions, Captions) else LABEL
+    condition = next((port.name for port in inputs if port.name in (LABEL, CAPTION, CAMERA)), LABEL)
     first = None if label is None else label[:2]
     names = used_by(model, options.ema, lambda: model.sample(z[:2], options.ema, first))
     twin: Any = twin_of(model, options.ema, names)
