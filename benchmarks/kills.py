@@ -2,7 +2,7 @@
 
     python benchmarks/kills.py                                  # about 20 minutes on one core
     python benchmarks/kills.py --kills 10 --ranks 2 --out outputs/kills-2
-    python benchmarks/kills.py model=damsm metrics=none --kills 8 --images 9_600 --out outputs/kills-damsm
+    python benchmarks/kills.py model=damsm --kills 8 --images 9_600 --out outputs/kills-damsm
 
 Trains DCGAN on the digits, or what is typed, once from beginning to end. Then the same again, killed (SIGKILL, every
 process of it) at a random moment after its start and started again with `resume=true`, so many times; then to its end.
