@@ -240,6 +240,21 @@ def test_a_kill_in_the_middle_of_writing_a_checkpoint_loses_nothing(tmp_path: Pa
     assert difference(state(folder), state(tmp_path / "whole")) == {}
 
 
+def test_output_is_another_word_for_the_folder_of_a_run(tmp_path: Path) -> None:
+    """It is resumed in, and is not overwritten."""
+    first = run(*TINY, "images=64", "output=mine", folder=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    refused = run(*TINY, "images=128", "output=mine", folder=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("mine holds a run")
+    assert state(tmp_path / "mine")["gan_experiments"]["images_seen"] == 64
+    again = run(*TINY, "images=128", "output=mine", "resume=true", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert OmegaConf.load(tmp_path / "mine" / "config.yaml").ckpt.endswith("mine/checkpoints/last.ckpt")
+    assert state(tmp_path / "mine")["gan_experiments"]["images_seen"] == 128
+
+
 def test_freed_memory_is_kept_for_the_next_step() -> None:
     """40 MB that are written, freed and asked for again cost 10,000 page faults each time by default, and then none."""
     code = """

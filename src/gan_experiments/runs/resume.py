@@ -78,7 +78,8 @@ def command_line(words: list[str]) -> list[str]:
     """Return the words of a command; if it names a checkpoint, those of the run that wrote it are put before them.
 
     What is typed now wins. The run continues in its own folder, unless that is gone or `hydra.run.dir=` names another.
-    With `resume=true`, or after a restart by torchrun or SLURM, the checkpoint is searched for.
+    With `resume=true`, or after a restart by torchrun or SLURM, the checkpoint is searched for. `output=` is another
+    word for `hydra.run.dir=`, so that all that is known of that folder holds for it.
 
     Words from the checkpoint may do only what the module `trust` allows; others raise ConfigError. `trust=` itself is
     dropped, so that no run records it.
@@ -87,6 +88,9 @@ def command_line(words: list[str]) -> list[str]:
         if key_of(word) == "resume" and word.partition("=")[2].lower() not in ("true", "false"):
             raise ConfigError(f"{word}: true or false is needed; type resume=true")
     typed = {key_of(word): value_of(word) for word in words if not word.startswith("-")}
+    if "output" in typed and "hydra.run.dir" not in typed and not {"-m", "--multirun"} & {*words}:
+        words = [f"hydra.run.dir={word.partition('=')[2]}" if key_of(word) == "output" else word for word in words]
+        typed["hydra.run.dir"] = typed.pop("output")
     trusted = trust.typed(words)
     words = [word for word in words if key_of(word) != "trust"]
     if typed.get("ckpt", "null") in ("", "null"):
