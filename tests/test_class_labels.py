@@ -137,7 +137,7 @@ def test_single_images_are_drawn_as_the_data_have_them() -> None:
     data = OmegaConf.create({"data": {"channels": 1, "resolution": 32}})
     many, few = (Drawing(model, data, Path()) for model in (uneven, even))
     asked: Any = OmegaConf.create(
-        {"class": None, "caption": None, "labels": None, "n": 20, "seed": 3, "singles": False}
+        dict.fromkeys(("class", "caption", "labels", "camera", "cameras")) | {"n": 20, "seed": 3, "singles": False}
     )
     assert sample._labels(many, asked)[0].tolist() == [*range(10)] * 2  # type: ignore[union-attr]
     asked.singles = True

@@ -50,6 +50,7 @@ from gan_experiments.metrics.extractors import DigitsExtractor
 from gan_experiments.metrics.metric import FeatureMetric, gather, in_order
 from gan_experiments.metrics.module_extractors import ModuleExtractor
 from gan_experiments.metrics.neighbours import SquaredDistances
+from gan_experiments.metrics.of_scenes import SceneEvaluator
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.metrics.scores import kernel_distance
 
@@ -390,7 +391,8 @@ def test_a_score_is_one_class_and_a_config_can_name_it(tmp_path: Path) -> None:
 
 def test_every_score_declares_what_others_ask() -> None:
     assert (*USUAL, "accuracy", "fvd", "mind") == SCORES
-    settings = {*inspect.signature(Evaluator).parameters, *inspect.signature(PairedEvaluator).parameters}
+    judges = (Evaluator, PairedEvaluator, SceneEvaluator)
+    settings = {name for judge in judges for name in inspect.signature(judge).parameters}
     for kind in names.classes().values():
         assert issubclass(kind, Metric)
         assert set(kind.keys) <= set(inspect.signature(kind).parameters)
@@ -406,6 +408,7 @@ def test_every_score_declares_what_others_ask() -> None:
             "points",
             "captions",
             "volumes",
+            "scenes",
         )
         assert getattr(metrics, kind.__name__) is kind
 

@@ -86,7 +86,8 @@ def one_alpha(put: Put) -> None:
 
 def norm_of_each_pixel(put: Put) -> None:
     def trap(critic: Any, points: Tensor, center: float) -> Tensor:
-        return (penalties._gradient(critic, points).norm(2, dim=1) - center).square().mean()
+        (gradient,) = penalties._gradients(critic, points)
+        return (gradient.norm(2, dim=1) - center).square().mean()
 
     put.setattr(penalties, "_distance_of_norms", trap)
 
@@ -94,7 +95,7 @@ def norm_of_each_pixel(put: Put) -> None:
 def r1_is_half_the_squared_slope() -> None:
     x, h = rand(2, 1, 2, 2), 1e-5
     slopes = [(of(x + h * e) - of(x - h * e)) / (2 * h) for e in torch.eye(4).double().view(4, 1, 2, 2)]  # [4][2]
-    update: Any = SimpleNamespace(judge_as_real=of, real=x)
+    update: Any = SimpleNamespace(judge_as_real=of, real_parts=(x,), of_parts=lambda one: one)
     near(penalty_techniques.R1(gamma=10).term(update), 5 * torch.stack(slopes).square().sum(0).mean())
 
 

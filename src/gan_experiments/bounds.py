@@ -113,6 +113,7 @@ _SERVICE: dict[str, Any] = {
     "threads": Threads | None,
     "tile": Annotated[int, Field(ge=1, le=2**17)] | None,
 }
+_CAMERA = Annotated[Sequence[Finite], Field(min_length=2, max_length=2)] | None  # yaw and pitch in degrees
 _TRUNCATION = Positive | None
 _LABEL = int | str | None
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -158,6 +159,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "format": Text | None,
         "depth": Annotated[int, OneOf(8, 16)],
         "labels": Annotated[str, OneOf("data", "uniform")] | None,
+        "camera": _CAMERA,
+        "cameras": Place | None,
         "interpolation": Annotated[int, Field(ge=0, le=1000)],
     },
     "evaluate": _COMMON
@@ -206,6 +209,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "run": Place,
         "class": _LABEL,
         "caption": Text | None,
+        "camera": _CAMERA,
         "truncation": Finite | None,
         "what": Node | None,
         "metrics": Node | None,

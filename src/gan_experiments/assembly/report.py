@@ -157,7 +157,8 @@ def _table(first: dict[str, float], last: dict[str, float]) -> list[str]:
     heads = [f"{row['images']:,} images" for row in rows]
     lines = ["    " + " " * 20 + "".join(f"{head:>18}" for head in heads)]
     names = [name for name in last if name != "images"]
-    return [*lines, *(f"    {name:20}" + "".join(f"{row[name]:>18.4g}" for row in rows) for name in names)]
+    shown = {name: [f"{row[name]:.4g}" if name in row else "-" for row in rows] for name in names}
+    return [*lines, *(f"    {name:20}" + "".join(f"{value:>18}" for value in values) for name, values in shown.items())]
 
 
 def close(run: build.Run, at_once: signals.Stopped | None = None) -> int:

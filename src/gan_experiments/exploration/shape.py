@@ -23,7 +23,7 @@ from gan_experiments.models import scenes
 FORMATS = ("ply", "obj", "glb", "stl")
 LAYERS = 64
 """The usual level is the density of which a layer of this part of the box takes half of the light."""
-POINTS = 1 << 16
+AT_A_TIME = 1 << 16
 """Points at a time."""
 
 
@@ -80,5 +80,5 @@ class Shape:
         places = ((torch.arange(self.resolution) + 0.5) / self.resolution - 0.5) * network.box
         z, y, x = torch.meshgrid(places, places, places, indexing="ij")
         points = torch.stack([x, y, z], -1).flatten(0, 2)[None].to(latent)
-        found = [network.densities(latent, some) for some in points.split(POINTS, dim=1)]
+        found = [network.densities(latent, some) for some in points.split(AT_A_TIME, dim=1)]
         return torch.cat(found, 1).float().cpu().view(z.shape)

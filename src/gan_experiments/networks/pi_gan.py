@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gan_experiments import cameras as camera
-from gan_experiments.bounds import Count, Depth, NotNegative, Positive, Resolution, Whole, Width, settled
+from gan_experiments.bounds import Count, Depth, Finite, NotNegative, Positive, Resolution, Whole, Width, settled
 from gan_experiments.layers.growing import stage_of
 from gan_experiments.layers.rays import camera_on_sphere, pixel_rays
 from gan_experiments.layers.resolution import doublings_from_4, start_of, widths_of
@@ -158,7 +158,7 @@ class PiGANGenerator(nn.Module):
         poses: Literal["normal", "uniform", "sphere"] = "normal",
         yaw: NotNegative = 0.3,
         pitch: NotNegative = 0.155,
-        elevation: float = 0.0,
+        elevation: Finite = 0.0,
         background: Literal["nothing", "white", "last"] = "nothing",
         density: Literal["relu", "softplus"] = "relu",
         density_scale: Positive = 1.0,

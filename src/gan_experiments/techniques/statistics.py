@@ -33,6 +33,7 @@ class LeCam(Technique):
         self.weight = weight
         self.lecam = regularisers.LeCam(decay, start)  # of the first discriminator's first logits
         self.others = nn.ModuleDict()
+        self.first: str | None = None
 
     def join(self, model: Game) -> None:
         """Create the averages of the other discriminators and logits."""
@@ -47,7 +48,7 @@ class LeCam(Technique):
         terms, seen = [], update.model.images_seen
         for index, logits in enumerate(zip(scales(update.real_logits), scales(update.fake_logits), strict=True)):
             name = f"{update.name}_{index}"
-            lecam: Any = self.lecam if name == self.first else self.others[name]
+            lecam: Any = self.lecam if self.first in (None, name) else self.others[name]
             lecam.update(*logits, seen)
             terms.append(lecam(*logits, seen))
         return self.weight * sum_of(terms)
