@@ -29,14 +29,14 @@ def word(key: str, value: object) -> str:
     if isinstance(value, (bool, int, float)):
         return f"{key}={value}"
     text = str(value)
-    plain = text and "${" not in text and _parsed(f"{key}={text}") == text
+    plain = text and "${" not in text and parsed(f"{key}={text}") == text
     return f"{key}={text if plain else quoted(text)}"
 
 
 def value_of(word: str) -> str:
     """Return the value of a word of the command line, without its quotes for Hydra."""
     text = word.partition("=")[2]
-    value = _parsed(word) if text[:1] in ("'", '"') else None
+    value = parsed(word) if text[:1] in ("'", '"') else None
     return value.replace(r"\${", "${") if isinstance(value, str) else text
 
 
@@ -78,7 +78,8 @@ def of_verb(verb: str, **options: object) -> str:
     return shlex.join(["gan-experiments", verb, *(word(key, value) for key, value in options.items())])
 
 
-def _parsed(word: str) -> object:
+def parsed(word: str) -> object:
+    """Return the value of a word as Hydra reads it; None for one that it does not understand."""
     try:
         return OverridesParser.create().parse_override(word).value()
     except HydraException:

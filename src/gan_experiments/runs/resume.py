@@ -15,7 +15,7 @@ from gan_experiments.contracts import ConfigError
 from gan_experiments.runs import run_folder as folders
 from gan_experiments.runs import saved, trust
 from gan_experiments.runs.configs import of_choice
-from gan_experiments.runs.quoting import quoted, value_of
+from gan_experiments.runs.quoting import parsed, quoted, value_of
 from gan_experiments.runs.saved import load
 
 log = logging.getLogger(__name__)
@@ -88,8 +88,9 @@ def command_line(words: list[str]) -> list[str]:
         if key_of(word) == "resume" and word.partition("=")[2].lower() not in ("true", "false"):
             raise ConfigError(f"{word}: true or false is needed; type resume=true")
     typed = {key_of(word): value_of(word) for word in words if not word.startswith("-")}
-    if "output" in typed and "hydra.run.dir" not in typed and not {"-m", "--multirun"} & {*words}:
-        words = [f"hydra.run.dir={word.partition('=')[2]}" if key_of(word) == "output" else word for word in words]
+    named = [word for word in words if key_of(word) == "output"]
+    if named and isinstance(parsed(named[-1]), str) and not {"hydra.run.dir", "-m", "--multirun"} & {*typed, *words}:
+        words = [word.replace("output", "hydra.run.dir", 1) if word in named else word for word in words]
         typed["hydra.run.dir"] = typed.pop("output")
     trusted = trust.typed(words)
     words = [word for word in words if key_of(word) != "trust"]
