@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # two workers share two cores
+os.environ["OMP_NUM_THREADS"] = "1"  # three workers share two cores
 os.environ["WANDB_MODE"] = "offline"
 _caches = tempfile.TemporaryDirectory(prefix="gan_experiments-tests-")
 for _name in ("GAN_EXPERIMENTS_CACHE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "HF_HOME"):
