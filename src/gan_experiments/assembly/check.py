@@ -525,7 +525,7 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
         if not of_captions:
             yield f"{given} is of generated images, and this model makes none; type metrics=r_precision or metrics=none"
     elif of_captions or issubclass(_class(metrics), SceneEvaluator):
-        yield from _of_what_only_some_do(metrics, model, given)
+        yield from _of_captions_or_scenes(metrics, model, given)
     elif not isinstance(model, ImageToImage):
         if paired:
             yield f"{given} compares pairs, and noise makes none; type metrics=none"
@@ -540,7 +540,7 @@ def metrics_of(metrics: DictConfig, model: Any) -> Iterator[str]:
         yield f"{given}: this model does not draw images from noise; type metrics=paired or metrics=none"
 
 
-def _of_what_only_some_do(metrics: DictConfig, model: Any, given: str) -> Iterator[str]:
+def _of_captions_or_scenes(metrics: DictConfig, model: Any, given: str) -> Iterator[str]:
     """Yield why a model cannot be scored by metrics of captions or of scenes."""
     if issubclass(_class(metrics), SceneEvaluator):
         if not scenes.renders(getattr(model, "generator", None)):
