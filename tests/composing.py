@@ -7,6 +7,7 @@ values. The first step takes nearly all of the time and depends on the choices a
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import pickle
 import warnings
@@ -46,10 +47,45 @@ class _Plain(ABCMeta):
 
 
 def _plain(kind: type) -> None:
-    """Make OmegaConf's classes plain ones, which are asked for more often than anything else here."""
+    """Make OmegaConf's classes plain ones, which are asked for, and copied, more often than anything else here."""
     kind.__class__ = _Plain if type(kind) is ABCMeta else type(kind)
+    if "__deepcopy__" in vars(kind):
+        kind.__deepcopy__ = _copied  # type: ignore[attr-defined]
     for further in type.__subclasses__(kind):
         _plain(further)
+
+
+def _copied(node: Any, _: dict[int, Any]) -> Any:
+    """A deep copy of a node, as OmegaConf makes it in five times the time: its parent and its values are the same."""
+    made = _another(node)
+    if "_flags_cache" in made.__dict__:
+        made.__dict__["_flags_cache"] = None
+    metadata = made.__dict__["_metadata"] = _another(node.__dict__["_metadata"])
+    metadata.flags = metadata.flags and dict(metadata.flags)
+    if getattr(metadata, "resolver_cache", None):
+        metadata.resolver_cache = copy.deepcopy(metadata.resolver_cache)
+    content = made.__dict__.get("_content")
+    if isinstance(content, dict):
+        made.__dict__["_content"] = {key: _within(made, child) for key, child in content.items()}
+    elif isinstance(content, list):
+        made.__dict__["_content"] = [_within(made, child) for child in content]
+    elif isinstance(content, Node):
+        made.__dict__["_content"] = _within(made, content)
+    return made
+
+
+def _another(thing: Any) -> Any:
+    """Another one with the same contents."""
+    made = object.__new__(type(thing))
+    made.__dict__.update(thing.__dict__)
+    return made
+
+
+def _within(parent: Any, child: Any) -> Any:
+    """A copy of a child for another parent."""
+    made = _copied(child, {})
+    made.__dict__["_parent"] = parent
+    return made
 
 
 def prepare(verb: str, words: list[str]) -> None:
