@@ -18,12 +18,11 @@ from typing import Any
 import lightning as L
 import torch
 import torch.multiprocessing
-from support import MODELS, difference, small, train
+from support import MODELS, KeepSome, difference, small, train
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_experiments.assembly import build
-from gan_experiments.callbacks.checkpoints import Checkpoints
 from gan_experiments.callbacks.ranks import RankGuard
 from gan_experiments.contracts import TrainingFailure
 from gan_experiments.engine.module import AdversarialModule
@@ -130,20 +129,6 @@ def _features(model: str) -> list[str]:
     found = [Case(model, name) for name in FEATURES if normalised or not name.endswith("batch norm")]
     found = [case for case in found if case.feature != "techniques" or model in TECHNIQUES]
     return [c.feature for c in found if not (c.compares_samples and c.feature.startswith("accumulation"))]
-
-
-class KeepSome(Checkpoints):
-    """Keeps the checkpoints after some numbers of batches, as a kill right after them would leave these."""
-
-    def __init__(self, folder: Path, stops: Container[int]) -> None:
-        super().__init__(folder, every=10**9)
-        self.stops = stops
-
-    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
-        """Save `<batches>.ckpt` too."""
-        if module.batches in self.stops:
-            self.save(trainer, module, self.folder / f"{module.batches}.ckpt")
-        super().on_train_batch_end(trainer, module)
 
 
 def straight(

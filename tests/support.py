@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 
 import composing
 import hydra
+import lightning as L
 import matplotlib as mpl
 import numpy as np
 import torch
@@ -43,6 +44,7 @@ import gan_experiments
 from gan_experiments import distributed, processes, sound
 from gan_experiments.assembly import build, check
 from gan_experiments.callbacks.checkpoints import Checkpoints
+from gan_experiments.callbacks.health import Health
 from gan_experiments.callbacks.record import Record
 from gan_experiments.callbacks.stopping import Stopping
 from gan_experiments.contracts import Batch
@@ -324,21 +326,67 @@ def train(
     return model
 
 
+class KeepSome(Checkpoints):
+    """Keeps the checkpoints after some numbers of batches, as a kill right after them would leave these."""
+
+    def __init__(self, folder: Path, stops: Container[int]) -> None:
+        super().__init__(folder, every=10**9)
+        self.stops = stops
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: AdversarialModule, *_: Any) -> None:
+        """Save `<batches>.ckpt` too."""
+        if module.batches in self.stops:
+            self.save(trainer, module, self.folder / f"{module.batches}.ckpt")
+        super().on_train_batch_end(trainer, module)
+
+
+class Grey(L.Callback):
+    """Sheets of one colour while a model trains, as of a generator that makes the same of everything."""
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        sheet = module.sheet
+        module.sheet = lambda inputs, ema: torch.zeros_like(sheet(inputs, ema))
+
+    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        del module.sheet
+
+
 @dataclass(frozen=True)
 class Variant:
-    """A small run of a variant: its folder, which holds a checkpoint, its config and the trained model."""
+    """A small run of a variant, which several tests look at: four batches in several epochs, watched by Health."""
 
     folder: Path
+    """Holds the checkpoints of its first batch, `checkpoints/1.ckpt`, and of its end."""
     cfg: DictConfig
     model: AdversarialModule
+    health: Health
+    """Has seen sheets of one colour."""
+    said: list[str]
+    """Of its health."""
 
     @classmethod
     def trained(cls, folder: Path, model: str) -> Variant:
         """Train one."""
         cfg = small(folder, model)
-        module = train(cfg, every=cfg.images)
+        if "limit" in cfg.data:
+            cfg.data.limit = 2 * cfg.data.batch_size
+        for technique in cfg.technique.values():
+            if technique.get("every", 1) > 1:  # a lazy one comes in a short run too
+                technique.every = 2
+        said: list[str] = []
+        listener = logging.Handler()
+        listener.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+        logging.getLogger(Health.__module__).addHandler(listener)
+        module, health = cls.train(cfg)
+        logging.getLogger(Health.__module__).removeHandler(listener)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
-        return cls(folder, cfg, module)
+        return cls(folder, cfg, module, health, said)
+
+    @staticmethod
+    def train(cfg: DictConfig, checkpoint: Path | None = None) -> tuple[AdversarialModule, Health]:
+        """Train a run like these, from the beginning or from a checkpoint."""
+        health = Health(every=cfg.data.batch_size, warm_up=0, patience=2)
+        return train(cfg, checkpoint, extra=[Grey(), health, KeepSome(Path(cfg.output), (1,))]), health
 
 
 def bare_checkpoint(state: dict[str, Any] | None = None, **saved: Any) -> dict[str, Any]:

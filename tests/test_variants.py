@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,11 +38,9 @@ def test_each_network_learns_and_every_term_is_finite(model: str, variants: Call
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_sheets_and_samples(model: str, tmp_path: Path) -> None:
-    cfg = small(tmp_path / "run", model)
-    module, data = build.build_model(cfg), build.make(cfg.data)
-    data.prepare_data()
-    data.setup("fit")
+def test_sheets_and_samples(model: str, variants: Callable[[str], Variant]) -> None:
+    module = variants(model).model
+    data: Any = module.trainer.datamodule  # type: ignore[attr-defined]
     cells = module.sheet(module.sheet_inputs(data.fixed(4), 4))
     assert cells.shape[0] == 4
     assert cells.shape[2:] == data.kind.shape(data)

@@ -108,6 +108,13 @@ def _nearest(vectors: Tensor) -> Tensor:
     return distances.fill_diagonal_(torch.inf).min(dim=1).values
 
 
+def _distinct(rows: Tensor) -> Tensor:
+    """Return the rows [n, ...] without those that repeat an earlier one, as rows of small data do."""
+    _, which = rows.unique(dim=0, return_inverse=True)
+    firsts = torch.full_like(which, len(rows)).scatter_reduce(0, which, torch.arange(len(rows)).to(which), "amin")
+    return rows[firsts[firsts < len(rows)].sort().values]
+
+
 def _discriminator_losses(numbers: Mapping[str, float]) -> Iterator[tuple[str, float]]:
     for name, loss in numbers.items():
         phase, _, term = name.partition("/")
@@ -228,9 +235,9 @@ class Health(RunCallback):
         data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
         labels = None if module.conditions.even else module.conditions(self.n, module.run.seed)
         fixed = data.fixed(self.n) if labels is None else data.of_classes(labels)
-        real = [rows for key, rows in sorted(fixed.items()) if key.startswith(("real", "target", "high"))]
-        distinct = min(len(rows.unique(dim=0)) for rows in real)  # small data repeat some images
-        n = min(self.n, distinct * len(real))
+        keys = sorted(key for key in fixed if key.startswith(("real", "target", "high")))
+        real = [_distinct(fixed[key]) for key in keys]
+        n = min(self.n, min(map(len, real)) * len(real))
         self._real = module.kind.vectors(torch.cat([rows[: n // len(real)] for rows in real]))
         self._inputs = module.sheet_inputs(fixed, n) | ({} if labels is None else {"label": labels[:n]})
         self._chance = loss_at_chance(module)
