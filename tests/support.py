@@ -353,7 +353,7 @@ class Grey(L.Callback):
 
 @dataclass(frozen=True)
 class Variant:
-    """A small run of a variant, which several tests look at: four batches in several epochs, watched by Health."""
+    """A small run of a variant, which several tests look at: four batches, watched by Health."""
 
     folder: Path
     """Holds the checkpoints of its first batch, `checkpoints/1.ckpt`, and of its end."""
@@ -368,8 +368,6 @@ class Variant:
     def trained(cls, folder: Path, model: str) -> Variant:
         """Train one."""
         cfg = small(folder, model)
-        if "limit" in cfg.data:
-            cfg.data.limit = 2 * cfg.data.batch_size
         for technique in cfg.technique.values():
             if technique.get("every", 1) > 1:  # a lazy one comes in a short run too
                 technique.every = 2

@@ -23,8 +23,9 @@ from test_service import Answer, Toy, ask
 from gan_experiments import provenance
 from gan_experiments.assembly import build
 from gan_experiments.captions import Vocabulary
-from gan_experiments.conditions import Captions
+from gan_experiments.conditions import Cameras, Captions
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.posed import cameras_around
 from gan_experiments.exploration.directions import Directions
 from gan_experiments.inference.contract import Generates
 from gan_experiments.inference.run import Run
@@ -238,6 +239,43 @@ def test_directions_of_explore_are_found_in_the_run_folder(plain: Run) -> None:
     assert np.abs(picture(moved) - wanted.squeeze(0).numpy()).max() <= 1
     assert np.abs(picture(moved) - picture(bare)).max() > 1
     path.unlink()
+
+
+def test_scenes_are_seen_from_where_is_asked(tmp_path: Path) -> None:
+    model = opened("eg3d", tmp_path / "run", 3)
+    model.model.data_conditions = Cameras(cameras_around(30).float())
+    model = Run(model.model, model.cfg, model.folder)
+    asked = {"seed": 3, "n": 2, "camera": [30, 15.5]}
+    told, drawn, edited, usual, *refused = answers(
+        model,
+        ("/models",),
+        ("/sample", {**asked, "format": "json"}),
+        ("/edit", {**asked, "row": 1}),
+        ("/sample", {"seed": 3, "n": 2, "format": "json"}),
+        ("/sample", {**asked, "label": 1}),
+        ("/sample", {**asked, "camera": [30, 95]}),
+        ("/sample", {**asked, "camera": [30]}),
+    )
+    assert len(json.loads(told.body)["models"][0]["cameras"]) == 24
+    drawn, usual = json.loads(drawn.body), json.loads(usual.body)
+    assert drawn["labels"] == ["yaw 30° pitch 16°"] * 2
+    assert len({*usual["labels"]}) == 2 or usual["labels"] != drawn["labels"]
+    wanted = np.asarray(Image.open(io.BytesIO(base64.b64decode(drawn["images"][1])))).astype(int)
+    assert np.abs(picture(edited) - wanted).max() <= 1
+    assert provenance.of_xmp(Image.open(io.BytesIO(edited.body)).info["xmp"]).label == "yaw 30° pitch 16°"
+    assert [answer.status for answer in refused] == [422] * 3
+    assert "this model is told cameras and knows no classes" in json.loads(refused[0].body)["error"]
+    assert "pitch above the horizon, below 90" in json.loads(refused[1].body)["error"]
+    seen = model.sample(2, 3, label=[30, 15.5], form="tensor")
+    assert np.abs(seen[1].permute(1, 2, 0).numpy() - wanted).max() <= 1
+
+
+def test_a_camera_is_for_models_that_are_told_one(plain: Run) -> None:
+    (answer,) = answers(plain, ("/sample", {"camera": [30, 15]}))
+    assert (answer.status, json.loads(answer.body)["error"]) == (
+        422,
+        "camera: this model is told no camera; leave it out",
+    )
 
 
 def test_captions_are_drawn_edited_and_marked(tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ from test_service import answers
 from torch import nn
 
 from gan_experiments.assembly import build, trained
+from gan_experiments.conditions import Cameras
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.posed import cameras_around
 from gan_experiments.export import formats, generators, making, metadata, module, parity, translators, twin
 from gan_experiments.export.exported import TRUSTED, Exported, Weights, open_exported
 from gan_experiments.export.signature import Options
@@ -121,6 +123,25 @@ def test_every_model_is_a_module_and_a_file_that_do_the_same(
     assert sum(p.numel() for p in network.parameters()) == sum(p.numel() for p in of_run.parameters())
     after = run.model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_a_file_that_is_told_cameras_knows_some_of_the_data(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "eg3d")
+    run.model.data_conditions = Cameras(cameras_around(30).float())
+    run = inference.of(trained.TrainedRun(run.model, run.cfg, tmp_path))
+    made = making.export(run, Options(pixels="float"), tmp_path / "w.onnx", "onnx")
+    opened = open_exported(tmp_path / "w.onnx")
+    assert opened.facts == run.facts
+    assert torch.equal(opened.conditions.rows, torch.tensor(run.facts.cameras))  # type: ignore[attr-defined]
+    assert apart(opened.draw(opened.noise(3), opened.labels(3)), run.draw(run.noise(3), opened.labels(3))) <= 1
+    assert torch.equal(opened.labels(2, asked=[30, 15]), run.labels(2, asked=[30, 15]))
+    assert made.difference.largest < 0.1
+
+
+def test_a_scene_with_a_camera_of_its_own_is_written_for_any_number(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "pi_gan")
+    made = making.export(run, Options(pixels="float"), tmp_path / "w.pt2", "torch")
+    assert made.difference.largest < 1e-5
 
 
 def test_the_gate_tries_32_inputs_of_two_sizes_in_batches_of_1_and_7(tmp_path: Path) -> None:

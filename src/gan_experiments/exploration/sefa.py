@@ -85,7 +85,7 @@ def affines(generator: LatentSpace) -> list[tuple[int, Tensor]]:
     layers = [m for name, m in network.named_modules() if name.rpartition(".")[2] == "affine"]
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     numbered = torch.arange(generator.form[0]).to(generator.device, generator.dtype)[None, :, None]
-    generator.images(numbered.expand(1, *generator.form).contiguous(), None)
+    generator.images(numbered.expand(1, *generator.form).contiguous(), generator.labels(1))
     for hook in hooks:
         hook.remove()
     return found

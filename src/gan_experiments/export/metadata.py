@@ -88,6 +88,7 @@ def facts_of(metadata: Mapping[str, Any]) -> Facts:
     }
     for key in ("resolution", "values", "classes", "counts", "words"):
         plain[key] = tuple(plain[key]) if isinstance(plain[key], list) else plain[key]
+    plain["cameras"] = tuple(tuple(map(float, camera)) for camera in plain.get("cameras", ()))
     return Facts(**plain)
 
 

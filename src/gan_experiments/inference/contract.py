@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from gan_experiments.captions import PADDING, Vocabulary
-from gan_experiments.conditions import Captions, Classes, Conditions, class_number
+from gan_experiments.conditions import Cameras, Captions, Classes, Conditions, class_number
 from gan_experiments.contracts import BATCH_KEYS, ConfigError
 from gan_experiments.data.decode import Range, Reading
 from gan_experiments.drawing import to_uint8
 from gan_experiments.inference import pictures
 from gan_experiments.kinds import IMAGE, Bands, Image, Kind, named
-from gan_experiments.models import latents
+from gan_experiments.models import latents, scenes
 from gan_experiments.models.image_to_image import Direction, direction_of
 from gan_experiments.provenance import Mark
 
@@ -46,6 +46,7 @@ class Facts:
     Of models that draw from noise: `latent_dim` of z, `classes` by their names (their numbers if they have none) and
     their `counts` in the data, empty if unknown. `truncation` is what a truncation acts on: "z", or "w" by ψ.
     Of text-to-image models, `words` are the vocabulary and `caption_length` is the number of tokens of a caption.
+    Of models that are told cameras, `cameras` are some of the data, 25 numbers each, see `gan_experiments.cameras`.
 
     Of translators: `directions` by name, the first is the usual one; results have sides `scale` times as long;
     `classes` are those of the key "label", if a direction reads it.
@@ -66,6 +67,7 @@ class Facts:
     truncation: str = ""
     words: tuple[str, ...] = ()
     caption_length: int = 0
+    cameras: tuple[tuple[float, ...], ...] = ()
     directions: Mapping[str, Direction] = field(default_factory=dict)
     scale: int = 1
     rate: float = 0.0
@@ -186,7 +188,8 @@ class Generates(ABC):
             n: how many.
             seed: of the noise.
             label: a class by its number or name, or n of them; without it, classes in turn (see `labels`). Of a
-                text-to-image model a caption, or n of them; without it, captions of the data.
+                text-to-image model a caption, or n of them; without it, captions of the data. Of one that is told
+                cameras [yaw, pitch] in degrees; without it, cameras of the data.
             truncation: the largest |z|, or ψ where `facts.truncation` is "w".
             ema: whether the generator has its averaged weights.
             exact: whether samples are float32 in [-1, 1], not rounded to 8 bits.
@@ -278,19 +281,23 @@ class Generates(ABC):
         """What samples are conditioned on."""
         if length := self.facts.caption_length:
             return Captions(torch.tensor([[PADDING] * length]), Vocabulary(self.facts.words, length))
+        if self.facts.cameras:
+            return Cameras(torch.tensor(self.facts.cameras))
         return Classes(len(self.facts.classes), self.facts.counts)
 
     def labels(
         self, n: int, seed: int = 0, asked: object = None, law: str | None = None, key: str = "label"
     ) -> Tensor | None:
-        """Return the labels int64 [n] of n samples; None without classes.
+        """Return the labels int64 [n] of n samples, or their cameras float [n, 25]; None without classes.
 
         `asked` is a class by its number or name, or n of them; of a text-to-image model captions, and the labels are
-        their tokens int64 [n, length]. Without it classes are drawn by `law`, see
-        `contracts.LAWS`; without that too they are 0, 1, 2, ... again and again if all of them fit into n. Raises
-        ConfigError, which names the option `key`, if there is no such class.
+        their tokens int64 [n, length]; of one that is told cameras [yaw, pitch] in degrees, of all n. Without it
+        classes are drawn by `law`, see `contracts.LAWS`; without that too they are 0, 1, 2, ... again and again if all
+        of them fit into n. Raises ConfigError, which names the option `key`, if there is no such class.
         """
         self.require_task(SAMPLE)
+        if asked is not None and isinstance(self.conditions, Cameras):
+            return self.conditions.of_angles(*scenes.at_degrees(asked, key)).expand(n, -1)
         if asked is not None:
             several = not isinstance(asked, str) and isinstance(asked, Iterable)
             given: list[object] = [*asked] if several else [asked] * n  # type: ignore[misc]

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from gan_experiments.assembly import build, trained
 from gan_experiments.bounds import sides
-from gan_experiments.conditions import Captions, Conditions
+from gan_experiments.conditions import Cameras, Captions, Conditions
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.decode import Range
 from gan_experiments.drawing import to_uint8
@@ -78,6 +78,7 @@ class Run(trained.TrainedRun, Generates):
                 "w" if model.styled else "z",
                 words=known.vocabulary.words if isinstance(known, Captions) else (),
                 caption_length=known.vocabulary.length if isinstance(known, Captions) else 0,
+                cameras=_some(known.rows) if isinstance(known, Cameras) else (),
                 rate=model.kind.rate,
             )
         reads_label = any("label" in way.also for way in model.directions.values())
@@ -227,3 +228,13 @@ def _values(given: Any, model: AdversarialModule) -> Range:
     if given == "auto":
         return model.values
     return given if given is None or isinstance(given, str) else (given[0], given[1])
+
+
+CAMERAS = 24
+"""Cameras of the data that `Facts` tells of, and that an exported file draws from."""
+
+
+def _some(cameras: Tensor) -> tuple[tuple[float, ...], ...]:
+    """Return at most CAMERAS of cameras [N, 25], evenly spread."""
+    number = min(len(cameras), CAMERAS)
+    return tuple(map(tuple, cameras[torch.arange(number) * len(cameras) // number].tolist()))

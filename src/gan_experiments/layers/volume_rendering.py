@@ -8,6 +8,7 @@ along each ray.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -96,7 +97,7 @@ def march(colours: Tensor, densities: Tensor, depths: Tensor, white: bool = Fals
     steps = depths.diff(dim=2)
     colour, density, depth = ((x[:, :, 1:] + x[:, :, :-1]) / 2 for x in (colours, densities, depths))
     opaque = 1 - torch.exp(-positive(density) * steps)
-    passed = torch.cumprod(F.pad(1 - opaque + 1e-10, (0, 0, 1, 0), value=1.0), dim=2)[:, :, :-1]
+    passed = running_product(F.pad(1 - opaque + 1e-10, (0, 0, 1, 0), value=1.0), 2)[:, :, :-1]
     weights = opaque * passed
     total = weights.sum(2)
     gathered = (weights * colour).sum(2)
@@ -104,6 +105,13 @@ def march(colours: Tensor, densities: Tensor, depths: Tensor, white: bool = Fals
         gathered = gathered + 1 - total
     far = ((weights * depth).sum(2) / total).nan_to_num(torch.inf).clamp(depths.min(), depths.max())
     return Marched(2 * gathered - 1, far, weights)
+
+
+def running_product(x: Tensor, dim: int) -> Tensor:
+    """Return torch.cumprod(x, dim), in exported files factor by factor: ONNX has no such operator."""
+    if not torch.compiler.is_exporting():
+        return torch.cumprod(x, dim)
+    return torch.stack([*itertools.accumulate(x.unbind(dim), torch.mul)], dim)
 
 
 @torch.no_grad()
@@ -141,7 +149,7 @@ def weights_of(density: Tensor, places: Tensor) -> Tensor:
     """
     lengths = torch.cat([places[..., 1:] - places[..., :-1], torch.full_like(places[..., :1], LAST)], -1)
     opaque = 1 - torch.exp(-lengths * density)
-    through = torch.cat([torch.ones_like(opaque[..., :1]), 1 - opaque + 1e-10], -1).cumprod(-1)
+    through = running_product(torch.cat([torch.ones_like(opaque[..., :1]), 1 - opaque + 1e-10], -1), -1)
     return opaque * through[..., :-1]
 
 

@@ -278,7 +278,7 @@ class PiGANGenerator(nn.Module):
         points = cameras[:, None, None, :3, 3] + places[..., None] * directions[:, :, None]
         given = points.flatten(1, 2), directions[:, :, None].expand_as(points).flatten(1, 2), *styles
         at_once = max(1, AT_A_TIME // (points[0, ..., 0].numel() * self.siren.width))
-        if at_once >= len(points) or not torch.is_grad_enabled() or torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or not torch.is_grad_enabled() or at_once >= len(points):
             colours, densities = self._asked(*given)
         else:  # what the layers say is computed once more in the backward, in place of being kept
             parts = zip(*(rows.split(at_once) for rows in given), strict=True)

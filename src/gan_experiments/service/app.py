@@ -16,7 +16,7 @@ import torch
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -30,7 +30,7 @@ from gan_experiments.inference.contract import SAMPLE, TRANSLATE, Generates
 from gan_experiments.kinds import Bands, Image
 from gan_experiments.provenance import USUAL
 from gan_experiments.service import demo, pages, pictures
-from gan_experiments.service.asked import Asked, Name
+from gan_experiments.service.asked import Asked, Name, Told
 from gan_experiments.service.batcher import Batcher, Full
 from gan_experiments.service.counters import Counters
 from gan_experiments.service.guard import CHECKPOINT, Guard, Refused, busy, fault
@@ -44,14 +44,10 @@ if TYPE_CHECKING:
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what a form has wrong is answered, not told
 
 
-class Sample(Asked):
+class Sample(Told):
     """What is to be drawn."""
 
-    model_config = ConfigDict(strict=True)
-
     n: int = Field(1, ge=1, le=4096, description="images; the service has a limit of its own, see GET /models")
-    label: int | Name | None = Field(None, description="the class by number or name; null for each in turn")
-    truncation: float | None = Field(None, gt=0, le=100, description="largest |z|; ψ where the model has styles")
     format: Literal["png", "sheet", "zip", "json"] | None = Field(
         None, description="png (a sheet of several), sheet, zip of PNGs, json with PNGs in base64; else as Accept says"
     )
@@ -239,7 +235,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
             raise ConfigError(f"n={asked.n}: this service draws at most {settings.max_n} images at once")
         model = served.model
         z = model.noise(asked.n, asked.seed, asked.truncation)
-        labels = model.labels(asked.n, asked.seed, asked.label)
+        labels = asked.told(model, asked.n)
         images = await served.batcher.draw(z, labels, asked.truncation)
         about = service.about(name, served, asked.seed)
         names = None if labels is None else model.names_of(labels)
@@ -253,7 +249,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         elif form == "png" and asked.n == 1:
             body = await service.encoded(pictures.png, images[0], marks[0])
         else:
-            columns = None if asked.label is not None else model.conditions.columns(asked.n)
+            columns = None if asked.label is not None or asked.camera is not None else model.conditions.columns(asked.n)
             mark = marks[0] if len({*marks}) == 1 else model.mark(service.provenance, asked.seed)
             body = await service.encoded(pictures.sheet, images, columns, mark)
         return Response(body, headers={CHECKPOINT: served.checkpoint}, media_type=pictures.SENT[form])

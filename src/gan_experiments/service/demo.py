@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, JSONResponse
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from gan_experiments.contracts import ConfigError
@@ -22,7 +22,7 @@ from gan_experiments.inference.contract import SAMPLE
 from gan_experiments.inference.run import Run
 from gan_experiments.models.latents import slerp
 from gan_experiments.service import pictures
-from gan_experiments.service.asked import Asked, Name, Seed
+from gan_experiments.service.asked import Name, Seed, Told
 
 if TYPE_CHECKING:
     from gan_experiments.service.app import Service
@@ -37,18 +37,14 @@ HINT = "To edit along directions, find some by gan-experiments explore run=... w
 Strength = Annotated[float, Field(ge=-20, le=20)]
 
 
-class Edit(Asked):
+class Edit(Told):
     """Which image is to be edited, and how.
 
-    It is row `row` of the `n` that POST /sample draws of the same seed, label and truncation.
+    It is row `row` of the `n` that POST /sample draws of the same seed, label or camera, and truncation.
     """
-
-    model_config = ConfigDict(strict=True)
 
     n: int = Field(1, ge=1, le=4096, description="images that were drawn")
     row: int = Field(0, ge=0, le=4095, description="which of them")
-    label: int | Name | None = Field(None, description="the class or caption that was asked for")
-    truncation: float | None = Field(None, gt=0, le=100, description="the truncation that was asked for")
     file: Name | None = Field(None, description="one of the model's directions, see GET /latents")
     strengths: dict[Name, Strength] = Field(
         {}, max_length=64, description="how far along each direction of it, in standard deviations"
@@ -79,7 +75,7 @@ class Latents:
         """Return the edited image, uint8 [C, H, W]. Raises ConfigError if there is no such row, direction or style."""
         if asked.row >= asked.n:
             raise ConfigError(f"row={asked.row}: of n={asked.n} images the last one is row={asked.n - 1}")
-        labels = self.run.labels(asked.n, asked.seed, asked.label)
+        labels = asked.told(self.run, asked.n)
         label = None if labels is None else labels[asked.row, None].to(self.space.device)
         latent = self._latent(asked.seed, asked, label)
         if asked.share or asked.styles:
@@ -171,7 +167,7 @@ def add(app: FastAPI, service: Service) -> None:
             return space.edited(asked)
 
         image = await served.batcher.alone(work)
-        labels = None if asked.label is None else served.model.labels(1, asked.seed, asked.label)
+        labels = None if asked.label is None and asked.camera is None else asked.told(served.model, 1)
         label = "" if labels is None else served.model.names_of(labels)[0]
         mark = served.model.mark(service.provenance, asked.seed, label)
         body = await service.encoded(pictures.png, image, mark)

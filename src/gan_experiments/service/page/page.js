@@ -104,6 +104,8 @@ async function beginDrawing(model) {
   at("caption-field").hidden = model.words.length === 0;
   at("caption").value = "";
   at("caption-hint").textContent = `Empty: captions of the data. It knows ${model.words.length} words: ${model.words.slice(0, 40).join(", ")}${model.words.length > 40 ? ", …" : ""}.`;
+  at("camera-field").hidden = model.cameras.length === 0;
+  at("data-cameras").checked = true;
   const styled = model.truncation === "w";
   Object.assign(at("truncation"), styled ? { min: 0.05, max: 1, value: 1 } : { min: 0.1, max: 3, value: 3 });
   at("truncation-label").textContent = styled ? "Truncation ψ" : "Truncation, largest |z|";
@@ -120,12 +122,16 @@ function asked() {
     model: state.model.name,
     seed: whole(at("seed")),
     label: at("class").value || at("caption").value.trim() || null,
+    camera: at("camera-field").hidden || at("data-cameras").checked ? null : [Number(at("yaw").value), Number(at("pitch").value)],
     truncation: off() ? null : Number(at("truncation").value),
   };
 }
 
 function tell() {
   at("n-value").textContent = at("n").value;
+  const degrees = (id) => (at("data-cameras").checked ? "" : `${at(id).value}°`);
+  at("yaw-value").textContent = degrees("yaw");
+  at("pitch-value").textContent = degrees("pitch");
   at("truncation-value").textContent = off() ? "none" : Number(at("truncation").value).toFixed(2);
   at("share-value").textContent = `${Math.round(100 * at("share").value)} %`;
 }
@@ -139,7 +145,7 @@ const draw = newest(() =>
     at("gallery").replaceChildren(
       ...told.images.map((image, row) => {
         const button = document.createElement("button"), picture = new Image();
-        const label = told.labels ? told.labels[row] : "", kind = state.model.words.length ? "caption" : "class";
+        const label = told.labels ? told.labels[row] : "", kind = state.model.cameras.length ? "from" : state.model.words.length ? "caption" : "class";
         picture.src = `data:image/png;base64,${image}`;
         picture.alt = "";
         button.type = "button";
@@ -228,10 +234,10 @@ function edits() {
 
 const edit = newest(() =>
   during(at("after"), async () => {
-    const { model, seed, label, truncation, n } = state.drawn;
+    const { model, seed, label, camera, truncation, n } = state.drawn;
     let blob;
     if (editable()) {
-      blob = await (await post("/edit", { model, seed, label, truncation, ...edits() })).blob();
+      blob = await (await post("/edit", { model, seed, label, camera, truncation, ...edits() })).blob();
     } else {
       blob = new Blob([Uint8Array.from(atob(at("before").src.split(",")[1]), (one) => one.charCodeAt(0))], { type: "image/png" });
     }
@@ -244,10 +250,11 @@ const edit = newest(() =>
 const second = newest(() =>
   during(at("other-image"), async () => {
     if (!editable()) return;
-    const { model, truncation, n } = state.drawn;
+    const { model, camera, truncation, n } = state.drawn;
     const other = whole(at("other"));
     if (other === null) return;
-    const body = { model, seed: other, label: state.label || null, truncation, n, row: state.row };
+    const label = state.model.cameras.length ? null : state.label || null;
+    const body = { model, seed: other, label, camera, truncation, n, row: state.row };
     show(at("other-image"), await (await post("/edit", body)).blob());
     at("other-image").alt = `The image of seed ${other}`;
   }),
@@ -413,6 +420,12 @@ on("another", "click", () => {
   at("draw-form").requestSubmit();
 });
 for (const id of ["n", "truncation"]) on(id, "input", tell);
+on("data-cameras", "change", () => at("draw-form").requestSubmit());
+for (const id of ["yaw", "pitch"]) on(id, "input", () => {
+  at("data-cameras").checked = false;
+  tell();
+  draw();
+});
 on("another-other", "click", () => {
   at("other").value = random();
   second();
