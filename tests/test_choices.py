@@ -75,6 +75,7 @@ ANSWERS = {
     "metrics=i3d": "is of clips, and this model makes images; leave metrics= out",
     "metrics=modes": "is of points of the plane, and this model makes images",
     "metrics=vggish": NO_WEIGHTS,
+    "metrics=sounds": "metrics=sounds needs a classifier of your sounds: type metrics.extractor.weights=PATH",
     "metrics=reprojection": "is of rendered scenes, and this model draws images",
     "metrics=volumes": "is of volumes, and this model makes images",
     "metrics=paired": "compares pairs, and noise makes none; type metrics=none",

@@ -700,7 +700,9 @@ def test_every_model_is_served(model: str, tmp_path: Path) -> None:
     cfg = small(tmp_path / "run", model)
     opened = Run(build.build_model(cfg).eval(), cfg, tmp_path / "run")
     if not isinstance(opened.model.kind, ImageKind):
-        with pytest.raises(ConfigError, match=f"makes {opened.model.kind.name}, and images are served; leave it out"):
+        with pytest.raises(
+            ConfigError, match=f"makes {opened.model.kind.name}, and images are served; type gan-experiments sample"
+        ):
             make_app({"run": opened})
         return
     if opened.facts.task == SAMPLE:

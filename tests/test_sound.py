@@ -23,14 +23,18 @@ from torch import Tensor
 
 import gan_experiments as gx
 from gan_experiments import kinds, provenance, sound
-from gan_experiments.assembly import build, scoring
+from gan_experiments.assembly import build, scoring, subjects
 from gan_experiments.callbacks.health import share_of_twins
+from gan_experiments.callbacks.memorisation import Memorisation
 from gan_experiments.callbacks.samples import SampleSheets
+from gan_experiments.comparison import page
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data import stored
 from gan_experiments.data.recordings import Recordings
 from gan_experiments.data.waves import Drums, Waves
 from gan_experiments.kinds import WAVE, Wave
-from gan_experiments.metrics import names, sounds
+from gan_experiments.metrics import names, sounds, train_sounds
+from gan_experiments.models.wgan_gp import WGANGP
 from gan_experiments.provenance import Mark
 from gan_experiments.runs import configs
 from gan_experiments.verbs import export
@@ -436,3 +440,86 @@ def test_an_exported_generator_gives_the_sounds_of_the_run(suffix: str, tmp_path
     wanted = model.sample(model.fixed_noise(3, 5), True, torch.arange(3))
     assert (made - wanted).abs().max() < 1e-5
     assert opened.kind == Wave(rate=8000.0)
+
+
+def test_a_classifier_of_ones_own_sounds_scores_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for name, hertz in (("high", 2000), ("low", 200)):
+        for index in range(15):
+            write(tmp_path / "set" / name / f"{index}.wav", sine(hertz * rng.uniform(0.7, 1.4), 0.1))
+    words = ["--out", str(tmp_path / "own.pt"), "--rate", str(RATE), "--length", "800", "--epochs", "40"]
+    assert train_sounds.main([str(tmp_path / "set"), *words]) == 0
+    assert "held out: " in capsys.readouterr().out
+    asked = compose(
+        tmp_path, "model=wavegan_conditional", "metrics=sounds", f"metrics.extractor.weights={tmp_path}/own.pt"
+    )
+    judge = build.make(asked.metrics, num_fake=30, batch_size=10)
+    data = waves(tmp_path / "set", classes=2, length=800)
+    judge.see_as(data.kind)
+    assert (judge.extractor.class_names, judge.extractor.heard_at) == (("high", "low"), RATE)
+    found = stored.stored(str(tmp_path / "set"), "fake", data.kind)
+    scores = judge.measure(subjects._Stored(found, 10), judge.real(data), "cpu", ema=None).scores
+    tag = judge.extractor.weights_hash[:8]
+    assert scores[f"accuracy_sounds_{tag}"].value > 0.9
+    assert scores[f"fad_sounds_{tag}"].value < 0.5
+    assert train_sounds.main([str(tmp_path / "set" / "high"), *words]) == 2
+    assert "give each a subfolder" in capsys.readouterr().err
+    for given, said in (("null", "needs a classifier of your sounds"), (f"{tmp_path}/no.pt", "is not a file")):
+        with pytest.raises(ConfigError, match=f"{said}.*train_sounds FOLDER` makes one"):
+            sounds.OwnSoundsExtractor(None if given == "null" else given)
+    torch.save({"rate": 8000}, tmp_path / "other.pt")
+    with pytest.raises(ConfigError, match="holds no classifier of sounds"):
+        sounds.OwnSoundsExtractor(str(tmp_path / "other.pt"))
+
+
+def test_folders_of_sounds_are_scored_as_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "a" / "x" / "1.wav", sine(300, 0.2, 16_000), 16_000)
+    write(tmp_path / "a" / "y" / "2.wav", sine(300, 0.3))
+    write(tmp_path / "a" / "y" / "3.wav", np.zeros(1600))
+    (tmp_path / "a" / "y" / "notes.txt").write_text("no sound")
+    found = stored.stored(str(tmp_path / "a"), "fake", Wave)
+    assert isinstance(found, stored.StoredWaves)
+    assert (len(found), found.rate, found.class_names) == (3, 16_000, ["x", "y"])
+    assert [one.shape for one in found.images(0, 3)] == [(1, 3200), (1, 4800), (1, 3200)]
+    assert level(sound.to_float(found.images(1, 2))[0, 0, 800:4000], 300, 16_000) == pytest.approx(0.5, abs=0.01)
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 1, 1]
+    assert "notes.txt" in caplog.text
+    assert stored.stored(str(tmp_path / "a"), "real", Wave(rate=8000.0)).images(0, 1).shape == (1, 1, 1600)
+    with pytest.raises(ConfigError, match="points of the plane are scored by run= alone"):
+        stored.stored(str(tmp_path), "fake", kinds.Points)
+
+
+@pytest.mark.parametrize(("window", "looks"), [("first", True), ("random", False)])
+def test_copies_of_sounds_are_found(window: str, looks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(5):
+        write(tmp_path / "set" / f"{index}.wav", sine(150 * (index + 1), 0.2))
+    words = [
+        "data=waves",
+        f"data.root={tmp_path}/set",
+        f"data.rate={RATE}",
+        "data.length=1024",
+        f"data.window={window}",
+    ]
+    cfg = small(tmp_path / "run", "wavegan", "images=4", *words)
+    real = build.open_data(cfg.data).fixed(5)["real"]
+    quiet = 0.5 * real
+    monkeypatch.setattr(WGANGP, "sampler", lambda *_: lambda index, n: quiet[(64 * index + torch.arange(n)) % 5])
+    looking = Memorisation(str(tmp_path / "run"), n=20)
+    train(cfg, extra=[looking])
+    assert looking.path.exists() == looks
+    if looks:
+        assert looking.found is not None
+        assert looking.found.copies == 1
+
+
+def test_a_page_plays_what_lies_beside_a_sheet(tmp_path: Path) -> None:
+    sheet = tmp_path / "run" / "samples" / "00000064.png"
+    write(sheet.with_suffix(".wav"), sine(300, 0.1))
+    sheet.with_suffix(".gif").write_bytes(b"GIF89a")
+    found = page.players(sheet, tmp_path)
+    assert [one["tag"] for one in found] == ["img", "audio"]
+    played = page._environment().get_template("parts.html").module.players(found)  # type: ignore[attr-defined]
+    assert '<audio controls preload="none" src="run/samples/00000064.wav"></audio>' in played
+    assert 'src="run/samples/00000064.gif"' in played
+    assert page.players(tmp_path / "other.png", tmp_path) == []

@@ -17,12 +17,14 @@ from gan_experiments import films
 from gan_experiments.assembly import build
 from gan_experiments.augment.ada import ADA
 from gan_experiments.augment.diffaugment import DiffAugment
+from gan_experiments.callbacks import memorisation
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data import stored
 from gan_experiments.data.batches import to_float
-from gan_experiments.data.clips import Clips, ClipSettings, frames_in
+from gan_experiments.data.clips import Clips, ClipSettings, frames_in, whole_film
 from gan_experiments.data.moving_digits import MovingDigits
 from gan_experiments.drawing import save_png, to_uint8
-from gan_experiments.kinds import CLIP, Clip
+from gan_experiments.kinds import CLIP, FRAME_OF_CLIP, Clip
 from gan_experiments.layers.clips import as_clips, as_frames
 from gan_experiments.metrics.clip_extractors import MovingDigitsExtractor
 from gan_experiments.metrics.likeness import psnr
@@ -83,15 +85,17 @@ def test_a_frame_shows_the_digit_where_it_is() -> None:
             assert (frame * 255 - seen[row, 0, time].float()).abs().max() <= 0.51
 
 
-def test_held_out_clips_are_of_other_digits_and_the_seed_decides() -> None:
-    data, same, other = (MovingDigits(32, clips=2000, seed=seed) for seed in (0, 0, 1))
+def test_held_out_clips_are_of_other_digits_and_a_number_decides_which_there_are() -> None:
+    data, same, other = (MovingDigits(32, clips=2000, drawn=drawn) for drawn in (0, 0, 1))
+    shuffled = MovingDigits(32, clips=2000, seed=1)
     shapes = {split: data.reference(split).shapes.flatten(1) for split in ("train", "test")}
     assert len(shapes["train"]) == 4500
     both = torch.cat([*shapes.values()]).unique(dim=0)
     assert len(both) == len(shapes["train"].unique(dim=0)) + len(shapes["test"].unique(dim=0))
     assert len(data.reference("test")) == 200
     assert torch.equal(data.stream().batch(3)["real"], same.stream().batch(3)["real"])
-    assert data.fingerprint == same.fingerprint != other.fingerprint
+    assert not torch.equal(data.stream().batch(3)["real"], shuffled.stream().batch(3)["real"])
+    assert data.fingerprint == same.fingerprint == shuffled.fingerprint != other.fingerprint
     assert not torch.equal(data.reference().images(0, 4), other.reference().images(0, 4))
 
 
@@ -180,6 +184,41 @@ def test_a_clip_is_shown_as_a_strip_and_played_as_gif_and_mp4(tmp_path: Path) ->
     again = torch.stack([*films.frames_of(tmp_path / "one.mp4")], dim=1)
     assert (again.int() - to_uint8(cells[0, 0]).int()).abs().float().mean() < 12, "compressed"
     assert b'"seed": 7' in (tmp_path / "one.mp4").read_bytes()
+
+
+def test_copies_of_clips_are_found_and_their_pictures_are_strips() -> None:
+    real = MovingDigits(16, clips=30).reference().images(0, 30)
+    floats = CLIP.floats(real)
+    assert torch.equal(floats, to_float(real))
+    traits = CLIP.traits(floats)
+    copies = memorisation.compared(CLIP.traits(0.5 * floats[:10] - 0.5), [traits], CLIP)[0]
+    other = MovingDigits(16, clips=30, drawn=1).reference().images(0, 30)
+    others = memorisation.compared(CLIP.traits(CLIP.floats(other)), [traits], CLIP)[0]
+    assert CLIP.recognised
+    assert copies.copies == 1
+    assert others.copies is not None
+    assert others.copies < 0.2
+    pictures = CLIP.pictures(real)
+    assert pictures.shape == (30, 1, 16, 4 * 17 - 1)
+    assert torch.equal(pictures[:, :, :, 17:33], real[:, :, 5])
+    assert torch.equal(CLIP.pictures(floats), pictures)
+    shown = CLIP.data_sheet({"sample": floats[:2], "training": floats[2:4]}, ["", ""])
+    assert shown.shape[2] > 2 * 8 * 32
+
+
+def test_folders_of_films_are_scored_as_they_are(tmp_path: Path) -> None:
+    write_film(tmp_path / "films" / "a.gif", 8)
+    frames = frames_in(tmp_path / "films" / "a.gif", ClipSettings(40, 3))
+    films.save_mp4(frames[:6], tmp_path / "films" / "b.mp4", 8.0, None)
+    (tmp_path / "films" / "c.mp4").write_bytes(b"no film")
+    found = stored.stored(str(tmp_path / "films"), "fake", Clip)
+    assert isinstance(found, stored.StoredClips)
+    assert len(found) == 2
+    first, second = found.images(0, 2)
+    assert (first.shape[:2], second.shape) == ((3, 8), (3, 6, 40, 40))
+    assert torch.equal(first, whole_film(tmp_path / "films" / "a.gif").transpose(0, 1))
+    seen = FRAME_OF_CLIP.viewed(first[None])
+    assert seen.shape == (1, 3, *first.shape[2:])
 
 
 def test_single_clips_are_written_as_gif_or_mp4() -> None:

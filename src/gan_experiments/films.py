@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gan_experiments import files
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.limits import UnreadableImageError
 from gan_experiments.provenance import Mark
 
 
@@ -45,6 +46,18 @@ def save_mp4(frames: Tensor, path: Path, rate: float, mark: Mark | None) -> None
             picture = av.VideoFrame.from_ndarray(frame.permute(1, 2, 0).contiguous().cpu().numpy(), format="rgb24")
             film.mux(stream.encode(picture))
         film.mux(stream.encode())
+
+
+def size_of(source: Path | str) -> tuple[int, int]:
+    """Return the width and height of a film. Raises UnreadableImageError for what is no film."""
+    import av
+
+    try:
+        with av.open(str(source)) as film:
+            stream = film.streams.video[0]
+            return stream.width, stream.height
+    except (OSError, ValueError, IndexError) as error:  # FFmpeg's errors are of these
+        raise UnreadableImageError(f"it is no film ({' '.join(str(error).split())[:120]})") from None
 
 
 def frames_of(source: Path | str) -> Iterator[Tensor]:

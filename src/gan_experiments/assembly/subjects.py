@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from hydra.utils import get_class
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
 from gan_experiments import files
 from gan_experiments.assembly import build, check, trained
 from gan_experiments.contracts import ConfigError
-from gan_experiments.data.stored import HeldImages, StoredImages
-from gan_experiments.kinds import IMAGE, Kind
+from gan_experiments.data import stored
+from gan_experiments.data.stored import HeldImages, StoredClips, StoredImages, StoredWaves
+from gan_experiments.kinds import CLIP, IMAGE, Image, Kind, Wave
 from gan_experiments.layers.standing_statistics import take_standing_statistics
 from gan_experiments.models.damsm import DAMSM
 from gan_experiments.models.image_to_image import ImageToImage, TranslatedSet
@@ -24,6 +26,7 @@ from gan_experiments.models.noise_to_image import NoiseToImage
 from gan_experiments.provenance import Mark
 from gan_experiments.runs import resume
 
+Samples: TypeAlias = StoredImages | StoredClips | StoredWaves | HeldImages
 STANDING = 1 << 31  # index of the first chunk of noise for batch norm's statistics, beyond the scored ones
 
 
@@ -54,7 +57,7 @@ class Subject:
     extra: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     real: Any = None
-    stored: StoredImages | HeldImages | None = None
+    stored: Samples | None = None
     averaged: bool = False
     kind: Kind = IMAGE
     mark: Mark | None = None
@@ -82,7 +85,7 @@ class Subject:
 class _Stored:
     """Images of files in chunks, as an `evaluator.Sample`."""
 
-    stored: StoredImages | HeldImages
+    stored: Samples
     batch_size: int
 
     def __call__(self, index: int, n: int) -> Tensor | list[Tensor]:
@@ -95,23 +98,31 @@ class _Stored:
 
 def of_folder(cfg: DictConfig, batch_size: int) -> Subject:
     """Return the images of `fake=`, a folder or zip archive, in chunks of `batch_size`; see `of_images`."""
-    return of_images(cfg, StoredImages(cfg.fake, "fake"), batch_size)
+    extractor = cfg.metrics.get("extractor")
+    kind = getattr(get_class(extractor._target_), "reads", Image) if extractor else Image
+    rate = cfg.data.rate if cfg.get("data") and "rate" in cfg.data else None
+    return of_images(cfg, stored.stored(cfg.fake, "fake", kind, rate), batch_size)
 
 
-def of_images(cfg: DictConfig, stored: StoredImages | HeldImages, batch_size: int) -> Subject:
+def of_images(cfg: DictConfig, given: Samples, batch_size: int) -> Subject:
     """Return images in chunks of `batch_size`. Raises ConfigError if there are fewer than two, or fewer than `n`."""
-    number = cfg.n or len(stored)
-    if len(stored) < 2:
+    number = cfg.n or len(given)
+    if len(given) < 2:
         raise ConfigError(f"fake={cfg.fake} holds a single image: two or more are needed")
-    if number > len(stored):
-        raise ConfigError(
-            f"n={number}: fake={cfg.fake} holds {len(stored)} images; type n={len(stored)} or leave it out"
-        )
+    if number > len(given):
+        raise ConfigError(f"n={number}: fake={cfg.fake} holds {len(given)} images; type n={len(given)} or leave it out")
 
     device = trained.device_of(cfg.device)
     name = Path(cfg.fake).stem
-    sample = _Stored(stored, batch_size)
-    return Subject(name, sample, device, Path("outputs") / "scores" / name, number=number, stored=stored)
+    sample = _Stored(given, batch_size)
+    place = Path("outputs") / "scores" / name
+    return Subject(name, sample, device, place, number=number, stored=given, kind=_kind_of(given))
+
+
+def _kind_of(given: Any) -> Kind:
+    if isinstance(given, stored.StoredWaves):
+        return Wave(rate=float(given.rate or 0))
+    return CLIP if isinstance(given, stored.StoredClips) else IMAGE
 
 
 def checkpoints_of(cfg: DictConfig) -> list[Path]:

@@ -13,7 +13,6 @@ from gan_experiments.bounds import Cells, Place, Whole
 from gan_experiments.callbacks.callback import RunCallback, find
 from gan_experiments.callbacks.record import log_metrics, log_picture
 from gan_experiments.callbacks.scores import Scores
-from gan_experiments.data.batches import to_float
 from gan_experiments.data.module import DataModule
 from gan_experiments.drawing import save_png
 from gan_experiments.engine.module import AdversarialModule
@@ -56,9 +55,10 @@ class Found:
 class Memorisation(RunCallback):
     """The samples of a run beside their nearest training images, `samples/nearest.png`, and the share of copies.
 
-    It looks once, at the end, and only at generators of images or volumes from noise. Distances are those by which the
-    kind recognises copies (see `Kind.traits`), of images at 8x8 pixels without brightness and contrast, of volumes 1 -
-    intersection over union, to a training image or, if the data flip, to its mirror image. A sample's distance is
+    It looks once, at the end, at generators from noise, but not where each time another piece of a sound is trained on.
+    Distances are those by which the kind recognises copies (see `Kind.traits`), to a training image or, if the data
+    flip, to its mirror image: of images at 8x8 pixels without brightness and contrast, of clips at 4 frames of as many,
+    of sounds in 8 bands at 8 times without loudness, of volumes 1 - intersection over union. A sample's distance is
     divided by that from its training image to the nearest other one, because a blurred image is near to many; Carlini
     et al. 2023, arXiv:2301.13188, find copies by such a quotient. The share is set against that of the training images,
     each compared with all others. The numbers are logged as `memorisation/...`, and are in `scores.json` if the run has
@@ -81,14 +81,16 @@ class Memorisation(RunCallback):
         data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
         if not (module.at_end() and isinstance(module, NoiseToImage) and data.kind.recognised):
             return
+        if getattr(data, "window", "") == "random":  # a sample is a copy of no window that is the same each time
+            return
         if (data.size or self.most + 1) > self.most or not trainer.is_global_zero:
             return
-        real = data.reference("train")
+        real, floats = data.reference("train"), data.kind.floats
         with module.paused(), torch.random.fork_rng(devices=[]), torch.no_grad():
             sampler = module.sampler(module.run.seed, self.ema and bool(module.averages))
             starts = range(0, self.n, CHUNK)
             fake = torch.cat([sampler(i, min(CHUNK, self.n - at)).cpu() for i, at in enumerate(starts)])
-            known = [to_float(real.images(at, min(at + CHUNK, len(real)))) for at in range(0, len(real), CHUNK)]
+            known = [floats(real.images(at, min(at + CHUNK, len(real)))) for at in range(0, len(real), CHUNK)]
             vectors, mirrored = (
                 torch.cat([data.kind.traits(images.flip(-1) if turn else images) for images in known])
                 for turn in (False, True)
@@ -98,7 +100,7 @@ class Memorisation(RunCallback):
             self.found, part, which = compared(data.kind.traits(fake), reals, data.kind)
             rows = part.argsort()[torch.linspace(0, len(part) - 1, min(SHOWN, self.n)).long()].unique_consecutive()
             unit = "" if self.found.copies is None else " of the next"
-            beside = torch.cat([to_float(real.images(row, row + 1)) for row in which[rows].tolist()])
+            beside = torch.cat([floats(real.images(row, row + 1)) for row in which[rows].tolist()])
             titles = [f"{part[row]:.2f}{unit}" for row in rows.tolist()]
             picture = data.kind.data_sheet({"sample": fake[rows], "training": beside}, titles)
             save_png(picture, self.path, module.mark(composite=True))

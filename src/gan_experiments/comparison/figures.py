@@ -155,6 +155,7 @@ class Sheet:
     lines: list[str]
     picture: Image.Image
     mark: Mark | None
+    path: Path
 
     def data(self) -> str:
         """Return the picture as a data URI."""
@@ -183,9 +184,8 @@ def sheets(found: Sequence[Setting]) -> list[Sheet]:
         images = int(run.sheet.stem)
         score = next((row for row in run.history if row.get("images") == images), {})
         told = [f"{name} {value:.4g}" for name, value in score.items() if name != "images"][:1]
-        cut.append(
-            Sheet(index, [setting.name, ", ".join([f"seed {run.seed}", f"{images:,} images", *told])], picture, mark)
-        )
+        lines = [setting.name, ", ".join([f"seed {run.seed}", f"{images:,} images", *told])]
+        cut.append(Sheet(index, lines, picture, mark, run.sheet))
     return cut
 
 

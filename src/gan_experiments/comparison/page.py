@@ -41,7 +41,7 @@ def page(
         notes=notes,
         tables=tables,
         panels=panels,
-        sheets=sheets,
+        sheets=[(sheet, players(sheet.path, out)) for sheet in sheets],
         search=searched,
         differences=_differences(found) if len(found) > 1 else None,
         runs=[_run(setting, run, out) for setting in found for run in setting.runs],
@@ -104,6 +104,12 @@ def _run(setting: Setting, run: Any, out: Path) -> dict[str, str]:
         "where": os.path.relpath(run.folder, out.resolve()),
         "link": link(run.folder, out) + "/",
     }
+
+
+def players(sheet: Path, out: Path) -> list[dict[str, str]]:
+    """Return what a page in the folder `out` plays of a sheet: the film or the sounds that lie beside it, if any."""
+    found = {tag: sheet.with_suffix(suffix) for tag, suffix in (("img", ".gif"), ("audio", ".wav"))}
+    return [{"tag": tag, "link": link(path, out), "name": path.name} for tag, path in found.items() if path.is_file()]
 
 
 def link(path: Path, out: Path) -> str:

@@ -34,7 +34,7 @@ def write(folder: Path, ended: Outcome) -> None:
 
 
 def html(run: read.Run, out: Path | None = None) -> str:
-    """Return the page of a run, to lie in `out` or in the run's folder. Its pictures are in it, the GIF is linked."""
+    """Return the page of a run, to lie in `out` or in the run's folder. Pictures are in it, films and sounds linked."""
     (setting,), _ = table.settings([run])
     groups = table.groups([setting])
     last, strip = _pictures(run)
@@ -46,6 +46,7 @@ def html(run: read.Run, out: Path | None = None) -> str:
         command=_command(run),
         pictures=last,
         strip=strip,
+        played=page.players(run.sheet, out or run.folder) if run.sheet else [],
         gif=page.link(run.folder / "samples" / "training.gif", out or run.folder),
         scores=_scores(run),
         passports=groups,

@@ -19,7 +19,7 @@ from gan_experiments.data import limits
 from gan_experiments.data.archives import is_visible
 from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.clip_module import ClipData
-from gan_experiments.data.decode import decode, fit, frames_of, match_channels
+from gan_experiments.data.decode import decode, fit, frames_of, match_channels, pixels_of
 from gan_experiments.data.limits import UnreadableImageError
 from gan_experiments.data.sources import Block, Settings, Source, load_blocks, spread
 from gan_experiments.data.splits import SPLITS, are_splits
@@ -58,8 +58,7 @@ def frames_in(path: Path, settings: Settings, most: int | None = None, stride: i
     """
     shape = settings.resolution, settings.channels
     if path.is_dir():
-        names = sorted(file for file in path.iterdir() if file.suffix.lower() in STILLS and is_visible(file.name))
-        kept = names[::stride][:most]
+        kept = _stills(path)[::stride][:most]
         return torch.stack([decode(limits.read(file), *shape, settings.crop, how=settings.fit) for file in kept])
     if path.suffix.lower() not in FILMS:
         raw = limits.read(path)
@@ -81,6 +80,24 @@ def frames_in(path: Path, settings: Settings, most: int | None = None, stride: i
     if not found:
         raise UnreadableImageError("it has no frames")
     return torch.stack(found)
+
+
+def whole_film(path: Path) -> Tensor:
+    """Return all frames of a film, a folder of frames or an image at their own size, uint8 [T, 1 or 3, H, W].
+
+    Raises UnreadableImageError if it cannot be read, and ConfigError if PyAV is needed and not installed.
+    """
+    if path.suffix.lower() in FILMS and not path.is_dir():
+        films.require(f"{path.name} needs")
+        width, height = films.size_of(path)
+    else:
+        shown = limits.read(_stills(path)[0] if path.is_dir() else path)
+        height, width = pixels_of(shown).shape[1:]
+    return frames_in(path, Settings((height, width), 3))
+
+
+def _stills(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in STILLS and is_visible(file.name))
 
 
 def first_frames(given: object, frames: int, key: str) -> list[Path]:
@@ -141,6 +158,14 @@ class ClipFiles(Source):
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def file(self, row: int) -> str:
+        """Return the path of a film below the root."""
+        return self._names[row]
+
+    def label(self, row: int) -> int:
+        """Return a film's label, -1 if it is in no class."""
+        return self._labels[row]
 
     @override
     def identity(self) -> list[object]:

@@ -127,7 +127,7 @@ class Masked(FromFiles, CroppedData):
         if faults:
             raise ConfigError(*faults)
         self.root, self.test_root, self.crop = root, test_root, crop
-        self.holes = f"{mask}-{overlap}-{self.seed}"
+        self.holes = f"{mask}-{overlap}-0"  # of held-out images, the same for all seeds
         self.draw_mask = partial(centre, overlap=overlap) if mask == "centre" else KINDS[mask]
 
     def load_at(self, split: str, resolution: Shape) -> ImageArray:
@@ -145,8 +145,9 @@ class Masked(FromFiles, CroppedData):
         return MaskedStream(stream, self.masks, range(rank * share, (rank + 1) * share))
 
     def masks(self, number: int, places: range) -> Tensor:
-        """Draw the masks at some places of batch `number`: uint8 [n, 1, H, W]."""
-        rngs = (np.random.default_rng([abs(self.seed), MASK, number, place]) for place in places)
+        """Draw the masks at some places of batch `number`: uint8 [n, 1, H, W]; those of _FIXED hang on no seed."""
+        seed = 0 if number == _FIXED else abs(self.seed)
+        rngs = (np.random.default_rng([seed, MASK, number, place]) for place in places)
         drawn = [self.draw_mask(sides(self.resolution), rng) for rng in rngs]
         return torch.from_numpy(np.stack(drawn))[:, None]
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from gan_experiments.bounds import Count, OneOf, Positive, Resolution, Width, sides
+from gan_experiments.bounds import Count, OneOf, Positive, Resolution, Seed, Width, sides
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.batches import generator
 from gan_experiments.data.cache import ImageArray
@@ -41,6 +41,8 @@ class MovingDigits(ClipData):
         speed: the least and the greatest, in parts of the frame's shorter side for each frame.
         classes: 4 or 8 directions in which all digits of a clip set out; they begin in the half that they leave. With 0
             each sets out anywhere and has a direction of its own.
+        drawn: which clips there are; another number draws others. The seed changes their order alone, so that the
+            scores of runs with several seeds compare.
         settings: the other arguments of `ClipData`.
 
     Raises ConfigError for another number of classes, and for frames that are too small.
@@ -56,6 +58,7 @@ class MovingDigits(ClipData):
         digits: Annotated[int, OneOf(1, 2)] = 1,
         speed: Annotated[list[Positive], Field(min_length=2, max_length=2)] = (0.02, 0.04),  # type: ignore[assignment]
         classes: Annotated[int, OneOf(0, 4, 8)] = 4,
+        drawn: Seed = 0,
         **settings: Any,
     ) -> None:
         super().__init__(resolution, channels, classes=classes, **settings)
@@ -67,6 +70,7 @@ class MovingDigits(ClipData):
                 " told; type data.resolution=32"
             )
         self.number, self.digits, self.speed = clips, digits, (min(speed), max(speed))
+        self.drawn = drawn
 
     @override
     def load(self, split: str) -> ImageArray:
@@ -91,7 +95,7 @@ class MovingClips(ImageArray):
         number = number if of.limit is None else min(number, of.limit)
         height, width = sides(of.resolution)
         self.frame, self.side = (of.channels, of.length, height, width), round(SHARE * min(height, width))
-        rng = generator(of.seed, _SPLITS[split])
+        rng = generator(of.drawn, _SPLITS[split])
         images, labels = Digits._read()
         labels = labels.long()
         rank = torch.stack([labels == c for c in range(10)]).cumsum(1)[labels, torch.arange(len(labels))]
@@ -102,7 +106,7 @@ class MovingClips(ImageArray):
         self.digit = labels[chosen][self.which]
         direction = torch.arange(number) % of.classes if of.classes else None
         self.places = _places(number, of, (height - self.side, width - self.side), direction, rng)
-        said = [VERSION, number, of.digits, *of.speed, of.classes, of.seed, split, *self.frame]
+        said = [VERSION, number, of.digits, *of.speed, of.classes, of.drawn, split, *self.frame]
         names = [DIRECTIONS[i * 8 // of.classes] for i in range(of.classes)]
         fingerprint = hashlib.sha256(repr(said).encode()).hexdigest()
         super().__init__(_Made(self), direction, fingerprint, split, names)  # type: ignore[arg-type]

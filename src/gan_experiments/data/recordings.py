@@ -186,11 +186,11 @@ class SoundFiles(Files):
         return False
 
 
-def decode(raw: bytes, form: Form) -> np.ndarray:
+def decode(raw: bytes, form: Form, silent: bool = False) -> np.ndarray:
     """Decode a file's bytes (wav, flac, ogg, mp3, aiff, ...) to int16 [L, C].
 
     Stereo becomes mono by the mean of its channels, and mono stereo by doubling it. Raises UnreadableImageError if it
-    is no sound, is silent or too short, and ConfigError without soundfile.
+    is no sound, is too short or, unless `silent` ones are wanted, silent; and ConfigError without soundfile.
     """
     soundfile = require_soundfile()
     try:
@@ -215,9 +215,9 @@ def decode(raw: bytes, form: Form) -> np.ndarray:
     if len(heard) < form.shortest:
         raise UnreadableImageError(f"too short, {len(heard) / form.rate:.3f} s")
     loudest = float(np.abs(heard).max())
-    if loudest < SILENT:
+    if loudest < SILENT and not silent:
         raise UnreadableImageError("silent")
-    if form.normalise:
+    if form.normalise and loudest:
         heard = heard / loudest
     full = sound.FULL
     return np.ascontiguousarray(np.rint(heard * full).clip(-full, full - 1).astype(np.int16))

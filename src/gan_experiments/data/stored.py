@@ -1,4 +1,4 @@
-"""Images of a folder or zip archive at the size that they have, neither cropped nor resized, to be scored."""
+"""Images, clips and sounds of a folder at the size that they have, neither cropped nor resized, to be scored."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image as PILImage
 from torch import Tensor
 from tqdm import tqdm
 
 from gan_experiments.contracts import ConfigError
+from gan_experiments.data.clips import ClipFiles, whole_film
 from gan_experiments.data.decode import UnreadableImageError, pixels_of
 from gan_experiments.data.limits import why
+from gan_experiments.data.recordings import Form, SoundFiles, decode, require_soundfile
 from gan_experiments.data.sources import Files
+from gan_experiments.kinds import Clip, Image, Kind, Wave
 
 log = logging.getLogger(__name__)
 
@@ -34,32 +38,12 @@ class StoredImages:
 
     def __init__(self, path: str, key: str) -> None:
         self.source = Files(path, key)
-        digest = hashlib.sha256()
-        self._rows: list[int] = []
-        skipped = []
-        labels = []
-        for row in tqdm(range(len(self.source)), desc=f"reading {self.source.where}", delay=2, leave=False):
-            label = self.source.label(row)
-            try:
-                raw = self.source.read(row)
-                Image.open(io.BytesIO(raw)).close()  # the header alone
-            except Exception as error:  # as in `decode`
-                skipped.append(f"{self.source.file(row)} ({why(error)})")
-                continue
-            digest.update(hashlib.sha256(raw).digest() + label.to_bytes(8, "big", signed=True))
-            self._rows.append(row)
-            labels.append(label)
-        if not self._rows:
-            raise ConfigError(
-                f"none of the {len(self.source)} files of {self.source.where} is an image ({skipped[0]}): "
-                f"give a folder or a zip of images, {key}=..."
-            )
-        if skipped:
-            log.warning("left out %d files of %s: %s", len(skipped), self.source.where, ", ".join(skipped[:5]))
-        self.fingerprint = digest.hexdigest()
-        kept, names, _ = self.source.without_empty(torch.tensor(labels))
-        self.labels = kept if min(labels) >= 0 else None
-        self.class_names = names if self.labels is not None else []
+        self.fingerprint, self._rows, self.labels, self.class_names = _known(self.source, self._bytes, key, "an image")
+
+    def _bytes(self, row: int) -> bytes:
+        raw = self.source.read(row)
+        PILImage.open(io.BytesIO(raw)).close()  # the header alone
+        return raw
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -70,11 +54,115 @@ class StoredImages:
         Raises ConfigError if one cannot be decoded.
         """
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-            found = list(pool.map(self._decode, self._rows[start:stop]))
-        return torch.stack(found) if len({image.shape for image in found}) == 1 else found
+            return _together(list(pool.map(self._decode, self._rows[start:stop])))
 
     def _decode(self, row: int) -> Tensor:
         return pixels_in(self.source, row)
+
+
+class StoredClips:
+    """The films of a folder as clips, decoded when they are asked for; as `StoredImages`."""
+
+    split = "folder"
+
+    def __init__(self, path: str, key: str) -> None:
+        self.source = ClipFiles(Path(path).expanduser(), "train", None, key)
+        self.fingerprint, rows, self.labels, self.class_names = _known(self.source, self._bytes, key, "a film")
+        self._paths = [self.source.paths[row] for row in rows]
+
+    def _bytes(self, row: int) -> bytes:
+        path = self.source.paths[row]
+        whole_film(path)
+        files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+        return b"".join(file.read_bytes() for file in files)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def images(self, start: int, stop: int) -> Tensor | list[Tensor]:
+        """Return uint8 [n, 3, T, H, W], or a list of [3, T, H, W] if they differ in length or size."""
+        return _together([whole_film(path).transpose(0, 1) for path in self._paths[start:stop]])
+
+
+class StoredWaves:
+    """The sounds of a folder or zip archive, mono, a minute of each at most; as `StoredImages`.
+
+    They are heard at `rate` samples per second, or at the rate of the first of them. Silent ones are sounds too.
+    """
+
+    split = "folder"
+
+    def __init__(self, path: str, key: str, rate: int | None = None) -> None:
+        self.source = SoundFiles(path, key)
+        self.rate, self._held = rate, dict[int, Tensor]()
+        self.fingerprint, self._rows, self.labels, self.class_names = _known(self.source, self._bytes, key, "a sound")
+
+    def _bytes(self, row: int) -> bytes:
+        raw = self.source.read(row)
+        if self.rate is None:
+            with require_soundfile().SoundFile(io.BytesIO(raw)) as file:
+                self.rate = int(file.samplerate)
+        self._held[row] = torch.from_numpy(decode(raw, Form(self.rate, 1, 60 * self.rate), silent=True)).T
+        return raw
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def images(self, start: int, stop: int) -> Tensor | list[Tensor]:
+        """Return int16 [n, 1, L], or a list of [1, L] if they differ in length."""
+        return _together([self._held[row] for row in self._rows[start:stop]])
+
+
+def _known(
+    source: Files | ClipFiles, read: Callable[[int], bytes], key: str, what: str
+) -> tuple[str, list[int], Tensor | None, list[str]]:
+    """Return the fingerprint of the files that `read` decodes, their rows, their labels if all have one, and the names.
+
+    Files that it cannot decode are left out, and named in a warning. Raises ConfigError if no file is `what`.
+    """
+    digest, rows, labels, skipped = hashlib.sha256(), [], [], []
+    for row in tqdm(range(len(source)), desc=f"reading {source.where}", delay=2, leave=False):
+        label = source.label(row)
+        try:
+            raw = read(row)
+        except ConfigError:
+            raise
+        except Exception as error:  # as in `decode`
+            skipped.append(f"{source.file(row)} ({why(error)})")
+            continue
+        digest.update(hashlib.sha256(raw).digest() + label.to_bytes(8, "big", signed=True))
+        rows.append(row)
+        labels.append(label)
+    if not rows:
+        raise ConfigError(
+            f"none of the {len(source)} files of {source.where} is {what} ({skipped[0]}): "
+            f"{source.wanted.format(key=key)}"
+        )
+    if skipped:
+        log.warning("left out %d files of %s: %s", len(skipped), source.where, ", ".join(skipped[:5]))
+    kept, names, _ = source.without_empty(torch.tensor(labels))
+    return (digest.hexdigest(), rows, kept, names) if min(labels) >= 0 else (digest.hexdigest(), rows, None, [])
+
+
+def _together(found: list[Tensor]) -> Tensor | list[Tensor]:
+    return torch.stack(found) if len({one.shape for one in found}) == 1 else found
+
+
+def stored(
+    path: str, key: str, kind: Kind | type[Kind], rate: int | None = None
+) -> StoredImages | StoredClips | StoredWaves:
+    """Return the samples of a folder as those of a kind; of waves at `rate`, or at that of the first.
+
+    Raises ConfigError if there are none, and for kinds that are read from no folder.
+    """
+    of = kind if isinstance(kind, type) else type(kind)
+    if issubclass(of, Wave):
+        return StoredWaves(path, key, rate or round(getattr(kind, "rate", 0)) or None)
+    if issubclass(of, Clip):
+        return StoredClips(path, key)
+    if not issubclass(of, Image):
+        raise ConfigError(f"{key}={path}: {of.name} are scored by run= alone; leave it out")
+    return StoredImages(path, key)
 
 
 class HeldImages:
@@ -99,8 +187,7 @@ class HeldImages:
 
     def images(self, start: int, stop: int) -> Tensor | list[Tensor]:
         """Return uint8 [n, C, H, W], or a list of [C, H, W] if they differ in size or number of channels."""
-        found = [*self._images[start:stop]]
-        return torch.stack(found) if len({image.shape for image in found}) == 1 else found
+        return _together([*self._images[start:stop]])
 
 
 def pixels_in(files: Files, row: int) -> Tensor:

@@ -38,6 +38,7 @@ class Clip(Kind):
     name = "clips"
     dims = 5
     suffix = ".gif"
+    recognised = True
     others = (".mp4",)
     plays = (".gif", ".mp4") if films.installed() else (".gif",)
     quantisation = "uint8, to the nearest level"
@@ -77,6 +78,10 @@ class Clip(Kind):
         """Return clips [n, T, H, W, C]."""
         return np.ascontiguousarray(samples.movedim(1, -1).cpu().numpy())
 
+    def pictures(self, samples: Tensor) -> Tensor:
+        """Return a film strip of each clip, of frames from left to right, uint8 [n, C, h, w]."""
+        return joined(samples, ACROSS)
+
     def viewed(self, samples: Tensor) -> Tensor:
         """Return uint8 clips [n, C, T, H, W]."""
         return to_uint8(samples)
@@ -87,9 +92,10 @@ class Clip(Kind):
 
     def data_sheet(self, batch: Batch, titles: Sequence[str]) -> Tensor:
         """Lay out a film strip for each clip, below its title."""
-        shown = [viewed(to_uint8(strip(clips, STRIP))) for clips in self.samples(batch).values()]
-        cells = torch.cat([strips.expand(-1, -1, 3, -1, -1) for strips in shown], dim=1)
-        return captioned(cells, [""] * cells.shape[1], titles, 32)
+        rows = self.samples(batch)
+        strips = [viewed(joined(clips, STRIP)).expand(-1, 3, -1, -1) for clips in rows.values()]
+        cells = F.pad(torch.stack(strips, dim=1), (0, 2 * (len(rows) > 1)), value=255)
+        return captioned(cells, [*rows] if len(rows) > 1 else [""], titles, STRIP * 32)
 
     def save(self, sample: Tensor, path: Path, mark: Mark | None, values: tuple[float, float] | None = None) -> None:
         """Write a GIF, or an MP4 if the path ends so, which needs PyAV."""
@@ -128,6 +134,12 @@ def strip(clips: Tensor, most: int) -> Tensor:
     """Return at most so many frames of clips [n, C, T, H, W], evenly spread, [n, frames, C, H, W]."""
     times = torch.linspace(0, clips.shape[2] - 1, min(most, clips.shape[2])).round().long()
     return clips[:, :, times.to(clips.device)].transpose(1, 2)
+
+
+def joined(clips: Tensor, most: int) -> Tensor:
+    """Return clips [n, C, T, H, W] as film strips uint8 [n, C, H, w], of at most so many frames, a pixel apart."""
+    frames = strip(to_uint8(clips), most)
+    return F.pad(frames, (0, 1), value=255).permute(0, 2, 3, 1, 4).flatten(3)[..., :-1]
 
 
 CLIP, FRAME_OF_CLIP = Clip(), FrameOfClip()

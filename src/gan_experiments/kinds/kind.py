@@ -92,6 +92,10 @@ class Kind(ABC):
         """Return samples [n, ...] as the extractors of scores see them."""
         return samples
 
+    def floats(self, stored: Tensor) -> Tensor:
+        """Return samples [n, ...] as data modules keep them, uint8 or whole numbers of more bits, as floats."""
+        return stored if stored.is_floating_point() else stored.to(torch.get_default_dtype()).sub(127.5).div(127.5)
+
     def pictures(self, samples: Tensor) -> Tensor:
         """Return samples [n, ...] as uint8 pictures [n, C, h, w] with the channels of picture files, one for each.
 

@@ -28,6 +28,7 @@ class Wave(Kind):
     name = "waves"
     dims = 3
     suffix = ".wav"
+    recognised = True
     quantisation = "int16, to the nearest step"
     plays = (".wav",)
 
@@ -71,9 +72,13 @@ class Wave(Kind):
         cells = torch.stack([sound.drawn(waves, round(self.rate)) for waves in rows.values()], dim=1)
         return captioned(cells, [*rows] if len(rows) > 1 else [""], titles)
 
+    def floats(self, stored: Tensor) -> Tensor:
+        """Return waves of 16 bits as floats in [-1, 1)."""
+        return sound.to_float(stored)
+
     def pictures(self, samples: Tensor) -> Tensor:
         """Draw each wave above its spectrogram."""
-        return sound.drawn(samples, round(self.rate))
+        return sound.drawn(self.floats(samples), round(self.rate))
 
     def viewed(self, samples: Tensor) -> Tensor:
         """Return waves as int16, as in files."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import pickle
 from http.client import HTTPException
 from pathlib import Path
@@ -20,18 +21,23 @@ from gan_experiments.metrics.extractors import Extractor
 
 URL_VGGISH = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
 DRUMS_WEIGHTS = Path(__file__).with_name("drums_classifier.pt")
+UNREADABLE = (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError, KeyError)
+"""What torch raises of a file that does not hold the weights of a network."""
 
 
-class DrumsClassifier(nn.Module):
-    """A small classifier of drum hits at 8,000 Hz, float [N, L] in [-1, 1], by their spectrogram in 40 mel bands."""
+class SoundClassifier(nn.Module):
+    """A small classifier of sounds float [N, L] in [-1, 1], of `rate` samples per second, by 40 mel bands.
 
-    rate, bands, hop, window = 8000, 40, 64, 256
+    Its features are of the mean and the maximum over time of what it finds.
+    """
+
+    bands = 40
     features = 64
-    class_names = ("kick", "snare", "hat", "tom", "cymbal", "tabla")
-    classes = len(class_names)
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int, rate: int) -> None:
         super().__init__()
+        self.rate, self.hop = rate, max(1, rate // 125)
+        self.window = 2 ** max(5, round(math.log2(rate / 32)))  # 32 ms
         self.body = nn.Sequential(
             nn.Conv2d(1, 16, 5, stride=2, padding=2),  # [N, 16, 20, T / 2]
             nn.ReLU(),
@@ -41,22 +47,31 @@ class DrumsClassifier(nn.Module):
             nn.ReLU(),
         )
         self.last = nn.Linear(2 * 40 * 5, self.features)
-        self.head = nn.Linear(self.features, self.classes)
+        self.head = nn.Linear(self.features, classes)
 
     def heard(self, waves: Tensor) -> Tensor:
         """Return the spectrogram of waves [N, L], in dB about 0: [N, bands, 1 + L // hop]."""
         return sound.decibels(sound.mel_bands(waves, self.rate, self.hop, self.window, self.bands)) / 25 + 2
 
     def of_spectrogram(self, heard: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features [N, 64] and logits [N, 6] of what is `heard`."""
+        """Return features [N, 64] and logits [N, classes] of what is `heard`."""
         maps = self.body(heard[:, None])
         both = torch.cat([maps.mean(dim=3), maps.amax(dim=3)], dim=1).flatten(1)
         features = F.leaky_relu(self.last(both), 0.1)
         return features, self.head(features)
 
     def forward(self, waves: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features [N, 64] and logits [N, 6] of waves [N, L]."""
+        """Return features [N, 64] and logits [N, classes] of waves [N, L]."""
         return self.of_spectrogram(self.heard(waves))
+
+
+class DrumsClassifier(SoundClassifier):
+    """The classifier of drum hits at 8,000 Hz."""
+
+    class_names = ("kick", "snare", "hat", "tom", "cymbal", "tabla")
+
+    def __init__(self) -> None:
+        super().__init__(len(self.class_names), 8000)
 
 
 class SoundExtractor(Extractor):
@@ -87,11 +102,11 @@ class DrumsExtractor(SoundExtractor):
     """
 
     name = "drums"
-    heard_at = DrumsClassifier.rate
+    heard_at = 8000
     suffix = "_drums"
     resize = "mean over channels, resampled to 8000 Hz; 40 mel bands from 20 to 4000 Hz in dB"
     features = DrumsClassifier.features
-    classes = DrumsClassifier.classes
+    classes = len(DrumsClassifier.class_names)
     class_names = DrumsClassifier.class_names
 
     def __init__(self) -> None:
@@ -104,6 +119,47 @@ class DrumsExtractor(SoundExtractor):
 
     def forward(self, waves: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [N, 64] and logits [N, 6] of waves int16 [N, C, L]."""
+        return self.net(self.mono(waves))
+
+
+class OwnSoundsExtractor(SoundExtractor):
+    """A classifier of a person's own sounds, that `python -m gan_experiments.metrics.train_sounds` has trained.
+
+    The names of its scores end in `_sounds_` and eight digits of its file's hash: they compare with those by the same
+    file alone. Raises ConfigError where there is no such file.
+    """
+
+    name = "sounds"
+    features = SoundClassifier.features
+
+    def __init__(self, weights: Place | None = None) -> None:
+        super().__init__()
+        how = "type metrics.extractor.weights=PATH; `python -m gan_experiments.metrics.train_sounds FOLDER` makes one"
+        if weights is None:
+            raise ConfigError(f"metrics=sounds needs a classifier of your sounds: {how}")
+        path = Path(weights).expanduser()
+        try:
+            require_unpacked(path)
+            held = torch.load(path, map_location="cpu", weights_only=True)
+            self.heard_at, self.class_names = int(held["rate"]), tuple(str(name) for name in held["class_names"])
+            self.classes = len(self.class_names)
+            with torch.random.fork_rng(devices=[]):
+                self.net = SoundClassifier(self.classes, self.heard_at).float()
+            self.net.load_state_dict(held["weights"])
+        except OSError:
+            raise ConfigError(f"metrics.extractor.weights={weights} is not a file: {how}") from None
+        except (*UNREADABLE, ValueError) as error:
+            raise ConfigError(f"metrics.extractor.weights={weights} holds no classifier of sounds: {how}") from error
+        self.weights_hash = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        self.suffix = f"_sounds_{self.weights_hash[:8]}"
+        self.resize = (
+            f"mean over channels, resampled to {self.heard_at} Hz; {SoundClassifier.bands} mel bands from 20 to"
+            f" {self.heard_at // 2} Hz in dB"
+        )
+        self.requires_grad_(False).eval()
+
+    def forward(self, waves: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features [N, 64] and logits [N, classes] of waves int16 [N, C, L]."""
         return self.net(self.mono(waves))
 
 
@@ -176,7 +232,7 @@ class VGGishExtractor(SoundExtractor):
         try:
             require_unpacked(path)
             self.net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError, KeyError) as error:
+        except UNREADABLE as error:
             raise ConfigError(
                 f"metrics.extractor.weights={path} does not hold torchvggish's VGGish: fetch {URL_VGGISH}, give its"
                 " path, or type metrics=drums"

@@ -178,7 +178,10 @@ def make_app(
     settings = settings or Settings()
     for name, model in models.items():
         if model.facts.kind not in (Image.name, Bands.name):
-            raise ConfigError(f"run={name}: this model makes {model.facts.kind}, and images are served; leave it out")
+            raise ConfigError(
+                f"run={name}: this model makes {model.facts.kind}, and images are served; type gan-experiments sample"
+                f" run={name}"
+            )
     service = Service(models, settings, ema, tile, provenance)
     app = FastAPI(
         title="gan-experiments serve",

@@ -177,11 +177,11 @@ def _real(cfg: DictConfig, subject: Subject, judge: Judge) -> Any:
     Captions of a held-out split are what its images are compared with.
     """
     from gan_experiments.assembly import build
-    from gan_experiments.data.stored import StoredImages
+    from gan_experiments.data import stored
     from gan_experiments.models.latents import Sampler
 
     if cfg.real is not None:
-        return StoredImages(cfg.real, "real")
+        return stored.stored(cfg.real, "real", subject.kind)
     if subject.real is not None:
         return subject.real
     node = cfg.get("data") or (subject.config and subject.config.data)
@@ -211,7 +211,7 @@ def _classes(cfg: DictConfig, subject: Subject, evaluator: Evaluator, real: Any)
             return None
         if labels is None:
             what = "images in a folder for each class" if cfg.fake else "a generator with classes"
-            raise ConfigError(f"by_class=true needs {what}, and {subject.name} is not that; leave it out")
+            raise ConfigError(f"by_class=true needs {what}, and here is none; leave it out")
         given = (
             f"{len(mine)} ({', '.join(mine[:3])}, ...) and the real ones {len(theirs)} ({', '.join(theirs[:3])}, ...)"
         )

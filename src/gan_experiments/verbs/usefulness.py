@@ -43,7 +43,10 @@ def _opened(cfg: DictConfig) -> TrainedRun:
     if not isinstance(run.model, NoiseToImage):
         raise ConfigError(f"run={cfg.run}: this model does not draw images from noise; there is nothing to train on")
     if not isinstance(run.model.kind, Image):
-        raise ConfigError(f"run={cfg.run}: this model makes {run.model.kind.name} and no images; leave it out")
+        raise ConfigError(
+            f"run={cfg.run}: classifiers here learn of images, and this model makes {run.model.kind.name};"
+            f" type gan-experiments evaluate run={cfg.run}"
+        )
     return run
 
 
