@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gan_experiments import files
 from gan_experiments.contracts import ConfigError
-from gan_experiments.data.limits import UnreadableImageError
 from gan_experiments.provenance import Mark
 
 
@@ -49,15 +48,12 @@ def save_mp4(frames: Tensor, path: Path, rate: float, mark: Mark | None) -> None
 
 
 def size_of(source: Path | str) -> tuple[int, int]:
-    """Return the width and height of a film. Raises UnreadableImageError for what is no film."""
+    """Return the width and height of a film. Raises av.FFmpegError or IndexError for what is no film."""
     import av
 
-    try:
-        with av.open(str(source)) as film:
-            stream = film.streams.video[0]
-            return stream.width, stream.height
-    except (OSError, ValueError, IndexError) as error:  # FFmpeg's errors are of these
-        raise UnreadableImageError(f"it is no film ({' '.join(str(error).split())[:120]})") from None
+    with av.open(str(source)) as film:
+        stream = film.streams.video[0]
+        return stream.width, stream.height
 
 
 def frames_of(source: Path | str) -> Iterator[Tensor]:

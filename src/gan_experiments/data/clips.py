@@ -89,7 +89,10 @@ def whole_film(path: Path) -> Tensor:
     """
     if path.suffix.lower() in FILMS and not path.is_dir():
         films.require(f"{path.name} needs")
-        width, height = films.size_of(path)
+        try:
+            width, height = films.size_of(path)
+        except (OSError, ValueError, IndexError) as error:  # FFmpeg's are of these
+            raise UnreadableImageError(f"it is no film ({' '.join(str(error).split())[:120]})") from None
     else:
         shown = limits.read(_stills(path)[0] if path.is_dir() else path)
         height, width = pixels_of(shown).shape[1:]
