@@ -139,7 +139,7 @@ def words_of(group: str, choice: str) -> list[str]:
         "callbacks": ["callbacks=default"],
         "experiment": ["callbacks=default"],
     }
-    if f"{group}={choice}" in ("metrics=drums", "metrics=vggish"):
+    if f"{group}={choice}" in ("metrics=drums", "metrics=sounds", "metrics=vggish"):
         words["metrics"] = ["callbacks=default", "model=wavegan"]
     return [*words.get(group, []), f"{group}={choice}"]
 
