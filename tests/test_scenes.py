@@ -23,7 +23,7 @@ RENDERING = ["pi_gan", "eg3d"]
 
 
 @pytest.mark.parametrize("name", RENDERING)
-def test_turntables_meshes_walks_and_scores(name: str, tmp_path: Path) -> None:
+def test_turntables_meshes_walks_and_scores(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From one camera and from around; the box and the densities say where the scene is."""
     model: Any = build.build_model(small(tmp_path / "run", name))
     generator = model.generator
@@ -40,6 +40,12 @@ def test_turntables_meshes_walks_and_scores(name: str, tmp_path: Path) -> None:
     level = densities.max().item() / 4
     assert Shape(cells=1, resolution=16, level=level).explore(space, tmp_path) == 0
     assert (tmp_path / "shape-00.ply").stat().st_size > 100
+    greatest = [Shape(resolution=16).sampled(generator, one[None]).max().item() for one in space.latents(2)]
+    thin = greatest.index(min(greatest))
+    capsys.readouterr()
+    assert Shape(cells=2, resolution=16, level=sum(greatest) / 2).explore(space, tmp_path / "some") == 0
+    assert f"scene {thin} is left out: its greatest density is " in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "some").glob("*.ply")] == [f"shape-{1 - thin:02d}.ply"]
     evaluator = SceneEvaluator(num_fake=2, batch_size=2)
     here, there = evaluator.views(model.sampler(0, ema=False), 0, 2)
     assert here.images.shape == there.images.shape

@@ -21,8 +21,6 @@ from gan_experiments.kinds.volume import save_mesh, surface_at
 from gan_experiments.models import scenes
 
 FORMATS = ("ply", "obj", "glb", "stl")
-LAYERS = 64
-"""The usual level is the density of which a layer of this part of the box takes half of the light."""
 AT_A_TIME = 1 << 16
 """Points at a time."""
 
@@ -31,9 +29,9 @@ class Shape:
     """A mesh of each of `cells` scenes, and a picture of them.
 
     The density is looked up at `resolution` points a side of the box that holds the scene. The surface is where it
-    crosses `level`; None is the density of which a layer of 1/64 of the box takes half of the light, ln(2) 64 / box.
-    Meshes are in units of the world, their y axis upwards. Raises ConfigError for a generator that renders no scenes,
-    and if no scene is as dense as the level anywhere.
+    crosses `level`; None is the density that takes half of the light between two samples of a ray, ln(2) over their
+    distance. Meshes are in units of the world, their y axis upwards. A scene that is nowhere so dense is named and left
+    out. Raises ConfigError for a generator that renders no scenes, and if that is true of all.
     """
 
     def __init__(
@@ -56,7 +54,7 @@ class Shape:
         """Write shape-00.ply, ..., and shape.png; return 0."""
         network = generator.network
         scenes.require(network, "what=shape")
-        level = math.log(2) * LAYERS / network.box if self.level is None else self.level
+        level = math.log(2) / network.step if self.level is None else self.level
         densities = torch.stack([self.sampled(network, one[None]) for one in generator.latents(self.cells)])
         if not (densities > level).any():
             raise ConfigError(
@@ -65,6 +63,11 @@ class Shape:
             )
         paths = []
         for index, density in enumerate(densities):
+            if density.max() <= level:
+                print(
+                    f"scene {index} is left out: its greatest density is {density.max():.4g}; type a lower what.level"
+                )
+                continue
             mesh = surface_at(density.numpy(), level, network.box)
             paths.append(out / f"shape-{index:02d}.{self.format}")
             save_mesh(mesh, paths[-1], generator.mark)

@@ -1,9 +1,9 @@
 """Generators that render scenes: what cameras see of a latent, whatever the latent says of its own camera.
 
 Such a generator has `seen(latents, cameras)`, which returns images, depths along the rays and opacities, and
-`densities(latents, points)`, which are 0 or more, of points in the cube of side `box` around the origin. If it is told
-cameras these are its conditions; else it has `cameras(yaw, pitch)`, which see the scene as its own do, and
-`own_cameras(z)`.
+`densities(latents, points)`, which are 0 or more, of points in the cube of side `box` around the origin. Samples of a
+ray are about `step` apart. If it is told cameras these are its conditions; else it has `cameras(yaw, pitch)`, which see
+the scene as its own do, and `own_cameras(z)`.
 """
 
 from __future__ import annotations

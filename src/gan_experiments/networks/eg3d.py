@@ -336,6 +336,7 @@ class EG3DGenerator(StyledGenerator):
         super().__init__(mapping, synthesis, latent_dim, 2 * len(widths), mixing)
         self.resolution, self.channels, self.numbers = settled(resolution), channels, camera.NUMBERS
         self.box, self.dual = box, above is not None
+        self.step = (box if near is None or far is None else far - near) / samples
         if half == "float16" and (half_upsampling or torch.float16 in halves):
             keep_gradients_finite(self)
 

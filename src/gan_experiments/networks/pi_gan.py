@@ -227,6 +227,11 @@ class PiGANGenerator(nn.Module):
         """The side of the cube that holds the scene."""
         return self.siren.box
 
+    @property
+    def step(self) -> float:
+        """The distance of the first samples of a ray from each other."""
+        return (self.far - self.near) / self.samples
+
     def _size(self) -> tuple[int, int]:
         height, width = (side << stage_of(self.grown)[0] for side in self.start)
         return height, width
