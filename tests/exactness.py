@@ -43,9 +43,11 @@ TECHNIQUES = {
     "cyclegan": (
         "technique=[r1_lazy,gradient_penalty,lecam,instance_noise,top_k,spectral_norm]",
         *("technique.lecam.start=4", "technique.top_k.every=4", "technique.top_k.decay=0.5"),
-    )
+    ),
+    "eg3d": ("model.generator.upsampled_from=16", "model.discriminator.dual=true"),
 }
-"""What joins a variant of two discriminators, under the feature of that name; of others, what they have anyway."""
+"""What joins a variant of two discriminators, or of two images, under the feature of that name; others have it anyway.
+"""
 ONE_OF_EACH = (
     "biggan",
     "cyclegan",
@@ -119,7 +121,9 @@ def alike_on_ranks(module: nn.Module) -> None:
 
 def all_cases(further: Container[str] = MODELS) -> list[Case]:
     """Every file in conf/model/ as it is, and those that are `further` with each feature that they have."""
-    return [Case(model, name) for model in MODELS for name in (_features(model) if model in further else ("plain",))]
+    some = {model: _features(model) if model in further else ["plain"] for model in MODELS}
+    some |= {model: [*some[model], "techniques"] for model in TECHNIQUES if "techniques" not in some[model]}
+    return [Case(model, name) for model, names in some.items() for name in names]
 
 
 def _features(model: str) -> list[str]:
