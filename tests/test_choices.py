@@ -114,6 +114,8 @@ def tiny(*words: str) -> DictConfig:
             cfg.metrics[key] = 8
     if "limit" in cfg.data:
         cfg.data.limit = 64
+    if cfg.callbacks and "samples" in cfg.callbacks:
+        cfg.callbacks.samples.n = 4
     return cfg
 
 
