@@ -51,7 +51,7 @@ def wait_for(path: Path) -> None:
 
 def test_torchrun_starts_again_what_was_killed_and_ends_where_an_unbroken_run_does(tmp_path: Path) -> None:
     """One rank is killed; torchrun starts both again, in the same folder, from the last checkpoint."""
-    words = [*TINY, "images=6400"]
+    words = [*TINY, "images=1920"]
     whole = run(*words, "trainer=ddp_cpu", "hydra.run.dir=whole", folder=tmp_path)
     assert whole.returncode == 0, whole.stderr
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--max-restarts=1", RUN, *words]
@@ -82,7 +82,7 @@ def test_slurm_queues_the_job_again_and_it_goes_on(tmp_path: Path) -> None:
         shared |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_LOCALID": "0", "SLURM_NODELIST": "localhost,localhost"}
         shared |= {"SLURM_JOB_NAME": "gan", "PATH": f"{queue.parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
         shared |= {"SLURM_RESTART_COUNT": str(restarts)} if restarts else {}
-        words = ["trainer=slurm", *TINY, "images=12800"]
+        words = ["trainer=slurm", *TINY, "images=3200"]
         return [
             start(*words, folder=tmp_path, **shared, SLURM_PROCID=str(rank), SLURM_NODEID=str(rank)) for rank in (0, 1)
         ]
@@ -94,11 +94,11 @@ def test_slurm_queues_the_job_again_and_it_goes_on(tmp_path: Path) -> None:
     ended = [task.wait() for task in tasks]
     assert [task.returncode for task in ended] == [128 + signal.SIGUSR1, 0], ended  # rank 0 speaks for all
     assert (tmp_path / "queued").read_text() == "requeue 77\n"
-    assert 0 < state(folder)["gan_experiments"]["images_seen"] < 12800
+    assert 0 < state(folder)["gan_experiments"]["images_seen"] < 3200
     tasks = srun(restarts=1)
     ended = [task.wait() for task in tasks]
     assert [task.returncode for task in ended] == [0, 0], ended
-    assert state(folder)["gan_experiments"]["images_seen"] == 12800
+    assert state(folder)["gan_experiments"]["images_seen"] == 3200
     assert (folder / "run.log").exists()
 
 
