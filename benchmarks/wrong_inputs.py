@@ -3,6 +3,7 @@
     python benchmarks/wrong_inputs.py              # all: some thousand cases
     python benchmarks/wrong_inputs.py --most 300   # an even selection
     python benchmarks/wrong_inputs.py --only data.batch_size
+    python benchmarks/wrong_inputs.py --part 2/12 --json 2.jsonl   # a part, which goes on where it was interrupted
 
 Each case is a fork of one warm process, with an empty working folder and no standard input. It is right where it ends
 with status 2, at most one line, no traceback and nothing left behind within 10 seconds of its processor; or with
@@ -197,7 +198,7 @@ def _of_choice(typed: str, group: str, seen: set[str], places: dict[str, Path]) 
         for key in ("half_life", "ramp_up"):
             yield from _of_key("run", words, f"model.ema.generator.{key}", 1.0, places, bounds.NotNegative | None)
         for where in ("schedules", "optimizers", "ema"):
-            yield Case("run", [*words, f"+model.{where}.generatr={{_target_:x}}"], f"model.{where}", "key")
+            yield Case("run", [*words, f"+model.{where}.generatr={{_target_:torch.optim.Adam}}"], f"model.{where}", "key")
     if group == "trainer" and "trainer" not in seen:
         seen.add("trainer")
         for key, value in OmegaConf.load(configs.conf_dir() / "trainer" / "default.yaml").items():
@@ -457,7 +458,7 @@ def main() -> None:
     parser.add_argument("--verbs", default=",".join(VERBS))
     parser.add_argument("--fixed", action="store_true", help="the few that the tests try; status 1 if one is not right")
     parser.add_argument("--count", action="store_true", help="only say how many there are")
-    parser.add_argument("--json", type=Path, help="write every answer there")
+    parser.add_argument("--json", type=Path, help="keep every answer there, and go on after those that it has")
     typed = parser.parse_args()
     verbs = tuple(typed.verbs.split(","))
     torch.set_num_threads(1)
@@ -479,11 +480,20 @@ def main() -> None:
             print(len(some), collections.Counter(case.verb for case in some))
             return
         answers = []
-        for case in some:
-            answers.append(answer(case))
-            print(f"{len(answers)}/{len(some)} {answers[-1].fault}", end="\r", file=sys.stderr, flush=True)
-        if typed.json:
-            typed.json.write_text(json.dumps([{**asdict(one), "fault": one.fault} for one in answers], indent=1))
+        kept = typed.json or Path(os.devnull)
+        if typed.json and kept.is_file():
+            known = [json.loads(line) for line in kept.read_text().splitlines()]
+            answers = [Answer(Case(**one.pop("case")), **one) for one in known]
+        with kept.open("a") as file:
+            for case in some[len(answers) :]:
+                answers.append(answer(case))
+                file.write(json.dumps(asdict(answers[-1])) + "\n")
+                file.flush()
+                if answers[-1].fault:
+                    print(
+                        f"{answers[-1].fault}: {' '.join(case.words)}", *answers[-1].lines[:1], sep="\n    ", flush=True
+                    )
+                print(f"{len(answers)}/{len(some)}", end="\r", file=sys.stderr, flush=True)
         print(report(answers))
     sys.exit(any(one.fault for one in answers))
 

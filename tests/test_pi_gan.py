@@ -230,7 +230,7 @@ def test_the_path_of_a_turntable(tmp_path: Path) -> None:
 class Ball(torch.nn.Module):
     """A scene of a ball of radius 0.2 in a box of 1, at the top right in front, whatever the latent."""
 
-    box, middle = 1.0, torch.tensor([0.1, 0.2, 0.05])
+    box, step, middle = 1.0, 1 / 64, torch.tensor([0.1, 0.2, 0.05])
 
     def seen(self, latents: torch.Tensor, cameras: torch.Tensor) -> None:
         """What a scene has."""
@@ -265,7 +265,7 @@ def test_a_mesh_of_a_scene(tmp_path: Path) -> None:
     assert mesh.is_watertight
     assert mesh.volume == pytest.approx(4 / 3 * math.pi * 0.2**3, rel=0.02)
     assert mesh.centroid == pytest.approx(Ball.middle.numpy(), abs=2e-3)
-    usual = math.log(2) * 64
+    usual = math.log(2) / Ball.step
     assert Shape(cells=1, resolution=32).explore(space, tmp_path / "usual") == 0
     radius = 0.2 + (100 - usual) / 1000
     assert trimesh.load(tmp_path / "usual" / "shape-00.ply").volume == pytest.approx(

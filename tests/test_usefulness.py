@@ -401,7 +401,7 @@ def test_as_typed(words: list[str], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("wgan_gp_toy", "makes points of the plane and no images"),
+        ("wgan_gp_toy", "learn of images, and this model makes points of the plane"),
         ("context_encoder", "does not draw images from noise"),
     ],
 )
