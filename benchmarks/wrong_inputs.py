@@ -198,7 +198,9 @@ def _of_choice(typed: str, group: str, seen: set[str], places: dict[str, Path]) 
         for key in ("half_life", "ramp_up"):
             yield from _of_key("run", words, f"model.ema.generator.{key}", 1.0, places, bounds.NotNegative | None)
         for where in ("schedules", "optimizers", "ema"):
-            yield Case("run", [*words, f"+model.{where}.generatr={{_target_:torch.optim.Adam}}"], f"model.{where}", "key")
+            yield Case(
+                "run", [*words, f"+model.{where}.generatr={{_target_:torch.optim.Adam}}"], f"model.{where}", "key"
+            )
     if group == "trainer" and "trainer" not in seen:
         seen.add("trainer")
         for key, value in OmegaConf.load(configs.conf_dir() / "trainer" / "default.yaml").items():

@@ -125,7 +125,8 @@ def test_every_model_is_a_module_and_a_file_that_do_the_same(
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
-def test_a_file_that_is_told_cameras_knows_some_of_the_data(tmp_path: Path) -> None:
+def test_a_file_that_is_told_cameras_knows_some_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generators, "BATCHES", (1, 2))
     run = run_of(tmp_path, "eg3d")
     run.model.data_conditions = Cameras(cameras_around(30).float())
     run = inference.of(trained.TrainedRun(run.model, run.cfg, tmp_path))
@@ -138,7 +139,10 @@ def test_a_file_that_is_told_cameras_knows_some_of_the_data(tmp_path: Path) -> N
     assert made.difference.largest < 0.1
 
 
-def test_a_scene_with_a_camera_of_its_own_is_written_for_any_number(tmp_path: Path) -> None:
+def test_a_scene_with_a_camera_of_its_own_is_written_for_any_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generators, "BATCHES", (1, 2))
     run = run_of(tmp_path, "pi_gan")
     made = making.export(run, Options(pixels="float"), tmp_path / "w.pt2", "torch")
     assert made.difference.largest < 1e-5
