@@ -303,7 +303,7 @@ class EG3DGenerator(StyledGenerator):
             )
         doublings = doublings_from_4(plane_resolution, "EG3DGenerator's planes, model.generator.plane_resolution,")
         widths = widths_of(channel_base, channel_max, doublings)
-        halves = halves_of(half_resolutions, half, doublings, "EG3DGenerator")
+        halves = halves_of(half_resolutions, half, doublings)
         planes = StyleGAN2Synthesis(widths, PLANES * plane_channels, w_dim, halves, CLAMP if half_resolutions else None)
         above = None
         if upsampled_from is not None:

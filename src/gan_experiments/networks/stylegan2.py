@@ -65,7 +65,7 @@ class StyleGAN2Generator(StyledGenerator):
     ) -> None:
         doublings = doublings_from_4(resolution, "StyleGAN2Generator")
         widths = widths_of(channel_base, channel_max, doublings)
-        halves = halves_of(half_resolutions, half, doublings, "StyleGAN2Generator")
+        halves = halves_of(half_resolutions, half, doublings)
         clamp = CLAMP if half_resolutions else None
         super().__init__(
             Mapping(latent_dim, w_dim, mapping_layers, classes),
@@ -214,7 +214,7 @@ class StyleGAN2Discriminator(nn.Module):
             )
         doublings = doublings_from_4(resolution, name)
         widths = widths_of(channel_base, channel_max, doublings)[::-1]
-        self.halves = halves_of(half_resolutions, half, doublings, name)[:0:-1]
+        self.halves = halves_of(half_resolutions, half, doublings)[:0:-1]
         clamp = CLAMP if half_resolutions else None
         self.from_rgb = ActivatedConv2d(channels, widths[0], 1, clamp=clamp)
         self.blocks = nn.ModuleList(
@@ -315,10 +315,10 @@ class ShrinkingConv1x1(nn.Module):
         return F.conv2d(self.downsample(x), (self.weight * self.scale).to(x.dtype))
 
 
-def halves_of(number: int, half: str, doublings: int, network: str) -> list[torch.dtype | None]:
+def halves_of(number: int, half: str, doublings: int) -> list[torch.dtype | None]:
     """Return the dtypes at 4 pixels, 8, 16, ...; None is that of the parameters, which 4 pixels always have."""
     if half not in HALVES:
-        raise ConfigError(f"{network} has no half={half}: type half= one of {', '.join(HALVES)}")
+        raise ConfigError(f"half={half}: there are {' and '.join(HALVES)}; type one of these")
     return [HALVES[half] if i > max(doublings - number, 0) else None for i in range(doublings + 1)]
 
 
