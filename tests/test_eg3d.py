@@ -265,7 +265,7 @@ def test_rays_enter_and_leave_the_box() -> None:
         (["model.generator.upsampled_from=5"], "or twice or four times as large"),
         (["model.generator.near=2"], "type both, or null for both"),
         (["model.generator.features=2"], r"type model\.generator\.features=32"),
-        (["model.generator.half=banana"], r"^half=banana: there are bfloat16 and float16; type one of these$"),
+        (["model.generator.half=banana"], r"^half=banana: there is no such form; type half= one of bfloat16, float16$"),
         (["model.fake_labels=uniform"], "cameras are drawn as the data have them"),
         (["data=folder"], r"trains on camera, real; type data= one of posed, posed_shapes"),
     ],

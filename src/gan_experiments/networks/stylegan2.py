@@ -318,7 +318,7 @@ class ShrinkingConv1x1(nn.Module):
 def halves_of(number: int, half: str, doublings: int) -> list[torch.dtype | None]:
     """Return the dtypes at 4 pixels, 8, 16, ...; None is that of the parameters, which 4 pixels always have."""
     if half not in HALVES:
-        raise ConfigError(f"half={half}: there are {' and '.join(HALVES)}; type one of these")
+        raise ConfigError(f"half={half}: there is no such form; type half= one of {', '.join(HALVES)}")
     return [HALVES[half] if i > max(doublings - number, 0) else None for i in range(doublings + 1)]
 
 
