@@ -166,3 +166,8 @@ def test_what_does_not_go_together_is_one_line(tmp_path: Path) -> None:
             build.build_model(small(tmp_path, *words))
     model = build.build_model(cfg := small(tmp_path, "stackgan_2"))
     assert any("stage I stays as it was drawn" in line for line in check.remarks(cfg, model))
+
+
+def test_a_tree_without_captions_is_a_model_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="type model=stackgan_v2_unconditional"):
+        check.require(small(tmp_path / "run", "stackgan_v2", "model.generator.text_features=0"))

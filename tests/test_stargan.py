@@ -223,3 +223,13 @@ def test_as_configured_it_has_the_official_sizes_and_weights(
     assert [phase.every for phase in module.phases()] == [1, 5]
     rates = [[schedule(images * cfg.images) for images in (0, 0.5, 0.75, 1)] for schedule in module.schedules.values()]
     assert rates == [[1, 1, 0.5, 0]] * 2
+
+
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_networks_of_other_classes_than_the_data_are_refused(player: str, tmp_path: Path) -> None:
+    for classes, said in (
+        (7, f"model.{player} has 7 classes and data 3; set both by data.classes"),
+        (0, "of 1 or more"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            check.require(small(tmp_path / "run", "stargan", f"model.{player}.classes={classes}"))

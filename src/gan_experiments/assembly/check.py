@@ -490,6 +490,7 @@ def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module]) -> Iterator[str
         yield from error.faults
         return
     yield from _to_begin_with(cfg, model)
+    yield from filter(None, (_other_classes(name, getattr(model, name), cfg) for name in model.network_names))
     augment, channels = getattr(model, "augment", None), cfg.data.get("channels", 3)
     if augment:
         yield from augment.faults(channels)
@@ -637,9 +638,8 @@ def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfi
     expected = [2, *kind_of(_class(cfg.data)).shape(cfg.data)]
     given: dict[str, tuple[torch.Tensor, ...]] = {}
     for name, network in (("generator", generator), ("discriminator", discriminator)):
-        classes = int(getattr(network, "classes", 0))
-        if classes and classes != cfg.data.classes:
-            yield f"model.{name} has {classes} classes and data {cfg.data.classes}; set both by data.classes"
+        if other := _other_classes(name, network, cfg):
+            yield other
             return
         given[name] = told(network)
     try:
@@ -655,6 +655,14 @@ def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfi
             discriminator(torch.cat([seen, *beside], 1), *given["discriminator"])
     except Exception as error:
         yield f"model.discriminator cannot read images {expected[1:]} ({_short(error)})"
+
+
+def _other_classes(name: str, network: nn.Module, cfg: DictConfig) -> str:
+    """Return that a network has another number of classes than the data; empty where it has not."""
+    classes = int(getattr(network, "classes", 0))
+    if not classes or classes == cfg.data.get("classes", classes):
+        return ""
+    return f"model.{name} has {classes} classes and data {cfg.data.classes}; set both by data.classes"
 
 
 def _how(generator: nn.Module | type, cfg: DictConfig) -> str:

@@ -9,7 +9,7 @@ the code resizes bilinearly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -82,6 +82,15 @@ class StackGANv2(StackGAN):
     def __init__(self, text_encoder: nn.Module | None = None, colour_weight: NotNegative = 0.0, **options: Any) -> None:
         self.colour_weight = colour_weight
         super().__init__(text_encoder=text_encoder, **options)
+
+    @override
+    def _faults(self) -> Iterator[str]:
+        yield from super()._faults()
+        if self.conditional and not self.generator.conditional:
+            yield (
+                "model.generator.text_features=0 makes images without captions, and the model has a text_encoder; type"
+                " model=stackgan_v2_unconditional"
+            )
 
     @override
     def player_update(self, batch: Batch, of_generator: bool = False, own_fakes: bool = False) -> TreeUpdate:

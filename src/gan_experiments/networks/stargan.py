@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gan_experiments.bounds import Classes, Depth, Resolution, Width, settled, sides
+from gan_experiments.bounds import Count, Depth, Resolution, Width, settled, sides
 from gan_experiments.layers.resolution import require_multiple, require_resolution, require_sides, start_of
 
 
@@ -26,7 +26,7 @@ class StarGANGenerator(nn.Module):
 
     multiple, smallest = 4, 8
 
-    def __init__(self, channels: Width = 3, classes: Classes = 5, width: Width = 64, blocks: Depth = 6) -> None:
+    def __init__(self, channels: Width = 3, classes: Count = 5, width: Width = 64, blocks: Depth = 6) -> None:
         super().__init__()
         self.classes = classes
         self.layers = nn.Sequential(
@@ -81,7 +81,7 @@ class StarGANDiscriminator(nn.Module):
         self,
         resolution: Resolution = 128,
         channels: Width = 3,
-        classes: Classes = 5,
+        classes: Count = 5,
         width: Width = 64,
         layers: Depth = 6,
     ) -> None:
