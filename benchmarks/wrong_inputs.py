@@ -60,6 +60,12 @@ READERS = {
     "domains": "stargan",
     "grid": "wgan_gp_toy",
     "ring": "wgan_gp_toy",
+    "drums": "wavegan",
+    "waves": "wavegan",
+    "moving_digits": "mocogan",
+    "clips": "mocogan",
+    "shapes": "gan3d",
+    "voxels": "gan3d",
 }
 """A model for each kind of data that the usual one does not read."""
 FIT = {
@@ -263,6 +269,12 @@ def _small_words(nodes: list[tuple[str, dict[str, Any]]]) -> list[str]:
     ]
 
 
+def _narrow(model: str) -> list[str]:
+    """Words that make a model's networks narrow."""
+    file = OmegaConf.to_container(configs.of_choice("model", model)) or {}
+    return _small_words([*_nodes(file, "model")])
+
+
 def _files_of(typed: str, places: dict[str, Path]) -> list[str]:
     """What a choice needs to be run at all: small files of its kind, no weights."""
     import support
@@ -282,10 +294,10 @@ def _files_of(typed: str, places: dict[str, Path]) -> list[str]:
         words += support.WITHOUT_WEIGHTS.get(choice, [])
     if group == "data" and choice in support.SMALL_DATA:
         model = next((name for start, name in READERS.items() if choice.startswith(start)), "dcgan")
-        words = [*support.small_data(places["data"] / "x", choice), f"model={model}"]
+        words = [*support.small_data(places["data"] / "x", choice), f"model={model}", *_narrow(model)]
         words += support.WITHOUT_WEIGHTS.get(model, []) + FIT.get(model, [])
     elif group == "data" and choice in READERS:
-        words = [f"model={READERS[choice]}"]
+        words = [f"model={READERS[choice]}", *_narrow(READERS[choice])]
     if group == "perceptual":
         words = [*support.small_data(places["data"] / "x", "super_resolution"), "model=srgan", "model.pixel_weight=4"]
     return words
