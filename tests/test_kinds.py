@@ -200,3 +200,10 @@ def test_scores_of_another_kind_are_refused(metrics: str, tmp_path: Path) -> Non
     model = "dcgan" if metrics == "modes" else "wgan_gp_toy"
     with pytest.raises(ConfigError, match=r"metrics=\S+ is of .*, and this model makes .*; leave metrics= out"):
         check.require(compose(tmp_path, f"model={model}", f"metrics={metrics}"))
+
+
+@pytest.mark.parametrize("data", ["moving_digits", "shapes"])
+def test_data_of_another_kind_are_one_fault(data: str, tmp_path: Path) -> None:
+    """What the discriminator cannot read then is no fault of its own."""
+    (fault,) = check.faults(compose(tmp_path, "model=dcgan", f"data={data}", "metrics=none"))
+    assert "model.generator makes images [1, 32, 32] and data has [1, " in fault

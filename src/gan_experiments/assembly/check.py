@@ -649,6 +649,8 @@ def _fit_together(generator: nn.Module, discriminator: nn.Module, cfg: DictConfi
             made = list(images.shape)
         if made != expected:
             yield f"model.generator makes images {made[1:]} and data has {expected[1:]}; {_how(generator, cfg)}"
+            if len(made) != len(expected):  # of another kind, which the discriminator reads no more than the generator
+                return
         with Shapes():
             seen = torch.empty(expected, device="meta")
             beside = [seen] if getattr(discriminator, "dual", False) else []
