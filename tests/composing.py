@@ -62,8 +62,9 @@ def _copied(node: Any, _: dict[int, Any]) -> Any:
         made.__dict__["_flags_cache"] = None
     metadata = made.__dict__["_metadata"] = _another(node.__dict__["_metadata"])
     metadata.flags = metadata.flags and dict(metadata.flags)
-    if getattr(metadata, "resolver_cache", None):
-        metadata.resolver_cache = copy.deepcopy(metadata.resolver_cache)
+    if hasattr(metadata, "resolver_cache"):
+        cache = metadata.resolver_cache
+        metadata.resolver_cache = copy.deepcopy(cache) if cache else cache.copy()
     content = made.__dict__.get("_content")
     if isinstance(content, dict):
         made.__dict__["_content"] = {key: _within(made, child) for key, child in content.items()}

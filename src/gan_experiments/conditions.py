@@ -157,9 +157,9 @@ class Rows(Conditions):
         assert drawn is not None
         return drawn.repeat_interleave(columns, dim=0)[:n]
 
-    def saved_rows(self) -> Tensor:
-        """Return the places of the rows that a checkpoint keeps, int64 [at most SAVED], evenly spread."""
-        number = min(len(self.rows), self.SAVED)
+    def saved_rows(self, most: int = SAVED) -> Tensor:
+        """Return the places of at most so many rows, evenly spread, int64; by default those that a checkpoint keeps."""
+        number = min(len(self.rows), most)
         return torch.arange(number) * len(self.rows) // number
 
     def __call__(self, count: int, draws: Draws, law: str = "data") -> Tensor | None:

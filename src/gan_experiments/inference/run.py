@@ -28,6 +28,9 @@ from gan_experiments.models.noise_to_image import NoiseToImage
 CHUNK = 64
 """Samples that are generated at a time."""
 
+CAMERAS = 24
+"""Cameras of the data that `Facts` tells of, and that an exported file draws from."""
+
 
 class Run(trained.TrainedRun, Generates):
     """A trained model, its config and its folder, which draws samples or translates images; see `Generates`.
@@ -78,7 +81,9 @@ class Run(trained.TrainedRun, Generates):
                 "w" if model.styled else "z",
                 words=known.vocabulary.words if isinstance(known, Captions) else (),
                 caption_length=known.vocabulary.length if isinstance(known, Captions) else 0,
-                cameras=_some(known.rows) if isinstance(known, Cameras) else (),
+                cameras=tuple(map(tuple, known.rows[known.saved_rows(CAMERAS)].tolist()))
+                if isinstance(known, Cameras)
+                else (),
                 rate=model.kind.rate,
             )
         reads_label = any("label" in way.also for way in model.directions.values())
@@ -230,11 +235,6 @@ def _values(given: Any, model: AdversarialModule) -> Range:
     return given if given is None or isinstance(given, str) else (given[0], given[1])
 
 
-CAMERAS = 24
-"""Cameras of the data that `Facts` tells of, and that an exported file draws from."""
-
-
-def _some(cameras: Tensor) -> tuple[tuple[float, ...], ...]:
-    """Return at most CAMERAS of cameras [N, 25], evenly spread."""
-    number = min(len(cameras), CAMERAS)
-    return tuple(map(tuple, cameras[torch.arange(number) * len(cameras) // number].tolist()))
+def _some(cameras: Cameras) -> tuple[tuple[float, ...], ...]:
+    """Return at most CAMERAS of the cameras in plain types."""
+    return tuple(map(tuple, cameras.rows[cameras.saved_rows(CAMERAS)].tolist()))
