@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -214,6 +215,29 @@ def test_samples_are_those_of_the_verb(variants: Variants, tmp_path: Path) -> No
     images = opened.sample(12, seed=4, truncation=0.7)
     assert np.array_equal(images[..., 0], np.stack([np.asarray(Image.open(file)) for file in files]))
     assert [int(file.parent.name) for file in files] == opened.labels(12).tolist()  # type: ignore[union-attr]
+
+
+def test_samples_are_those_of_the_verb_where_classes_are_uneven(variants: Variants, tmp_path: Path) -> None:
+    folder = shutil.copytree(variants("cdcgan").folder, tmp_path / "uneven")
+    file = folder / "checkpoints" / "last.ckpt"
+    saved = torch.load(file, weights_only=True)
+    saved["gan_experiments"]["class_counts"] = [90, 10] + [1] * 8
+    torch.save(saved, file)
+    opened = gx.load(folder, "cpu")
+    for law, told in (([], "data"), (["labels=uniform"], "uniform")):
+        out = tmp_path / told
+        words = [f"run={folder}", "n=40", "seed=4", "singles=true", *law]
+        assert run("sample", *words, f"out={out}", "device=cpu", folder=tmp_path).returncode == 0
+        files = sorted((out / "images").rglob("*.png"), key=lambda path: path.name)
+        images = opened.sample(40, seed=4, labels=told)
+        assert np.array_equal(images[..., 0], np.stack([np.asarray(Image.open(file)) for file in files]))
+    assert opened.labels(40, 4, law="data").eq(0).sum() > 20  # type: ignore[union-attr]
+    for asked, message in (
+        ((None, "often"), "labels=often: type labels=data or uniform"),
+        ((3, "data"), "label= says all"),
+    ):
+        with pytest.raises(gx.ConfigError, match=message):
+            opened.sample(2, label=asked[0], labels=asked[1])
 
 
 def test_samples_in_every_form(variants: Variants) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gan_experiments.captions import PADDING, Vocabulary
 from gan_experiments.conditions import Cameras, Captions, Classes, Conditions, class_number
-from gan_experiments.contracts import BATCH_KEYS, ConfigError
+from gan_experiments.contracts import BATCH_KEYS, LAWS, ConfigError
 from gan_experiments.data.decode import Range, Reading
 from gan_experiments.drawing import to_uint8
 from gan_experiments.inference import pictures
@@ -142,6 +142,7 @@ class Generates(ABC):
         ema: bool = True,
         exact: bool = False,
         *,
+        labels: str | None = None,
         form: Literal["array"] = "array",
     ) -> np.ndarray: ...
 
@@ -155,6 +156,7 @@ class Generates(ABC):
         ema: bool = True,
         exact: bool = False,
         *,
+        labels: str | None = None,
         form: Literal["tensor"],
     ) -> Tensor: ...
 
@@ -168,6 +170,7 @@ class Generates(ABC):
         ema: bool = True,
         exact: bool = False,
         *,
+        labels: str | None = None,
         form: Literal["pil"],
     ) -> list[PIL.Image.Image]: ...
 
@@ -180,6 +183,7 @@ class Generates(ABC):
         ema: bool = True,
         exact: bool = False,
         *,
+        labels: str | None = None,
         form: str = "array",
     ) -> Any:
         """Draw n samples, those of `gan-experiments sample` with the same seed.
@@ -187,19 +191,21 @@ class Generates(ABC):
         Args:
             n: how many.
             seed: of the noise.
-            label: a class by its number or name, or n of them; without it, classes in turn (see `labels`). Of a
-                text-to-image model a caption, or n of them; without it, captions of the data. Of one that is told
-                cameras [yaw, pitch] in degrees; without it, cameras of the data.
+            label: a class by its number or name, or n of them; without it, classes in turn. Of a text-to-image model a
+                caption, or n of them; without it, captions of the data. Of one that is told cameras [yaw, pitch] in
+                degrees; without it, cameras of the data.
             truncation: the largest |z|, or ψ where `facts.truncation` is "w".
             ema: whether the generator has its averaged weights.
             exact: whether samples are float32 in [-1, 1], not rounded to 8 bits.
+            labels: "data" draws the classes in the proportions of the data, as the command does for `singles=true`
+                where they are uneven; "uniform" with equal probabilities. By default they are those of its sheet.
             form: "array" for a NumPy array [n, H, W, C], "tensor" for a tensor [n, C, H, W], "pil" for a list of PIL
                 images, which shows three of several bands. Points are arrays [n, 2], always floats.
         """
         n, seed = whole("n", n, 1), whole("seed", seed, 0)
         pictures.require_form(form)
-        z, labels = self.noise(n, seed, truncation), self.labels(n, seed, label)
-        return pictures.formed(self.draw(z, labels, truncation, ema, exact), form, self.kind)
+        z, told = self.noise(n, seed, truncation), self.labels(n, seed, label, labels)
+        return pictures.formed(self.draw(z, told, truncation, ema, exact), form, self.kind)
 
     def translate(
         self,
@@ -296,6 +302,9 @@ class Generates(ABC):
         of them fit into n. Raises ConfigError, which names the option `key`, if there is no such class.
         """
         self.require_task(SAMPLE)
+        if law is not None and (law not in LAWS or asked is not None):
+            needed = f"type labels={' or '.join(LAWS)}" if asked is None else f"{key}= says all; leave one out"
+            raise ConfigError(f"labels={law}: {needed}")
         if asked is not None and isinstance(self.conditions, Cameras):
             return self.conditions.of_angles(*scenes.at_degrees(asked, key)).expand(n, -1)
         if asked is not None:
@@ -307,7 +316,7 @@ class Generates(ABC):
                 return self.conditions.of_words([str(one) for one in given], key)
             return torch.tensor([self.class_number(one, key) for one in given])
         if law:
-            if not self.facts.classes:
+            if not (self.facts.classes or self.conditions.known):
                 raise ConfigError(f"labels={law}: this generator knows no classes; leave it out")
             return self.conditions(n, seed, law)
         return self.conditions.of_sheet(n, seed)

@@ -250,8 +250,7 @@ def _labels(run: Run, cfg: DictConfig) -> tuple[Tensor | None, int | None]:
         raise ConfigError(f"class={asked}: this generator reads captions and knows no classes; type caption=...")
     if asked is not None and isinstance(run.conditions, Cameras):
         raise ConfigError(f"class={asked}: this generator is told cameras and knows no classes; type camera=[30,15]")
-    if cfg.singles and isinstance(run.conditions, Cameras):  # a data set
-        return run.conditions(cfg.n, cfg.seed), None
-    law = cfg.labels or ("data" if cfg.singles and not run.conditions.even else None)
+    a_data_set = cfg.singles and asked is None and (not run.conditions.even or isinstance(run.conditions, Cameras))
+    law = cfg.labels or ("data" if a_data_set else None)
     columns = None if law or asked is not None else run.conditions.columns(cfg.n)
     return run.labels(cfg.n, cfg.seed, asked, law, key="class"), columns
