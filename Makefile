@@ -20,7 +20,7 @@ run: install  ## train and score a GAN on the digits that come with the package;
 	$(BIN)/python src/gan_experiments/run.py experiment=$(EXPERIMENT) $(ARGS)
 
 test: install lint  ## everything that CI runs
-	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

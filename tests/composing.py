@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import hydra
-from hydra._internal import config_loader_impl
+from hydra._internal import config_loader_impl, defaults_list
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides
 from omegaconf import Node
@@ -30,6 +30,7 @@ _made: dict[Any, bytes] = {}
 _listed = config_loader_impl.create_defaults_list
 _merged = config_loader_impl.ConfigLoaderImpl._compose_config_from_defaults_list
 _loaded = ConfigRepository.load_config
+_map = defaults_list._create_interpolation_map
 
 
 def once() -> None:
@@ -37,6 +38,7 @@ def once() -> None:
     config_loader_impl.create_defaults_list = _list
     config_loader_impl.ConfigLoaderImpl._compose_config_from_defaults_list = _merge  # type: ignore[method-assign]
     ConfigRepository.load_config = _load  # type: ignore[method-assign]
+    defaults_list._create_interpolation_map = _choices
     _plain(Node)
 
 
@@ -141,6 +143,11 @@ def _load(self: Any, config_path: str) -> Any:
     if not _unchanging(self):
         return _loaded(self, config_path)
     return _kept(("file", config_path), lambda: _loaded(self, config_path))
+
+
+def _choices(overrides: Any, defaults: list[Any], self_added: bool) -> Any:
+    """Hydra's `_create_interpolation_map`, which it makes at each file and needs where a choice is an interpolation."""
+    return _map(overrides, defaults, self_added) if any(one.is_interpolation() for one in defaults) else None
 
 
 def _unchanging(repo: Any) -> bool:

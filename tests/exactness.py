@@ -29,7 +29,6 @@ from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.layers.minibatch import MinibatchStandardDeviation
 from gan_experiments.runs import resolvers
 
-BATCHES = 6
 BATCH = 4
 STOPS = {1: "in the middle of an epoch", 2: "at an epoch's end", 5: "in a later epoch"}  # after so many batches
 FEATURES: dict[str, tuple[str, ...]] = {  # what the two ranks do that the one process does not
@@ -64,10 +63,11 @@ ONE_OF_EACH = (
 
 @dataclass(frozen=True)
 class Case:
-    """A variant under one feature."""
+    """A variant under one feature, for six batches in three epochs, or for fewer."""
 
     model: str
     feature: str
+    batches: int = 6
 
     @property
     def compares_samples(self) -> bool:
@@ -80,7 +80,7 @@ class Case:
         return self.feature.endswith("batch norm")
 
     def config(self, folder: Path, ranks: int = 1) -> Any:
-        """A small run in float64: six batches in three epochs, five steps of a critic for one of its generator."""
+        """A small run in float64; one of six batches has five steps of a critic for one of its generator."""
         words = [*FEATURES[self.feature], "trainer=ddp_cpu"] if ranks > 1 else []
         words += TECHNIQUES[self.model] if self.feature == "techniques" else []
         if self.feature.startswith("accumulation"):
@@ -90,12 +90,12 @@ class Case:
             if "unrolling_steps" in model:  # each is on the whole batch
                 words = [word for word in words if "accumulate" not in word]
         cfg = small(folder, self.model, *words, "trainer.precision=64-true", f"data.batch_size={BATCH}")
-        cfg.images = BATCHES * BATCH
+        cfg.images = self.batches * BATCH
         if "limit" in cfg.data:  # points are drawn without end
             cfg.data.limit = 8
         if self.model == "improved_gan" and not self.keeps_batch_norm:
             cfg.model.discriminator.batch_norm = False  # its historical averages know each weight
-        if "n_critic" in cfg.model:
+        if "n_critic" in cfg.model and self.batches == 6:
             cfg.model.n_critic = 5
         for technique in cfg.technique.values():
             if technique.get("every", 1) > 1:  # a lazy one comes in a short run too
@@ -120,10 +120,10 @@ def alike_on_ranks(module: nn.Module) -> None:
 
 
 def all_cases(further: Container[str] = MODELS) -> list[Case]:
-    """Every file in conf/model/ as it is, and those that are `further` with each feature that they have."""
+    """Every file in conf/model/ for four batches, and those that are `further` for six with each feature they have."""
     some = {model: _features(model) if model in further else ["plain"] for model in MODELS}
     some |= {model: [*some[model], "techniques"] for model in TECHNIQUES if "techniques" not in some[model]}
-    return [Case(model, name) for model, names in some.items() for name in names]
+    return [Case(model, name, 6 if model in further else 4) for model, names in some.items() for name in names]
 
 
 def _features(model: str) -> list[str]:

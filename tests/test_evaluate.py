@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from support import run, write_images
 from torch import Tensor, nn
-from torchvision.models import vgg16
+from torchvision.models.vgg import cfgs, make_layers
 from torchvision.transforms.functional import pil_to_tensor
 
 from gan_experiments import drawing
@@ -97,7 +97,7 @@ def test_the_live_generator_does_not_overwrite_the_averaged_ones_scores(trained:
 def test_the_path_length_of_a_run(trained: Path, tmp_path: Path) -> None:
     """By a VGG with random weights, which the passport says."""
     torch.manual_seed(0)
-    torch.save(vgg16().features.state_dict(prefix="features."), tmp_path / "vgg.pth")
+    torch.save(make_layers(cfgs["D"]).state_dict(prefix="features."), tmp_path / "vgg.pth")
     words = ("metrics=digits", "n=20", "path_length=20", "lpips_weights=vgg.pth", "out=.")
     done = run(f"run={trained}", *words, verb="evaluate", folder=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,6 @@ import pytest
 import torch
 from exactness import (
     BATCH,
-    BATCHES,
     ONE_OF_EACH,
     STOPS,
     Case,
@@ -136,23 +135,23 @@ def test_two_ranks_train_as_one(case: Case, two_ranks: Path) -> None:
         # from, one at the end.
         # One more on the way through each unrolled step, and on the way back.
         cfg = case.config(folder / "none")
-        unrolled = 2 * BATCHES * cfg.model.get("unrolling_steps", 0)
+        unrolled = 2 * case.batches * cfg.model.get("unrolling_steps", 0)
         # The same for the means of both kinds of logits, in either player's loss.
-        relative = 4 * BATCHES if cfg.loss._target_.endswith("RelativisticAverage") else 0
+        relative = 4 * case.batches if cfg.loss._target_.endswith("RelativisticAverage") else 0
         # And for the mean length of paths, on the way there and back.
-        lengths = 2 * (BATCHES // cfg.technique.path_length.every) if "path_length" in cfg.technique else 0
+        lengths = 2 * (case.batches // cfg.technique.path_length.every) if "path_length" in cfg.technique else 0
         # And for what ADA follows, in each batch.
-        signs = BATCHES if cfg.get("augment", {}).get("target") is not None else 0
+        signs = case.batches if cfg.get("augment", {}).get("target") is not None else 0
         # And to find the most convincing fakes of all ranks, on the way there and back, in each step of the generator.
-        picked = 2 * (made[0]["steps"] - BATCHES) if "top_k" in cfg.technique else 0
+        picked = 2 * (made[0]["steps"] - case.batches) if "top_k" in cfg.technique else 0
         # And for the accuracy of a discriminator that rests while it is right too often.
-        balance = BATCHES if "adaptive_balance" in cfg.technique else 0
+        balance = case.batches if "adaptive_balance" in cfg.technique else 0
         further = unrolled + relative + lengths + signs + picked + balance
         readings = 3 if stops else 1
         assert made[0]["reductions"] == made[0]["steps"] + readings + further
     if case.feature != "own batch norm":
         alone = straight(case, folder / "one", stops=None)
-        assert alone.images_seen == BATCHES * BATCH
+        assert alone.images_seen == case.batches * BATCH
         assert gap(alone, made[0]["tensors"]) <= (LIMIT_WITH_BATCH_NORM if case.keeps_batch_norm else LIMIT)
     if case.feature == "plain" and stops:  # begun on two ranks, ended on one
         resumed(case, folder / "one", 2, 1, source=folder / "two")

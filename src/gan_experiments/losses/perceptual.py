@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gan_experiments.bounds import Finite, NotNegative, Place, Positive, Width
 from gan_experiments.contracts import ConfigError
@@ -41,6 +42,19 @@ VGG19 = [
     )
 ]
 """The names of the layers of torchvision's `vgg19().features`, in order: conv1_1, relu1_1, ..., pool5."""
+
+
+class _Undrawn(TorchFunctionMode):
+    """Within it, most networks draw no initial weights, as those of a file are about to replace them."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Leave the tensor as it is in place of a function of `torch.nn.init`."""
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", "") == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return function(*args, **kwargs)
 
 
 class LPIPS(nn.Module):
@@ -72,7 +86,7 @@ class LPIPS(nn.Module):
         path = find_weights(net, weights, key)
         self.weights_hash, self.published = _identity(path, net)
         self.smallest = SMALLEST[net]
-        with torch.random.fork_rng(devices=[]):  # it draws initial weights, which are replaced below
+        with torch.random.fork_rng(devices=[]), _Undrawn():
             self.net = _NoTrainLpips(net=net, pnet_rand=True)  # type: ignore[arg-type]
         slices = [part for part in self.net.net.modules() if isinstance(part, nn.Sequential)]
         layers = OrderedDict(pair for part in slices for pair in part.named_children())
