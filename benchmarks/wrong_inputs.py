@@ -298,6 +298,8 @@ def _files_of(typed: str, places: dict[str, Path]) -> list[str]:
         words += support.WITHOUT_WEIGHTS.get(model, []) + FIT.get(model, [])
     elif group == "data" and choice in READERS:
         words = [f"model={READERS[choice]}", *_narrow(READERS[choice])]
+    if typed == "metrics=torchvision":
+        words = ["metrics.extractor.weights=null"]  # it has to be given
     if group == "perceptual":
         words = [*support.small_data(places["data"] / "x", "super_resolution"), "model=srgan", "model.pixel_weight=4"]
     return words

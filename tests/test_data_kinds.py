@@ -24,6 +24,8 @@ CHOICES = {path.stem for path in (REPOSITORY / "conf" / "data").glob("*.yaml")}
 FIXED_FORM = {"mnist", "fashion_mnist", "cifar10", "celeba"}  # see test_data_images.py
 INLINE = {"digits", "captioned_digits", "ring", "grid", "drums", "shapes"}  # with the package
 
+HELD_OUT = sorted(choice for choice in CHOICES if "test_root" in configs.of_choice("data", choice))
+
 
 def described(batch: Batch) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     return {key: (rows.dtype, tuple(rows.shape[1:])) for key, rows in batch.items()}
@@ -41,6 +43,17 @@ def test_every_choice_fulfils_the_contract(choice: str) -> None:
     assert not data.__abstractmethods__
     assert isinstance(data.kind, Kind)
     assert data.provides <= BATCH_KEYS.keys()
+
+
+@pytest.mark.parametrize("choice", HELD_OUT)
+def test_held_out_files_that_are_not_there_are_told_before_anything_is_read(choice: str, tmp_path: Path) -> None:
+    words = [*small_data(tmp_path / "run", choice), f"data.test_root={tmp_path / 'typo'}"]
+    data = build.make(compose(tmp_path / "run", f"data={choice}", "metrics=none", *words).data)
+    caches = Path(os.environ["GAN_EXPERIMENTS_CACHE"])
+    before = set(caches.glob("*"))
+    with pytest.raises(contracts.ConfigError, match=r"^data.test_root=\S+typo (does not exist|is no folder):"):
+        data.prepare_data()
+    assert set(caches.glob("*")) == before
 
 
 def test_a_class_that_is_no_data_module_is_refused(tmp_path: Path) -> None:

@@ -88,9 +88,9 @@ def test_a_run_on_few_images_shows_how_many_samples_are_copies(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert "  copies   0% of 256 samples are copies of one of the 5 training images" in done.stdout
     for said in (
-        "fid_digits: 5 real and 8 generated images in 64 feature dimensions: biased upwards",
+        "fid_digits: 5 real and 8 generated samples in 64 feature dimensions: biased upwards",
         "kid_digits: each subset holds all 5 real images",
-        "memorised_digits: of 5 training images, the two that are nearest stand for 1 in 100",
+        "memorised_digits: of 5 training samples, the two that are nearest stand for 1 in 100",
     ):
         assert said in done.stdout
     with Image.open(tmp_path / "run" / "samples" / "nearest.png") as sheet:

@@ -114,6 +114,8 @@ def faults(cfg: DictConfig) -> Iterator[str]:
         return
     typed = [*options.faults(cfg, "run")]
     wrong = [*_unknown_keys(cfg), *typed, *_arguments(cfg, computed=not typed)]
+    if any(fault.startswith("data._target_=") for fault in wrong):  # so that nothing is to be had of the data
+        wrong = [fault for fault in wrong if "Interpolation key 'data." not in fault]
     wrong = wrong or [*_no_data_module(cfg), *_names(cfg), *_compiled(cfg), *_numbers(cfg), *_early(cfg)]
     yield from wrong
     yield from options.missing(cfg)
@@ -477,13 +479,15 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
                 f"model.{name} has batch norm, which mixes the samples that a gradient penalty looks at one by one;"
                 f" {_without_batch_norm(name, cfg.model[name])}"
             )
+    apart: list[str] = []
     if {"generator", "discriminator"} == set(networks) and issubclass(_class(cfg.model), NoiseToImage):
-        yield from _fit_together(networks["generator"], networks["discriminator"], cfg)
+        apart = [*_fit_together(networks["generator"], networks["discriminator"], cfg)]
+        yield from apart
     if not impossible:
-        yield from _as_a_whole(cfg, networks)
+        yield from _as_a_whole(cfg, networks, scored=not apart)
 
 
-def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module]) -> Iterator[str]:
+def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module], scored: bool = True) -> Iterator[str]:
     try:
         model: Any = on_meta(cfg.model, **networks)
     except ConfigError as error:  # the faults that a variant or a technique finds itself
@@ -508,7 +512,7 @@ def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module]) -> Iterator[str
             f"model.generator enlarges {scale} times and data.scale={cfg.data.get('scale')}: type data.scale={scale}, "
             "or leave model.generator.scale out"
         )
-    if cfg.metrics:
+    if cfg.metrics and scored:  # the usual scores are those of the data
         yield from metrics_of(cfg.metrics, model)
 
 

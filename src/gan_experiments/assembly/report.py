@@ -112,7 +112,9 @@ def closing(run: build.Run, at_once: signals.Stopped | None = None) -> tuple[str
     memorisation = find(run.trainer, Memorisation)
     if memorisation is not None and memorisation.found is not None:
         lines.append(f"  copies   {memorisation.found}")
-        lines.append(f"           {shown(memorisation.path)} shows samples beside the nearest training images")
+        lines.append(
+            f"           {shown(memorisation.path)} shows samples beside the nearest training {memorisation.found.kind}"
+        )
     if (curves := run.folder / "curves.png").exists():
         lines.append(f"  curves   {shown(curves)}")
     if (page := run.folder / "report.html").exists():

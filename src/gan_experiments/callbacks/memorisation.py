@@ -32,7 +32,8 @@ class Found:
 
     `copies` is the share of the samples that are copies, `real` that of the training images if each is compared with
     the others, and `distance` the median of the samples' distances, as parts of those between neighbouring training
-    images. Without two training images that differ, `copies` and `distance` are None; without three, `real` is.
+    images. Without two training images that differ, `copies` and `distance` are None; without three, `real` is. `kind`
+    is what they are: images, clips, ...
     """
 
     images: int
@@ -40,12 +41,16 @@ class Found:
     copies: float | None = None
     real: float | None = None
     distance: float | None = None
+    kind: str = "images"
 
     def __str__(self) -> str:
         if self.copies is None:
-            alike = "1 training image" if self.images == 1 else f"{self.images:,} training images, all alike"
+            several = f"{self.images:,} training {self.kind}, all alike"
+            alike = f"1 training {self.kind.removesuffix('s')}" if self.images == 1 else several
             return f"{alike}: nothing but copies can be learnt of it"
-        said = f"{self.copies:.0%} of {self.samples} samples are copies of one of the {self.images:,} training images"
+        said = (
+            f"{self.copies:.0%} of {self.samples} samples are copies of one of the {self.images:,} training {self.kind}"
+        )
         said += "" if self.real is None else f" ({self.real:.0%} of these are, of one another)"
         if self.copies - (self.real or 0.0) > MORE_THAN_OTHERS:
             said += "; what helps: more images, augment=ada or diffaugment, fewer images seen"
@@ -91,12 +96,10 @@ class Memorisation(RunCallback):
             starts = range(0, self.n, CHUNK)
             fake = torch.cat([sampler(i, min(CHUNK, self.n - at)).cpu() for i, at in enumerate(starts)])
             known = [floats(real.images(at, min(at + CHUNK, len(real)))) for at in range(0, len(real), CHUNK)]
-            vectors, mirrored = (
+            reals = [
                 torch.cat([data.kind.traits(images.flip(-1) if turn else images) for images in known])
-                for turn in (False, True)
-            )
-            flips = bool(getattr(data, "flip", False))
-            reals = [vectors, mirrored] if flips else [vectors]
+                for turn in ((False, True) if getattr(data, "flip", False) else (False,))
+            ]
             self.found, part, which = compared(data.kind.traits(fake), reals, data.kind)
             rows = part.argsort()[torch.linspace(0, len(part) - 1, min(SHOWN, self.n)).long()].unique_consecutive()
             unit = "" if self.found.copies is None else " of the next"
@@ -104,7 +107,7 @@ class Memorisation(RunCallback):
             titles = [f"{part[row]:.2f}{unit}" for row in rows.tolist()]
             picture = data.kind.data_sheet({"sample": fake[rows], "training": beside}, titles)
             save_png(picture, self.path, module.mark(composite=True))
-        numbers = {k: v for k, v in asdict(self.found).items() if k not in ("images", "samples") and v is not None}
+        numbers = {k: v for k, v in asdict(self.found).items() if isinstance(v, float)}
         log_metrics(trainer, {f"memorisation/{name}": value for name, value in numbers.items()}, module.images_seen)
         log_picture(trainer, "nearest", self.path, module.images_seen)
         scores = find(trainer, Scores)
@@ -125,7 +128,7 @@ def compared(fake: Tensor, reals: list[Tensor], kind: Kind = IMAGE) -> tuple[Fou
     n = len(among)
     next_to = among.min(dim=1).values
     if not next_to.isfinite().all():
-        return Found(n, len(fake)), near / fake.shape[1] ** 0.5, which
+        return Found(n, len(fake), kind=kind.name), near / fake.shape[1] ** 0.5, which
     part = near / next_to[which]
     # Each training image as if it were a sample, and the others were all that was trained on.
     own, neighbour = among.min(dim=1)
@@ -134,7 +137,7 @@ def compared(fake: Tensor, reals: list[Tensor], kind: Kind = IMAGE) -> tuple[Fou
     left = own / rows.min(dim=1).values
     real = (left < COPY).double().mean().item() if rows.isfinite().any(dim=1).all() else None
     copies = (part < COPY).double().mean().item()
-    return Found(n, len(fake), copies, real, part.median().item()), part, which
+    return Found(n, len(fake), copies, real, part.median().item(), kind.name), part, which
 
 
 def _distances(rows: Tensor, reals: list[Tensor], kind: Kind) -> Tensor:

@@ -96,7 +96,7 @@ def _pictures(run: read.Run) -> tuple[list[dict[str, str]], list[dict[str, str]]
     real = run.folder / "samples" / "real.png"
     large += [("real, as the networks are shown them", real)] if real.is_file() else []
     nearest = run.folder / "samples" / "nearest.png"
-    large += [("made, beside the nearest training images", nearest)] if nearest.is_file() else []
+    large += [("made, beside the nearest that was trained on", nearest)] if nearest.is_file() else []
     resolution = run.value("data.resolution")
     shown = [
         [{"title": title, "data": data} for title, path in some if (data := _picture(path, resolution, rows))]

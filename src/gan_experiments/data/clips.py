@@ -262,12 +262,20 @@ class Clips(ClipData):
             raise ConfigError(f"data.windows={windows}: type data.windows=all or first")
         self.root, self.test_root, self.stride, self.windows, self.crop = root, test_root, stride, windows, crop
 
+    def prepare_data(self) -> None:
+        """Look for the held-out films of `test_root`, if that is given; then as every ImageData does."""
+        if self.test_root is not None:
+            self._found("test")
+        super().prepare_data()
+
+    def _found(self, split: str) -> ClipFiles:
+        key = "test_root" if split == "test" and self.test_root is not None else "root"
+        return ClipFiles(Path(str(getattr(self, key))).expanduser(), split, self.limit, f"data.{key}")
+
     @override
     def load(self, split: str) -> ImageArray:
         """Build or open the cache of a split."""
-        key = "test_root" if split == "test" and self.test_root is not None else "root"
-        root = Path(str(getattr(self, key))).expanduser()
-        source = ClipFiles(root, split, self.limit, f"data.{key}")
+        source = self._found(split)
         if split == "test" and self.test_root is None and not source.split_folders:
             raise ConfigError(f"{self.title} has no split 'test': type data.test_root=<folder of films>")
         settings = ClipSettings(

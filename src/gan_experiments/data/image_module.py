@@ -320,6 +320,12 @@ class FromFiles(ImageData):
         if frames not in possible:
             raise ConfigError(f"data.frames={frames}: type data.frames={' or '.join(possible)}")
 
+    def prepare_data(self) -> None:
+        """Look for the held-out images of `test_root`, if that is given; then as every ImageData does."""
+        if self.test_root is not None:
+            self.files("test")
+        super().prepare_data()
+
     @property
     def alpha(self) -> bool:
         """Whether the fourth channel is transparency."""

@@ -102,6 +102,8 @@ class SuperResolution(FromFiles):
                 f"data.resolution={shown(resolution)} is no multiple of data.scale={scale}: "
                 f"type data.resolution={shown(_multiple(sides(resolution), scale))}"
             )
+        if test_low_root is not None and test_root is None:
+            faults.append(f"data.test_low_root={test_low_root} without data.test_root=: give both, or leave it out")
         if self.fit != "crop":
             faults.append(f"data.fit={self.fit}: crops are cut out of images of any shape; leave it out")
         if self.classes:
@@ -135,7 +137,9 @@ class SuperResolution(FromFiles):
         return ImageArray(pixels, None, f"{images.fingerprint}-{self.resolution}", split, skipped=images.skipped)
 
     def prepare_data(self) -> None:
-        """Build the cache of the train split; Lightning calls it once a node."""
+        """Build the cache of the train split, once the files of both are found; Lightning calls it once a node."""
+        if self.test_root is not None:
+            self._found("test")
         self.images()
 
     def setup(self, stage: str | None = None) -> None:
@@ -240,7 +244,8 @@ class SuperResolution(FromFiles):
     def _range(self, split: str) -> Range:
         return self.images().about.range if self.range == "auto" and split != "train" else self.range
 
-    def _open(self, split: str) -> WholeImages:
+    def _found(self, split: str) -> Files | TwoFolders:
+        """Find the files of a split, in high resolution or in both."""
         root, low_root = self.roots[split]
         prefix = "" if split == "train" else "test_"
         if root is None and not self.has(split):
@@ -255,19 +260,24 @@ class SuperResolution(FromFiles):
                 self.choice.require_unsplit(f"data.{key}", other)
         options: dict[str, Any] = {"splits": wanted, "choice": self.choice, "view": self.view}
         high = Files(root, f"data.{prefix}root", limit=None if low_root else self.limit, **options)
-        settings = {"whole": [self.channels, self.scale]}
         if low_root is None:
-            names = [high.file(row) for row in range(len(high))]
-            load = partial(self._load, high)
-            return cached_whole(high, load, names, settings, self.cache, split, self.max_pixels, self._range(split))
+            return high
 
         def same(name: str) -> str:
             return stem(name).removesuffix(f"x{self.scale}")
 
-        both = TwoFolders(high, Files(low_root, f"data.{prefix}low_root", **options), self.limit, same)
-        names = [*(both.file(row) for row in range(len(both))), *both.alone]
-        load = partial(self._load_both, both)
-        return cached_whole(both, load, names, settings, self.cache, split, self.max_pixels, self._range(split))
+        return TwoFolders(high, Files(low_root, f"data.{prefix}low_root", **options), self.limit, same)
+
+    def _open(self, split: str) -> WholeImages:
+        found = self._found(split)
+        names = [found.file(row) for row in range(len(found))]
+        if isinstance(found, TwoFolders):
+            names += found.alone
+            load = partial(self._load_both, found)
+        else:
+            load = partial(self._load, found)
+        settings = {"whole": [self.channels, self.scale]}
+        return cached_whole(found, load, names, settings, self.cache, split, self.max_pixels, self._range(split))
 
     def _load(self, files: Files, reading: Reading, row: int) -> list[Tensor]:
         high = decoded(files.read(row), self.channels, reading)

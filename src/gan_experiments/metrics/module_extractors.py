@@ -173,9 +173,8 @@ def _safe_weights(name: str, weights: str | None) -> Any:
         return None
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != wanted:
-            raise ConfigError(
-                f"metrics.extractor.name={name}: {path} is not CLIP's own file; remove it, or give another"
-            )
+            given = f"metrics.extractor.weights={path}" if weights else f"metrics.extractor.name={name}: {path}"
+            raise ConfigError(f"{given} is not CLIP's own file: {'give that' if weights else 'remove it'}")
     return str(path)
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_experiments.bounds import BelowOne, Classes, Resolution, Width, settled
+from gan_experiments.bounds import BelowOne, Count, Resolution, Width, settled
 from gan_experiments.layers.dropout import Draw, DrawnDropout
 from gan_experiments.layers.plain_norm import require_several
 from gan_experiments.layers.resolution import halvings_of, require_multiple, require_resolution, require_sides, start_of
@@ -38,7 +38,7 @@ class FontUNet(nn.Module):
 
     def __init__(
         self,
-        classes: Classes = 40,
+        classes: Count = 40,
         resolution: Resolution = 256,
         channels: Width = 3,
         width: Width = 64,
@@ -102,7 +102,7 @@ class FontDiscriminator(nn.Module):
 
     def __init__(
         self,
-        classes: Classes = 40,
+        classes: Count = 40,
         resolution: Resolution = 256,
         channels: Width = 6,
         width: Width = 64,

@@ -32,6 +32,6 @@ class FrechetDistance(FeatureMetric):
         if min(measured.num_fake, measured.num_real) >= measured.width:
             return []
         return [
-            f"{measured.num_real:,} real and {measured.num_fake:,} generated images in {measured.width:,} feature"
-            " dimensions: biased upwards, the more the fewer; kid is the score to read"
+            f"{measured.num_real:,} real and {measured.num_fake:,} generated samples in {measured.width:,} feature"
+            " dimensions: biased upwards, the more the fewer, unlike kid"
         ]

@@ -49,7 +49,7 @@ class Memorised(NeighbourMetric):
         if not measured.split.startswith("train"):
             return [f"the images of the split {measured.split} are not those that were trained on"]
         if measured.num_real < measured.available:
-            return [f"only {measured.num_real} of {measured.available} training images were looked at"]
+            return [f"only {measured.num_real} of {measured.available} training samples were looked at"]
         if measured.num_real * RARE < 1:
-            return [f"of {measured.num_real} training images, the two that are nearest stand for 1 in {1 / RARE:.0f}"]
+            return [f"of {measured.num_real} training samples, the two that are nearest stand for 1 in {1 / RARE:.0f}"]
         return []
