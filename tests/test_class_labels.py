@@ -146,6 +146,9 @@ def test_single_images_are_drawn_as_the_data_have_them() -> None:
     asked.labels = "uniform"
     assert torch.equal(sample._labels(many, asked)[0], uneven.conditions(20, 3, "uniform"))  # type: ignore[arg-type]
     asked["class"] = 4
+    with pytest.raises(ConfigError, match="labels=uniform: class= says all; leave one out"):
+        sample._labels(many, asked)
+    asked.labels = None
     assert sample._labels(many, asked)[0].tolist() == [4] * 20  # type: ignore[union-attr]
 
 

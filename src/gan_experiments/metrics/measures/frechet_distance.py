@@ -33,5 +33,5 @@ class FrechetDistance(FeatureMetric):
             return []
         return [
             f"{measured.num_real:,} real and {measured.num_fake:,} generated samples in {measured.width:,} feature"
-            " dimensions: biased upwards, the more the fewer, unlike kid"
+            " dimensions: biased upwards, the more the fewer; kid is not"
         ]
