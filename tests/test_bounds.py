@@ -68,6 +68,7 @@ def test_every_number_of_every_class_that_a_config_names_has_bounds() -> None:
     hints |= {("WeightAverage", key): hint for key, hint in signatures.signature(check.WeightAverage).hints.items()}
     assert len(hints) > 400
     assert not [key for key, hint in hints.items() if _bare(hint) and key[1] not in NAMES]
+    assert not [key for key, hint in hints.items() if hint is Any and key[1] not in ("judge", "data")], "is a group"
 
 
 def test_every_value_of_every_choice_is_one_that_its_class_takes() -> None:

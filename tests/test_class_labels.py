@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -150,6 +151,16 @@ def test_single_images_are_drawn_as_the_data_have_them() -> None:
         sample._labels(many, asked)
     asked.labels = None
     assert sample._labels(many, asked)[0].tolist() == [4] * 20  # type: ignore[union-attr]
+
+
+def test_an_ambiguous_class_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    model = model_of(Conditional(), [5] * 3)
+    model.class_names = ["1", "10", "2"]
+    run = Drawing(model, OmegaConf.create({"data": {"channels": 1, "resolution": 32}}), Path())
+    for asked in (1, [1, np.int64(1), 1, torch.tensor(1)]):
+        caplog.clear()
+        assert run.labels(4, asked=asked).tolist() == [0] * 4  # type: ignore[union-attr]
+        assert len(caplog.messages) == 1
 
 
 def test_the_health_of_uneven_classes_is_that_of_typical_samples() -> None:

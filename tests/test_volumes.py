@@ -241,6 +241,16 @@ def test_light_comes_from_above_and_near_things_hide_far_ones() -> None:
     assert (both[1] < 255).sum() > (both[0] < 255).sum()
 
 
+def test_many_volumes_look_as_each_does_alone() -> None:
+    """They are looked at some at once, along the rays that meet them."""
+    coarse = torch.randn(rendering.TOGETHER + 3, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    volumes = torch.nn.functional.interpolate(coarse, (8, 12, 10), mode="trilinear")
+    volumes[1] = -1.0
+    alone = torch.cat([rendering.rendered(one[None], 215, 20, 24) for one in volumes])
+    assert torch.equal(rendering.rendered(volumes, 215, 20, 24), alone)
+    assert len({*alone.flatten(1).sum(1).tolist()}) == len(volumes)
+
+
 def test_sheets_turntables_and_files(tmp_path: Path) -> None:
     cells = torch.from_numpy(chair()).float()[None, None, None].expand(3, 1, -1, -1, -1, -1) * 2 - 1
     assert VOLUME.sheet(cells).dtype == torch.uint8

@@ -21,6 +21,8 @@ LIGHT = (-0.45, -0.65, -0.6)
 CLAY = (0.80, 0.66, 0.52)
 """The colour of the surface in RGB, of 1."""
 AMBIENT = 0.35
+TOGETHER = 16
+"""Volumes whose rays are sampled at once."""
 
 
 def turned(yaw: float, pitch: float) -> Tensor:
@@ -72,21 +74,26 @@ def seen_along(
     scale = 2 / torch.tensor([wide, high, deep], dtype=torch.float32)
     along = (torch.arange(steps) + 0.5) / steps * length
     places = (origins + along[:, None, None, None] * directions) * longest * scale
-    step = directions * (length / steps * longest) * scale
+    rays = (places.abs() <= 1 + scale).all(-1).any(0)  # those that meet the volume
+    rows, columns = rays.nonzero().T
+    places, step = places[:, rays], (directions * (length / steps * longest) * scale)[rays]
     pictures = torch.full((n, 3, *origins.shape[:2]), 255, dtype=torch.uint8)
     light = torch.tensor(LIGHT) / torch.tensor(LIGHT).norm()
     nudges = torch.eye(3) * scale
     for index in range(n):
-        values = F.grid_sample(field[index : index + 1], places[None], align_corners=False)[0, 0]
-        solid = values > 0  # [steps, height, width]
-        hit = solid.any(0)
-        if not hit.any():
+        if index % TOGETHER == 0:  # as the channels of one, in a third of the time
+            some = field[index : index + TOGETHER].transpose(0, 1)
+            seen = F.grid_sample(some, places[None, None], align_corners=False)[0, :, 0]
+        values = seen[index % TOGETHER]  # [steps, rays]
+        solid = values > 0
+        first = solid.to(torch.uint8).argmax(0)
+        hit = solid.gather(0, first[None])[0].nonzero()[:, 0]
+        if not len(hit):
             continue
-        first = solid.int().argmax(0)[hit]
-        rows, columns = hit.nonzero().T
-        inside, outside = values[first, rows, columns], values[(first - 1).clamp_min(0), rows, columns].clamp_max(0)
+        first = first[hit]
+        inside, outside = values[first, hit], values[(first - 1).clamp_min(0), hit].clamp_max(0)
         back = (inside / (inside - outside).clamp_min(1e-6))[:, None]
-        at = places[first, rows, columns] - back * step[rows, columns]
+        at = places[first, hit] - back * step[hit]
         around = (at[:, None] + torch.stack([nudges, -nudges])[:, None]).permute(0, 2, 1, 3)[None]  # [1, 2, 3, m, 3]
         found = F.grid_sample(soft[index : index + 1], around, align_corners=False)[0, 0]
         normal = F.normalize((found[1] - found[0]).T, dim=1)  # out of the surface
@@ -100,7 +107,7 @@ def seen_along(
             bottom, top = (torch.tensor(colour)[:, None] for colour in paint)
             colours = bottom + (top - bottom) * height.clamp(0, 1)
         colour = (colours * shade * 255).round().clamp(0, 255).to(torch.uint8)
-        pictures[index, :, rows, columns] = colour
+        pictures[index, :, rows[hit], columns[hit]] = colour
     return pictures
 
 

@@ -27,6 +27,7 @@ from gan_experiments.bounds import (
     Workers,
 )
 from gan_experiments.contracts import Batch, ConfigError
+from gan_experiments.data.archives import Places
 from gan_experiments.data.batches import CROP, ShuffledStream, Stream, generator
 from gan_experiments.data.image_module import checked_classes, spread_rows
 from gan_experiments.data.met import lines
@@ -254,7 +255,7 @@ class Waves(WaveData):
 
     def __init__(
         self,
-        root: Any,
+        root: Places,
         length: Width = 16384,
         rate: Count = 16000,
         window: Annotated[str, OneOf(*WINDOWS)] = "first",

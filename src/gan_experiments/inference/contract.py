@@ -314,7 +314,9 @@ class Generates(ABC):
                 raise ConfigError(f"{key} has {len(given)} classes for {n} samples: give one, or one for each")
             if isinstance(self.conditions, Captions):
                 return self.conditions.of_words([str(one) for one in given], key)
-            return torch.tensor([self.class_number(one, key) for one in given])
+            plain = [one.item() if hasattr(one, "item") else one for one in given]  # of numpy and torch
+            numbers = {one: self.class_number(one, key) for one in dict.fromkeys(plain)}
+            return torch.tensor([numbers[one] for one in plain])
         if law:
             if not (self.facts.classes or self.conditions.known):
                 raise ConfigError(f"labels={law}: this generator knows no classes; leave it out")
