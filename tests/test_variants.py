@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support import MODELS, Variant, small
+from omegaconf import DictConfig, OmegaConf
+from support import MODELS, Variant, small, train
 
 from gan_experiments.assembly import build, check
+from gan_experiments.contracts import ConfigError
 from gan_experiments.kinds import POINTS
 from gan_experiments.models.noise_to_image import NoiseToImage
 
@@ -18,6 +22,18 @@ from gan_experiments.models.noise_to_image import NoiseToImage
 @pytest.mark.parametrize("model", MODELS)
 def test_passes_its_own_check(model: str, tmp_path: Path) -> None:
     check.require(small(tmp_path / "run", model))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_network_without_the_classes_of_the_others_is_refused_or_trains(model: str, tmp_path: Path) -> None:
+    cfg = small(tmp_path / "run", model)
+    nodes = {name: node for name, node in cfg.model.items() if isinstance(node, DictConfig)}
+    for key in [f"model.{name}.{key}" for name in nodes for key in ("classes", "categories") if nodes[name].get(key)]:
+        changed = copy.deepcopy(cfg)
+        OmegaConf.update(changed, key, 0)
+        with contextlib.suppress(ConfigError):
+            check.require(changed)
+            train(changed)
 
 
 @pytest.mark.parametrize("model", MODELS)

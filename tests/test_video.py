@@ -14,7 +14,7 @@ from support import compose, small, write_film
 from torch import nn
 
 from gan_experiments import films
-from gan_experiments.assembly import build
+from gan_experiments.assembly import build, check
 from gan_experiments.augment.ada import ADA
 from gan_experiments.augment.diffaugment import DiffAugment
 from gan_experiments.callbacks import memorisation
@@ -363,6 +363,11 @@ def test_few_frames_are_seen_in_their_order_with_the_gaps_between_them() -> None
 
 
 # -------------------------------------------------------------------- the model
+
+
+def test_categories_of_clips_that_are_made_without_any_are_refused(tmp_path: Path) -> None:
+    (fault,) = check.faults(compose(tmp_path, "model=mocogan", "model.generator.classes=0"))
+    assert fault.startswith("model.discriminator tells 4 categories and model.generator makes clips of none; type")
 
 
 def test_mocogan_shows_its_frames_to_one_discriminator_and_clips_to_the_other(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ where the authors' code draws other ones; categories are always trained, as with
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -54,6 +55,15 @@ class MoCoGAN(NoiseToImage):
             self.needs = self.needs | {"label"}
 
     offers = NoiseToImage.offers - {"classifier"}
+
+    @override
+    def _faults(self) -> Iterator[str]:
+        yield from super()._faults()
+        if self.categories and not self.classes:
+            yield (
+                f"model.discriminator tells {self.categories} categories and model.generator makes clips of none; type"
+                " model.discriminator.categories=0, or leave out model.generator.classes="
+            )
 
     @property
     def categories(self) -> int:
