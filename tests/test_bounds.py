@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import jsonschema
 import pytest
@@ -119,6 +119,7 @@ WRONG = {
     "data.flip=0": "data.flip=0: true or false is needed; type for example data.flip=false",
     "data.flip='true'": "data.flip=true: true or false",
     "data.workers=-1": "data.workers=-1: a whole number from 0",
+    "trainer=ddp_cpu trainer.strategy.process_group_backend=x": "trainer.strategy.process_group_backend=x: one of",
     "data.batch_size=1000000000000": "data.batch_size=1000000000000: its images alone take 16.4 PB and this",
     "model.n_critic=1.5": "model.n_critic=1.5: a whole number",
     "model.clip_grad_norm=-1": "model.clip_grad_norm=-1: a number above 0, or null is needed",
@@ -164,7 +165,7 @@ def test_what_follows_of_a_wrong_value_is_not_told(words: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("word", WRONG)
 def test_a_wrong_value_is_one_line_that_names_key_value_and_type(word: str, tmp_path: Path) -> None:
-    (fault,) = check.faults(compose(tmp_path, "callbacks=default", "metrics=digits", word))
+    (fault,) = check.faults(compose(tmp_path, "callbacks=default", "metrics=digits", *word.split()))
     assert fault.startswith(WRONG[word])
     assert "\n" not in fault
 
@@ -177,6 +178,9 @@ def test_a_schedule_that_starts_after_its_end(tmp_path: Path) -> None:
 def test_a_value_that_others_are_computed_from_is_one_fault(tmp_path: Path) -> None:
     (fault,) = check.faults(compose(tmp_path, "model=cyclegan", "metrics=none", "data.channels=x"))
     assert fault.startswith("data.channels=x: a whole number")
+    # Data may have no classes; both networks of zi2zi, whose numbers of them are those of the data, must have some.
+    (fault,) = check.faults(compose(tmp_path, "model=zi2zi", "metrics=none", "data.classes=0"))
+    assert fault.startswith("data.classes=0: a whole number of 1 or more is needed; type for example data.classes=40")
 
 
 def test_a_batch_is_measured_against_the_memory_that_there_is(tmp_path: Path, monkeypatch: Any) -> None:
@@ -212,6 +216,8 @@ HINTS: list[tuple[Any, Sequence[Any], Sequence[Any]]] = [
     (tuple[bounds.Positive, bounds.Positive], [[1, 2.0]], [[], [1], [1, 2, 3], [1, 0]]),
     (bool, [True, False], [0, 1, "yes", "true", None]),
     (Sequence[tuple[int, float]], [[], [[1, 2], [3, 0.5]]], [[1], [[1]], [[1.5, 2]], "ab", {"a": 1}]),
+    (Annotated[int, bounds.OneOf(1, 2)] | None, [1, 2, None], [True, 0, 3, "1", [1]]),
+    (bounds.Crop, ["centre", "random"], ["middle", True, 1, None, ""]),
     (bounds.Place | None, ["a", None], ["", 5, True, ["a"]]),
     (bounds.Node | None, [{}, {"_target_": "x"}, None], [5, "x", {"a": 1}]),
 ]

@@ -73,7 +73,13 @@ class OneOf:
         object.__setattr__(self, "words", words)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.literal_schema(list(self.words))
+        return core_schema.no_info_before_validator_function(_no_truth, core_schema.literal_schema(list(self.words)))
+
+
+def _no_truth(value: object) -> object:
+    if isinstance(value, bool):  # which are 1 and 0 to Python
+        raise ValueError("true or false")
+    return value
 
 
 def _is_node(value: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,7 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from torch import Tensor, nn
 
 from gan_experiments import processes
+from gan_experiments.bounds import OneOf
 from gan_experiments.runs import quoting
 
 PATIENCE = 10.0  # seconds for a rank to notice by itself that another one died
@@ -37,8 +38,14 @@ class FlatDDPStrategy(DDPStrategy):
 
     The wrapper expects one forward and one backward pass of every parameter per step, which alternating updates of
     generator and discriminator never do. Here the module is not wrapped, and the engine averages the gradients of the
-    optimizer that is about to step.
+    optimizer that is about to step. `process_group_backend` is that of torch.distributed; None for NCCL on GPUs and
+    Gloo on the CPU.
     """
+
+    def __init__(
+        self, process_group_backend: Annotated[str, OneOf("gloo", "nccl", "mpi")] | None = None, **options: Any
+    ) -> None:
+        super().__init__(process_group_backend=process_group_backend, **options)
 
     def setup_distributed(self) -> None:
         """Initialise the process group; under torchrun, in a part of its store that no earlier attempt has written to.

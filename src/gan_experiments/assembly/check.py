@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from functools import cache
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 from hydra.utils import get_class, get_object
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode
 from omegaconf.errors import InterpolationKeyError
 from torch import nn
 
@@ -295,7 +296,7 @@ def _arguments(cfg: DictConfig, computed: bool = True) -> Iterator[str]:
     found = [*_arguments_of(cfg, computed=False)]
     yield from found
     if computed and not found:
-        yield from _arguments_of(cfg, computed=True)
+        yield from dict.fromkeys(_arguments_of(cfg, computed=True))
 
 
 def _arguments_of(cfg: DictConfig, computed: bool) -> Iterator[str]:
@@ -333,6 +334,10 @@ def _arguments_of(cfg: DictConfig, computed: bool) -> Iterator[str]:
         )
 
 
+SOURCE = re.compile(r"\$\{(\w+(?:\.\w+)+)\}")
+"""A value that is another key's, which is then the one that is wrong."""
+
+
 def _arguments_of_node(
     path: str, node: DictConfig, takes: Signature, title: str, computed: bool, given: frozenset[str] = frozenset()
 ) -> Iterator[str]:
@@ -345,7 +350,10 @@ def _arguments_of_node(
             yield f"{path}.{key} is not given: {title} needs it; type +{path}.{key}=..."
     for key in sorted(typed & set(takes.hints)):
         if not OmegaConf.is_missing(node, key) and (computed or not OmegaConf.is_interpolation(node, key)):
-            found = options.fault(f"{path}.{key}", node, key, takes.hints[key], takes.usual.get(key))
+            value = node._get_node(key)
+            source = SOURCE.fullmatch(str(value._value())) if isinstance(value, ValueNode) else None
+            named = source[1] if source else f"{path}.{key}"
+            found = options.fault(named, node, key, takes.hints[key], takes.usual.get(key))
             yield from () if found is None else [found]
 
 
