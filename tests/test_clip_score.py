@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+import transformers
 
 from gan_experiments.contracts import ConfigError
 from gan_experiments.metrics.clip_score import CLIPScoreEvaluator
@@ -31,13 +31,16 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         vision = {**both, "image_size": 32, "patch_size": 16}
-        model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+        model = transformers.CLIPModel(
+            transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+        )
         for weights in model.parameters():
             weights.data.normal_()
     model.save_pretrained(folder)
     side = {"height": 32, "width": 32}
-    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    CLIPProcessor(CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=side), tokenizer).save_pretrained(folder)
+    tokenizer = transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    images = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=side)
+    transformers.CLIPProcessor(images, tokenizer).save_pretrained(folder)
     return folder
 
 
@@ -62,7 +65,7 @@ def test_images_are_judged_with_their_own_captions(clip: Path) -> None:
         evaluator._told = True
         return evaluator.measure(changed.get("sample", sample), real, "cpu", ema=True).scores["clip_score"]
 
-    model, processor = CLIPModel.from_pretrained(clip), CLIPProcessor.from_pretrained(clip)
+    model, processor = transformers.CLIPModel.from_pretrained(clip), transformers.CLIPProcessor.from_pretrained(clip)
     pixels = ((images + 1) * 127.5).round().to(torch.uint8).expand(-1, 3, -1, -1)
     seen = model(**processor(text=said, images=[*pixels], return_tensors="pt", padding=True))
     cosines = (seen.image_embeds * seen.text_embeds).sum(1)  # both are normed
