@@ -73,8 +73,15 @@ FIT = {
     "cyclegan": ["model.generator_ab.width=4", "model.generator_ab.blocks=1"],
 }
 """What a model needs at 32 x 32."""
-PROGRESS = (": downloading", "Loaded pretrained weights for efficientnet-lite0")
-"""Ends of lines that tell of long work, and are no answer."""
+SCORED = {
+    **dict.fromkeys(("digits_clips", "i3d"), "mocogan"),
+    **dict.fromkeys(("drums", "sounds", "vggish"), "wavegan"),
+    "paired": "pix2pix",
+    "volumes": "gan3d",
+}
+"""A model of what metrics are of, where that is not images."""
+PROGRESS = re.compile(r".*: downloading$|.*Loaded pretrained weights for efficientnet-lite0$|Downloading: ")
+"""Lines that tell of long work, and are no answer."""
 FILES = ("run", "ckpt", "a", "b", "weights", "real", "fake", "test", "mask", "images", "runs", "root", "directions")
 """Keys that name files which have to be there."""
 
@@ -298,6 +305,8 @@ def _files_of(typed: str, places: dict[str, Path]) -> list[str]:
         words += support.WITHOUT_WEIGHTS.get(model, []) + FIT.get(model, [])
     elif group == "data" and choice in READERS:
         words = [f"model={READERS[choice]}", *_narrow(READERS[choice])]
+    if group == "metrics" and choice in SCORED:
+        words = [f"model={SCORED[choice]}", *_narrow(SCORED[choice])]
     if typed == "metrics=torchvision":
         words = ["metrics.extractor.weights=null"]  # it has to be given
     if group == "perceptual":
@@ -377,7 +386,7 @@ def answer(case: Case) -> Answer:
                 time.sleep(0.01)
         text = said.read_text(errors="replace") if said.exists() else ""
         left = [str(path.relative_to(work)) for path in sorted(work.rglob("*"))]
-        lines = [line for line in text.splitlines() if line.strip() and not line.endswith(PROGRESS)]
+        lines = [line for line in text.splitlines() if line.strip() and not PROGRESS.match(line)]
         return Answer(case, status, lines, left, usage.ru_utime + usage.ru_stime)
 
 
