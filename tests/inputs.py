@@ -347,7 +347,7 @@ def odd_shapes(folder: Path) -> Sequence[str]:
 # -------------------------------------------------------------------- what lies among the files
 
 
-@kind("HEIC of a phone among JPEGs", images=3, says=("left out  1 files: 3.heic",))
+@kind("HEIC of a phone among JPEGs", images=3, says=("left out  1 file: 3.heic",))
 def heic(folder: Path) -> Sequence[str]:
     pictures(folder, 3, suffix="jpg")
     (folder / "3.heic").write_bytes(struct.pack(">I", 24) + b"ftypheic" + bytes(500))

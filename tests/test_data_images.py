@@ -477,7 +477,7 @@ def test_folder_says_what_it_left_out(tmp_path: Path) -> None:
     colours(tmp_path / "photos", 3)
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     data = Folder(root=str(tmp_path / "photos"), resolution=8, cache=str(tmp_path / "cache"))
-    assert data.describe() == f"Folder {tmp_path / 'photos'}: 3 images 3x8x8, 1 files left out"
+    assert data.describe() == f"Folder {tmp_path / 'photos'}: 3 images 3x8x8, 1 file left out"
 
 
 def test_relative_folders_are_where_the_command_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -481,7 +481,7 @@ def test_include_and_exclude(name: str, tmp_path: Path, cache: str) -> None:
     root = write(tmp_path / name, tree)
     data = opened(root, cache, classes=2, include="*.png", exclude=["*_mask.png", "thumbs"])
     assert found(data) == OF_PETS
-    assert "left out by data.include=*.png: 1 files" in said(data)
+    assert "left out by data.include=*.png: 1 file" in said(data)
     assert "left out by data.exclude=[*_mask.png,thumbs]: 2 files" in said(data)
     for key, pattern, words in (
         ("include", "*.jpg", r"data\.include=\*\.jpg matches none of the 6 files of .*, such as cats/a\.png"),
@@ -622,7 +622,7 @@ def test_lists_split_files(case: str, tmp_path: Path, cache: str) -> None:
     if case == "of those to train on":
         assert not data.has("test")
         assert "l.txt lists train 2" in said(data)
-        assert "1 files are left out, as no list names them" in said(data)
+        assert "1 file left out, as no list names them" in said(data)
     else:
         assert data.has("test")
         assert len(data.reference("test")) == 1 if data.classes == 2 else False

@@ -188,7 +188,7 @@ def test_all_slices_but_the_empty_ones(tmp_path: Path) -> None:
     said = data.understood()
     assert len(data.training()) == 6
     assert "empty     2 slices of one value throughout are left out" in said
-    assert any(line.startswith("frames    1 files hold 8 frames; all are taken") for line in said)
+    assert any(line.startswith("frames    1 file with 8 frames; all are taken") for line in said)
     assert data.training().about.range == (0.0, 567.0)
     other = folder(tmp_path / "a", {}, range="auto", frames="all", axis="sagittal")
     assert len(other.training()) == 6

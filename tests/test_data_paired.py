@@ -134,7 +134,7 @@ def test_a_pair_is_left_out_as_a_whole(root: Path, tmp_path: Path, caplog: pytes
     assert (pixels[:, 0, 0, 0] // 10).tolist() == (pixels[:, 3, 0, 0] // 10).tolist() == [0, 1, 3, 6]
     half(9, 0, (25, 16)).save(root / "one" / "train" / "odd.png")
     odd = paired(root / "one", tmp_path / "cache")
-    assert odd.describe() == "Paired: 7 pairs 3x16x16, 1 files left out"
+    assert odd.describe() == "Paired: 7 pairs 3x16x16, 1 file left out"
 
 
 def test_grey_pairs(root: Path, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_images_of_any_size_are_kept_whole(root: Path, tmp_path: Path) -> None:
     data = data_of(root, cache=str(tmp_path / "cache"))
     data.prepare_data()
     data.setup("fit")
-    assert data.describe() == "SuperResolution: 4 images, crops 3x24x24 from 3x12x12, 1 files left out"  # 20 wide
+    assert data.describe() == "SuperResolution: 4 images, crops 3x24x24 from 3x12x12, 1 file left out"  # 20 wide
     images = data.images()
     assert images.sizes[:, 0].tolist() == [[h // 2 * 2, w // 2 * 2] for w, h in SIZES]
     for row, (width, height) in enumerate(SIZES):

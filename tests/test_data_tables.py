@@ -254,7 +254,7 @@ def test_broken_images_of_a_table_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "set" / "b.png").write_text("no")
     data = table(file, tmp_path, label="species", classes=2)
     assert data.reference().labels.tolist() == [0, 0, 1]
-    assert data.understood()[-1] == "left out  1 files: b.png (not an image)"
+    assert data.understood()[-1] == "left out  1 file: b.png (not an image)"
 
 
 def test_the_command(tmp_path: Path) -> None:

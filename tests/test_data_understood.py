@@ -162,14 +162,14 @@ CASES: dict[str, tuple[Tree, int, list[str], list[int], str]] = {
         2,
         ["cat", "dog"],
         [0, 1],
-        r"no class  bad: .*\n(.*\n)*left out  1 files: bad/a.png \(",
+        r"no class  bad: .*\n(.*\n)*left out  1 file: bad/a.png \(",
     ),
     "frames": (
         {"a.gif": animated(3), "b.png": A, "c.tif": animated(4, "TIFF")},
         0,
         [],
         [],
-        r"frames    2 files hold 7 frames; the first of each is taken; data.frames=all takes all",
+        r"frames    2 files with 7 frames; the first of each is taken; data.frames=all takes all",
     ),
     "16 bits": (
         {"a.png": ramp(0, 65535, kind="PNG")},
@@ -398,7 +398,7 @@ def test_ranges_that_are_none(given: Any) -> None:
 def test_values_that_are_no_numbers_leave_a_file_out(tmp_path: Path) -> None:
     tree = {"a.tif": ramp(0, np.nan, np.float32), "b.tif": ramp(0, 1, np.float32)}
     data = folder(write(tmp_path / "images", tree, "folder"), tmp_path)
-    assert data.understood()[-1] == "left out  1 files: a.tif (holds values that are no numbers)"
+    assert data.understood()[-1] == "left out  1 file: a.tif (holds values that are no numbers)"
 
 
 # Frames
@@ -418,7 +418,7 @@ def test_all_frames(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     data = folder(root, tmp_path, classes=2, frames="all")
     assert reds(data) == [20, 40, 60, 80, 100, 200, 20, 40, 60]
     assert data.reference().labels.tolist() == [0] * 6 + [1] * 3
-    assert "frames    2 files hold 8 frames; all are taken" in data.understood()
+    assert "frames    2 files with 8 frames; all are taken" in data.understood()
     assert reds(folder(root, tmp_path, classes=2, frames="all", limit=3)) == [20, 80, 20]
     for kind in (Masked, Unpaired):
         given = {"root": None, "root_a": str(root), "root_b": str(root)} if kind is Unpaired else {"root": str(root)}
@@ -444,13 +444,13 @@ def test_frames_of_pairs_are_said(tmp_path: Path) -> None:
     for name in ("trainA", "trainB"):
         write(tmp_path / name, {"a.gif": animated(3)}, "folder")
     data = Paired(root=str(tmp_path), resolution=S, cache=str(tmp_path / "cache"))
-    assert "frames    2 files hold 6 frames; the first of each is taken" in data.understood()
+    assert "frames    2 files with 6 frames; the first of each is taken" in data.understood()
 
 
 def test_what_cannot_take_all_frames_does_not_advise_it(tmp_path: Path) -> None:
     root = write(tmp_path / "images", {"a.gif": animated(3)}, "folder")
     data = SuperResolution(root=str(root), resolution=S, cache=str(tmp_path / "cache"))
-    assert data.understood()[-1] == "frames    1 files hold 3 frames; the first of each is taken"
+    assert data.understood()[-1] == "frames    1 file with 3 frames; the first of each is taken"
 
 
 def test_frames_are_decoded_one_by_one_or_some_at_once() -> None:

@@ -161,7 +161,7 @@ def test_a_folder_of_volumes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     assert "classes   2: chair 2, table 2" in said
     assert "1 meshes are not watertight, their visual hull is taken: table/open.obj" in said
     assert "1 other files beside the volumes are not read" in said
-    assert data.describe() == f"Voxels {tmp_path / 'set'}: 4 volumes 1x16x16x16, 2 classes, 1 files left out"
+    assert data.describe() == f"Voxels {tmp_path / 'set'}: 4 volumes 1x16x16x16, 2 classes, 1 file left out"
     again = Voxels(classes=2, **settings)
     assert again.training().folder == data.training().folder
     assert torch.equal(again.fixed(4)["real"], data.fixed(4)["real"])

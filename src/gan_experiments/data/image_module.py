@@ -33,7 +33,7 @@ from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.batches import BatchStream, Stream, cut, to_float
 from gan_experiments.data.cache import ImageArray
 from gan_experiments.data.decode import Range, Shape, has_alpha
-from gan_experiments.data.met import lines
+from gan_experiments.data.met import counted, lines
 from gan_experiments.data.module import DataModule
 from gan_experiments.data.rasters import AXES, OWN, WINDOWS
 from gan_experiments.data.sources import FRAMES, NO_CHOICE, Files, Settings, splits_of
@@ -163,7 +163,7 @@ class ImageData(DataModule):
         images = self.training()
         line = f"{self.title}: {len(images):,} {self.items} {self.form}"
         line += f", {self.classes} classes" if self.classes else ""
-        return line + (f", {images.skipped:,} files left out" if images.skipped else "")
+        return line + (f", {counted(images.skipped)} left out" if images.skipped else "")
 
     @override
     def understood(self) -> list[str]:

@@ -197,6 +197,11 @@ class Met:
             )
 
 
+def counted(number: int) -> str:
+    """Return "1 file" or "2 files"."""
+    return "1 file" if number == 1 else f"{number:,} files"
+
+
 def lines(number: int, counts: Mapping[str, int], about: About, skipped: int = 0, instead: str = "") -> list[str]:
     """Return how a set of `number` images was interpreted, a line for each thing that there is to say.
 
@@ -224,7 +229,7 @@ def lines(number: int, counts: Mapping[str, int], about: About, skipped: int = 0
         volumes = any("NIfTI" in kind or "DICOM" in kind for kind in met["kinds"])
         first = "the first of each, of a volume the middle, is taken" if volumes else "the first of each is taken"
         said.append(
-            f"{'frames':10}{several['files']:,} files hold {several['frames']:,} frames; "
+            f"{'frames':10}{counted(several['files'])} with {several['frames']:,} frames; "
             + ("all are taken" if several["taken"] == "all" else first)
             + ("; data.frames=all takes all" if several["taken"] == "first" else "")
         )
@@ -234,7 +239,7 @@ def lines(number: int, counts: Mapping[str, int], about: About, skipped: int = 0
         said.append(f"{'alpha':10}{met['opaque']:,} images have no transparency: they are opaque")
     if skipped:
         some = _some([f"{name} ({why})" for name, why in about.left_out.items()], skipped)
-        said.append(f"{'left out':10}{skipped:,} files" + (f": {some}" if some else ""))
+        said.append(f"{'left out':10}{counted(skipped)}" + (f": {some}" if some else ""))
     return said
 
 

@@ -16,6 +16,7 @@ from gan_experiments.bounds import Place, Text
 from gan_experiments.contracts import ConfigError
 from gan_experiments.data.archives import Store, named
 from gan_experiments.data.labels import is_image, is_list, key_of_sample
+from gan_experiments.data.met import counted
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -132,7 +133,7 @@ class Choice:
                 kept = left.keys() - matching
                 if not kept:
                     raise ConfigError(f"{word} matches all of {examples}")
-            notes.append(f"left out by {word}: {len(left) - len(kept):,} files")
+            notes.append(f"left out by {word}: {counted(len(left) - len(kept))}")
             left = {name: path for name, path in left.items() if name in kept}
         return left
 
@@ -209,7 +210,7 @@ class Listed:
             self.splits |= dict.fromkeys(paths.keys() - self.splits.keys(), "train")
         left = len(paths) - len(self.splits)
         if left:
-            self.notes.append(f"{left:,} files are left out, as no list names them")
+            self.notes.append(f"{counted(left)} left out, as no list names them")
 
     def _add(self, kind: str | None, file: str, paths: Mapping[str, str], where: str) -> None:
         word = "data.split_list=" + (file if kind is None else f"{{{kind}:{file}}}")

@@ -28,7 +28,7 @@ from gan_experiments.data.cache import ImageArray
 from gan_experiments.data.decode import Range, Reading, Shape, UnreadableImageError, decoded
 from gan_experiments.data.download import fetch_public
 from gan_experiments.data.image_module import FromFiles, spread_rows
-from gan_experiments.data.met import lines
+from gan_experiments.data.met import counted, lines
 from gan_experiments.data.paired import TwoFolders, stem
 from gan_experiments.data.resize import imresize
 from gan_experiments.data.sources import Files
@@ -171,7 +171,7 @@ class SuperResolution(FromFiles):
         images, low = self.images(), "x".join(map(str, self.shapes["low"]))
         line = f"{self.title}: {self.size:,} images, crops {self.form} from {low}"
         out = images.skipped + len(images) - self.size
-        return line + (f", {out:,} files left out" if out else "")
+        return line + (f", {counted(out)} left out" if out else "")
 
     @override
     def understood(self) -> list[str]:

@@ -17,7 +17,7 @@ from gan_experiments.data.cache import ImageArray, cached
 from gan_experiments.data.decode import Range, Reading, pixels_of, shortened
 from gan_experiments.data.download import fetch_public
 from gan_experiments.data.image_module import ANYWHERE, FromFiles, larger, margins, spread_rows
-from gan_experiments.data.met import lines
+from gan_experiments.data.met import counted, lines
 from gan_experiments.data.sources import Files, splits_of
 from gan_experiments.data.splits import SPLITTING
 from gan_experiments.data.uncropped import PieceStream, WholeImages, cached_whole
@@ -134,7 +134,7 @@ class Unpaired(FromFiles):
         skipped = sum(array.skipped for array in arrays)
         line = f"{self.title}: {len(arrays[0]):,} and {len(arrays[1]):,} images "
         line += f"{self.form}, not paired"
-        return line + (f", {skipped:,} files left out" if skipped else "")
+        return line + (f", {counted(skipped)} left out" if skipped else "")
 
     def understood(self) -> list[str]:
         """Return how the files of both domains were interpreted, a line for each thing."""

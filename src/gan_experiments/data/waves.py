@@ -30,7 +30,7 @@ from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.data.archives import Places
 from gan_experiments.data.batches import CROP, ShuffledStream, Stream, generator
 from gan_experiments.data.image_module import checked_classes, spread_rows
-from gan_experiments.data.met import lines
+from gan_experiments.data.met import counted, lines
 from gan_experiments.data.module import DataModule
 from gan_experiments.data.recordings import WINDOWS, Form, Recordings, SoundFiles, cached, packed
 from gan_experiments.data.sources import splits_of
@@ -146,7 +146,7 @@ class WaveData(DataModule):
         line = f"{self.title}: {len(found):,} sounds of {self.length:,} samples at {self.rate:,} Hz"
         line += f" ({self.length / self.rate:.2f} s), {'stereo' if self.channels == 2 else 'mono'}"
         line += f", {self.classes} classes" if self.classes else ""
-        return line + (f", {found.skipped:,} files left out" if found.skipped else "")
+        return line + (f", {counted(found.skipped)} left out" if found.skipped else "")
 
     @override
     def understood(self) -> list[str]:
