@@ -27,6 +27,7 @@ from gan_experiments.data.digit_looks import NAMES, looks
 from gan_experiments.drawing import to_uint8
 from gan_experiments.metrics.extractors import DigitsExtractor
 from gan_experiments.metrics.r_precision import RPrecisionEvaluator
+from gan_experiments.metrics.request import Request
 
 EACH = 30  # samples of a digit
 LEVELS = torch.tensor([-1.0, 0.0, 1.0]).repeat_interleave(EACH)
@@ -68,7 +69,7 @@ def r_precision(run: gx.Run, encoders: str) -> dict[str, float]:
     others = SimpleNamespace(model=made.model, told=of_others)
     samples = {"the real images": judge.sampler(0), "images of held-out captions": made, "of other captions": others}
     return {
-        name: evaluator.measure(sample, real, "cpu", ema=True).scores["r_precision"].value
+        name: evaluator.measure(sample, real, Request("cpu", ema=True)).scores["r_precision"].value
         for name, sample in samples.items()
     }
 

@@ -36,6 +36,7 @@ from gan_experiments.metrics.extractors import DigitsExtractor, Extractor, Incep
 from gan_experiments.metrics.metric import values_of
 from gan_experiments.metrics.names import collection
 from gan_experiments.metrics.real_statistics import RealStatistics
+from gan_experiments.metrics.request import Request
 from gan_experiments.metrics.scores import frechet_distance, moments, square_root
 
 NEIGHBOURS = ("precision", "recall", "density", "coverage", "memorised")
@@ -352,7 +353,7 @@ def intervals(arguments: argparse.Namespace) -> None:
         judge = Evaluator(DigitsExtractor(), num_fake=n, batch_size=n, cache=folder, kid_subsets=20)
 
         def measured(seed: int, bootstrap: int) -> dict[str, Score]:
-            return judge.measure(lambda *_: drawn(seed), real, "cpu", ema=None, bootstrap=bootstrap).scores
+            return judge.measure(lambda *_: drawn(seed), real, Request("cpu", ema=None, bootstrap=bootstrap)).scores
 
         with_intervals = [measured(seed, halves) for seed in range(3)]
         others = [measured(seed, 0) for seed in range(3, sets)]

@@ -16,6 +16,7 @@ from gan_experiments.contracts import ConfigError
 from gan_experiments.metrics.clip_score import CLIPScoreEvaluator
 from gan_experiments.metrics.measures.clip_score import CLIPScore
 from gan_experiments.metrics.of_captions import HeldOutCaptions
+from gan_experiments.metrics.request import Request
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_images_are_judged_with_their_own_captions(clip: Path) -> None:
     def of(batch_size: int, **changed: Any) -> Any:
         evaluator = CLIPScoreEvaluator(clip=str(clip), num_fake=5, batch_size=batch_size)
         evaluator._told = True
-        return evaluator.measure(changed.get("sample", sample), real, "cpu", ema=True).scores["clip_score"]
+        return evaluator.measure(changed.get("sample", sample), real, Request("cpu", ema=True)).scores["clip_score"]
 
     model, processor = transformers.CLIPModel.from_pretrained(clip), transformers.CLIPProcessor.from_pretrained(clip)
     pixels = ((images + 1) * 127.5).round().to(torch.uint8).expand(-1, 3, -1, -1)

@@ -26,6 +26,7 @@ from gan_experiments.metrics.measures.r_precision import RPrecision, margins
 from gan_experiments.metrics.of_captions import HeldOutCaptions
 from gan_experiments.metrics.passports import unlike
 from gan_experiments.metrics.r_precision import RPrecisionEvaluator
+from gan_experiments.metrics.request import Request
 from gan_experiments.models.damsm import DAMSM, alike
 from gan_experiments.networks.damsm import ImageEncoder, TextEncoder
 from gan_experiments.networks.text import Text
@@ -226,7 +227,7 @@ def test_r_precision_of_a_generator_that_listens_and_of_one_that_does_not(tmp_pa
 
     def of(told: Any, **changed: Any) -> Any:
         sample = SimpleNamespace(model=model, told=told)
-        return evaluator.measure(sample, replace(real, **changed), "cpu", ema=False).scores["r_precision"]
+        return evaluator.measure(sample, replace(real, **changed), Request("cpu", ema=False)).scores["r_precision"]
 
     assert of(lambda index, rows: rows).value == 1
     deaf = of(lambda index, rows: torch.full_like(rows, 2 + index % 5))

@@ -25,6 +25,7 @@ from gan_experiments.data.images import Folder
 from gan_experiments.kinds import Bands
 from gan_experiments.kinds import Image as ImageKind
 from gan_experiments.metrics.paired import PairedEvaluator
+from gan_experiments.metrics.request import Request
 
 RUN = ("model=dcgan", "trainer=cpu", "logger=none", "data=folder", "data.resolution=32", "data.batch_size=4")
 RUN += ("images=8", "model.generator.width=4", "model.discriminator.width=4", "metrics=digits", "metrics.num_fake=12")
@@ -299,6 +300,6 @@ def test_scores_of_pairs_see_what_lies_over_white() -> None:
 
     evaluator = PairedEvaluator(scores=["l1"])
     held_out = HeldOut("test", "pairs", 1, lambda row: {})
-    (score,) = evaluator.measure(Same(), held_out, "cpu", ema=None).scores.values()
+    (score,) = evaluator.measure(Same(), held_out, Request("cpu", ema=None)).scores.values()
     assert score.passport["channel"] == "RGB over white"
     assert score.value == 0

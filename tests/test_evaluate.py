@@ -25,6 +25,7 @@ from gan_experiments.metrics import pictures
 from gan_experiments.metrics.evaluator import Evaluator, interval
 from gan_experiments.metrics.extractors import DigitsExtractor
 from gan_experiments.metrics.neighbours import nearest, nearest_real, realism
+from gan_experiments.metrics.request import Request
 from gan_experiments.models.dcgan import DCGAN
 from gan_experiments.networks.dcgan import DCGANGenerator
 
@@ -144,10 +145,10 @@ def test_pairs_of_images_of_equal_names(digits: tuple[Path, Path], tmp_path: Pat
 def test_scores_of_a_class_are_those_of_its_images_alone(digits: tuple[Path, Path], tmp_path: Path) -> None:
     fake, real = (StoredImages(str(path), "fake") for path in digits)
     judge = Evaluator(DigitsExtractor(), num_fake=60, cache=str(tmp_path))
-    whole = judge.measure(fake.images, real, "cpu", ema=None, labels=fake.labels)
+    whole = judge.measure(fake.images, real, Request("cpu", ema=None, labels=fake.labels))
     threes = [StoredImages(str(path / "3"), "fake") for path in digits]
     one = Evaluator(DigitsExtractor(), num_fake=6, cache=str(tmp_path))
-    alone = one.measure(threes[0].images, threes[1], "cpu", ema=None).scores
+    alone = one.measure(threes[0].images, threes[1], Request("cpu", ema=None)).scores
     for name in ("fid_digits", "precision_digits", "density_digits"):
         assert whole.by_class["3"][name] == pytest.approx(alone[name].value, rel=1e-6)
 
@@ -168,7 +169,7 @@ def test_images_of_several_sizes_count_as_each_alone(tmp_path: Path) -> None:
     stored = StoredImages(str(tmp_path / "odd"), "fake")
     assert [image.shape[-1] for image in stored.images(0, 4)] == list(sizes)
     judge = Evaluator(DigitsExtractor(), num_fake=4, batch_size=4, cache=str(tmp_path), scores=["fid"])
-    features = judge.measure(stored.images, stored, "cpu", ema=None).fake
+    features = judge.measure(stored.images, stored, Request("cpu", ema=None)).fake
     assert features is not None
     for i in range(4):
         alone, _ = DigitsExtractor().extract(stored.images(i, i + 1))  # type: ignore[arg-type]
@@ -338,7 +339,7 @@ def test_pictures_show_the_images_meant(digits: tuple[Path, Path], tmp_path: Pat
     def sample(index: int, n: int) -> Tensor:
         return mixed[index * 25 : index * 25 + n]
 
-    measured = judge.measure(sample, real, "cpu", ema=None)
+    measured = judge.measure(sample, real, Request("cpu", ema=None))
     assert measured.fake is not None
     assert torch.equal(
         torch.stack(pictures.pick(sample, torch.tensor([40, 3, 59, 17]), 60, 25)), mixed[[40, 3, 59, 17]]

@@ -20,6 +20,7 @@ from gan_experiments.drawing import to_uint8
 from gan_experiments.metrics.evaluator import Score
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.metrics.ranks import Ranks
+from gan_experiments.metrics.request import Request
 from gan_experiments.models.image_to_image import Direction, side_by_side
 
 
@@ -120,7 +121,7 @@ def scored(tmp_path: Path) -> tuple[Any, Any]:
 
 
 def measured(judge: PairedEvaluator, module: Any, data: Any, **ranks: int) -> dict[str, Score]:
-    return judge.measure(module.sampler(3, False), judge.real(data), "cpu", ema=False, **ranks).scores
+    return judge.measure(module.sampler(3, False), judge.real(data), Request("cpu", ema=False, **ranks)).scores
 
 
 def test_scores_are_those_of_the_translations_one_by_one(

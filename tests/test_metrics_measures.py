@@ -52,6 +52,7 @@ from gan_experiments.metrics.module_extractors import ModuleExtractor
 from gan_experiments.metrics.neighbours import SquaredDistances
 from gan_experiments.metrics.of_scenes import SceneEvaluator
 from gan_experiments.metrics.paired import PairedEvaluator
+from gan_experiments.metrics.request import Request
 from gan_experiments.metrics.scores import kernel_distance
 
 
@@ -310,15 +311,16 @@ class Asked:
 def test_an_extractor_that_knows_the_classes_scores_what_was_asked_for(tmp_path: Path) -> None:
     real = Images(Digits().reference().pixels[200:400])
     judge = Evaluator(DigitsExtractor(), ["fid", "accuracy"], num_fake=200, batch_size=50, cache=str(tmp_path))
-    found = judge.measure(Asked(list("0123456789")), real, "cpu", ema=True, bootstrap=3).scores["accuracy_digits"]
+    request = Request("cpu", ema=True, bootstrap=3)
+    found = judge.measure(Asked(list("0123456789")), real, request).scores["accuracy_digits"]
     assert 0.75 < found.value < 0.82, "160 of 200 are what was asked for, and nearly all of them are known"
     assert found.interval is not None
     assert found.passport["estimator"].startswith("share of 200 whose most probable class")
-    unknown = judge.measure(Asked([*"012345678", "nine"]), real, "cpu", ema=True).scores
+    unknown = judge.measure(Asked([*"012345678", "nine"]), real, Request("cpu", ema=True)).scores
     assert [*unknown] == ["fid_digits"], "nine is no class that the classifier knows"
     judge = Evaluator(DigitsExtractor(), ["accuracy"], num_fake=200, batch_size=50, cache=str(tmp_path))
     with pytest.raises(ConfigError, match=r"scores=\[accuracy\]: these samples are of no classes that digits knows"):
-        judge.measure(Asked([*"012345678", "nine"]), real, "cpu", ema=True)
+        judge.measure(Asked([*"012345678", "nine"]), real, Request("cpu", ema=True))
 
 
 def test_the_classifier_of_clips_is_asked_for_directions_alone() -> None:

@@ -24,6 +24,7 @@ from gan_experiments.kinds import POINTS, scatter
 from gan_experiments.metrics.modes import ModeEvaluator
 from gan_experiments.metrics.names import higher_is_better
 from gan_experiments.metrics.passports import unlike
+from gan_experiments.metrics.request import Request
 from gan_experiments.runs import configs
 from gan_experiments.verbs.evaluate import evaluate
 from gan_experiments.verbs.sample import sample
@@ -41,7 +42,7 @@ def points(index: int, n: int) -> Tensor:
 
 def measured(sample: Any = points, data: Any = None, **settings: Any) -> dict[str, Any]:
     evaluator = ModeEvaluator(**{"num_fake": 10, "batch_size": 2, **settings})
-    return evaluator.evaluate(sample, (data or Ring()).reference(), "cpu", ema=False)
+    return evaluator.measure(sample, (data or Ring()).reference(), Request("cpu", ema=False)).scores
 
 
 def test_by_hand() -> None:
@@ -84,7 +85,7 @@ def test_what_makes_no_sense_says_what_to_type() -> None:
     with pytest.raises(ConfigError, match=r"images have none: type metrics=digits, or data=ring"):
         ModeEvaluator().against(Digits(resolution=32, channels=1, batch_size=4).reference("train"))
     with pytest.raises(ConfigError, match=r"bootstrap: metrics=modes counts .*leave it out"):
-        ModeEvaluator().measure(points, Ring().reference(), "cpu", ema=False, bootstrap=10)
+        ModeEvaluator().measure(points, Ring().reference(), Request("cpu", ema=False, bootstrap=10))
 
 
 # The pictures

@@ -16,6 +16,7 @@ from gan_experiments.assembly import build, check
 from gan_experiments.contracts import ConfigError
 from gan_experiments.metrics.measures.reprojection import Reprojection, Seen, errors_of
 from gan_experiments.metrics.of_scenes import SceneEvaluator
+from gan_experiments.metrics.request import Request
 
 HERE = cameras.joined(cameras.on_sphere(torch.tensor([0.2]), torch.tensor([0.3]), 2.7), cameras.intrinsics_of(18.837))
 THERE = cameras.turned_around(HERE, math.radians(15))
@@ -76,17 +77,19 @@ def test_the_score_of_a_model(tmp_path: Path) -> None:
     model: Any = build.build_model(small(tmp_path / "run", "pi_gan"))
     evaluator = SceneEvaluator(num_fake=6, batch_size=4)
     real = evaluator.real(build.make(small(tmp_path / "run", "pi_gan").data))
-    found = evaluator.measure(model.sampler(0, ema=False), real, "cpu", ema=False).scores["reprojection"]
+    found = evaluator.measure(model.sampler(0, ema=False), real, Request("cpu", ema=False)).scores["reprojection"]
     assert 0 < found.value < 1
     assert found.passport["estimator"].startswith("mean absolute difference in parts of the range, one view warped")
     assert found.passport["num_fake"] == 6
-    again = evaluator.measure(model.sampler(0, ema=False), real, "cpu", ema=False).scores["reprojection"]
+    again = evaluator.measure(model.sampler(0, ema=False), real, Request("cpu", ema=False)).scores["reprojection"]
     assert again == found
     still = SceneEvaluator(num_fake=6, batch_size=4, degrees=0.01)
-    assert still.measure(model.sampler(0, ema=False), real, "cpu", ema=False).scores["reprojection"].value < 1e-2
+    assert (
+        still.measure(model.sampler(0, ema=False), real, Request("cpu", ema=False)).scores["reprojection"].value < 1e-2
+    )
     plain: Any = build.build_model(small(tmp_path / "run", "dcgan"))
     with pytest.raises(ConfigError, match="metrics=reprojection: DCGANGenerator draws images and no scenes"):
-        evaluator.measure(plain.sampler(0, ema=False), real, "cpu", ema=False)
+        evaluator.measure(plain.sampler(0, ema=False), real, Request("cpu", ema=False))
     with pytest.raises(ConfigError, match=r"metrics\.scores=\[fid\]: type metrics\.scores=\[reprojection\]"):
         SceneEvaluator(scores=["fid"])
     cfg = small(tmp_path / "run", "dcgan", "metrics=reprojection")

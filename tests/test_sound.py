@@ -34,6 +34,7 @@ from gan_experiments.data.recordings import Recordings
 from gan_experiments.data.waves import Drums, Waves
 from gan_experiments.kinds import WAVE, Wave
 from gan_experiments.metrics import names, sounds, train_sounds
+from gan_experiments.metrics.request import Request
 from gan_experiments.models.wgan_gp import WGANGP
 from gan_experiments.provenance import Mark
 from gan_experiments.runs import configs
@@ -458,7 +459,7 @@ def test_a_classifier_of_ones_own_sounds_scores_them(tmp_path: Path, capsys: pyt
     judge.see_as(data.kind)
     assert (judge.extractor.class_names, judge.extractor.heard_at) == (("high", "low"), RATE)
     found = stored.stored(str(tmp_path / "set"), "fake", data.kind)
-    scores = judge.measure(subjects._Stored(found, 10), judge.real(data), "cpu", ema=None).scores
+    scores = judge.measure(subjects._Stored(found, 10), judge.real(data), Request("cpu", ema=None)).scores
     tag = judge.extractor.weights_hash[:8]
     assert scores[f"accuracy_sounds_{tag}"].value > 0.9
     assert scores[f"fad_sounds_{tag}"].value < 0.5

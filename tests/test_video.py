@@ -30,6 +30,7 @@ from gan_experiments.metrics.clip_extractors import MovingDigitsExtractor
 from gan_experiments.metrics.likeness import psnr
 from gan_experiments.metrics.paired import PairedEvaluator
 from gan_experiments.metrics.ranks import Ranks
+from gan_experiments.metrics.request import Request
 from gan_experiments.models.mocogan import FrameUpdate
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_experiments.networks.few_frames import FewFramesDiscriminator
@@ -516,7 +517,7 @@ def test_a_prediction_begins_with_what_is_given_and_is_scored_on_what_follows(tm
     held, _ = model.sampler(0, ema=False).as_it_is(item, 0)
     assert torch.equal(held, item["real"][0, :, 2].expand(13, 1, 32, 32))
     judge = PairedEvaluator(num_fake=2)
-    scores = judge.measure(model.sampler(0, ema=False), judge.real(data), "cpu", ema=False).scores
+    scores = judge.measure(model.sampler(0, ema=False), judge.real(data), Request("cpu", ema=False)).scores
     several = [psnr(to_uint8(a).double(), to_uint8(b).double()) for a, b in zip(fakes, truth, strict=True)]
     (one,) = judge._table(model.sampler(0, ema=False).pair, dataclasses.replace(data.held_out(), number=1), ONE)[0][
         "psnr"

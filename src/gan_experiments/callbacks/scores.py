@@ -21,6 +21,7 @@ from gan_experiments.engine.module import AdversarialModule
 from gan_experiments.metrics.evaluator import Evaluator, Judge
 from gan_experiments.metrics.names import higher_is_better
 from gan_experiments.metrics.passports import unlike
+from gan_experiments.metrics.request import Request
 from gan_experiments.models.image_to_image import ImageToImage
 from gan_experiments.models.latents import Sampler
 
@@ -86,15 +87,8 @@ class Scores(RunCallback):
         with module.paused():
             ema = self.ema and bool(module.averages)
             judge, sample, real, extra = self._asked(trainer.datamodule, module, ema)  # type: ignore[attr-defined]
-            scores = judge.measure(
-                sample,
-                real,
-                module.device,
-                rank=distributed.rank(),
-                world_size=distributed.world_size(),
-                ema=ema,
-                extra=extra,
-            ).scores
+            request = Request(module.device, ema, distributed.rank(), distributed.world_size(), extra)
+            scores = judge.measure(sample, real, request).scores
             values = {name: score.value for name, score in scores.items()}
             told = {name: score.to_dict() for name, score in scores.items()}
             images = module.images_seen

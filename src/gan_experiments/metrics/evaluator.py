@@ -25,6 +25,7 @@ from gan_experiments.metrics.metric import GenerativeMetric, Measurement, Values
 from gan_experiments.metrics.passports import versions
 from gan_experiments.metrics.ranks import Ranks, cpu_threads
 from gan_experiments.metrics.real_statistics import RealStatistics, alone
+from gan_experiments.metrics.request import Request
 
 USUAL = ("fid", "kid", "is", "precision", "recall", "density", "coverage", "memorised")
 SCORES = (*USUAL, *(name for name in names.of("features", "neighbours", "logits", "classes") if name not in USUAL))
@@ -98,7 +99,7 @@ class Measured:
 
 
 class Judge(Protocol):
-    """The interface of an evaluator: `measure(model.sampler(seed, ema), judge.real(data), device, ...)`."""
+    """The interface of an evaluator: `measure(model.sampler(seed, ema), judge.real(data), Request(device, ema))`."""
 
     def real(self, data: DataModule) -> Any:
         """Return the real data of a data module to compare with; raises ConfigError if it has none."""
@@ -110,14 +111,7 @@ class Judge(Protocol):
         self,
         sample: Any,
         real: Any,
-        device: torch.device | str,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
-        ema: bool | None,
-        extra: dict[str, Any] | None = None,
-        labels: Tensor | None = None,
-        bootstrap: int = 0,
+        request: Request,
     ) -> Measured:
         """Compute the scores on all ranks together; see `Evaluator.measure`."""
 
@@ -228,51 +222,39 @@ class Evaluator:
         sample: Sample,
         real: RealImages,
         device: torch.device | str,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
-        ema: bool,
-        extra: dict[str, Any] | None = None,
+        **how: Any,
     ) -> dict[str, Score]:
-        """Return the scores of `measure` by name, on every rank."""
-        return self.measure(sample, real, device, rank=rank, world_size=world_size, ema=ema, extra=extra).scores
+        """Return the scores of `measure` by name, on every rank; `how` are the other arguments of a `Request`."""
+        return self.measure(sample, real, Request(device, **how)).scores
 
     def measure(
         self,
         sample: Sample,
         real: RealImages,
-        device: torch.device | str,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
-        ema: bool | None,
-        extra: dict[str, Any] | None = None,
-        labels: Tensor | None = None,
-        bootstrap: int = 0,
+        request: Request,
     ) -> Measured:
         """Score the samples [n, ...] in [-1, 1], or uint8, that `sample(index, n)` returns.
 
         `sample` must be a function of its arguments alone. Chunk `index` holds the images from index * batch_size on;
-        rank r makes the chunks r, r + world_size, ... . `ema` says whether the generator is the averaged one (None:
-        there is no generator). `extra` is added to the passport. All ranks of the default process group call this
-        together. Images that are not finite give NaN.
+        rank r makes the chunks r, r + world_size, ... . All ranks of the default process group call this together.
+        Images that are not finite give NaN.
 
-        With `labels`, int64 [num_fake], each class is also scored alone, against the real images of that class. The
-        means over the classes are called intra_fid, ...: Miyato & Koyama 2018, arXiv:1802.05637, section 4. `bootstrap`
-        is the number of random halves of the fake images that estimate the confidence intervals, see `interval`.
+        With `request.labels` each class is also scored alone, against the real images of that class. The means over the
+        classes are called intra_fid, ...: Miyato & Koyama 2018, arXiv:1802.05637, section 4. For `request.bootstrap`
+        see `interval`.
 
         Raises ConfigError for fewer than two real images, and for fewer than two real or fake images of a class.
         """
-        ranks = Ranks(rank, world_size, torch.device(device))
+        ranks = request.ranks
         rows = self._real_rows(real)
-        classes = self._classes(labels, real, rows)
+        classes = self._classes(request.labels, real, rows)
         asked = self._asked(sample)
         self.extractor.to(ranks.device)
         values: Values | Exception = {}
         by_class: dict[str, Values] = {}
         intervals: dict[str, tuple[float, float]] = {}
         guesses = None
-        halves = self._halves(bootstrap) if ranks.rank == 0 else []
+        halves = self._halves(request.bootstrap) if ranks.rank == 0 else []
         with cpu_threads(self.threads):
             features, logits = self._pass(sample, self.num_fake, ranks, "fake", logits=self._needs_logits)
             try:
@@ -297,7 +279,7 @@ class Evaluator:
         values, by_class, intervals = ranks.tell((values, by_class, intervals))
         if isinstance(values, Exception):
             raise values
-        passport = self._passport(real, len(rows), ema) | dict(extra or {})
+        passport = self._passport(real, len(rows), request.ema) | dict(request.extra)
         scores = {}
         measured = Measurement(self.num_fake, len(rows), len(real), real.split, self.extractor.features)
         metric_of = {name: metric for metric in self._metrics for name in metric.chosen}

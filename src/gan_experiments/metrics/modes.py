@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from gan_experiments.metrics.evaluator import Measured, Sample, Score
 from gan_experiments.metrics.measures.mode_coverage import ModeCoverage
 from gan_experiments.metrics.metric import Measurement, Values
 from gan_experiments.metrics.passports import versions
-from gan_experiments.metrics.ranks import Ranks
+from gan_experiments.metrics.request import Request
 
 SCORES = tuple(names.of("points"))
 
@@ -62,44 +62,21 @@ class ModeEvaluator:
         """Say in words what is compared with what."""
         return f"{self.num_fake:,} against the {len(_modes(real).centres)} modes"
 
-    def evaluate(
-        self,
-        sample: Sample,
-        real: Split,
-        device: torch.device | str,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
-        ema: bool,
-        extra: dict[str, Any] | None = None,
-    ) -> dict[str, Score]:
-        """Return the scores of `measure` by name, on every rank."""
-        return self.measure(sample, real, device, rank=rank, world_size=world_size, ema=ema, extra=extra).scores
-
     def measure(
         self,
         sample: Sample,
         real: Split,
-        device: torch.device | str,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
-        ema: bool | None,
-        extra: dict[str, Any] | None = None,
-        labels: Tensor | None = None,
-        bootstrap: int = 0,
+        request: Request,
     ) -> Measured:
-        """Score the points [n, 2, 1, 1] made by `sample(index, n)`; the arguments are those of `Evaluator.measure`.
+        """Score the points [n, 2, 1, 1] made by `sample(index, n)`; see `Evaluator.measure`.
 
         Raises ConfigError for data without known modes, and for `labels` or `bootstrap`, which these scores do not
         support.
         """
-        for word, asked in (("by_class", labels is not None), ("bootstrap", bootstrap > 0)):
-            if asked:
-                raise ConfigError(f"{word}: metrics=modes counts over all points at once; leave it out")
-        modes, ranks = _modes(real), Ranks(rank, world_size, torch.device(device))
+        request.require_scores_only("metrics=modes counts over all points at once")
+        modes, ranks = _modes(real), request.ranks
         points = torch.zeros(self.num_fake, 2, device=ranks.meeting_place)
-        for index in range(rank, math.ceil(self.num_fake / self.batch_size), world_size):
+        for index in range(ranks.rank, math.ceil(self.num_fake / self.batch_size), ranks.world_size):
             start = index * self.batch_size
             made = sample(index, min(self.batch_size, self.num_fake - start))
             assert isinstance(made, Tensor), "points are of one size"
@@ -111,8 +88,8 @@ class ModeEvaluator:
             "num_fake": self.num_fake,
             "split": modes.split,
             "real_fingerprint": modes.fingerprint,
-            "ema": ema,
-            **(extra or {}),
+            "ema": request.ema,
+            **request.extra,
             "versions": versions("torch"),
         }
         whole = bool(ranks.tell(points.isfinite().all().item()))
@@ -122,7 +99,7 @@ class ModeEvaluator:
         for name in self.scores:
             notes = {"estimator": metric.estimator(name, measured), "warnings": doubts}
             scores[name] = Score(name, *found[name], passport | notes)
-        return Measured(scores, {}, points if rank == 0 else None, None, (), None)
+        return Measured(scores, {}, points if ranks.rank == 0 else None, None, (), None)
 
 
 def _modes(real: Split) -> Modes:

@@ -21,6 +21,7 @@ from gan_experiments.metrics.evaluator import Measured, Score
 from gan_experiments.metrics.metric import GenerativeMetric, Measurement
 from gan_experiments.metrics.passports import versions
 from gan_experiments.metrics.ranks import Ranks
+from gan_experiments.metrics.request import Request
 
 log = logging.getLogger(__name__)
 
@@ -107,25 +108,16 @@ class CaptionEvaluator(ABC):
         self,
         sample: Any,
         real: HeldOutCaptions,
-        device: torch.device | str,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
-        ema: bool | None,
-        extra: dict[str, Any] | None = None,
-        labels: Tensor | None = None,
-        bootstrap: int = 0,
+        request: Request,
     ) -> Measured:
-        """Score the images that a `Sampler` makes of the captions; the arguments are those of `Evaluator.measure`.
+        """Score the images that a `Sampler` makes of the captions; see `Evaluator.measure`.
 
         The first call also logs the score of the real images. Raises ConfigError without a judge, for other words than
-        the model's, and for `labels` or `bootstrap`, which these scores do not support.
+        the model's, and for a request of `labels` or `bootstrap`, which these scores do not support.
         """
-        for word, asked in (("by_class", labels is not None), ("bootstrap", bootstrap > 0)):
-            if asked:
-                raise ConfigError(f"{word}: metrics={self.name} looks at captions one by one; leave it out")
+        request.require_scores_only(f"metrics={self.name} looks at captions one by one")
         require_same_words(sample.model.conditions, real.conditions)
-        judge, ranks = self.judge(sample.model, device), Ranks(rank, world_size, torch.device(device))
+        judge, ranks = self.judge(sample.model, request.device), request.ranks
         if not self._told and sample.model.makes_images:
             found = self._of_all(None, real, judge, ranks)
             log.info("the real images: %s %.4g (%s)", self.name, self._value(found), self.against(real))
@@ -138,8 +130,8 @@ class CaptionEvaluator(ABC):
             "real_fingerprint": real.fingerprint,
             **self.facts(judge, real),
             "seed": self.seed,
-            "ema": ema,
-            **(extra or {}),
+            "ema": request.ema,
+            **request.extra,
             "versions": versions("torch"),
             "estimator": self.metric().estimator(self.name, measured),
             "warnings": (["some images are not finite"] if found.isnan().any() else []) + self.doubts(real),

@@ -20,7 +20,7 @@ from gan_experiments.metrics.evaluator import Measured, Score
 from gan_experiments.metrics.measures.reprojection import Reprojection, Seen, errors_of
 from gan_experiments.metrics.metric import Measurement
 from gan_experiments.metrics.passports import versions
-from gan_experiments.metrics.ranks import Ranks
+from gan_experiments.metrics.request import Request
 from gan_experiments.models import scenes
 
 log = logging.getLogger(__name__)
@@ -69,23 +69,14 @@ class SceneEvaluator:
         self,
         sample: Any,
         real: NoRealScenes,
-        device: torch.device | str,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
-        ema: bool | None,
-        extra: dict[str, Any] | None = None,
-        labels: Tensor | None = None,
-        bootstrap: int = 0,
+        request: Request,
     ) -> Measured:
-        """Score the scenes of a `Sampler`; the arguments are those of `Evaluator.measure`.
+        """Score the scenes of a `Sampler`; see `Evaluator.measure`.
 
-        Raises ConfigError for a generator that renders none, and for `labels` or `bootstrap`.
+        Raises ConfigError for a generator that renders none, and for a request of `labels` or `bootstrap`.
         """
-        for word, asked in (("by_class", labels is not None), ("bootstrap", bootstrap > 0)):
-            if asked:
-                raise ConfigError(f"{word}: metrics=reprojection looks at scenes one by one; leave it out")
-        ranks = Ranks(rank, world_size, torch.device(device))
+        request.require_scores_only("metrics=reprojection looks at scenes one by one")
+        ranks = request.ranks
         table = torch.zeros(self.num_fake, dtype=torch.float64, device=ranks.meeting_place)
         for index in range(ranks.rank, math.ceil(self.num_fake / self.batch_size), ranks.world_size):
             start = index * self.batch_size
@@ -102,8 +93,8 @@ class SceneEvaluator:
             "real_fingerprint": real.fingerprint,
             **sample.passport,
             "seed": self.seed,
-            "ema": ema,
-            **(extra or {}),
+            "ema": request.ema,
+            **request.extra,
             "versions": versions("torch"),
             "estimator": metric.estimator("reprojection", measured),
             "warnings": warned,

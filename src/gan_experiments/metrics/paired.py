@@ -29,6 +29,7 @@ from gan_experiments.metrics.evaluator import Measured, Score
 from gan_experiments.metrics.metric import Measurement
 from gan_experiments.metrics.passports import versions
 from gan_experiments.metrics.ranks import Ranks
+from gan_experiments.metrics.request import Request
 
 log = logging.getLogger(__name__)
 
@@ -126,32 +127,23 @@ class PairedEvaluator:
         self,
         sample: Translates,
         real: HeldOut,
-        device: torch.device | str,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
-        ema: bool | None,
-        extra: dict[str, Any] | None = None,
-        labels: Tensor | None = None,
-        bootstrap: int = 0,
+        request: Request,
     ) -> Measured:
-        """Score the translations of held-out pairs, one at a time; the arguments are those of `Evaluator.measure`.
+        """Score the translations of held-out pairs, one at a time; see `Evaluator.measure`.
 
         A translation depends only on its pair and the pair's index, so that the scores are the same on any number of
         ranks. The first call also logs the scores of the images before translation (enlarged by bicubic interpolation
         if the model enlarges images): the baseline of a model that has learnt nothing. Translations that are not finite
         give NaN.
 
-        Raises ConfigError as `evaluate` does, and for `labels` or `bootstrap`, which these scores do not support.
+        Raises ConfigError as `evaluate` does, and for a request of `labels` or `bootstrap`.
         """
-        for word, asked in (("by_class", labels is not None), ("bootstrap", bootstrap > 0)):
-            if asked:
-                raise ConfigError(f"{word}: metrics=paired does not read it; leave it out")
-        ranks = Ranks(rank, world_size, torch.device(device))
+        request.require_scores_only("metrics=paired does not read it")
+        ranks = request.ranks
         if not self._told and sample.changes:
             columns, _ = self._table(sample.as_it_is, real, ranks)
             means = "   ".join(f"{self.names[score]} {sum(each) / len(each):.4g}" for score, each in columns.items())
-            if rank == 0:
+            if ranks.rank == 0:
                 log.info("the images as they are: %s   (%s)", means, self.against(real))
         self._told = True
         columns, colours = self._table(sample.pair, real, ranks)
@@ -160,9 +152,9 @@ class PairedEvaluator:
             "split": real.split,
             "direction": sample.direction,
             "seed": sample.seed,
-            "ema": ema,
+            "ema": request.ema,
             "real_fingerprint": real.fingerprint,
-            **(extra or {}),
+            **request.extra,
         }
         scores = self._scores(columns, colours, passport)
         return Measured(scores, {}, None, None, (), None)

@@ -19,7 +19,7 @@ from gan_experiments.metrics.evaluator import Evaluator, Measured, RealImages, S
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.measures.volume_matching import ShapePairs, pieces
 from gan_experiments.metrics.metric import Measurement, Values
-from gan_experiments.metrics.ranks import Ranks
+from gan_experiments.metrics.request import Request
 
 OF_VOXELS = tuple(names.of("volumes"))
 USUAL = ("fid", "kid", "precision", "recall", "density", "coverage", "memorised", *OF_VOXELS)
@@ -75,14 +75,7 @@ class VolumeEvaluator(Evaluator):
         self,
         sample: Sample,
         real: RealImages,
-        device: torch.device | str,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
-        ema: bool | None,
-        extra: dict[str, Any] | None = None,
-        labels: Tensor | None = None,
-        bootstrap: int = 0,
+        request: Request,
     ) -> Measured:
         kept: dict[int, Tensor] = {}
 
@@ -92,20 +85,10 @@ class VolumeEvaluator(Evaluator):
             kept[index] = shapes_of(made)
             return made
 
-        found = super().measure(
-            keeping,
-            real,
-            device,
-            rank=rank,
-            world_size=world_size,
-            ema=ema,
-            extra=extra,
-            labels=labels,
-            bootstrap=bootstrap,
-        )
+        found = super().measure(keeping, real, request)
         if not self.of_voxels:
             return found
-        ranks = Ranks(rank, world_size, torch.device(device))
+        ranks = request.ranks
         rows = list(self._real_rows(real))
         theirs = torch.cat([shapes_of(real.images(row, row + 1)) for row in rows])  # type: ignore[arg-type]
         table = torch.zeros(self.num_fake, *theirs.shape[1:], dtype=torch.uint8, device=ranks.meeting_place)
@@ -117,7 +100,7 @@ class VolumeEvaluator(Evaluator):
         if ranks.rank == 0:
             mine = table.cpu().bool()
             values = self._of_voxels(mine, theirs)
-            few = [self._of_voxels(mine[half], theirs) for half in self._halves(bootstrap)]
+            few = [self._of_voxels(mine[half], theirs) for half in self._halves(request.bootstrap)]
             intervals = interval(values, few)
         values, intervals = ranks.tell((values, intervals))
         whole = next(pieces for pieces in found.scores.values())

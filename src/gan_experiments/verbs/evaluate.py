@@ -84,6 +84,7 @@ def scored(
     `tell` gets a line on what is compared with what. Returns the real images, the evaluator, the classes of the fake
     images if they have some, what was measured, and all scores.
     """
+    from gan_experiments.metrics.request import Request
     from gan_experiments.models.image_to_image import Translations
 
     evaluator = _evaluator(cfg, subject)
@@ -91,15 +92,14 @@ def scored(
     labels = None if isinstance(subject.sample, Translations) else _classes(cfg, subject, evaluator, real)
     tell(f"{subject.name}: {evaluator.against(real)}")
     path_length = _path_length(cfg, subject)
-    measured = evaluator.measure(
-        subject.sample,
-        real,
+    request = Request(
         subject.device,
-        ema=subject.ema,
+        subject.ema,
         extra=subject.extra | subject.facts,
         labels=labels if cfg.by_class else None,
         bootstrap=cfg.bootstrap,
     )
+    measured = evaluator.measure(subject.sample, real, request)
     return real, evaluator, labels, measured, measured.scores | path_length
 
 
