@@ -195,6 +195,12 @@ def test_a_resume_that_is_not_true_or_false_looks_for_no_run(word: str) -> None:
         resume.command_line(["model=dcgan", word])
 
 
+@pytest.mark.parametrize("word", ["output=", "output=''", "hydra.run.dir=", 'hydra.run.dir=""'])
+def test_a_folder_without_a_name_is_not_the_current_one(word: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{word}: a folder is needed; type {word.partition('=')[0]}=outputs/mine"):
+        resume.command_line(["model=dcgan", word])
+
+
 def test_resume_in_any_case_is_understood(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     assert resume.command_line(["resume=True"]) == ["resume=True"]

@@ -87,6 +87,8 @@ def command_line(words: list[str]) -> list[str]:
     for word in words:
         if key_of(word) == "resume" and word.partition("=")[2].lower() not in ("true", "false"):
             raise ConfigError(f"{word}: true or false is needed; type resume=true")
+        if key_of(word) in ("output", "hydra.run.dir") and not value_of(word):  # to Hydra this is the current folder
+            raise ConfigError(f"{word}: a folder is needed; type {key_of(word)}=outputs/mine, or leave it out")
     typed = {key_of(word): value_of(word) for word in words if not word.startswith("-")}
     named = [word for word in words if key_of(word) == "output"]
     if named and isinstance(parsed(named[-1]), str) and not {"hydra.run.dir", "-m", "--multirun"} & {*typed, *words}:
