@@ -118,6 +118,7 @@ WRONG = {
     "check=banana": "check=banana: true or false",
     "data.flip=0": "data.flip=0: true or false is needed; type for example data.flip=false",
     "data.flip='true'": "data.flip=true: true or false",
+    "model=context_encoder model.mean_colour=[]": "model.mean_colour=[]: a list [a number from 0 to 255,",
     "data.workers=-1": "data.workers=-1: a whole number from 0",
     "trainer=ddp_cpu trainer.strategy.process_group_backend=x": "trainer.strategy.process_group_backend=x: one of",
     "data.batch_size=1000000000000": "data.batch_size=1000000000000: its images alone take 16.4 PB and this",

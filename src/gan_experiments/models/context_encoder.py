@@ -9,14 +9,14 @@ cuts one region for the whole batch out of a random pattern.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from gan_experiments.bounds import Finite, NotNegative
+from gan_experiments.bounds import NotNegative
 from gan_experiments.contracts import Batch, ConfigError
 from gan_experiments.engine.phases import Phase
 from gan_experiments.layers.dropout import Draw
@@ -24,6 +24,9 @@ from gan_experiments.losses.adversarial import AdversarialLoss
 from gan_experiments.losses.reconstruction import weighted_l2
 from gan_experiments.models.game import Comparison
 from gan_experiments.models.image_to_image import Direction, ImageToImage, side_by_side
+
+Level = Annotated[float, Field(ge=0, le=255)]
+"""A level of red, green or blue."""
 
 
 class Inpainting(ImageToImage):
@@ -56,7 +59,7 @@ class Inpainting(ImageToImage):
         l2_weight: NotNegative = 0.999,
         adversarial_weight: NotNegative = 0.001,
         known_weight: NotNegative = 10.0,
-        mean_colour: Sequence[Finite] = (117.0, 104.0, 123.0),
+        mean_colour: tuple[Level, Level, Level] = (117.0, 104.0, 123.0),
         **engine: Any,
     ) -> None:
         super().__init__({"generator": generator, "discriminator": discriminator}, loss, **engine)
