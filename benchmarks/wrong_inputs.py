@@ -399,7 +399,7 @@ def _be(case: Case, work: Path, said: Path) -> None:
         os.dup2(out, descriptor)
     os.close(0)
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS + 2, SECONDS + 5))
-    sys.argv = ["gan-experiments", *case.words]
+    sys.argv = [str(Path(sys.executable).with_name("gan-experiments")), *case.words]  # which other ranks start again
     code = 0
     try:
         entry.do(case.verb)
