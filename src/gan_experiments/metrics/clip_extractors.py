@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 
 import torch
@@ -151,7 +152,8 @@ class I3DExtractor(ClipExtractor):
         self.weights_hash = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         self.suffix, self.published = f"_i3d_{self.weights_hash[:8]}", published_with(self.name)
         try:
-            self.net = torch.jit.load(path, map_location="cpu").eval()
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # it is published in this form alone
+                self.net = torch.jit.load(path, map_location="cpu").eval()
         except RuntimeError as error:
             raise ConfigError(
                 f"metrics.extractor.weights={path} is no TorchScript of I3D: fetch {URL_I3D}?dl=1, or type"

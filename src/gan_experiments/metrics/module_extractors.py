@@ -17,7 +17,7 @@ from torch_fidelity.feature_extractor_dinov2 import MODEL_METADATA as DINO
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
-from gan_experiments.bounds import Finite, Place, Positive, Width
+from gan_experiments.bounds import Finite, Place, Positive, Text, Width
 from gan_experiments.contracts import ConfigError
 from gan_experiments.files import require_unpacked
 from gan_experiments.layers.outputs import outputs_of, require_layers
@@ -59,9 +59,9 @@ class ModuleExtractor(Extractor):
     def __init__(
         self,
         net: nn.Module,
-        name: str,
+        name: Text,
         weights: Place | None = None,
-        layer: str | None = None,
+        layer: Text | None = None,
         classes: bool = False,
         class_names: list[str] | None = None,
         size: Width = 224,
