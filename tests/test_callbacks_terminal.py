@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,8 +61,24 @@ def test_a_run_that_goes_on_does_not_repeat_what_was_measured_before(caplog: pyt
     caplog.set_level(logging.INFO)
     scores = Scores("nowhere", None, every=1)
     scores.history.append({"images": 8, "fid": 1.0})
-    trainer: Any = SimpleNamespace(callbacks=[scores], is_global_zero=True)
+    data = SimpleNamespace(batch_size=8)
+    trainer: Any = SimpleNamespace(callbacks=[scores], is_global_zero=True, datamodule=data)
     for batches, rows in ((2, 0), (0, 2)):  # of one that begins: the names and the values
         module: Any = SimpleNamespace(batches=batches, images_seen=8, run=SimpleNamespace(images=16))
         progress.Progress().on_train_start(trainer, module)
         assert len(caplog.records) == rows
+
+
+def test_the_bar_is_full_at_the_end_of_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 images in batches of 8 are 24, and no more than all."""
+    monkeypatch.setattr(progress.sys, "stderr", screen := io.StringIO())
+    monkeypatch.setattr(screen, "isatty", lambda: True, raising=False)
+    trainer: Any = SimpleNamespace(callbacks=[], is_global_zero=True, datamodule=SimpleNamespace(batch_size=8))
+    module: Any = SimpleNamespace(batches=0, images_seen=0, run=SimpleNamespace(images=20, log_every=100))
+    shown = progress.Progress()
+    shown.on_train_start(trainer, module)
+    module.images_seen, module.batches = 24, 3
+    shown.on_train_batch_end(trainer, module)
+    shown.on_train_end(trainer, module)
+    assert "100% |" in screen.getvalue().splitlines()[-1].rpartition("\r")[2]
+    assert "24.0/24.0" in screen.getvalue()

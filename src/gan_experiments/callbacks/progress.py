@@ -37,14 +37,17 @@ class Progress(RunCallback):
         self._next = 0.0
         self._columns: list[str] = []
         self._told = -1
+        self._goal = 0
 
     def on_train_start(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Open the bar at the images already seen; print the scores of the untrained generator."""
         self._next = time.monotonic() + self.seconds
         self._told = module.images_seen if module.batches else -1  # a run that goes on has told these
+        batch: int = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        self._goal = -(-module.run.images // batch) * batch  # all batches are whole
         if trainer.is_global_zero and sys.stderr.isatty():
             self._bar = tqdm(
-                total=module.run.images,
+                total=self._goal,
                 initial=module.images_seen,
                 unit="img",
                 unit_scale=True,
@@ -66,9 +69,7 @@ class Progress(RunCallback):
                 self._bar.set_postfix_str(self._numbers(trainer), refresh=False)
         elif time.monotonic() >= self._next or module.at_end():
             self._next = time.monotonic() + self.seconds
-            log.info(
-                "%*s / %s images  %s", 9, f"{module.images_seen:,}", f"{module.run.images:,}", self._numbers(trainer)
-            )
+            log.info("%*s / %s images  %s", 9, f"{module.images_seen:,}", f"{self._goal:,}", self._numbers(trainer))
 
     def on_train_end(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Leave the finished bar on the screen."""
