@@ -46,13 +46,15 @@ class Progress(RunCallback):
         batch: int = trainer.datamodule.batch_size  # type: ignore[attr-defined]
         self._goal = -(-module.run.images // batch) * batch  # all batches are whole
         if trainer.is_global_zero and sys.stderr.isatty():
+            columns, rows = shutil.get_terminal_size((WIDTH, 24))  # of one that does not tell, these
             self._bar = tqdm(
                 total=self._goal,
                 initial=module.images_seen,
                 unit="img",
                 unit_scale=True,
                 bar_format="{percentage:3.0f}% |{bar:12}| {n_fmt}/{total_fmt}, {remaining} left, {rate_fmt}{postfix}",
-                ncols=min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns),
+                ncols=min(WIDTH, columns),
+                nrows=rows,
                 smoothing=0.05,
             )
         if trainer.is_global_zero:
