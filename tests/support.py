@@ -105,6 +105,13 @@ def shrink(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
+def few_samples(cfg: DictConfig) -> None:
+    """Have the callbacks look at a few samples each, where there are any callbacks."""
+    for name in ("samples", "health", "memorisation"):
+        if (cfg.get("callbacks") or {}).get(name):
+            cfg.callbacks[name].n = 4
+
+
 def _small_data(folder: Path, model: str) -> list[str]:
     entries = [entry for node in inherited(model) for entry in node.get("defaults", []) if not isinstance(entry, str)]
     data = [value for entry in entries for key, value in entry.items() if str(key).startswith("override /data")]

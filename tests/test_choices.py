@@ -21,7 +21,7 @@ from hydra.utils import get_class
 from matrix import ALIKE
 from matrix import CHOICES as IN_THE_MATRIX
 from omegaconf import DictConfig, OmegaConf
-from support import MODELS, REPOSITORY, compose, model_class, shrink, small_data, write_images
+from support import MODELS, REPOSITORY, compose, few_samples, model_class, shrink, small_data, write_images
 
 from gan_experiments import processes
 from gan_experiments.assembly import build, check, scoring
@@ -114,8 +114,7 @@ def tiny(*words: str) -> DictConfig:
             cfg.metrics[key] = 8
     if "limit" in cfg.data:
         cfg.data.limit = 64
-    if cfg.callbacks and "samples" in cfg.callbacks:
-        cfg.callbacks.samples.n = 4
+    few_samples(cfg)
     return cfg
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
-from support import REPOSITORY, compose, run, serving, shrink
+from support import REPOSITORY, compose, few_samples, run, serving, shrink
 
 from gan_experiments.kinds.volume import Volume
 from gan_experiments.launch import entry
@@ -147,8 +147,7 @@ def tiny(cfg: DictConfig) -> None:
     if "port" in cfg:
         cfg.port = 0
     Volume.turning = Volume.shown = 2
-    if "callbacks" in cfg and "samples" in cfg.callbacks:
-        cfg.callbacks.samples.n = 4
+    few_samples(cfg)
 
 
 def served(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
