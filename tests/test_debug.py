@@ -136,6 +136,8 @@ def test_a_run_whose_time_is_up_saves_and_can_go_on(tmp_path: Path) -> None:
         f"stopped at {ended.images:,} images, as trainer.max_time=00:00:00:01 is over",
     )
     assert "  go on    " in done.stdout
+    film = tmp_path / "r" / "samples" / "training.gif"
+    assert ("training.gif" in done.stdout) == film.exists(), "it is told of what is there"
     assert "Stopped at" in (tmp_path / "r" / "report.html").read_text()
     on = run("ckpt=r", f"images={ended.images + 8}", "trainer.max_time=null", folder=tmp_path, change=shrink)
     assert on.returncode == 0, on.stderr

@@ -124,7 +124,9 @@ def closing(run: build.Run, at_once: signals.Stopped | None = None) -> tuple[str
     if (profile := run.folder / "profile").is_dir():
         lines.append(f"  profile  {shown(profile)}")
     if sheets is not None and sheets.latest is not None:
-        lines.append(f"  samples  {shown(sheets.latest)}   training.gif beside it shows how they came about")
+        film = "   training.gif beside it shows how they came about"
+        joined = sheets.latest.with_name("training.gif").exists()  # of one sheet there is none
+        lines.append(f"  samples  {shown(sheets.latest)}{film if joined else ''}")
     lines.append(f"  run      {shown(run.folder)}")
     lines += [f"  W&B      {logger.where()}" for logger in run_loggers(run.trainer) if logger.where()]
     if (wandb := run.folder / "wandb").is_dir():
