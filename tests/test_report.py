@@ -34,3 +34,11 @@ def test_the_time_of_a_step_is_that_of_the_largest_batches() -> None:
     ):
         clock.times = list(map(float, times))
         assert (clock.seconds, clock.measured) == (seconds, measured)
+
+
+def test_long_names_of_scores_stand_in_line() -> None:
+    name = "precision_" + "moving_" * 3 + "digits"
+    lines = report._table({"images": 0, "fid": 3.0, name: 1.0}, {"images": 64, "fid": 2.0, name: 0.5})
+    assert len({len(line) for line in lines}) == 1
+    assert lines[2].split() == [name, "1", "0.5"]
+    assert report._table({"images": 0}, {"images": 64})[0].split() == ["0", "images", "64", "images"]

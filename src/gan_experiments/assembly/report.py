@@ -159,10 +159,14 @@ def _table(first: dict[str, float], last: dict[str, float]) -> list[str]:
     """Return the lines of a table of the scores, with columns for the first and the last measurement."""
     rows = [first, last] if first is not last else [last]
     heads = [f"{row['images']:,} images" for row in rows]
-    lines = ["    " + " " * 20 + "".join(f"{head:>18}" for head in heads)]
     names = [name for name in last if name != "images"]
+    width = max([20, *map(len, names)])
+    lines = ["    " + " " * width + "".join(f"{head:>18}" for head in heads)]
     shown = {name: [f"{row[name]:.4g}" if name in row else "-" for row in rows] for name in names}
-    return [*lines, *(f"    {name:20}" + "".join(f"{value:>18}" for value in values) for name, values in shown.items())]
+    return [
+        *lines,
+        *(f"    {name:{width}}" + "".join(f"{value:>18}" for value in values) for name, values in shown.items()),
+    ]
 
 
 def close(run: build.Run, at_once: signals.Stopped | None = None) -> int:

@@ -327,9 +327,10 @@ def _print(scores: dict[str, Score], by_class: dict[str, dict[str, float]]) -> N
     if by_class:
         names = list(next(iter(by_class.values())))
         wide = max(20, *(len(name) + 2 for name in names))
-        print(f"\n{'class':20}" + "".join(f"{name:>{wide}}" for name in names))
+        first = max([20, *(len(label) + 2 for label in by_class)])
+        print(f"\n{'class':{first}}" + "".join(f"{name:>{wide}}" for name in names))
         for label, values in by_class.items():
-            print(f"{label:20}" + "".join(f"{values[name]:{wide}.5g}" for name in names))
+            print(f"{label:{first}}" + "".join(f"{values[name]:{wide}.5g}" for name in names))
 
 
 def _log(subject: Subject, scores: dict[str, Score], measured: Measured, evaluator: Any, real: Any) -> None:
