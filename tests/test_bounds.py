@@ -20,6 +20,7 @@ from gan_experiments import bounds, processes
 from gan_experiments.assembly import check, options, signatures
 from gan_experiments.contracts import ConfigError
 from gan_experiments.launch import mistakes
+from gan_experiments.launch.sweeps import Sweep
 from gan_experiments.runs import configs, resume
 
 sys.path.append(str(REPOSITORY / "benchmarks"))
@@ -196,10 +197,12 @@ def test_a_resume_that_is_not_true_or_false_looks_for_no_run(word: str) -> None:
         resume.command_line(["model=dcgan", word])
 
 
-@pytest.mark.parametrize("word", ["output=", "output=''", "hydra.run.dir=", 'hydra.run.dir=""'])
+@pytest.mark.parametrize("word", ["output=", "output=''", "hydra.run.dir=", 'hydra.run.dir=""', "hydra.sweep.dir="])
 def test_a_folder_without_a_name_is_not_the_current_one(word: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{word}: a folder is needed; type {word.partition('=')[0]}=outputs/mine"):
         resume.command_line(["model=dcgan", word])
+    with pytest.raises(ConfigError, match=rf"^{word}: a folder is needed"):
+        Sweep.of(["run.py", "seed=0,1", word])
 
 
 def test_resume_in_any_case_is_understood(tmp_path: Path, monkeypatch: Any) -> None:

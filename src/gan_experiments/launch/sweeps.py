@@ -86,6 +86,7 @@ class Sweep:
         Raises ConfigError for options that apply to a single run.
         """
         words = argv[1:]
+        resume.require_folders(words)
         values = {resume.key_of(word): word.partition("=")[2] for word in words}
         if values.get("ckpt", "null") not in ("", "null"):
             raise ConfigError("ckpt= goes on with one run and a sweep starts several: leave out one of ckpt= and -m")

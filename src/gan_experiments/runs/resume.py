@@ -87,8 +87,7 @@ def command_line(words: list[str]) -> list[str]:
     for word in words:
         if key_of(word) == "resume" and word.partition("=")[2].lower() not in ("true", "false"):
             raise ConfigError(f"{word}: true or false is needed; type resume=true")
-        if key_of(word) in ("output", "hydra.run.dir") and not value_of(word):  # to Hydra this is the current folder
-            raise ConfigError(f"{word}: a folder is needed; type {key_of(word)}=outputs/mine, or leave it out")
+    require_folders(words)
     typed = {key_of(word): value_of(word) for word in words if not word.startswith("-")}
     named = [word for word in words if key_of(word) == "output"]
     if named and isinstance(parsed(named[-1]), str) and not {"hydra.run.dir", "-m", "--multirun"} & {*typed, *words}:
@@ -115,6 +114,13 @@ def command_line(words: list[str]) -> list[str]:
     folder = folder_of(path)
     here = [f"hydra.run.dir={quoted(folder)}"] if folder and "hydra.run.dir" not in typed else []
     return [*before, *words, *here]
+
+
+def require_folders(words: list[str]) -> None:
+    """Raise ConfigError for a folder of a run or sweep without a name, which to Hydra is the current folder."""
+    for word in words:
+        if (key := key_of(word)) in ("output", "hydra.run.dir", "hydra.sweep.dir") and not value_of(word):
+            raise ConfigError(f"{word}: a folder is needed; type {key}=outputs/mine, or leave it out")
 
 
 def _unfinished(words: list[str], typed: dict[str, str]) -> Path | None:
