@@ -19,6 +19,7 @@ EXPERIMENT ?= digits
 run: install  ## train and score a GAN on the digits that come with the package; make run EXPERIMENT=digits_wgan_gp
 	$(BIN)/python src/gan_experiments/run.py experiment=$(EXPERIMENT) $(ARGS)
 
+# Bytecode is kept, or each of the many processes compiles the package again.
 test: install lint  ## everything that CI runs
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 

@@ -308,11 +308,7 @@ def _files_of(typed: str, places: dict[str, Path]) -> list[str]:
     if group == "metrics" and choice in SCORED:
         words = [f"model={SCORED[choice]}", *_narrow(SCORED[choice])]
     if typed == "metrics=torchvision":  # whose weights have to be said
-        words = [
-            "metrics.extractor.weights=null",
-            "metrics.num_fake=8",
-            "metrics.num_real=8",
-        ]
+        words = ["metrics.extractor.weights=null", "metrics.num_fake=8", "metrics.num_real=8"]
     if group == "perceptual":
         words = [*support.small_data(places["data"] / "x", "super_resolution"), "model=srgan", "model.pixel_weight=4"]
     return words

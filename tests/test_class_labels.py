@@ -161,6 +161,9 @@ def test_an_ambiguous_class_is_told_once(caplog: pytest.LogCaptureFixture) -> No
         caplog.clear()
         assert run.labels(4, asked=asked).tolist() == [0] * 4  # type: ignore[union-attr]
         assert len(caplog.messages) == 1
+    for wrong in ([0, 1, True, 0], [0, 1, [1], 0]):  # True is no 1, and a list no class
+        with pytest.raises(ConfigError, match="type a number of 0 to 2"):
+            run.labels(4, asked=wrong)
 
 
 def test_the_health_of_uneven_classes_is_that_of_typical_samples() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from support import MODELS, Variant, small, train
 
 from gan_experiments.assembly import build, check
-from gan_experiments.contracts import ConfigError
 from gan_experiments.kinds import POINTS
 from gan_experiments.models.noise_to_image import NoiseToImage
 
@@ -31,8 +29,7 @@ def test_a_network_without_the_classes_of_the_others_is_refused_or_trains(model:
     for key in [f"model.{name}.{key}" for name in nodes for key in ("classes", "categories") if nodes[name].get(key)]:
         changed = copy.deepcopy(cfg)
         OmegaConf.update(changed, key, 0)
-        with contextlib.suppress(ConfigError):
-            check.require(changed)
+        if not [*check.faults(changed)]:
             train(changed)
 
 

@@ -487,15 +487,13 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
                 f"model.{name} has batch norm, which mixes the samples that a gradient penalty looks at one by one;"
                 f" {_without_batch_norm(name, cfg.model[name])}"
             )
-    apart: list[str] = []
     if {"generator", "discriminator"} == set(networks) and issubclass(_class(cfg.model), NoiseToImage):
-        apart = [*_fit_together(networks["generator"], networks["discriminator"], cfg)]
-        yield from apart
+        yield from _fit_together(networks["generator"], networks["discriminator"], cfg)
     if not impossible:
-        yield from _as_a_whole(cfg, networks, scored=not apart)
+        yield from _as_a_whole(cfg, networks)
 
 
-def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module], scored: bool = True) -> Iterator[str]:
+def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module]) -> Iterator[str]:
     try:
         model: Any = on_meta(cfg.model, **networks)
     except ConfigError as error:  # the faults that a variant or a technique finds itself
@@ -520,7 +518,7 @@ def _as_a_whole(cfg: DictConfig, networks: dict[str, nn.Module], scored: bool = 
             f"model.generator enlarges {scale} times and data.scale={cfg.data.get('scale')}: type data.scale={scale}, "
             "or leave model.generator.scale out"
         )
-    if cfg.metrics and scored:  # the usual scores are those of the data
+    if cfg.metrics and isinstance(model.kind, type(kind_of(_class(cfg.data)))):  # else the usual scores are of others
         yield from metrics_of(cfg.metrics, model)
 
 

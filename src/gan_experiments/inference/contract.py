@@ -314,9 +314,12 @@ class Generates(ABC):
                 raise ConfigError(f"{key} has {len(given)} classes for {n} samples: give one, or one for each")
             if isinstance(self.conditions, Captions):
                 return self.conditions.of_words([str(one) for one in given], key)
-            plain = [one.item() if hasattr(one, "item") else one for one in given]  # of numpy and torch
-            numbers = {one: self.class_number(one, key) for one in dict.fromkeys(plain)}
-            return torch.tensor([numbers[one] for one in plain])
+            plain = [_plain(one) for one in given]
+            numbers: dict[str, int] = {}  # each is looked for once; by what they look like, as 1 and True are equal
+            for one in plain:
+                if repr(one) not in numbers:
+                    numbers[repr(one)] = self.class_number(one, key)
+            return torch.tensor([numbers[repr(one)] for one in plain])
         if law:
             if not (self.facts.classes or self.conditions.known):
                 raise ConfigError(f"labels={law}: this generator knows no classes; leave it out")
@@ -330,8 +333,7 @@ class Generates(ABC):
 
     def class_number(self, asked: object, key: str = "label") -> int:
         """Return the label of a class given its name, or given its number if no class has that name."""
-        number = getattr(asked, "item", None)  # of numpy and torch
-        return class_number(number() if number else asked, len(self.facts.classes), self.facts.classes, key)
+        return class_number(_plain(asked), len(self.facts.classes), self.facts.classes, key)
 
     # ---------------------------------------------------------------- what translations are made of
 
@@ -401,3 +403,9 @@ def whole(key: str, given: Any, least: int) -> int:
     if number is None or isinstance(given, bool) or not least <= number < 2**63:
         raise ConfigError(f"{key}={given!r}: a whole number of {least} or more is needed")
     return number
+
+
+def _plain(value: object) -> object:
+    """Return a number of numpy or torch as Python's, and anything else as it is."""
+    number = getattr(value, "item", None)
+    return number() if number else value

@@ -107,12 +107,7 @@ class Judge(Protocol):
     def against(self, real: Any) -> str:
         """Say in words what is compared with what."""
 
-    def measure(
-        self,
-        sample: Any,
-        real: Any,
-        request: Request,
-    ) -> Measured:
+    def measure(self, sample: Any, real: Any, request: Request) -> Measured:
         """Compute the scores on all ranks together; see `Evaluator.measure`."""
 
 
@@ -217,22 +212,11 @@ class Evaluator:
         other.num_fake = min(number, self.num_fake)
         return other
 
-    def evaluate(
-        self,
-        sample: Sample,
-        real: RealImages,
-        device: torch.device | str,
-        **how: Any,
-    ) -> dict[str, Score]:
+    def evaluate(self, sample: Sample, real: RealImages, device: torch.device | str, **how: Any) -> dict[str, Score]:
         """Return the scores of `measure` by name, on every rank; `how` are the other arguments of a `Request`."""
         return self.measure(sample, real, Request(device, **how)).scores
 
-    def measure(
-        self,
-        sample: Sample,
-        real: RealImages,
-        request: Request,
-    ) -> Measured:
+    def measure(self, sample: Sample, real: RealImages, request: Request) -> Measured:
         """Score the samples [n, ...] in [-1, 1], or uint8, that `sample(index, n)` returns.
 
         `sample` must be a function of its arguments alone. Chunk `index` holds the images from index * batch_size on;

@@ -62,16 +62,11 @@ class ModeEvaluator:
         """Say in words what is compared with what."""
         return f"{self.num_fake:,} against the {len(_modes(real).centres)} modes"
 
-    def measure(
-        self,
-        sample: Sample,
-        real: Split,
-        request: Request,
-    ) -> Measured:
+    def measure(self, sample: Sample, real: Split, request: Request) -> Measured:
         """Score the points [n, 2, 1, 1] made by `sample(index, n)`; see `Evaluator.measure`.
 
-        Raises ConfigError for data without known modes, and for `labels` or `bootstrap`, which these scores do not
-        support.
+        Raises ConfigError for data without known modes, and for a request of `labels` or `bootstrap`, which these
+        scores do not support.
         """
         request.require_scores_only("metrics=modes counts over all points at once")
         modes, ranks = _modes(real), request.ranks

@@ -104,12 +104,7 @@ class CaptionEvaluator(ABC):
         """Say in words what is compared with what."""
         return f"{self.num_fake:,} of the {len(real.tokens):,} captions of the split {real.split}"
 
-    def measure(
-        self,
-        sample: Any,
-        real: HeldOutCaptions,
-        request: Request,
-    ) -> Measured:
+    def measure(self, sample: Any, real: HeldOutCaptions, request: Request) -> Measured:
         """Score the images that a `Sampler` makes of the captions; see `Evaluator.measure`.
 
         The first call also logs the score of the real images. Raises ConfigError without a judge, for other words than

@@ -65,12 +65,7 @@ class SceneEvaluator:
         """Say in words what is compared with what."""
         return f"{self.num_fake:,} scenes from two cameras, {self.degrees:g} degrees apart"
 
-    def measure(
-        self,
-        sample: Any,
-        real: NoRealScenes,
-        request: Request,
-    ) -> Measured:
+    def measure(self, sample: Any, real: NoRealScenes, request: Request) -> Measured:
         """Score the scenes of a `Sampler`; see `Evaluator.measure`.
 
         Raises ConfigError for a generator that renders none, and for a request of `labels` or `bootstrap`.

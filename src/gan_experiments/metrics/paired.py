@@ -123,12 +123,7 @@ class PairedEvaluator:
         """Return how many of these pairs are used."""
         return min(real.number, self.num_fake or real.number)
 
-    def measure(
-        self,
-        sample: Translates,
-        real: HeldOut,
-        request: Request,
-    ) -> Measured:
+    def measure(self, sample: Translates, real: HeldOut, request: Request) -> Measured:
         """Score the translations of held-out pairs, one at a time; see `Evaluator.measure`.
 
         A translation depends only on its pair and the pair's index, so that the scores are the same on any number of

@@ -71,12 +71,7 @@ class VolumeEvaluator(Evaluator):
         self.of_voxels: list[Any] = [*names.collection(of_voxels).values()] if of_voxels else []
 
     @override
-    def measure(
-        self,
-        sample: Sample,
-        real: RealImages,
-        request: Request,
-    ) -> Measured:
+    def measure(self, sample: Sample, real: RealImages, request: Request) -> Measured:
         kept: dict[int, Tensor] = {}
 
         def keeping(index: int, n: int) -> Tensor | list[Tensor]:
