@@ -207,3 +207,8 @@ def test_data_of_another_kind_are_one_fault(data: str, tmp_path: Path) -> None:
     """What the discriminator cannot read then is no fault of its own, and the scores are those of the data."""
     (fault,) = check.faults(compose(tmp_path, "model=dcgan", f"data={data}"))
     assert "model.generator makes images [1, 32, 32] and data has [1, " in fault
+
+
+def test_scores_that_do_not_fit_are_told_beside_networks_that_do_not() -> None:
+    faults = [*check.faults(compose(Path("r"), "model=dcgan", "model.generator.channels=3", "metrics=i3d"))]
+    assert [fault.split("=")[0].split(" ")[0] for fault in faults] == ["model.generator", "metrics"]
